@@ -1,0 +1,145 @@
+"""Blocks in memory, and the contract of a source that loads them.
+
+A **source** is stored data cut into **chunks**; a chunk is a number, and loading it twice gives equal **blocks**. Chunks
+are cut by what is stored (whole Zarr chunks or shards, dask blocks), never by the memory or the workers of the day, so that
+every engine adds the same leaves.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import scipy.sparse
+from numpy.typing import NDArray
+
+from dsoftmax.softmax import Features, rows_between
+
+LEAF_BYTES = 32 * 2**20
+"""A leaf's rows as float32 take about this much if dense (bytes)."""
+
+
+@dataclass(frozen=True)
+class Names:
+    """What the arrays are called in messages: the path or variable their owner knows."""
+
+    X: str = "X"
+    y: str = "y"
+    weights: str = "sample_weight"
+
+
+@dataclass(frozen=True)
+class Block:
+    """The rows of a chunk in memory.
+
+    Attributes
+    ----------
+    X : (rows, p) ndarray or CSR
+        In the stored dtype.
+    y : (rows,) ndarray or None
+        Labels as stored.
+    weights : (rows,) float64 or None
+    first_row : int
+        Number of the first row in the whole data set.
+    names : Names
+        For messages.
+    """
+
+    X: Features
+    y: NDArray | None = None
+    weights: NDArray[np.float64] | None = None
+    first_row: int = 0
+    names: Names = Names()
+
+    @property
+    def n_rows(self) -> int:
+        return int(self.X.shape[0])
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of X, decoded."""
+        if scipy.sparse.issparse(self.X):
+            return int(self.X.data.nbytes + self.X.indices.nbytes + self.X.indptr.nbytes)
+        return int(self.X.nbytes)
+
+    def leaves(self) -> Iterator["Block"]:
+        """Yield the block in leaves of `leaf_rows` rows: the pieces whose sums are added without order."""
+        step = leaf_rows(self.X.shape[1])
+        if self.n_rows <= step:
+            yield self
+            return
+        for start in range(0, self.n_rows, step):
+            stop = min(start + step, self.n_rows)
+            yield Block(
+                rows_between(self.X, start, stop),
+                None if self.y is None else self.y[start:stop],
+                None if self.weights is None else self.weights[start:stop],
+                self.first_row + start,
+                self.names,
+            )
+
+
+def leaf_rows(n_features: int) -> int:
+    """Return the rows of a leaf: the power of two between 4,096 and 65,536 that makes about `LEAF_BYTES` of float32."""
+    fit = max(LEAF_BYTES // (4 * max(n_features, 1)), 1)
+    return int(min(max(1 << (fit.bit_length() - 1), 4096), 65536))
+
+
+@runtime_checkable
+class Share(Protocol):
+    """Some chunks of a source, picklable: what a worker is given once and keeps."""
+
+    def load(self, chunk: int) -> Block:
+        """Return the rows of a chunk; thread-safe."""
+
+
+@runtime_checkable
+class Source(Share, Protocol):
+    """Stored data, cut into chunks of rows.
+
+    Attributes
+    ----------
+    n_features : int
+    dtype : numpy dtype
+        Of X as stored.
+    sparse : bool
+        Whether blocks hold CSR.
+    chunk_rows : (n_chunks,) int64
+        Rows of each chunk.
+    chunk_bytes : (n_chunks,) int64
+        Bytes of X of each chunk, decoded; for CSR an estimate.
+    names : Names
+    """
+
+    @property
+    def n_features(self) -> int: ...
+    @property
+    def dtype(self) -> np.dtype: ...
+    @property
+    def sparse(self) -> bool: ...
+    @property
+    def chunk_rows(self) -> NDArray[np.int64]: ...
+    @property
+    def chunk_bytes(self) -> NDArray[np.int64]: ...
+    @property
+    def names(self) -> Names: ...
+
+    def share(self, chunks: Sequence[int]) -> Share:
+        """Return a picklable loader of these chunks; the numbers of the chunks stay those of the source."""
+
+    def needs(self, chunk: int) -> tuple[Any, ...]:
+        """Return the futures on a cluster that hold this chunk; empty where the chunk is loaded from storage."""
+
+    def describe(self) -> dict[str, Any]:
+        """Return what is stored, from metadata alone, in JSON types: equal for equal data sets, in any process."""
+
+
+def n_rows(source: Source) -> int:
+    """Return the rows of all chunks."""
+    return int(source.chunk_rows.sum())
+
+
+def first_rows(chunk_rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the number of the first row of each chunk."""
+    starts: NDArray[np.int64] = np.concatenate([[0], np.cumsum(chunk_rows)[:-1]]).astype(np.int64)
+    return starts

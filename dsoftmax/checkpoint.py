@@ -1,0 +1,88 @@
+"""Frozen states as .npz files, replaced atomically and read without pickle."""
+
+import dataclasses
+import os
+import tempfile
+import typing
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dsoftmax.errors import ReadError
+
+
+def to_arrays(state: Any) -> dict[str, NDArray]:
+    """Flatten a dataclass of arrays, numbers, strings and dataclasses: one array a leaf, nested names joined by a dot."""
+    arrays: dict[str, NDArray] = {}
+    for one in dataclasses.fields(state):
+        value = getattr(state, one.name)
+        if dataclasses.is_dataclass(value):
+            arrays |= {f"{one.name}.{name}": inner for name, inner in to_arrays(value).items()}
+        else:
+            arrays[one.name] = np.asarray(value)
+    return arrays
+
+
+def from_arrays(kind: type, arrays: Mapping[str, NDArray]) -> Any:
+    """Rebuild the dataclass that `to_arrays` flattened; every field gets back its own type, bit for bit."""
+    hints = typing.get_type_hints(kind)
+    values = {}
+    for one in dataclasses.fields(kind):
+        hint = hints[one.name]
+        if dataclasses.is_dataclass(hint):
+            prefix = f"{one.name}."
+            inner = {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+            values[one.name] = from_arrays(typing.cast(type, hint), inner)
+        else:
+            array = arrays[one.name]
+            values[one.name] = hint(array.item()) if hint in (int, float, str, bool) else array
+    return kind(**values)
+
+
+def write_arrays(path: Path, arrays: Mapping[str, NDArray]) -> None:
+    """Write an .npz that appears whole or not at all: a draft beside it, flushed to the disk, then renamed."""
+    handle, draft = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            np.savez(file, allow_pickle=False, **arrays)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(draft).replace(path)
+    except BaseException:
+        Path(draft).unlink(missing_ok=True)
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file that appears whole or not at all."""
+    handle, draft = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(draft).replace(path)
+    except BaseException:
+        Path(draft).unlink(missing_ok=True)
+        raise
+
+
+def read_arrays(path: Path) -> dict[str, NDArray]:
+    """Read what `write_arrays` wrote.
+
+    Raises
+    ------
+    ReadError
+        The file is missing or damaged.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return {name: stored[name] for name in stored.files}
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise ReadError(
+            f"{path} cannot be read ({type(error).__name__}: {error}). Remove it to begin again, or restore it from a copy."
+        ) from error

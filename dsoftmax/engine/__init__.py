@@ -1,0 +1,80 @@
+"""Ways to visit chunks and add what the visits say; no softmax in here.
+
+An engine has one method that matters, ``total(visit, source)``: call ``visit`` on every leaf of every chunk and return the
+added `Totals`. All engines return the same bits, because the leaves are cut by the source and added without order.
+"""
+
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, runtime_checkable
+
+from dsoftmax.blocks import Block, Source
+from dsoftmax.engine.sums import Totals
+from dsoftmax.errors import unknown_option
+
+Visit = Callable[[Block], Mapping[str, Any]]
+"""A picklable pure function of a leaf that returns its sums (see `dsoftmax.engine.sums`)."""
+
+ENGINES = ("auto", "serial", "threads", "cluster")
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """A way to visit all chunks.
+
+    Attributes
+    ----------
+    n_threads : int
+        Cores that compute, over all workers.
+    """
+
+    @property
+    def n_threads(self) -> int: ...
+
+    def total(self, visit: Visit, source: Source) -> Totals:
+        """Visit every chunk once and return the added sums."""
+
+    def describe(self) -> str:
+        """Return one line for people."""
+
+    def close(self) -> None:
+        """Give back what the engine holds on workers."""
+
+
+def make_engine(engine: Any = "auto", memory_limit: int | None = None) -> Engine:
+    """Return the engine that an option names.
+
+    Parameters
+    ----------
+    engine : {"auto", "serial", "threads", "cluster"}, dask Client, or Engine
+        "auto" takes the active dask client if there is one, else this machine's threads; "cluster" needs an active client.
+    memory_limit : int, optional
+        Bytes that this process may use; bounds the blocks that "threads" holds at once.
+
+    Raises
+    ------
+    OptionError
+        The name is unknown, or there is no active client.
+    """
+    from dsoftmax.engine.serial import SerialEngine
+    from dsoftmax.engine.threads import ThreadsEngine
+
+    if isinstance(engine, str):
+        if engine not in ENGINES:
+            raise unknown_option("engine", engine, ENGINES)
+        if engine == "serial":
+            return SerialEngine(memory_limit)
+        if engine == "threads" or (engine == "auto" and "distributed" not in sys.modules):
+            return ThreadsEngine(memory_limit=memory_limit)
+        from dsoftmax.engine.cluster import ClusterEngine, active_client
+
+        client = active_client(required=engine == "cluster")
+        return ThreadsEngine(memory_limit=memory_limit) if client is None else ClusterEngine(client)
+    if isinstance(engine, Engine):
+        return engine
+    if "distributed" in sys.modules:
+        from dsoftmax.engine.cluster import ClusterEngine, is_client
+
+        if is_client(engine):
+            return ClusterEngine(engine)
+    raise unknown_option("engine", engine, [*ENGINES, "a dask Client"])

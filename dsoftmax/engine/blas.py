@@ -1,0 +1,34 @@
+"""BLAS at one thread, for the whole process, while anybody needs it."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from threadpoolctl import ThreadpoolController
+
+_lock = threading.Lock()
+_users = 0
+_controller: ThreadpoolController | None = None
+_limiter = None
+
+
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Hold BLAS at one thread; counted, so that workers that share a process do not undo each other's limit.
+
+    One thread per product is what makes its bits repeatable, and the cores are busy with other chunks anyway.
+    """
+    global _users, _controller, _limiter
+    with _lock:
+        _users += 1
+        if _users == 1:
+            _controller = _controller or ThreadpoolController()
+            _limiter = _controller.limit(limits=1, user_api="blas")
+    try:
+        yield
+    finally:
+        with _lock:
+            _users -= 1
+            if _users == 0 and _limiter is not None:
+                _limiter.restore_original_limits()
+                _limiter = None

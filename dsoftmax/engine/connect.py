@@ -1,0 +1,89 @@
+"""Reach a dask cluster, or start one on this machine."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import dask
+from distributed import Client, LocalCluster
+
+from dsoftmax.engine.cluster import ClusterEngine
+from dsoftmax.engine.threads import available_cores
+from dsoftmax.errors import ClusterError, OptionError
+
+
+@contextmanager
+def connected(scheduler: str | None, scheduler_file: str | None, timeout: float = 15.0) -> Iterator[ClusterEngine]:
+    """Connect to a running scheduler.
+
+    Parameters
+    ----------
+    scheduler : str, optional
+        Address, such as ``tcp://10.0.0.1:8786``.
+    scheduler_file : str, optional
+        JSON file that ``dask scheduler --scheduler-file`` writes.
+    timeout : float
+        Seconds to wait for an answer.
+
+    Raises
+    ------
+    ClusterError
+        No scheduler answers in time, or the file does not exist.
+    """
+    if scheduler_file is not None and not Path(scheduler_file).is_file():
+        raise ClusterError(
+            f"There is no scheduler file {scheduler_file}. `dask scheduler --scheduler-file {scheduler_file}` writes it."
+        )
+    where = scheduler or f"the address in {scheduler_file}"
+    try:
+        options = {"scheduler_file": scheduler_file} if scheduler_file else {"address": scheduler}
+        client = Client(**options, timeout=timeout)
+    except (OSError, ValueError) as error:
+        raise ClusterError(
+            f"No dask scheduler answered at {where} within {timeout:g} s ({type(error).__name__}). "
+            "Check the address, and that `dask scheduler` runs there and can be reached from here."
+        ) from error
+    with client:
+        yield ClusterEngine(client)
+
+
+@contextmanager
+def local_cluster(n_workers: int | None = None, memory_limit: int | None = None) -> Iterator[ClusterEngine]:
+    """Start worker processes on this machine, and stop them at the end.
+
+    Parameters
+    ----------
+    n_workers : int, optional
+        Processes; the cores of this machine when None. The cores are divided among them.
+    memory_limit : int, optional
+        Bytes for all of them together; no limit when None.
+
+    Raises
+    ------
+    OptionError
+        ``n_workers`` is not positive.
+    """
+    cores = available_cores()
+    n_workers = cores if n_workers is None else n_workers
+    if n_workers < 1:
+        raise OptionError(f"workers={n_workers}: a cluster needs at least one worker process.")
+    # A worker near its limit is paused and killed by dask; blocks are counted before they are read (engine.memory), so that
+    # dask's own spilling, which would rewrite the blocks of every pass, stays off.
+    settings = {
+        "distributed.worker.memory.target": False,
+        "distributed.worker.memory.spill": False,
+    }
+    with (
+        dask.config.set(settings),
+        LocalCluster(
+            n_workers=n_workers,
+            threads_per_worker=max(cores // n_workers, 1),
+            processes=True,
+            dashboard_address=None,
+            memory_limit=memory_limit // n_workers if memory_limit else 0,
+            silence_logs=logging.CRITICAL,  # errors come back to the caller; their traces on the workers are noise
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        yield ClusterEngine(client)

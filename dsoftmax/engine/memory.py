@@ -1,0 +1,36 @@
+"""How many blocks fit in the memory allowed: a pure function of integers."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dsoftmax.errors import MemoryLimitError
+
+PROCESS_BYTES = 160 * 2**20
+"""What a Python process with NumPy, SciPy, Zarr and dask imported takes before it holds any data (bytes, measured)."""
+DECODE_FACTOR = 2
+"""A block being read takes its decoded bytes and, until it is decoded, up to as many stored ones."""
+
+
+def blocks_that_fit(chunk_bytes: NDArray[np.int64], memory_limit: int) -> int:
+    """Return how many of the largest blocks fit in ``memory_limit`` bytes beside the process itself."""
+    largest = int(chunk_bytes.max(initial=1))
+    return max(memory_limit - PROCESS_BYTES, 0) // (DECODE_FACTOR * max(largest, 1))
+
+
+def require_blocks(needed: int, chunk_bytes: NDArray[np.int64], memory_limit: int | None) -> None:
+    """Raise unless ``needed`` blocks of the largest chunk fit.
+
+    Raises
+    ------
+    MemoryLimitError
+        Naming what the largest chunk takes and what limit would do.
+    """
+    if memory_limit is None or blocks_that_fit(chunk_bytes, memory_limit) >= needed:
+        return
+    largest = int(chunk_bytes.max(initial=1))
+    enough = PROCESS_BYTES + needed * DECODE_FACTOR * largest
+    raise MemoryLimitError(
+        f"The memory allowed is {memory_limit / 2**20:,.0f} MiB; the process takes about {PROCESS_BYTES / 2**20:,.0f} MiB "
+        f"and a block of the largest chunk {largest / 2**20:,.1f} MiB, twice while it is decoded. Allow at least "
+        f"{enough / 2**20:,.0f} MiB, or store X in chunks of fewer rows."
+    )

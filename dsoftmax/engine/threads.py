@@ -1,0 +1,115 @@
+"""A pass on this machine's cores: a thread per core, each reading one chunk ahead while it computes."""
+
+import os
+import threading
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from dsoftmax.blocks import Block, Share, Source
+from dsoftmax.engine import Visit
+from dsoftmax.engine.blas import one_blas_thread
+from dsoftmax.engine.memory import blocks_that_fit, require_blocks
+from dsoftmax.engine.serial import add_block
+from dsoftmax.engine.sums import Totals
+
+
+def visit_chunks(visit: Visit, share: Share, chunks: Iterable[int], n_threads: int, read_ahead: bool = True) -> Totals:
+    """Visit the chunks on ``n_threads`` threads and return their totals.
+
+    Each thread holds the block it computes on and, with ``read_ahead``, the next one, which a second thread reads. The
+    first error stops all threads at their next chunk and is raised.
+    """
+    queue, lock, stop = iter(chunks), threading.Lock(), threading.Event()
+
+    def next_chunk() -> int | None:
+        with lock:
+            return None if stop.is_set() else next(queue, None)
+
+    def blocks(readers: ThreadPoolExecutor | None) -> Iterator[Block]:
+        if readers is None:
+            while (chunk := next_chunk()) is not None:
+                yield share.load(chunk)
+            return
+        chunk = next_chunk()
+        ahead: Future[Block] | None = None if chunk is None else readers.submit(share.load, chunk)
+        while ahead is not None:
+            block = ahead.result()
+            chunk = next_chunk()
+            ahead = None if chunk is None else readers.submit(share.load, chunk)
+            yield block
+            del block
+
+    def work(readers: ThreadPoolExecutor | None) -> Totals:
+        totals = Totals()
+        try:
+            for block in blocks(readers):
+                add_block(visit, block, totals)
+                del block
+        except BaseException:
+            stop.set()
+            raise
+        return totals
+
+    with (
+        one_blas_thread(),
+        ThreadPoolExecutor(n_threads, "dsoftmax-read") as readers,
+        ThreadPoolExecutor(n_threads, "dsoftmax-compute") as workers,
+    ):
+        working = [workers.submit(work, readers if read_ahead else None) for _ in range(n_threads)]
+        totals = Totals()
+        try:
+            for done in working:
+                totals.merge(done.result())
+        except BaseException:  # Ctrl-C too: let the threads end before the interpreter goes on
+            stop.set()
+            raise
+    return totals
+
+
+def available_cores() -> int:
+    """Return the cores this process may run on."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on Linux
+        return os.cpu_count() or 1
+
+
+class ThreadsEngine:
+    """Visit chunks on the threads of this process.
+
+    Parameters
+    ----------
+    n_threads : int, optional
+        The cores this process may run on when None.
+    memory_limit : int, optional
+        Bytes that this process may use. Fewer threads run where not all their blocks fit.
+    """
+
+    def __init__(self, n_threads: int | None = None, memory_limit: int | None = None) -> None:
+        self.n_threads = n_threads or available_cores()
+        self.memory_limit = memory_limit
+
+    def total(self, visit: Visit, source: Source) -> Totals:
+        n_threads, read_ahead = self.plan(source)
+        return visit_chunks(visit, source, range(len(source.chunk_rows)), n_threads, read_ahead)
+
+    def plan(self, source: Source) -> tuple[int, bool]:
+        """Return the threads and whether each reads ahead, so that their blocks fit in the memory allowed.
+
+        Raises
+        ------
+        MemoryLimitError
+            Not even one block fits.
+        """
+        n_threads = max(min(self.n_threads, len(source.chunk_rows)), 1)
+        if self.memory_limit is None:
+            return n_threads, True
+        require_blocks(1, source.chunk_bytes, self.memory_limit)
+        fit = blocks_that_fit(source.chunk_bytes, self.memory_limit)
+        return min(n_threads, fit), fit >= 2 * n_threads
+
+    def describe(self) -> str:
+        return f"threads: {self.n_threads} in this process"
+
+    def close(self) -> None:
+        pass

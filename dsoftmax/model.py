@@ -1,0 +1,142 @@
+"""A trained model: the coefficients, the classes, and where they came from; saved as a Zarr group without pickle."""
+
+import json
+import shutil
+import uuid
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dsoftmax import softmax
+from dsoftmax.errors import DataError, OutputExistsError, ReadError
+from dsoftmax.softmax import Features
+
+Float = NDArray[np.float64]
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Model:
+    """Softmax regression with fixed coefficients.
+
+    Attributes
+    ----------
+    theta : (K, p+1) float64
+        A row per class, the intercept last; every column sums to zero.
+    classes : (K,) ndarray
+    about : dict
+        What was asked and found, in JSON types.
+    """
+
+    theta: Float
+    classes: NDArray
+    about: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def n_features(self) -> int:
+        return int(self.theta.shape[1] - 1)
+
+    def decision_function(self, X: Features, dtype: np.dtype | None = None) -> NDArray:
+        """Return the logits, (rows, K).
+
+        Raises
+        ------
+        DataError
+            X has another number of features.
+        """
+        if X.shape[1] != self.n_features:
+            raise DataError(
+                f"X has {X.shape[1]} features, but the model is expecting {self.n_features} features as input. "
+                "Pass the columns it was trained on, in the same order."
+            )
+        return softmax.decision_function(self.theta, X, dtype)
+
+    def predict(self, X: Features, dtype: np.dtype | None = None) -> NDArray:
+        """Return the most probable class of each row, (rows,), in the dtype of ``classes``."""
+        best: NDArray = self.classes[self.decision_function(X, dtype).argmax(axis=1)]
+        return best
+
+    def predict_proba(self, X: Features, dtype: np.dtype | None = None) -> NDArray:
+        """Return the probabilities, (rows, K)."""
+        return softmax.softmax(self.decision_function(X, dtype))
+
+
+def centred(theta: Float) -> Float:
+    """Return θ minus its mean over the classes: the same probabilities, and one representative for all solvers."""
+    return theta - theta.mean(axis=0)
+
+
+def save_model(model: Model, path: Path | str, overwrite: bool = False) -> None:
+    """Write a model as a Zarr group: it appears whole or not at all.
+
+    Raises
+    ------
+    OutputExistsError
+        Something stands at ``path``, and ``overwrite`` is false.
+    """
+    import zarr
+
+    path = Path(path)
+    if path.exists() and not overwrite:
+        raise OutputExistsError(f"{path} exists and would be overwritten. Pass overwrite=True (--overwrite), or another path.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        group = zarr.create_group(
+            draft,
+            zarr_format=3,
+            attributes={
+                "dsoftmax_model": FORMAT,
+                "classes": model.classes.tolist(),
+                "classes_dtype": model.classes.dtype.str,
+                "about": json.loads(json.dumps(model.about)),
+            },
+        )
+        for name, values in (("coef", model.theta[:, :-1]), ("intercept", model.theta[:, -1])):
+            group.create_array(name, data=np.ascontiguousarray(values), chunks=values.shape, compressors=None)
+        replace_directory(draft, path)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def replace_directory(draft: Path, path: Path) -> None:
+    """Move a finished directory to its place; what stood there is removed after the new one stands."""
+    old = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.old")
+    if path.exists():
+        path.rename(old)
+    draft.rename(path)
+    if old.is_dir():
+        shutil.rmtree(old, ignore_errors=True)
+    elif old.exists():
+        old.unlink()
+
+
+def load_model(path: Path | str) -> Model:
+    """Read a model that `save_model` wrote.
+
+    Raises
+    ------
+    ReadError
+        There is no model at ``path``, or it is damaged.
+    """
+    import zarr
+
+    try:
+        group = zarr.open_group(path, mode="r")
+        attributes = dict(group.attrs)
+        coef, intercept = np.asarray(group["coef"][:]), np.asarray(group["intercept"][:])  # type: ignore[index]
+        classes = np.array(attributes["classes"], dtype=np.dtype(str(attributes["classes_dtype"])))
+        theta = np.hstack([coef, intercept[:, None]]).astype(np.float64)
+        if theta.shape[0] != len(classes):
+            raise ValueError(f"{len(classes)} classes, but {theta.shape[0]} rows of coefficients")
+    except Exception as error:
+        raise ReadError(
+            f"{path} does not hold a model ({type(error).__name__}: {error}). Needed is the model.zarr of a run that has ended; "
+            "run `dsoftmax train` again with the same options to end it."
+        ) from error
+    about = attributes.get("about")
+    return Model(theta, classes, about if isinstance(about, dict) else {})

@@ -1,0 +1,1 @@
+"""What watches a run: it sees every pass and changes nothing."""

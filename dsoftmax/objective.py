@@ -1,0 +1,219 @@
+r"""The one place where sums become the objective that is minimised.
+
+.. math::  F(\theta) = J_s(\theta)/S + \|\theta\|^2 / (2 C S),   s_i = w_i c_{y_i},   S = \sum_i s_i
+
+with sample weights w, class weights c, and free intercepts. This is scikit-learn's objective divided by S, so that ``tol``
+does not depend on the number of rows.
+
+Two classes: scikit-learn has one row of coefficients, w = θ₁ − θ₀. With θ₁ = −θ₀ = w/2, ‖θ‖² = ‖w‖²/2, so C/2 in the
+formula above gives scikit-learn's ‖w‖²/(2C): the same F, and the same largest gradient entry.
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dsoftmax import softmax
+from dsoftmax.blocks import Block, Source
+from dsoftmax.engine import Engine
+from dsoftmax.errors import DataError, OptionError
+from dsoftmax.labels import Encoder
+from dsoftmax.oracle import Answer, Query
+from dsoftmax.statistics import Statistics
+
+Float = NDArray[np.float64]
+
+ROUNDING = {np.dtype(np.float32): 1e-7, np.dtype(np.float64): 1e-15}
+"""Relative rounding of F, by the dtype of the products."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a pass took: wall seconds, rows, and bytes of X decoded."""
+
+    seconds: float
+    rows: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """The visit that answers queries; all of them share the rows while they are in the cache.
+
+    Attributes
+    ----------
+    queries : tuple of Query
+    encoder : Encoder
+    class_weights : (K,) float64 or None
+    dtype : numpy dtype
+        Of the products.
+    """
+
+    queries: tuple[Query, ...]
+    encoder: Encoder
+    class_weights: Float | None
+    dtype: np.dtype
+
+    def __call__(self, block: Block) -> dict[str, Any]:
+        y = self.encoder.codes(block)
+        weights = block.weights
+        if self.class_weights is not None:
+            weights = self.class_weights[y] if weights is None else weights * self.class_weights[y]
+        leaf: dict[str, Any] = {}
+        for i, query in enumerate(self.queries):
+            value, gradient = softmax.value_and_gradient(query.theta, block.X, y, weights, self.dtype)
+            leaf[f"value {i}"], leaf[f"gradient {i}"] = np.float64(value), gradient
+            if query.direction is not None:
+                leaf[f"product {i}"] = softmax.hessian_product(query.theta, query.direction, block.X, weights, self.dtype)
+            if query.hessian:
+                leaf[f"hessian {i}"] = softmax.hessian(query.theta, block.X, weights)
+        return leaf
+
+
+@dataclass(frozen=True)
+class Objective:
+    """F on a source, through an engine.
+
+    Attributes
+    ----------
+    engine : Engine
+    source : Source
+    statistics : Statistics
+    C : float
+        Inverse strength of the penalty; ``inf`` for none.
+    class_weights : (K,) float64 or None
+    fit_intercept : bool
+    dtype : numpy dtype
+        Of the products.
+    """
+
+    engine: Engine
+    source: Source
+    statistics: Statistics
+    C: float
+    class_weights: Float | None
+    fit_intercept: bool
+    dtype: np.dtype
+
+    @property
+    def total_weight(self) -> float:
+        """S = Σ wᵢ c of the label."""
+        sums = self.statistics.class_weights
+        return float(np.sum(sums if self.class_weights is None else sums * self.class_weights))
+
+    @property
+    def penalty(self) -> float:
+        """λ, with F = J/S + λ/2·‖θ‖²."""
+        C = self.C / 2 if len(self.statistics.classes) == 2 else self.C
+        return 1 / (C * self.total_weight)
+
+    @property
+    def curvature_bound(self) -> float:
+        """L ≥ λmax(∇²F), from ∇²J ⪯ ½(I − 11ᵀ/K) ⊗ XᵀSX (Böhning 1992, theorem 2)."""
+        heaviest = 1.0 if self.class_weights is None else float(self.class_weights.max())
+        top = heaviest * self.statistics.largest_eigenvalue(self.fit_intercept)
+        return 0.5 * top / self.total_weight + self.penalty
+
+    def start(self) -> tuple[Float, Answer]:
+        """Return θ = 0 with b = log priors, centred, and the answer there, which the statistics hold: P is constant."""
+        sums = self.statistics.class_sums
+        if self.class_weights is not None:
+            sums = sums * self.class_weights[:, None]
+        K, d = sums.shape
+        theta = np.zeros((K, d))
+        mass = sums[:, -1]
+        if self.fit_intercept:
+            smooth = mass if mass.min() > 0 else mass + 1e-3 * mass.sum() / K  # a class that was given and has no rows
+            theta[:, -1] = np.log(smooth)
+            theta[:, -1] -= theta[:, -1].mean()
+        P = softmax.softmax(theta[None, :, -1])[0]
+        value = -float(mass @ softmax.log_softmax(theta[None, :, -1])[0])
+        return theta, self._finish(Query(theta), value, np.outer(P, sums.sum(axis=0)) - sums)
+
+    def answer(self, query: Query) -> tuple[Answer, Cost]:
+        """Answer a query with exactly one pass over the data."""
+        started = time.perf_counter()
+        visit = Evaluate((query,), Encoder(self.statistics.classes), self.class_weights, self.dtype)
+        totals = self.engine.total(visit, self.source)
+        sums = totals.result()
+        answer = self._finish(query, float(sums["value 0"]), sums["gradient 0"], sums.get("product 0"), sums.get("hessian 0"))
+        return answer, Cost(time.perf_counter() - started, totals.n_rows, totals.n_bytes)
+
+    def _finish(
+        self, query: Query, J: float, gradient: Float, product: Float | None = None, hessian: Float | None = None
+    ) -> Answer:
+        """From sums to F: divide by S, add the penalty, hold still what is not free."""
+        S, penalty, theta = self.total_weight, self.penalty, query.theta
+        W = theta[:, :-1]
+        value = J / S + 0.5 * penalty * float(np.sum(W * W))
+        gradient = self._penalised(gradient / S, theta)
+        if query.direction is not None and product is not None:
+            product = self._penalised(product / S, query.direction)
+        if hessian is not None:
+            K, d = theta.shape
+            diagonal = np.tile(np.r_[np.full(d - 1, penalty), 0.0], K)
+            hessian = hessian / S + np.diag(diagonal)
+            if not self.fit_intercept:
+                held = np.arange(d - 1, K * d, d)
+                hessian[held, :] = hessian[:, held] = 0
+        rounding = ROUNDING[self.dtype]
+        reach = float(np.max(np.abs(W) @ np.sqrt(self.statistics.squares / self.statistics.class_weights.sum()), initial=0))
+        error = rounding * (abs(value) + reach / np.sqrt(max(self.statistics.class_rows.sum(), 1)))
+        return Answer(value, gradient, error, product, hessian)
+
+    def _penalised(self, sums: Float, theta: Float) -> Float:
+        sums = sums.copy()
+        sums[:, :-1] += self.penalty * theta[:, :-1]
+        if not self.fit_intercept:
+            sums[:, -1] = 0
+        return sums
+
+    def in_double(self) -> "Objective":
+        """Return the same objective with products in float64."""
+        return replace(self, dtype=np.dtype(np.float64))
+
+
+def class_weight_vector(class_weight: Any, statistics: Statistics) -> Float | None:
+    """Return c by class, from scikit-learn's ``class_weight``.
+
+    Parameters
+    ----------
+    class_weight : dict, "balanced" or None
+        "balanced" means Σw/(K·Σ_{y=k} w): inverse to the weighted counts.
+    statistics : Statistics
+
+    Raises
+    ------
+    OptionError
+        Neither of these.
+    DataError
+        A label in the dict that is no class, or a negative weight.
+    """
+    if class_weight is None:
+        return None
+    classes, mass = statistics.classes.tolist(), statistics.class_weights
+    if isinstance(class_weight, str):
+        if class_weight != "balanced":
+            raise OptionError(
+                f"class_weight={class_weight!r} is unknown; needed is 'balanced', a dict from label to weight, or None."
+            )
+        present = mass > 0
+        weights = np.ones(len(classes))
+        weights[present] = mass.sum() / (present.sum() * mass[present])
+        return weights
+    if not isinstance(class_weight, Mapping):
+        raise OptionError(f"class_weight={class_weight!r}: needed is 'balanced', a dict from label to weight, or None.")
+    unknown = [label for label in class_weight if label not in classes]
+    if unknown:
+        raise DataError(
+            f"class_weight names {unknown[0]!r}, which is not among the {len(classes)} classes [{' '.join(map(str, classes[:12]))}]. "
+            "Remove it, or correct its spelling."
+        )
+    weights = np.array([float(class_weight.get(label, 1.0)) for label in classes])
+    if not (np.isfinite(weights).all() and (weights >= 0).all() and weights @ mass > 0):
+        raise DataError(f"class_weight={dict(class_weight)!r}: needed are finite weights of at least 0, not all of them 0.")
+    return weights

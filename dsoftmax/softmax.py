@@ -1,0 +1,291 @@
+r"""The mathematics of one block of rows: softmax regression as sums over rows.
+
+Objective
+---------
+Row :math:`x_i \in R^p` with label :math:`y_i \in \{0 … K-1\}` and weight :math:`s_i \ge 0`. With
+:math:`z_{ik} = \theta^{(k)T} x_i + b_k` and :math:`P_{ik} = \exp z_{ik} / \sum_j \exp z_{ij}`, a block contributes
+
+.. math::  J(\theta) = - \sum_i s_i \sum_k 1\{y_i = k\} \log P_{ik}.
+
+Gradient
+--------
+Split the logarithm, :math:`\log P_{il} = z_{il} - \log \sum_j \exp z_{ij}`. Then for every pair of classes k, l
+
+.. math::  ∂ \log P_{il} / ∂ z_{ik} = 1\{l = k\} - \exp z_{ik} / \sum_j \exp z_{ij} = 1\{l = k\} - P_{ik}.
+
+Sum over l with the indicator of the label; :math:`\sum_l 1\{y_i = l\} = 1`, so
+
+.. math::  ∂J_i / ∂z_{ik} = -s_i \sum_l 1\{y_i = l\} (1\{l = k\} - P_{ik}) = -s_i (1\{y_i = k\} - P_{ik}).
+
+Chain through :math:`∂z_{ik} / ∂\theta^{(k)} = x_i`, :math:`∂z_{ik} / ∂b_k = 1`:
+
+.. math::  ∇_{\theta^{(k)}} J = - \sum_i s_i\, x_i (1\{y_i = k\} - P_{ik}).
+
+Hessian
+-------
+Along a direction V move the logits by :math:`a_{ik} = V^{(k)T} x_i + v_k`. Since
+:math:`∂P_{ik}/∂z_{il} = P_{ik}(1\{k = l\} - P_{il})`, the residual :math:`P_{ik}` moves by
+:math:`\sum_l P_{ik}(1\{k = l\} - P_{il}) a_{il} = P_{ik}(a_{ik} - \sum_l P_{il} a_{il})`, and
+
+.. math::  (H V)^{(k)} = \sum_i s_i\, x_i\, P_{ik} (a_{ik} - \sum_l P_{il} a_{il}).
+
+In blocks of two classes, :math:`H_{kl} = \sum_i s_i (1\{k = l\} P_{ik} - P_{ik} P_{il}) x_i x_i^T`, hence
+:math:`H = \mathrm{blockdiag}_k(X^T D_k X) - Ψ^T Ψ`, where :math:`D_k = \mathrm{diag}(s_i P_{ik})` and row i of Ψ is
+:math:`\sqrt{s_i}\, P_i ⊗ x_i`.
+
+Conventions
+-----------
+* ``theta`` is (K, p+1) float64: a row per class, the intercept last. ``X`` is (rows, p), ndarray or SciPy CSR, of any
+  real dtype. ``y`` is (rows,) integer codes 0 … K-1. ``weights`` is (rows,) float64 or None, which means ones.
+* Kernels return **sums** over their rows; sums over any partition of the rows may be added.
+* Inside, everything is class-major: ``Z`` is (K, rows), so that max, exp, sum and the label update run along contiguous
+  rows. Rows are visited in tiles that stay in the cache; a tile is converted to the compute dtype in the cache, and no
+  array of (rows, K) of a whole block exists. The tiles depend on (p, K, dtype) alone, so the same rows give the same bits.
+* Products run in the compute dtype, sums beyond one tile in float64.
+* Logits are taken minus their maximum, so that nothing overflows; 1 − P of the label is the sum of the other classes, so
+  that nothing cancels when a row is fitted well.
+
+References
+----------
+Böhning, D. (1992). Multinomial logistic regression algorithm. Ann. Inst. Stat. Math. 44, 197–200, for the Hessian.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+from numpy.typing import NDArray
+
+Float = NDArray[np.float64]
+Features = Any  # ndarray or scipy.sparse.csr_array / csr_matrix, (rows, p)
+
+TILE_BYTES = 768 * 1024
+"""What a tile of rows and its logits may take of the cache (bytes)."""
+SPARSE_TILE_ROWS = 8192
+"""Rows of a CSR tile: each adds a dense (K, p) product, so that fewer rows would cost more."""
+
+
+def compute_dtype(stored: np.dtype) -> np.dtype:
+    """Return the dtype of the products: float32 where it holds every stored value exactly, else float64."""
+    exact = stored.kind == "b" or stored.itemsize <= 2 or stored == np.float32
+    return np.dtype(np.float32 if exact else np.float64)
+
+
+def tile_rows(X: Features, n_classes: int, dtype: np.dtype) -> int:
+    """Return the rows of a tile: what fits in `TILE_BYTES`, a multiple of 64 between 512 and 8,192; CSR as stated."""
+    n_features, itemsize = X.shape[1], dtype.itemsize
+    if scipy.sparse.issparse(X):
+        return SPARSE_TILE_ROWS
+    fit = TILE_BYTES // ((n_features + 2 * n_classes) * itemsize)
+    return int(min(max(fit // 64 * 64, 512), 8192))
+
+
+def rows_between(X: Features, start: int, stop: int) -> Features:
+    """Return rows ``start:stop`` of X as a view; for CSR only the row pointers are copied."""
+    if not scipy.sparse.issparse(X):
+        return X[start:stop]
+    pointers = X.indptr[start : stop + 1]
+    first, last = int(pointers[0]), int(pointers[-1])
+    parts = (X.data[first:last], X.indices[first:last], pointers - pointers[0])
+    return scipy.sparse.csr_array(parts, shape=(stop - start, X.shape[1]))
+
+
+def _tiles(X: Features, n_classes: int, dtype: np.dtype) -> Iterator[tuple[slice, Features]]:
+    """Yield the row slices of X and the rows themselves in the compute dtype; one buffer serves all dense tiles."""
+    n, p = X.shape
+    step = tile_rows(X, n_classes, dtype)
+    sparse = scipy.sparse.issparse(X)
+    convert = not sparse and (X.dtype != dtype or not X.flags.c_contiguous)
+    buffer = np.empty((min(step, n), p), dtype) if convert else None
+    for start in range(0, n, step):
+        stop = min(start + step, n)
+        tile = rows_between(X, start, stop)
+        if sparse:
+            tile = tile.astype(dtype, copy=False)
+        elif buffer is not None:
+            np.copyto(buffer[: stop - start], tile, casting="unsafe")
+            tile = buffer[: stop - start]
+        yield slice(start, stop), tile
+
+
+def _logits(theta: NDArray, tile: Features, out: NDArray) -> NDArray:
+    """Z = Θ·Xᵀ + b into ``out``, (K, rows). Work 2·K·rows·p flops (CSR: 2·K·nnz)."""
+    W, b = theta[:, :-1], theta[:, -1:]
+    Z = out[:, : tile.shape[0]]
+    if scipy.sparse.issparse(tile):
+        np.copyto(Z, (tile @ np.ascontiguousarray(W.T)).T)
+    else:
+        np.matmul(W, tile.T, out=Z)
+    Z += b
+    return Z
+
+
+def _add_product(R: NDArray, tile: Features, into: Float) -> None:
+    """Add R·[X, 1] to ``into``, (K, p+1) float64. Work 2·K·rows·p flops (CSR: 2·K·nnz)."""
+    if scipy.sparse.issparse(tile):
+        into[:, :-1] += (tile.T @ np.ascontiguousarray(R.T)).T
+    else:
+        into[:, :-1] += R @ tile
+    into[:, -1] += R.sum(axis=1, dtype=np.float64)
+
+
+def _exponentials(Z: NDArray) -> NDArray:
+    """Replace logits by exp(z − max z) in place; the largest of each row becomes 1 exactly."""
+    Z -= Z.max(axis=0)
+    return np.exp(Z, out=Z)
+
+
+def _weights_of(weights: Float | None, rows: slice, dtype: np.dtype) -> Any:
+    return 1.0 if weights is None else weights[rows].astype(dtype, copy=False)
+
+
+def value_and_gradient(
+    theta: Float, X: Features, y: NDArray, weights: Float | None = None, dtype: np.dtype | None = None
+) -> tuple[float, Float]:
+    """Return J and ∇J of one block, as sums.
+
+    Parameters
+    ----------
+    theta : (K, p+1) float64
+        A row per class, the intercept last.
+    X : (rows, p) ndarray or CSR
+    y : (rows,) integers
+        Class codes 0 … K-1.
+    weights : (rows,) float64, optional
+    dtype : dtype, optional
+        Of the products; `compute_dtype` of X when None.
+
+    Returns
+    -------
+    value : float
+        J = Σᵢ sᵢ (log Σⱼ exp zᵢⱼ − z of the label).
+    gradient : (K, p+1) float64
+        −Σᵢ sᵢ [xᵢ, 1] (1{yᵢ=k} − Pᵢₖ).
+
+    Notes
+    -----
+    Work 4·K·p flops and K exponentials a row (CSR: 4·K·nnz); memory one tile, `TILE_BYTES` or 512 rows.
+    """
+    dtype = np.dtype(dtype or compute_dtype(X.dtype))
+    point = theta.astype(dtype)
+    gradient = np.zeros(theta.shape)
+    value = 0.0
+    logits = np.empty((len(theta), min(len(y), tile_rows(X, len(theta), dtype))), dtype)
+    for rows, tile in _tiles(X, len(theta), dtype):
+        labels, s = y[rows], _weights_of(weights, rows, dtype)
+        each = np.arange(len(labels))
+        Z = _logits(point, tile, logits)
+        Z -= Z.max(axis=0)
+        z_label = Z[labels, each]
+        E = np.exp(Z, out=Z)
+        e_label = E[labels, each]
+        E[labels, each] = 0
+        others = E.sum(axis=0)  # Σ over k ≠ y, so that 1 − P of the label does not cancel
+        scale = s / (others + e_label)
+        losses = np.log1p(others + (e_label - 1)) - z_label
+        value += float(np.sum(losses * s, dtype=np.float64))
+        E *= scale
+        E[labels, each] = -others * scale
+        _add_product(E, tile, gradient)
+    return value, gradient
+
+
+def hessian_product(
+    theta: Float, direction: Float, X: Features, weights: Float | None = None, dtype: np.dtype | None = None
+) -> Float:
+    """Return H·V of one block: Σᵢ sᵢ [xᵢ, 1] Pᵢₖ (aᵢₖ − Σₗ Pᵢₗ aᵢₗ), with aᵢ the logits of V.
+
+    Parameters
+    ----------
+    theta, direction : (K, p+1) float64
+    X : (rows, p) ndarray or CSR
+    weights : (rows,) float64, optional
+    dtype : dtype, optional
+        Of the products; `compute_dtype` of X when None.
+
+    Returns
+    -------
+    (K, p+1) float64
+
+    Notes
+    -----
+    Work 6·K·p flops and K exponentials a row (CSR: 6·K·nnz); memory one tile and its two (K, rows) arrays.
+    """
+    dtype = np.dtype(dtype or compute_dtype(X.dtype))
+    point, along = theta.astype(dtype), direction.astype(dtype)
+    product = np.zeros(theta.shape)
+    shape = (len(theta), min(X.shape[0], tile_rows(X, len(theta), dtype)))
+    logits, moves = np.empty(shape, dtype), np.empty(shape, dtype)
+    for rows, tile in _tiles(X, len(theta), dtype):
+        P = _exponentials(_logits(point, tile, logits))
+        P /= P.sum(axis=0)
+        A = _logits(along, tile, moves)
+        A -= np.einsum("kn,kn->n", P, A)
+        A *= P
+        A *= _weights_of(weights, rows, dtype)
+        _add_product(A, tile, product)
+    return product
+
+
+def hessian(theta: Float, X: Features, weights: Float | None = None) -> Float:
+    """Return the Hessian of one block, H = blockdiag(XₐᵀDₖXₐ) − ΨᵀΨ with Xₐ = [X, 1], in float64.
+
+    Parameters
+    ----------
+    theta : (K, p+1) float64
+    X : (rows, p) ndarray or CSR
+        CSR tiles are made dense, `SPARSE_TILE_ROWS` rows at a time.
+    weights : (rows,) float64, optional
+
+    Returns
+    -------
+    (K·(p+1), K·(p+1)) float64
+        Symmetric; entry (k·(p+1) + a, l·(p+1) + c) belongs to θ⁽ᵏ⁾ₐ and θ⁽ˡ⁾꜀.
+
+    Notes
+    -----
+    Work 2·(K·(p+1))² flops a row; memory the Hessian and one tile of (rows, K·(p+1)) float64.
+    """
+    K, d = theta.shape
+    dtype = np.dtype(np.float64)
+    H = np.zeros((K * d, K * d))
+    logits = np.empty((K, min(X.shape[0], tile_rows(X, K, dtype))))
+    for rows, tile in _tiles(X, K, dtype):
+        P = _exponentials(_logits(theta, tile, logits))
+        P /= P.sum(axis=0)
+        dense = tile.toarray() if scipy.sparse.issparse(tile) else tile
+        ones = np.ones((dense.shape[0], 1))
+        Xa = np.hstack([dense, ones])
+        root = np.sqrt(ones if weights is None else weights[rows, None])
+        for k in range(K):
+            half = Xa * (np.sqrt(P[k])[:, None] * root)
+            H[k * d : (k + 1) * d, k * d : (k + 1) * d] += half.T @ half
+        psi = (P.T[:, :, None] * (Xa * root)[:, None, :]).reshape(len(Xa), K * d)
+        H -= psi.T @ psi
+    return H
+
+
+def decision_function(theta: Float, X: Features, dtype: np.dtype | None = None) -> NDArray:
+    """Return the logits of one block, (rows, K) in the compute dtype."""
+    dtype = np.dtype(dtype or compute_dtype(X.dtype))
+    point = theta.astype(dtype)
+    out = np.empty((X.shape[0], len(theta)), dtype)
+    logits = np.empty((len(theta), min(X.shape[0], tile_rows(X, len(theta), dtype))), dtype)
+    for rows, tile in _tiles(X, len(theta), dtype):
+        out[rows] = _logits(point, tile, logits).T
+    return out
+
+
+def log_softmax(logits: NDArray) -> NDArray:
+    """Return log P from logits, (rows, K): z − max z − log Σ exp(z − max z), never log of a softmax."""
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    shifted -= np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return shifted
+
+
+def softmax(logits: NDArray) -> NDArray:
+    """Return P from logits, (rows, K); each row sums to one to rounding."""
+    E = np.exp(logits - logits.max(axis=1, keepdims=True))
+    E /= E.sum(axis=1, keepdims=True)
+    return E

@@ -1,0 +1,222 @@
+"""Dask arrays: any graph behind them, computed inside the task that visits the block; persisted blocks stay where they are."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import dask
+import dask.array as da
+import numpy as np
+import scipy.sparse
+from dask._task_spec import convert_legacy_graph
+from dask.optimization import cull
+from numpy.typing import NDArray
+
+from dsoftmax.blocks import Block, Names, first_rows
+from dsoftmax.errors import DataError, DsoftmaxError, ReadError
+from dsoftmax.sources.rows import check_shapes, dense_or_csr, require_numbers
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One block of X, y and weights: the culled graph that makes it, and what of it lives on a cluster.
+
+    Attributes
+    ----------
+    graph : dict
+        Without the futures.
+    keys : tuple
+        Of X, y and weights; None where there is none.
+    futures : dict
+        From key to future.
+    """
+
+    graph: dict[Any, Any]
+    keys: tuple[Any, ...]
+    futures: dict[Any, Any]
+    first_row: int
+    n_rows: int
+
+
+@dataclass(frozen=True)
+class DaskShare:
+    """The recipes of some blocks; ``values`` holds what futures stood for, once the share is bound to them."""
+
+    recipes: dict[int, Recipe]
+    names: Names
+    values: dict[Any, Any] = field(default_factory=dict)
+
+    def bind(self, held: dict[int, Sequence[Any]]) -> "DaskShare":
+        """Return the share with the blocks that its worker holds in the place of futures."""
+        values: dict[Any, Any] = {}
+        for chunk, results in held.items():
+            values.update(zip(self.recipes[chunk].futures, results, strict=True))
+        return DaskShare(self.recipes, self.names, values)
+
+    def load(self, chunk: int) -> Block:
+        recipe = self.recipes[chunk]
+        known = {key: self.values[key] if key in self.values else future.result() for key, future in recipe.futures.items()}
+        wanted = [key for key in recipe.keys if key is not None]
+        rows = f"{self.names.X} rows {recipe.first_row:,}–{recipe.first_row + recipe.n_rows - 1:,}"
+        try:
+            found = dict(zip(wanted, dask.get({**recipe.graph, **known}, wanted), strict=True))
+        except DsoftmaxError:
+            raise
+        except Exception as error:
+            raise ReadError(
+                f"{rows}: the dask graph behind this block failed with {type(error).__name__}: {error}. "
+                f"Compute it alone to see where: X.blocks[{chunk}].compute()."
+            ) from error
+        X, y, weights = (None if key is None else found[key] for key in recipe.keys)
+        block = Block(
+            dense_or_csr(X),
+            None if y is None else np.asarray(y),
+            None if weights is None else np.asarray(weights, np.float64),
+            recipe.first_row,
+            self.names,
+        )
+        for name, part in ((self.names.X, X), (self.names.y, y), (self.names.weights, weights)):
+            if part is not None and part.shape[0] != recipe.n_rows:
+                raise DataError(
+                    f"{name}, block {chunk}: dask said {recipe.n_rows:,} rows and the block has {part.shape[0]:,}. "
+                    "The array's chunks do not tell its true sizes; call compute_chunk_sizes() on it first."
+                )
+        return block
+
+
+@dataclass(frozen=True)
+class DaskSource:
+    """Blocks of dask arrays, one row of blocks a chunk."""
+
+    recipes: dict[int, Recipe]
+    names: Names
+    n_features: int
+    dtype: np.dtype
+    sparse: bool
+    chunk_rows: NDArray[np.int64]
+    chunk_bytes: NDArray[np.int64]
+    tokens: tuple[str, ...]
+
+    def load(self, chunk: int) -> Block:
+        return DaskShare(self.recipes, self.names).load(chunk)
+
+    def share(self, chunks: Sequence[int]) -> DaskShare:
+        # Futures do not travel inside a share: the engine passes them beside it, as dependencies.
+        recipes = {}
+        for chunk in chunks:
+            one = self.recipes[chunk]
+            recipes[chunk] = Recipe(one.graph, one.keys, dict.fromkeys(one.futures), one.first_row, one.n_rows)
+        return DaskShare(recipes, self.names)
+
+    def needs(self, chunk: int) -> tuple[Any, ...]:
+        return tuple(self.recipes[chunk].futures.values())
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            "arrays": dict(zip(("X", "y", "weights"), self.tokens, strict=False)),
+            "shape": [int(self.chunk_rows.sum()), self.n_features],
+            "dtype": str(self.dtype),
+            "chunks": len(self.chunk_rows),
+        }
+
+
+def dask_source(
+    X: Any, y: Any = None, weights: Any = None, names: Names | None = None, missing_chunks: str = "error"
+) -> DaskSource:
+    """Return a source of dask arrays; nothing is computed unless chunk sizes are unknown, which costs one pass to count.
+
+    Parameters
+    ----------
+    X : (n, p) dask array
+        Of ndarray or SciPy sparse blocks. Blocks of columns are joined.
+    y, weights : (n,) dask array or array-like, optional
+        Cut to the rows of X's blocks.
+    names : Names, optional
+    missing_chunks : {"error", "fill"}
+        For Zarr arrays among them: what a chunk that is not in the store means.
+
+    Raises
+    ------
+    DataError
+        Shapes that do not fit, X without real numbers, or unknown chunks that cannot be paired.
+    """
+    names = names or Names()
+    if not isinstance(X, da.Array):
+        X = _as_dask(X, ("auto", -1), names.X, missing_chunks)
+    if X.ndim == 2:
+        require_numbers(names.X, X.dtype)
+        X = X if X.numblocks[1] == 1 else X.rechunk({1: -1})
+        X = _with_known_chunks(X)
+    else:
+        check_shapes(names, X.shape, None, None)
+    labels = _as_column(y, X, names.y, missing_chunks)
+    sample_weights = _as_column(weights, X, names.weights, missing_chunks)
+    check_shapes(
+        names, X.shape, None if labels is None else labels.shape, None if sample_weights is None else sample_weights.shape
+    )
+    rows = X.chunks[0]
+    arrays = [X, *(a if a is None or a.chunks[0] == rows else a.rechunk({0: rows}) for a in (labels, sample_weights))]
+    present = [array for array in arrays if array is not None]
+    futures = {key: node for array in present for key, node in dict(array.__dask_graph__()).items() if _is_future(node)}
+    optimized = iter(dask.optimize(*present))
+    arrays = [None if array is None else next(optimized) for array in arrays]
+    graph: dict[Any, Any] = {}
+    for array in arrays:
+        if array is not None:
+            graph.update(array.__dask_graph__())
+    graph = convert_legacy_graph({key: node for key, node in graph.items() if not _is_future(node)})
+    chunk_rows = np.array(rows, np.int64)
+    starts = first_rows(chunk_rows)
+    recipes = {}
+    for chunk in range(len(rows)):
+        keys = tuple(None if a is None else (a.name, chunk, 0) if a.ndim == 2 else (a.name, chunk) for a in arrays)
+        wanted = [key for key in keys if key is not None]
+        part, _ = cull(graph, [key for key in wanted if key in graph])
+        named = {*wanted, *(key for node in part.values() for key in node.dependencies)}
+        held = {key: futures[key] for key in named if key in futures and key not in part}
+        recipes[chunk] = Recipe(dict(part), keys, held, int(starts[chunk]), int(rows[chunk]))
+    sparse = scipy.sparse.issparse(X._meta)
+    row_bytes = X.shape[1] * X.dtype.itemsize // (20 if sparse else 1)  # CSR: a guess until the blocks are seen
+    return DaskSource(
+        recipes,
+        names,
+        int(X.shape[1]),
+        X.dtype,
+        sparse,
+        chunk_rows,
+        chunk_rows * max(row_bytes, 1),
+        tuple(str(array.name) for array in arrays if array is not None),
+    )
+
+
+def _is_future(node: Any) -> bool:
+    return hasattr(node, "key") and hasattr(node, "client") and hasattr(node, "result")
+
+
+def _as_dask(values: Any, chunks: Any, name: str, missing_chunks: str) -> da.Array:
+    if isinstance(values, da.Array):
+        return values
+    if hasattr(values, "store_path"):  # a Zarr array: whole shards or chunks of rows
+        from dsoftmax.sources.zarr_array import ZarrRows
+
+        rows = ZarrRows(values, name, missing_chunks)
+        return da.from_array(rows, chunks=(rows.stored[0], *rows.shape[1:]))
+    array = np.asarray(values)
+    return da.from_array(array, chunks=chunks if array.ndim == len(chunks) else "auto")
+
+
+def _as_column(values: Any, X: da.Array, name: str, missing_chunks: str) -> da.Array | None:
+    if values is None:
+        return None
+    aligned = getattr(values, "shape", None) == X.shape[:1]
+    column = _as_dask(values, (X.chunks[0] if aligned else "auto",), name, missing_chunks)
+    return _with_known_chunks(column) if column.ndim == 1 else column
+
+
+def _with_known_chunks(array: da.Array) -> da.Array:
+    """Return the array with the sizes of its blocks, counted by computing it once where dask does not know them."""
+    if not any(np.isnan(size) for sizes in array.chunks for size in sizes):
+        return array
+    counted = array.copy()
+    counted.compute_chunk_sizes()
+    return counted

@@ -1,0 +1,174 @@
+"""A source made of arrays that can be read by row: X gives the chunks, y and weights are read along with it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+import scipy.sparse
+from numpy.typing import NDArray
+
+from dsoftmax.blocks import Block, Names, first_rows
+from dsoftmax.errors import DataError
+from dsoftmax.softmax import Features
+
+
+class Rows(Protocol):
+    """An array that is read by spans of rows.
+
+    Attributes
+    ----------
+    shape : tuple of int
+    dtype : numpy dtype
+    """
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def dtype(self) -> np.dtype: ...
+    def read(self, start: int, stop: int) -> Features:
+        """Return rows ``start:stop``; thread-safe."""
+
+    def only(self, spans: Sequence[tuple[int, int]]) -> "Rows":
+        """Return what can read these spans and is cheap to pickle."""
+
+    def describe(self) -> dict[str, Any]:
+        """Return what is stored, in JSON types."""
+
+
+@dataclass(frozen=True)
+class RowSource:
+    """Chunks of rows of X, with the same rows of y and weights.
+
+    Attributes
+    ----------
+    X, y, weights : Rows
+    chunk_rows, chunk_bytes : (n_chunks,) int64
+    sparse : bool
+    names : Names
+    """
+
+    X: Rows
+    y: Rows | None
+    weights: Rows | None
+    chunk_rows: NDArray[np.int64]
+    chunk_bytes: NDArray[np.int64]
+    sparse: bool = False
+    names: Names = field(default_factory=Names)
+
+    @property
+    def n_features(self) -> int:
+        return int(self.X.shape[1])
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.X.dtype
+
+    def load(self, chunk: int) -> Block:
+        start = int(self.starts[chunk])
+        return self._load(start, start + int(self.chunk_rows[chunk]))
+
+    @cached_property
+    def starts(self) -> NDArray[np.int64]:
+        return first_rows(self.chunk_rows)
+
+    def _load(self, start: int, stop: int) -> Block:
+        X = self.X.read(start, stop)
+        y = None if self.y is None else self.y.read(start, stop)
+        weights = None if self.weights is None else np.asarray(self.weights.read(start, stop), np.float64)
+        return Block(X, y, weights, start, self.names)
+
+    def share(self, chunks: Sequence[int]) -> "RowShare":
+        spans = {chunk: (int(self.starts[chunk]), int(self.starts[chunk] + self.chunk_rows[chunk])) for chunk in chunks}
+        wanted = list(spans.values())
+        nothing = np.zeros(0, np.int64)
+        source = replace(
+            self,
+            X=self.X.only(wanted),
+            y=None if self.y is None else self.y.only(wanted),
+            weights=None if self.weights is None else self.weights.only(wanted),
+            chunk_rows=nothing,
+            chunk_bytes=nothing,
+        )
+        return RowShare(source, spans)
+
+    def needs(self, chunk: int) -> tuple[Any, ...]:
+        return ()
+
+    def describe(self) -> dict[str, Any]:
+        parts = {"X": self.X, "y": self.y, "weights": self.weights}
+        return {
+            "arrays": {name: rows.describe() for name, rows in parts.items() if rows is not None},
+            "chunks": len(self.chunk_rows),
+        }
+
+
+@dataclass(frozen=True)
+class RowShare:
+    """Some chunks of a `RowSource`, and the rows they span."""
+
+    source: RowSource
+    spans: dict[int, tuple[int, int]]
+
+    def load(self, chunk: int) -> Block:
+        return self.source._load(*self.spans[chunk])
+
+
+def check_shapes(names: Names, X: tuple[int, ...], y: tuple[int, ...] | None, weights: tuple[int, ...] | None) -> None:
+    """Raise unless X is (n, p) and y and weights are (n,).
+
+    Raises
+    ------
+    DataError
+        Naming the array, its shape, and the cure.
+    """
+    if len(X) != 2:
+        cure = (
+            "Reshape it, for example with X.reshape(-1, X.shape[-1])"
+            if len(X) > 2
+            else "Reshape your data, with X.reshape(-1, 1)"
+        )
+        raise DataError(f"{names.X} has {len(X)} dimensions {X}; needed are two, rows and features. {cure}.")
+    for name, shape in ((names.y, y), (names.weights, weights)):
+        if shape is None:
+            continue
+        if len(shape) != 1:
+            raise DataError(
+                f"{name} has shape {shape}; needed is one value a row, ({X[0]},). Pass {name}.ravel() or one column."
+            )
+        if shape[0] != X[0]:
+            raise DataError(
+                f"{name} has {shape[0]:,} rows and {names.X} has {X[0]:,}; needed is one value a row. "
+                "Check that both come from the same data, in the same order."
+            )
+    if X[0] == 0:
+        raise DataError(f"{names.X} has 0 rows (shape {X}) while a minimum of 1 is required.")
+    if X[1] == 0:
+        raise DataError(f"{names.X} has 0 feature(s) (shape={X}) while a minimum of 1 is required.")
+
+
+def cut(n: int, step: int) -> NDArray[np.int64]:
+    """Return the rows of the chunks that ``n`` rows make at ``step`` rows each; the last may be shorter."""
+    rows = np.full(-(-n // step), step, np.int64)
+    rows[-1] -= rows.sum() - n
+    return rows
+
+
+def require_numbers(name: str, dtype: np.dtype) -> None:
+    """Raise unless the dtype holds real numbers.
+
+    Raises
+    ------
+    DataError
+    """
+    if dtype.kind not in "biuf":
+        kind = "Complex data not supported: " if dtype.kind == "c" else ""
+        raise DataError(
+            f"{kind}{name} has dtype {dtype}; needed are real numbers. Convert it with astype(float), or encode it."
+        )
+
+
+def dense_or_csr(X: Features) -> Features:
+    """Return a block as ndarray or CSR; other sparse formats are converted."""
+    return X.tocsr() if scipy.sparse.issparse(X) else np.asarray(X)

@@ -1,0 +1,318 @@
+"""The run: a loop of passes that asks a solver, answers from the data, and lets watchers see."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dsoftmax.blocks import Source
+from dsoftmax.engine import Engine
+from dsoftmax.engine.blas import one_blas_thread
+from dsoftmax.errors import DataError, OptionError
+from dsoftmax.model import Model, centred
+from dsoftmax.objective import Cost, Objective, class_weight_vector
+from dsoftmax.oracle import Solver
+from dsoftmax.softmax import compute_dtype
+from dsoftmax.solvers import solver_entry
+from dsoftmax.statistics import MAX_GRAM_FEATURES, Collect, Statistics, finish
+
+Float = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What to minimise, how, and when to stop.
+
+    Attributes
+    ----------
+    C : float
+        Inverse strength of the L2 penalty; ``inf`` for none.
+    solver : str
+        A name in `dsoftmax.solvers.SOLVERS`.
+    tol : float
+        Converged when max|∇F| ≤ tol.
+    max_iter : int
+        Iterations (accepted steps) at most.
+    fit_intercept : bool
+    class_weight : dict, "balanced" or None
+    classes : (K,) ndarray, optional
+        Found in the first pass when None.
+    dtype : str or dtype, optional
+        Of the products; by the rule of `compute_dtype` when None.
+    """
+
+    C: float = 1.0
+    solver: str = "lbfgs"
+    tol: float = 1e-4
+    max_iter: int = 100
+    fit_intercept: bool = True
+    class_weight: Any = None
+    classes: NDArray | None = None
+    dtype: Any = None
+
+    def check(self) -> None:
+        """Raise unless every setting makes sense.
+
+        Raises
+        ------
+        OptionError
+        """
+        solver_entry(self.solver)
+        if not _is_number(self.C) or not self.C > 0:
+            raise OptionError(f"C={self.C!r}; needed is a positive number, or inf for no penalty.")
+        if not _is_number(self.tol) or not self.tol >= 0:
+            raise OptionError(f"tol={self.tol!r}; needed is a number of at least 0.")
+        if not isinstance(self.max_iter, (int, np.integer)) or isinstance(self.max_iter, bool) or self.max_iter < 0:
+            raise OptionError(f"max_iter={self.max_iter!r}; needed is a whole number of at least 0.")
+        if self.dtype is not None:
+            product_dtype(self.dtype)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+
+
+def product_dtype(dtype: Any) -> np.dtype:
+    """Return the dtype of products that an option names.
+
+    Raises
+    ------
+    OptionError
+        It is neither float32 nor float64.
+    """
+    try:
+        found = np.dtype(dtype)
+    except TypeError:
+        found = np.dtype(object)
+    if found not in (np.float32, np.float64):
+        raise OptionError(f"dtype={dtype!r}; needed is 'float32', 'float64' or None (chosen by what is stored).")
+    return found
+
+
+@dataclass(frozen=True)
+class Record:
+    """One pass, as history keeps it.
+
+    Attributes
+    ----------
+    pass_ : int
+        1 is the statistics pass.
+    iteration : int
+        Accepted steps so far.
+    objective, gradient_max : float
+        F and max|∇F| at the accepted point.
+    seconds : float
+        Of the pass.
+    rows, bytes : int
+        Visited; bytes of X, decoded.
+    """
+
+    pass_: int
+    iteration: int
+    objective: float
+    gradient_max: float
+    seconds: float
+    rows: int
+    bytes: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the record with the names that history uses: "pass" for ``pass_``."""
+        return {
+            "pass": self.pass_,
+            "iteration": self.iteration,
+            "objective": self.objective,
+            "gradient_max": self.gradient_max,
+            "seconds": self.seconds,
+            "rows": self.rows,
+            "bytes": self.bytes,
+        }
+
+
+@dataclass(frozen=True)
+class Run:
+    """All of a run that evolves.
+
+    Attributes
+    ----------
+    statistics : Statistics
+    state : State
+        The solver's.
+    n_passes : int
+        Statistics included.
+    double : bool
+        Whether products are in float64, from the beginning or because float32 could not go on.
+    """
+
+    statistics: Statistics
+    state: Any
+    n_passes: int
+    double: bool
+
+    @property
+    def gradient_max(self) -> float:
+        return float(np.abs(self.state.gradient).max())
+
+
+Watcher = Callable[[Record, Run], None]
+"""Called after every pass; it only watches."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """A run that has ended.
+
+    Attributes
+    ----------
+    model : Model
+    run : Run
+    status : str
+        A sentence.
+    converged : bool
+    history : list of Record
+        The passes of this call.
+    """
+
+    model: Model
+    run: Run
+    status: str
+    converged: bool
+    history: list[Record] = field(default_factory=list)
+
+
+def collect_statistics(engine: Engine, source: Source, classes: NDArray | None, gram: bool) -> tuple[Statistics, Cost]:
+    """Make the first pass.
+
+    Raises
+    ------
+    DataError
+        What the data hold is not what training needs.
+    """
+    import time
+
+    started = time.perf_counter()
+    gram = gram and not source.sparse and source.n_features <= MAX_GRAM_FEATURES
+    totals = engine.total(Collect(gram), source)
+    statistics = finish(totals.result(), classes)
+    return statistics, Cost(time.perf_counter() - started, totals.n_rows, totals.n_bytes)
+
+
+def make_objective(source: Source, engine: Engine, settings: Settings, statistics: Statistics, double: bool) -> Objective:
+    """Return F for these settings."""
+    dtype = np.dtype(np.float64) if double else _first_dtype(source, settings)
+    weights = class_weight_vector(settings.class_weight, statistics)
+    return Objective(engine, source, statistics, float(settings.C), weights, settings.fit_intercept, dtype)
+
+
+def _first_dtype(source: Source, settings: Settings) -> np.dtype:
+    return compute_dtype(source.dtype) if settings.dtype is None else product_dtype(settings.dtype)
+
+
+def train(
+    source: Source,
+    engine: Engine,
+    settings: Settings,
+    *,
+    theta: Float | None = None,
+    resume: Run | None = None,
+    watchers: Sequence[Watcher] = (),
+) -> Result:
+    """Train to the tolerance, or until the settings say stop.
+
+    Parameters
+    ----------
+    source : Source
+        With labels.
+    engine : Engine
+    settings : Settings
+    theta : (K, p+1) float64, optional
+        Where to start; log priors when None.
+    resume : Run, optional
+        Go on from here; the result is bitwise that of a run that was never interrupted.
+    watchers : sequence of Watcher
+
+    Raises
+    ------
+    DataError, OptionError, ReadError, MemoryLimitError, ClusterError
+    """
+    settings.check()
+    entry = solver_entry(settings.solver)
+    history: list[Record] = []
+
+    def tell_watchers(run: Run, cost: Cost) -> None:
+        state = run.state
+        record = Record(run.n_passes, state.n_iter, state.value, run.gradient_max, cost.seconds, cost.rows, cost.bytes)
+        history.append(record)
+        for watch in watchers:
+            watch(record, run)
+
+    with one_blas_thread():  # the driver's own arithmetic too: its bits must not depend on its cores
+        if resume is not None:
+            run = resume
+            objective = make_objective(source, engine, settings, run.statistics, run.double)
+            solver = entry.make(lambda: objective.curvature_bound)
+        else:
+            statistics, cost = collect_statistics(engine, source, settings.classes, entry.gram)
+            objective = make_objective(source, engine, settings, statistics, double=False)
+            solver = entry.make(lambda: objective.curvature_bound)
+            run = Run(statistics, _start(solver, objective, theta), 1, objective.dtype == np.float64)
+            tell_watchers(run, cost)
+        while (ending := _ending(run, settings)) is None:
+            if run.state.stuck:  # float32 could not go on: the same point, with products in float64
+                objective = objective.in_double()
+                run = replace(run, double=True, state=solver.start(run.state.theta, None, run.state.n_iter))
+            answer, cost = objective.answer(solver.ask(run.state))
+            run = replace(run, state=solver.tell(run.state, answer), n_passes=run.n_passes + 1)
+            tell_watchers(run, cost)
+    status, converged = ending
+    return Result(_model(run, source, settings, status), run, status, converged, history)
+
+
+def _start(solver: Solver, objective: Objective, theta: Float | None) -> Any:
+    if theta is None:
+        return solver.start(*objective.start(), 0)
+    expected = objective.statistics.class_sums.shape
+    if theta.shape != expected:
+        raise DataError(
+            f"The coefficients to start from have shape {theta.shape}; needed is {expected} for {expected[0]} classes and "
+            f"{expected[1] - 1} features. Fit with warm_start=False, or on data with the same classes and features."
+        )
+    return solver.start(theta, None, 0)
+
+
+def _ending(run: Run, settings: Settings) -> tuple[str, bool] | None:
+    """Return why the run ends here, as a sentence, and whether it converged; None while it goes on."""
+    state, size = run.state, run.gradient_max
+    found = f"max|∇F| = {size:.2e}"
+    if np.isnan(state.value):
+        return None
+    if size <= settings.tol:
+        return f"Converged after {state.n_iter} iterations, {run.n_passes} passes: {found} ≤ tol = {settings.tol:g}.", True
+    if state.stuck and run.double:
+        return (
+            f"Stopped after {state.n_iter} iterations, {run.n_passes} passes: {state.stuck}; {found}, tol = {settings.tol:g}.",
+            False,
+        )
+    if state.n_iter >= settings.max_iter:
+        return (
+            f"Stopped at max_iter = {settings.max_iter} iterations, {run.n_passes} passes: {found} is still above "
+            f"tol = {settings.tol:g}. Increase max_iter, or scale the features.",
+            False,
+        )
+    return None
+
+
+def _model(run: Run, source: Source, settings: Settings, status: str) -> Model:
+    about = {
+        "C": float(settings.C) if np.isfinite(settings.C) else "inf",
+        "solver": settings.solver,
+        "fit_intercept": settings.fit_intercept,
+        "n_rows": int(run.statistics.class_rows.sum()),
+        "n_iter": int(run.state.n_iter),
+        "n_passes": run.n_passes,
+        "objective": float(run.state.value),
+        "gradient_max": run.gradient_max,
+        "status": status,
+    }
+    return Model(centred(run.state.theta), run.statistics.classes, about)
