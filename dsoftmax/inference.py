@@ -1,0 +1,209 @@
+"""A trained model on new rows: predictions lazily, in memory or into a store, and its metrics; chunk by chunk always."""
+
+import shutil
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dsoftmax import metrics, softmax
+from dsoftmax.blocks import Block, Source, n_rows
+from dsoftmax.engine import Engine
+from dsoftmax.engine.threads import ThreadsEngine, on_threads
+from dsoftmax.errors import DataError, OutputExistsError
+from dsoftmax.metrics import Metrics
+from dsoftmax.model import Model, replace_directory
+from dsoftmax.softmax import Features, compute_dtype, rows_between
+from dsoftmax.sources import is_dask, open_source
+from dsoftmax.statistics import check_finite
+
+Output = Callable[..., NDArray]
+
+SLAB_VALUES = 2**22
+"""Logits that are held at once beside the output (entries)."""
+
+
+def labels(model: Model, X: Features, dtype: np.dtype | None = None) -> NDArray:
+    """Return the most probable class of each row, (rows,)."""
+    step = max(SLAB_VALUES // len(model.classes), 1)
+    parts = [model.predict(rows_between(X, i, min(i + step, X.shape[0])), dtype) for i in range(0, X.shape[0], step)]
+    return np.concatenate(parts) if parts else model.classes[:0]
+
+
+def decision_function(model: Model, X: Features, dtype: np.dtype | None = None) -> NDArray:
+    """Return the logits, (rows, K)."""
+    return model.decision_function(X, dtype)
+
+
+def probabilities(model: Model, X: Features, dtype: np.dtype | None = None) -> NDArray:
+    """Return the probabilities, (rows, K)."""
+    return softmax.softmax(model.decision_function(X, dtype))
+
+
+def log_probabilities(model: Model, X: Features, dtype: np.dtype | None = None) -> NDArray:
+    """Return the logarithms of the probabilities, (rows, K)."""
+    return softmax.log_softmax(model.decision_function(X, dtype))
+
+
+def apply(output: Output, model: Model, X: Any, dtype: np.dtype | None = None, engine: Engine | None = None) -> Any:
+    """Return an output of the model for every row of X.
+
+    Parameters
+    ----------
+    output : callable
+        `labels`, `decision_function`, `probabilities` or `log_probabilities`.
+    model : Model
+    X : (n, p) ndarray, CSR, zarr.Array or dask array
+    dtype : numpy dtype, optional
+        Of the products; by what is stored when None.
+    engine : Engine, optional
+        A `ThreadsEngine` says how many threads visit a Zarr array; this machine's cores when None.
+
+    Returns
+    -------
+    (n,) or (n, K) array
+        A lazy dask array for a dask array, with the row chunks of X; else an ndarray.
+
+    Raises
+    ------
+    DataError
+        Another number of features, or more or less than two dimensions.
+    """
+    products = dtype or compute_dtype(np.dtype(X.dtype))
+    if is_dask(X):
+        from dsoftmax.sources.dask_array import map_rows
+
+        _check_features(model, X)
+        n_columns = None if output is labels else len(model.classes)
+        found = model.classes.dtype if output is labels else products
+        return map_rows(X, partial(output, model, dtype=products), n_columns, found)
+    source = open_source(X)
+    _check_features(model, X)
+    shape = (n_rows(source),) if output is labels else (n_rows(source), len(model.classes))
+    out = np.empty(shape, model.classes.dtype if output is labels else products)
+
+    def fill(block: Block) -> None:
+        out[block.first_row : block.first_row + block.n_rows] = output(model, block.X, products)
+
+    _each_block(fill, source, engine)
+    return out
+
+
+def _check_features(model: Model, X: Any) -> None:
+    if len(X.shape) != 2 or X.shape[1] != model.n_features:
+        raise DataError(
+            f"X has {X.shape[1] if len(X.shape) == 2 else X.shape} features, but the model is expecting {model.n_features} "
+            "features as input. Pass rows of the columns it was trained on, in the same order."
+        )
+
+
+def _each_block(function: Callable[[Block], None], source: Source, engine: Engine | None) -> None:
+    """Call ``function`` on every block, on threads, with no more blocks than the engine's memory allows."""
+    threads = engine if isinstance(engine, ThreadsEngine) else ThreadsEngine()
+    n_threads, read_ahead = threads.plan(source)
+
+    def work(blocks: Iterator[Block]) -> None:
+        for block in blocks:
+            function(block)
+
+    on_threads(work, source, range(len(source.chunk_rows)), n_threads, read_ahead)
+
+
+def evaluate(model: Model, source: Source, engine: Engine) -> Metrics:
+    """Return how good the model is on labelled rows, from one pass.
+
+    Raises
+    ------
+    DataError
+        Another number of features, NaN, or a label the model does not know.
+    """
+    if source.n_features != model.n_features:
+        raise DataError(
+            f"{source.names.X} has {source.n_features} features, but the model is expecting {model.n_features} features as "
+            "input. Pass the columns it was trained on, in the same order."
+        )
+    totals = engine.total(metrics.Score(model), source)
+    return metrics.finish(totals.result(), model, totals.n_rows)
+
+
+def write_predictions(
+    model: Model,
+    source: Source,
+    path: Path | str,
+    *,
+    with_probabilities: bool = False,
+    overwrite: bool = False,
+    engine: Engine | None = None,
+    watch: Callable[[int], None] | None = None,
+) -> None:
+    """Write the labels of all rows, and their probabilities on request, to a Zarr group that appears whole or not at all.
+
+    Parameters
+    ----------
+    model : Model
+    source : Source
+        Labels are not needed.
+    path : path
+        Of the group: array ``labels`` (n,), and ``probabilities`` (n, K) where asked for; its attributes name the classes.
+    with_probabilities : bool
+    overwrite : bool
+        Whether what stands at ``path`` is replaced, once the new group is complete.
+    engine : Engine, optional
+        A `ThreadsEngine` says how many threads work and what memory they may take.
+    watch : callable, optional
+        Called with the number of rows written, after every chunk; from several threads, one at a time.
+
+    Raises
+    ------
+    OutputExistsError
+        Something stands at ``path``, and ``overwrite`` is false.
+    DataError
+        Another number of features, or NaN in X.
+    """
+    import zarr
+
+    path = Path(path)
+    if path.exists() and not overwrite:
+        raise OutputExistsError(f"{path} exists and would be overwritten. Pass overwrite=True (--overwrite), or another path.")
+    if source.n_features != model.n_features:
+        raise DataError(
+            f"{source.names.X} has {source.n_features} features, but the model is expecting {model.n_features} features as "
+            "input. Pass the columns it was trained on, in the same order."
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    n, K, step = n_rows(source), len(model.classes), max(int(source.chunk_rows[0]), 1)
+    text = model.classes.dtype.kind == "U"
+    lock = threading.Lock()
+    try:
+        group = zarr.create_group(draft, zarr_format=3, attributes={"classes": model.classes.tolist()})
+        # Chunks of nothing but the fill value are written too: a chunk that is missing is then a loss, not a value.
+        options: Any = {"config": {"write_empty_chunks": True}}
+        found = group.create_array(
+            "labels", shape=(n,), dtype="string" if text else model.classes.dtype, chunks=(step,), **options
+        )
+        chances = None
+        if with_probabilities:
+            chances = group.create_array("probabilities", shape=(n, K), dtype=np.float32, chunks=(step, K), **options)
+
+        def write(block: Block) -> None:
+            check_finite(block)
+            rows = slice(block.first_row, block.first_row + block.n_rows)
+            predicted = labels(model, block.X)
+            chance = None if chances is None else probabilities(model, block.X).astype(np.float32)
+            with lock:  # neighbours may share a stored chunk, which is read, changed and written
+                found[rows] = predicted.astype(object) if text else predicted
+                if chances is not None:
+                    chances[rows] = chance
+                if watch is not None:
+                    watch(block.n_rows)
+
+        _each_block(write, source, engine)
+        replace_directory(draft, path)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
