@@ -1,0 +1,532 @@
+"""The estimator: softmax regression with scikit-learn's names, shapes and behaviours, on data of any size.
+
+Works with or without scikit-learn. With it, the estimator is one of scikit-learn's own kind (pipelines, grid search, its
+warnings); without it, a few lines stand in.
+"""
+
+import copy
+import inspect
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import scipy.sparse
+from numpy.typing import NDArray
+
+from dsoftmax import inference
+from dsoftmax.blocks import Names, Source
+from dsoftmax.engine import Engine, make_engine
+from dsoftmax.engine.threads import ThreadsEngine
+from dsoftmax.errors import DataError, unknown_option
+from dsoftmax.model import Model
+from dsoftmax.sources import is_dask, is_lazy, open_source
+from dsoftmax.sources.rows import check_shapes
+from dsoftmax.training import Record, Result, Run, Settings, product_dtype, train
+from dsoftmax.units import parse_bytes
+
+Float = NDArray[np.float64]
+
+NAMES = Names()
+MISSING_CHUNKS = ("error", "fill")
+
+if TYPE_CHECKING:
+    from dsoftmax.errors import ConvergenceWarning, NotFittedError
+
+    class _Base:
+        """What both bases below offer."""
+
+        def __sklearn_tags__(self) -> Any: ...
+        def __sklearn_clone__(self) -> Any: ...
+        def score(self, X: Any, y: Any, sample_weight: Any = None) -> float: ...
+
+    DataConversionWarning = UserWarning
+    validate_data: Any
+else:
+    try:
+        from sklearn.base import BaseEstimator, ClassifierMixin
+        from sklearn.exceptions import ConvergenceWarning, DataConversionWarning, NotFittedError
+        from sklearn.utils.validation import validate_data
+
+        class _Base(ClassifierMixin, BaseEstimator):
+            """scikit-learn's own base."""
+
+    except ImportError:
+        from dsoftmax.errors import ConvergenceWarning, NotFittedError
+
+        DataConversionWarning, validate_data = UserWarning, None
+
+        class _Base:
+            """What pipelines of scikit-learn would ask for, where it is not installed."""
+
+            def get_params(self, deep: bool = True) -> dict[str, Any]:
+                """Return the parameters by name."""
+                return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+
+            def set_params(self, **params: Any) -> "_Base":
+                """Change parameters by name."""
+                known = self.get_params()
+                for name in params:
+                    if name not in known:
+                        raise unknown_option("parameter", name, known)
+                for name, value in params.items():
+                    setattr(self, name, value)
+                return self
+
+            def __repr__(self) -> str:
+                defaults = inspect.signature(type(self)).parameters
+                given = [
+                    (name, value) for name, value in self.get_params().items() if repr(value) != repr(defaults[name].default)
+                ]
+                return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in given)})"
+
+            def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+                return float(np.average(self.predict(X) == np.asarray(y), weights=sample_weight))
+
+
+__all__ = ["ConvergenceWarning", "NotFittedError", "SoftmaxRegression"]
+
+
+class SoftmaxRegression(_Base):
+    r"""Softmax regression (multinomial logistic regression), exact, for data that need not fit in memory.
+
+    Minimises the objective of scikit-learn's ``LogisticRegression`` with the L2 penalty, divided by C·S so that ``tol``
+    does not depend on the number of rows:
+
+    .. math::  F(\theta) = \frac1S \sum_i s_i \, (-\log P_{i y_i}) + \frac{1}{2CS} \sum_k \|\theta^{(k)}\|^2
+
+    with :math:`s_i` = sample weight · class weight of the label, :math:`S = \sum_i s_i`, and free intercepts. Two classes
+    have one row of coefficients :math:`w = \theta^{(1)} - \theta^{(0)}` and the penalty :math:`\|w\|^2/(2CS)`, as there. The
+    optimum is the same, so that ``coef_`` and ``intercept_`` agree to the tolerance asked for.
+
+    Parameters
+    ----------
+    C : float, default 1.0
+        Inverse strength of the penalty; ``inf`` for none.
+    solver : str, default "lbfgs"
+        "lbfgs", or another name in `dsoftmax.solvers.SOLVERS`.
+    tol : float, default 1e-4
+        Converged when max|∇F| ≤ tol.
+    max_iter : int, default 100
+        Iterations (accepted steps) at most. Each costs a pass over the data, sometimes two.
+    fit_intercept : bool, default True
+    class_weight : dict, "balanced" or None
+        Label to weight; "balanced" weighs inversely to the (weighted) counts.
+    warm_start : bool, default False
+        Whether ``fit`` starts from the last coefficients.
+    engine : {"auto", "serial", "threads", "cluster"}, dask Client, or Engine, default "auto"
+        Who visits the chunks. "auto" takes the active dask client if there is one, else this machine's threads.
+    dtype : {"float32", "float64"} or None
+        Of the products; when None, float32 where it holds the stored values exactly, else float64. Sums are exact either way.
+    missing_chunks : {"error", "fill"}, default "error"
+        For Zarr: what a chunk that is not in the store means.
+    memory_limit : int or str, optional
+        Bytes this process may use, or such as "2GiB"; bounds how many blocks it holds at once.
+
+    Attributes
+    ----------
+    coef_ : (1, p) or (K, p) float64
+        A row for two classes, else a row per class, centred over the classes. Predictions follow it when it is changed.
+    intercept_ : (1,) or (K,) float64
+        Zeros without ``fit_intercept``.
+    classes_ : (K,) ndarray
+        Ascending.
+    n_iter_ : (1,) int32
+    n_features_in_ : int
+    feature_names_in_ : (p,) ndarray of str
+        Where X was a DataFrame whose columns have names, and scikit-learn is installed.
+    n_passes_ : int
+        Visits to all chunks, the first one for statistics included.
+    objective_ : float
+        F at the end.
+    status_ : str
+        How training ended, as a sentence.
+    history_ : list of dict
+        A line a pass: pass, iteration, objective, gradient_max, seconds, rows, bytes.
+    model_ : dsoftmax.Model
+        What `dsoftmax.save_model` writes.
+
+    Notes
+    -----
+    X may be an array-like, a pandas DataFrame, SciPy sparse, a ``zarr.Array`` or a dask array; y and weights any of these
+    that have one dimension. Integers and float16 stay as they are stored; nothing lazy is read as a whole.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from dsoftmax import SoftmaxRegression
+    >>> X = np.array([[0.0, 1.0], [1.0, 0.0], [2.0, 2.0], [0.0, 2.0], [2.0, 0.0], [3.0, 3.0]])
+    >>> y = np.array(["a", "b", "c", "a", "b", "c"])
+    >>> estimator = SoftmaxRegression(C=10.0).fit(X, y)
+    >>> estimator.predict([[0.0, 3.0], [4.0, 4.0]]).tolist()
+    ['a', 'c']
+    >>> estimator.coef_.shape
+    (3, 2)
+    """
+
+    def __init__(
+        self,
+        *,
+        C: float = 1.0,
+        solver: str = "lbfgs",
+        tol: float = 1e-4,
+        max_iter: int = 100,
+        fit_intercept: bool = True,
+        class_weight: Any = None,
+        warm_start: bool = False,
+        engine: Any = "auto",
+        dtype: Any = None,
+        missing_chunks: str = "error",
+        memory_limit: int | str | None = None,
+    ) -> None:
+        self.C = C
+        self.solver = solver
+        self.tol = tol
+        self.max_iter = max_iter
+        self.fit_intercept = fit_intercept
+        self.class_weight = class_weight
+        self.warm_start = warm_start
+        self.engine = engine
+        self.dtype = dtype
+        self.missing_chunks = missing_chunks
+        self.memory_limit = memory_limit
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
+    def __sklearn_clone__(self) -> Any:
+        bare = copy.copy(self)
+        bare.engine = "auto"  # a connection to a cluster cannot be copied: clones share it
+        clone = super(SoftmaxRegression, bare).__sklearn_clone__()
+        clone.engine = self.engine
+        return clone
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "SoftmaxRegression":
+        """Train to the tolerance, or for ``max_iter`` iterations.
+
+        Parameters
+        ----------
+        X : (n, p) array-like, DataFrame, SciPy sparse, zarr.Array or dask array
+            Real numbers of any dtype.
+        y : (n,) array-like, zarr.Array or dask array
+            Integers, whole floats, booleans or strings.
+        sample_weight : (n,) array-like, zarr.Array or dask array, optional
+            Finite, at least 0; ones when None.
+
+        Returns
+        -------
+        SoftmaxRegression
+            Itself.
+
+        Raises
+        ------
+        OptionError
+            A parameter that makes no sense; before anything is read.
+        DataError
+            NaN, one class only, negative weights, shapes that do not fit; also with ``warm_start`` where classes or features
+            are not those of the last fit.
+        ReadError, MemoryLimitError, ClusterError
+
+        Warns
+        -----
+        ConvergenceWarning
+            Stopped before the tolerance was met.
+
+        Examples
+        --------
+        >>> estimator = SoftmaxRegression(tol=1e-8, engine="serial").fit([[0.0], [1.0], [2.0], [3.0]], [0, 1, 0, 1])
+        >>> estimator.coef_.round(3), estimator.classes_
+        (array([[0.453]]), array([0, 1]))
+        """
+        settings = self._settings()
+        if y is None:
+            raise DataError(
+                f"This {type(self).__name__} estimator requires y to be passed, but the target y is None. Pass the label of every row."
+            )
+        y = _column(y)
+        source = self._source(X, y, sample_weight, reset=True)
+        start = self._warm_start(source)
+        watchers = [] if start is None else [_require_classes(self.model_.classes)]
+        with self._open_engine() as engine:
+            result = train(source, engine, settings, theta=start, watchers=watchers)
+        self.n_features_in_ = source.n_features
+        self._keep(result, np.dtype(y.dtype))
+        if not result.converged:
+            warnings.warn(result.status, ConvergenceWarning, stacklevel=2)
+        return self
+
+    def predict(self, X: Any) -> Any:
+        """Return the most probable class of every row.
+
+        Parameters
+        ----------
+        X : (n, p) array-like, DataFrame, SciPy sparse, zarr.Array or dask array
+
+        Returns
+        -------
+        (n,) array in the dtype of ``classes_``
+            A lazy dask array with the row chunks of X if X is one, else an ndarray. A Zarr array is read chunk by chunk, on
+            the threads of this process.
+
+        Raises
+        ------
+        NotFittedError
+        DataError
+            Another number of features, or NaN; for a dask array when it is computed.
+
+        Examples
+        --------
+        >>> SoftmaxRegression().fit([[0.0], [1.0], [2.0], [3.0]], [0, 0, 1, 1]).predict([[0.5], [2.5]])
+        array([0, 1])
+        """
+        return self._apply(inference.labels, X).astype(self.classes_.dtype, copy=False)
+
+    def predict_proba(self, X: Any) -> Any:
+        """Return the probabilities of the classes, P = softmax(z).
+
+        Parameters
+        ----------
+        X : (n, p) array-like, DataFrame, SciPy sparse, zarr.Array or dask array
+
+        Returns
+        -------
+        (n, K) float32 or float64 array
+            Columns in the order of ``classes_``, in the dtype of the products; lazy for a dask array.
+
+        Raises
+        ------
+        NotFittedError, DataError
+            As `predict`.
+
+        Examples
+        --------
+        >>> SoftmaxRegression().fit([[0.0], [1.0], [2.0], [3.0]], [0, 0, 1, 1]).predict_proba([[1.5]]).round(3)
+        array([[0.5, 0.5]])
+        """
+        return self._apply(inference.probabilities, X)
+
+    def predict_log_proba(self, X: Any) -> Any:
+        """Return log P, from the logits: where P would be 0 in floating point, log P is still finite.
+
+        Parameters
+        ----------
+        X : (n, p) array-like, DataFrame, SciPy sparse, zarr.Array or dask array
+
+        Returns
+        -------
+        (n, K) float32 or float64 array
+            As `predict_proba`.
+
+        Raises
+        ------
+        NotFittedError, DataError
+            As `predict`.
+
+        Examples
+        --------
+        >>> SoftmaxRegression().fit([[0.0], [1.0], [2.0], [3.0]], [0, 0, 1, 1]).predict_log_proba([[1.5]]).round(3)
+        array([[-0.693, -0.693]])
+        """
+        return self._apply(inference.log_probabilities, X)
+
+    def decision_function(self, X: Any) -> Any:
+        """Return the logits z = θᵀx + b; for two classes z₁ − z₀, positive where the second class is more probable.
+
+        Parameters
+        ----------
+        X : (n, p) array-like, DataFrame, SciPy sparse, zarr.Array or dask array
+
+        Returns
+        -------
+        (n,) for two classes, else (n, K); float32 or float64 array
+            As `predict_proba`.
+
+        Raises
+        ------
+        NotFittedError, DataError
+            As `predict`.
+
+        Examples
+        --------
+        >>> abs(SoftmaxRegression().fit([[0.0], [1.0], [2.0], [3.0]], [0, 0, 1, 1]).decision_function([[1.5]])).round(3)
+        array([0.])
+        """
+        logits = self._apply(inference.decision_function, X)
+        return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return the accuracy: the share of rows, or of their weight, that are classified rightly.
+
+        Where X or y is lazy this is one pass through the engine, and a label that the model does not know is an error; in
+        memory such a label counts as wrong, as scikit-learn has it.
+
+        Parameters
+        ----------
+        X : (n, p) array-like, DataFrame, SciPy sparse, zarr.Array or dask array
+        y : (n,) array-like, zarr.Array or dask array
+        sample_weight : (n,) array-like, zarr.Array or dask array, optional
+
+        Returns
+        -------
+        float
+
+        Raises
+        ------
+        NotFittedError, DataError
+            As `predict`.
+
+        Examples
+        --------
+        >>> X, y = [[0.0], [1.0], [2.0], [3.0]], [0, 0, 1, 1]
+        >>> SoftmaxRegression().fit(X, y).score(X, y)
+        1.0
+        """
+        self._require_fit()
+        if not any(is_lazy(values) for values in (X, y, sample_weight) if values is not None):
+            return float(super().score(X, y, sample_weight))
+        source = self._source(X, _column(y), sample_weight, reset=False)
+        with self._open_engine() as engine:
+            return inference.evaluate(self._model(), source, engine).accuracy
+
+    def _settings(self) -> Settings:
+        """Return the settings of a run, once every parameter makes sense."""
+        settings = Settings(
+            C=self.C,
+            solver=self.solver,
+            tol=self.tol,
+            max_iter=self.max_iter,
+            fit_intercept=bool(self.fit_intercept),
+            class_weight=self.class_weight,
+            dtype=self.dtype,
+        )
+        settings.check()
+        if self.missing_chunks not in MISSING_CHUNKS:
+            raise unknown_option("missing_chunks", self.missing_chunks, MISSING_CHUNKS)
+        self._memory_limit()
+        return settings
+
+    def _memory_limit(self) -> int | None:
+        return None if self.memory_limit is None else parse_bytes(self.memory_limit)
+
+    @contextmanager
+    def _open_engine(self) -> Iterator[Engine]:
+        engine = make_engine(self.engine, self._memory_limit())
+        try:
+            yield engine
+        finally:
+            if engine is not self.engine:  # an engine that was given belongs to its owner
+                engine.close()
+
+    def _features(self, X: Any, reset: bool) -> Any:
+        """Return X as array, CSR, Zarr or dask array, after scikit-learn's checks of what they can see without reading."""
+        if validate_data is None:
+            return X if is_lazy(X) or scipy.sparse.issparse(X) else np.asarray(X)
+        if is_lazy(X):
+            if reset and hasattr(self, "feature_names_in_"):
+                del self.feature_names_in_
+            return X
+        # Dimensions, features and finite values are checked where the rows are read: one look at X, one wording for all kinds.
+        free = {"ensure_2d": False, "allow_nd": True, "ensure_all_finite": False}
+        return validate_data(self, X, reset=reset, accept_sparse="csr", dtype="numeric", **free)
+
+    def _source(self, X: Any, y: Any, sample_weight: Any, reset: bool) -> Source:
+        X = self._features(X, reset)
+        if scipy.sparse.issparse(X):  # no dask array can be made of it; labels and weights take less memory than X does
+            y, sample_weight = (np.asarray(values) if is_dask(values) else values for values in (y, sample_weight))
+        return open_source(X, y, sample_weight, NAMES, self.missing_chunks)
+
+    def _warm_start(self, source: Source) -> Float | None:
+        """Return where to start: the last coefficients with ``warm_start``, None for the beginning."""
+        if not self.warm_start or not hasattr(self, "model_"):
+            return None
+        theta = self._model().theta.copy()
+        if source.n_features != theta.shape[1] - 1:
+            raise DataError(
+                f"X has {source.n_features} features, and the coefficients to start from have {theta.shape[1] - 1}; needed is the "
+                "same number. Fit with warm_start=False, or on the columns of the last fit."
+            )
+        if not self.fit_intercept:
+            theta[:, -1] = 0
+        return theta
+
+    def _keep(self, result: Result, label_dtype: np.dtype) -> None:
+        self.model_ = result.model
+        self.coef_, self.intercept_ = _coefficients(result.model)
+        classes = result.model.classes
+        keeps_kind = label_dtype.kind in "biuf" or classes.dtype.kind in "US"
+        self.classes_ = classes.astype(label_dtype) if keeps_kind and label_dtype.kind in "biufUSO" else classes
+        self.n_iter_ = np.array([result.run.state.n_iter], np.int32)
+        self.n_passes_ = result.run.n_passes
+        self.objective_ = float(result.run.state.value)
+        self.status_ = result.status
+        self.history_ = [record.as_dict() for record in result.history]
+
+    def _require_fit(self) -> None:
+        if not hasattr(self, "model_"):
+            raise NotFittedError(
+                f"This {type(self).__name__} instance is not fitted yet. Call 'fit' with appropriate arguments before using "
+                "this estimator."
+            )
+
+    def _model(self) -> Model:
+        """Return the model that ``coef_`` and ``intercept_`` say, also after their owner has changed them."""
+        coef, intercept = _coefficients(self.model_)
+        if np.array_equal(coef, self.coef_) and np.array_equal(intercept, self.intercept_):
+            return self.model_
+        theta = np.column_stack([self.coef_, self.intercept_]).astype(np.float64)
+        return replace(self.model_, theta=theta if len(theta) > 1 else np.vstack([-theta / 2, theta / 2]))
+
+    def _apply(self, output: inference.Output, X: Any) -> Any:
+        self._require_fit()
+        X, model = self._features(X, reset=False), self._model()
+        if len(X.shape) != 2:
+            check_shapes(NAMES, X.shape, None, None)
+        if X.shape[1] != model.n_features:
+            raise DataError(
+                f"X has {X.shape[1]} features, but {type(self).__name__} is expecting {model.n_features} features as input. Pass "
+                "the columns it was trained on, in the same order."
+            )
+        engine = self.engine
+        if not isinstance(engine, ThreadsEngine):
+            engine = ThreadsEngine(1 if engine == "serial" else None, self._memory_limit())
+        return inference.apply(
+            output, model, X, None if self.dtype is None else product_dtype(self.dtype), engine, self.missing_chunks
+        )
+
+
+def _coefficients(model: Model) -> tuple[Float, Float]:
+    """Return θ in scikit-learn's shapes: one row θ₁ − θ₀ for two classes, else a row per class."""
+    theta = model.theta[1:] - model.theta[:1] if len(model.classes) == 2 else model.theta
+    return theta[:, :-1].copy(), theta[:, -1].copy()
+
+
+def _column(y: Any) -> Any:
+    """Return labels as array; a column becomes one dimension, with scikit-learn's warning."""
+    y = y if is_lazy(y) else np.asarray(y)
+    if len(y.shape) != 2 or y.shape[1] != 1 or (is_lazy(y) and not is_dask(y)):
+        return y
+    warnings.warn(
+        "A column-vector y was passed when a 1d array was expected. Please change the shape of y to (n_samples, ), for example "
+        "using ravel().",
+        DataConversionWarning,
+        stacklevel=3,
+    )
+    return y[:, 0]
+
+
+def _require_classes(classes: NDArray) -> Any:
+    """Return a watcher that ends a warm start on other classes, once the first pass has found them."""
+
+    def watch(record: Record, run: Run) -> None:
+        found = run.statistics.classes
+        if not np.array_equal(found, classes):
+            raise DataError(
+                f"The classes are [{' '.join(map(str, found[:12]))}], and the coefficients to start from belong to "
+                f"[{' '.join(map(str, classes[:12]))}]; needed are the same. Fit with warm_start=False."
+            )
+
+    return watch
