@@ -1,0 +1,302 @@
+"""Passes on a dask cluster: the same bits as one core, whatever the workers, and a count of tasks that chunks do not raise."""
+
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import dask.array as da
+import numpy as np
+import pytest
+import zarr
+from distributed import Client, LocalCluster
+
+from dsoftmax.blocks import Block, Names
+from dsoftmax.engine import make_engine
+from dsoftmax.engine.cluster import FAN_IN, ClusterEngine
+from dsoftmax.engine.connect import connected, local_cluster
+from dsoftmax.engine.serial import SerialEngine
+from dsoftmax.engine.threads import ThreadsEngine
+from dsoftmax.errors import ClusterError, DataError, OptionError
+from dsoftmax.sources import open_source
+from dsoftmax.training import Record, Run, Settings, train
+
+SETTINGS = Settings(C=1.0, tol=1e-5)
+
+
+def plain_objective(theta: np.ndarray, X: np.ndarray, y: np.ndarray, C: float) -> tuple[float, np.ndarray]:
+    """F and ∇F in the textbook way, on the whole array at once."""
+    n = len(y)
+    Z = X @ theta[:, :-1].T + theta[:, -1]
+    Z -= Z.max(axis=1, keepdims=True)
+    P = np.exp(Z) / np.exp(Z).sum(axis=1, keepdims=True)
+    Y = np.eye(len(theta))[y]
+    value = -np.log(P[np.arange(n), y]).mean() + (theta[:, :-1] ** 2).sum() / (2 * C * n)
+    gradient = np.hstack([(P - Y).T @ X, (P - Y).sum(axis=0)[:, None]]) / n
+    gradient[:, :-1] += theta[:, :-1] / (C * n)
+    return value, gradient
+
+
+@pytest.fixture(scope="module")
+def arrays() -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((20_000, 7))
+    y = (X @ rng.standard_normal((7, 5)) + rng.gumbel(size=(20_000, 5))).argmax(axis=1)
+    return X, y
+
+
+@pytest.fixture(scope="module")
+def store(arrays: tuple[np.ndarray, np.ndarray], tmp_path_factory: pytest.TempPathFactory) -> zarr.Group:
+    X, y = arrays
+    group = zarr.create_group(tmp_path_factory.mktemp("cluster") / "rows.zarr")
+    # Chunks of 19,000 rows are above the size below which chunks are read together: two chunks, of unlike sizes.
+    group.create_array("X", data=X, chunks=(19_000, 3))
+    group.create_array("y", data=y, chunks=(7_001,))
+    group.create_array("fine", data=np.tile(X, (1, 8)), chunks=(500, 56))
+    return group
+
+
+@pytest.fixture(scope="module")
+def two_workers() -> Iterator[ClusterEngine]:
+    with local_cluster(2) as engine:
+        yield engine
+
+
+@pytest.fixture(scope="module")
+def reference(store: zarr.Group) -> bytes:
+    return train(open_source(store["fine"], store["y"]), SerialEngine(), SETTINGS).model.theta.tobytes()
+
+
+def test_serial_agrees_with_plain_numpy(arrays: tuple[np.ndarray, np.ndarray], store: zarr.Group) -> None:
+    X, y = arrays
+    result = train(open_source(store["X"], store["y"]), SerialEngine(), SETTINGS)
+    value, gradient = plain_objective(result.run.state.theta, X, y, SETTINGS.C)
+    assert result.converged
+    assert result.run.state.value == pytest.approx(value, rel=1e-10)
+    np.testing.assert_allclose(result.run.state.gradient, gradient, atol=1e-10)
+
+
+def test_eight_threads_give_the_bits_of_one(store: zarr.Group, reference: bytes) -> None:
+    theta = train(open_source(store["fine"], store["y"]), ThreadsEngine(8), SETTINGS).model.theta
+    assert theta.tobytes() == reference
+
+
+@pytest.mark.parametrize("n_workers", [1, 3])
+def test_worker_processes_give_the_bits_of_one_core(n_workers: int, store: zarr.Group, reference: bytes) -> None:
+    with local_cluster(n_workers) as engine:
+        theta = train(open_source(store["fine"], store["y"]), engine, SETTINGS).model.theta
+    assert theta.tobytes() == reference
+
+
+def test_two_worker_processes_give_the_bits_of_one_core(
+    two_workers: ClusterEngine, store: zarr.Group, reference: bytes
+) -> None:
+    theta = train(open_source(store["fine"], store["y"]), two_workers, SETTINGS).model.theta
+    assert theta.tobytes() == reference
+
+
+def test_a_run_resumed_on_other_workers_ends_with_the_same_bits(
+    two_workers: ClusterEngine, store: zarr.Group, reference: bytes
+) -> None:
+    runs: list[Run] = []
+
+    def keep(record: Record, run: Run) -> None:
+        runs.append(run)
+
+    source = open_source(store["fine"], store["y"])
+    train(source, SerialEngine(), SETTINGS, watchers=[keep])
+    halfway = runs[len(runs) // 2]
+    assert train(source, two_workers, SETTINGS, resume=halfway).model.theta.tobytes() == reference
+    assert train(source, ThreadsEngine(3), SETTINGS, resume=halfway).model.theta.tobytes() == reference
+
+
+@pytest.mark.parametrize("n_chunks", [8, 10_000])
+def test_the_tasks_of_a_pass_do_not_grow_with_the_chunks(n_chunks: int, two_workers: ClusterEngine) -> None:
+    class Many:
+        """Chunks of one row each."""
+
+        n_features, dtype, sparse, names = 1, np.dtype(np.float64), False, Names()
+        chunk_rows = np.ones(n_chunks, np.int64)
+        chunk_bytes = np.full(n_chunks, 8)
+
+        def load(self, chunk: int) -> Block:
+            return Block(np.full((1, 1), float(chunk)), np.array([chunk % 2]), None, chunk)
+
+        def share(self, chunks: object) -> "Many":
+            return self
+
+        def needs(self, chunk: int) -> tuple[object, ...]:
+            return ()
+
+    def submitted(dask_scheduler: object = None) -> int:
+        return sum(1 for key in dask_scheduler.seen if str(key).startswith("dsoftmax"))  # type: ignore[attr-defined]
+
+    def watch(dask_scheduler: object = None) -> None:
+        from distributed.diagnostics.plugin import SchedulerPlugin
+
+        class Count(SchedulerPlugin):
+            def transition(self, key: object, start: str, finish: str, *args: object, **kwargs: object) -> None:
+                if start == "released" and finish in ("waiting", "processing", "queued", "no-worker"):
+                    dask_scheduler.seen.add(key)  # type: ignore[attr-defined]
+
+        dask_scheduler.seen = set()  # type: ignore[attr-defined]
+        dask_scheduler.add_plugin(Count(), name=str(id(dask_scheduler.seen)))  # type: ignore[attr-defined]
+
+    def count(block: Block) -> dict[str, object]:
+        return {"rows": block.n_rows, "even": int(np.sum(block.y == 0))}
+
+    source = Many()
+    client = two_workers.client
+    two_workers.total(count, source)  # gives the workers their shares
+    client.run_on_scheduler(watch)
+    before = two_workers.n_tasks
+    totals = two_workers.total(count, source)
+    n_workers = 2
+    tree = 1 + n_workers // FAN_IN
+    assert totals.n_rows == n_chunks
+    assert totals.result() == {"rows": n_chunks, "even": n_chunks // 2}
+    assert 0 < client.run_on_scheduler(submitted) <= 4 * n_workers + tree
+    assert two_workers.n_tasks - before == client.run_on_scheduler(submitted)
+
+
+def test_arrays_in_memory_travel_to_the_workers_once(two_workers: ClusterEngine, arrays: tuple[np.ndarray, np.ndarray]) -> None:
+    X, y = arrays
+    there = train(open_source(X, y), two_workers, SETTINGS).model.theta
+    here = train(open_source(X, y), SerialEngine(), SETTINGS).model.theta
+    assert there.tobytes() == here.tobytes()
+
+
+@pytest.mark.parametrize("kind", ["lazy", "persisted", "made from persisted"])
+def test_dask_arrays_train_where_they_are(
+    kind: str, two_workers: ClusterEngine, store: zarr.Group, arrays: tuple[np.ndarray, np.ndarray]
+) -> None:
+    X, y = da.from_zarr(store["fine"], chunks=(3_000, 56)), da.from_zarr(store["y"], chunks=(4_000,))
+    if kind != "lazy":
+        X, y = X.persist(), y.persist()
+    if kind == "made from persisted":
+        X = X * 1
+    there = train(open_source(X, y), two_workers, SETTINGS).model.theta
+    here = train(open_source(np.tile(arrays[0], (1, 8)), arrays[1]), SerialEngine(), SETTINGS).model.theta
+    np.testing.assert_allclose(there, here, atol=1e-6)  # other chunks, other leaves: equal to rounding
+
+
+def test_persisted_blocks_are_not_computed_again(two_workers: ClusterEngine) -> None:
+    def once(block: np.ndarray, block_info: object = None) -> np.ndarray:
+        from distributed import get_worker
+
+        worker = get_worker()
+        worker.times = getattr(worker, "times", 0) + 1  # type: ignore[attr-defined]
+        return block
+
+    def times(dask_worker: object = None) -> int:
+        return getattr(dask_worker, "times", 0)
+
+    rng = np.random.default_rng(0)
+    X = da.from_array(rng.standard_normal((400, 3)), chunks=(100, 3)).map_blocks(once, meta=np.empty((0, 0))).persist()
+    y = rng.integers(0, 2, 400)
+    result = train(open_source(X, y), two_workers, SETTINGS)
+    assert result.run.n_passes > 2
+    assert sum(two_workers.client.run(times).values()) == 4
+
+
+def test_an_error_in_the_data_comes_back_as_it_was_raised(two_workers: ClusterEngine) -> None:
+    X = np.zeros((50_000, 12))
+    X[40_123, 3] = np.nan
+    with pytest.raises(DataError, match=r"X row 40,123, column 3: the value is nan"):
+        train(open_source(X, np.arange(50_000) % 3), two_workers, SETTINGS)
+
+
+def test_a_worker_killed_in_the_middle_changes_no_bit(store: zarr.Group, reference: bytes) -> None:
+    killed = threading.Event()
+
+    def kill(record: Record, run: Run) -> None:
+        if record.pass_ == 4:
+            pid = next(iter(client.run(_pid).values()))
+            subprocess.run(["kill", "-9", str(pid)], check=True)
+            killed.set()
+
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0", silence_logs=50) as cluster,
+        Client(cluster) as client,
+    ):
+        theta = train(open_source(store["fine"], store["y"]), ClusterEngine(client), SETTINGS, watchers=[kill]).model.theta
+    assert killed.is_set()
+    assert theta.tobytes() == reference
+
+
+def _pid() -> int:
+    import os
+
+    return os.getpid()
+
+
+def test_a_worker_that_joins_takes_its_share(store: zarr.Group, reference: bytes) -> None:
+    shares: list[int] = []
+
+    def grow(record: Record, run: Run) -> None:
+        if record.pass_ == 3:
+            cluster.scale(2)
+            client.wait_for_workers(2, timeout=60)
+        shares.append(len(engine._assigned))
+
+    with (
+        LocalCluster(n_workers=1, threads_per_worker=1, processes=True, dashboard_address=":0") as cluster,
+        Client(cluster) as client,
+    ):
+        engine = ClusterEngine(client)
+        theta = train(open_source(store["fine"], store["y"]), engine, SETTINGS, watchers=[grow]).model.theta
+    assert (shares[0], shares[-1]) == (1, 2)
+    assert theta.tobytes() == reference
+
+
+def test_a_cluster_without_workers_is_an_error_in_limited_time(store: zarr.Group) -> None:
+    with LocalCluster(n_workers=0, dashboard_address=":0", processes=False) as cluster, Client(cluster) as client:
+        started = time.monotonic()
+        with pytest.raises(ClusterError, match="has had no worker for 1 s"):
+            train(open_source(store["X"], store["y"]), ClusterEngine(client, timeout=1.0), SETTINGS)
+        assert time.monotonic() - started < 20
+
+
+def test_a_scheduler_that_does_not_answer_is_an_error_in_limited_time() -> None:
+    started = time.monotonic()
+    with pytest.raises(ClusterError, match=r"No dask scheduler answered at tcp://127\.0\.0\.1:9 within 2 s"):  # noqa: SIM117
+        with connected("tcp://127.0.0.1:9", None, timeout=2):
+            pass
+    assert time.monotonic() - started < 20
+    with pytest.raises(ClusterError, match="There is no scheduler file"), connected(None, "no-such-file.json"):
+        pass
+
+
+def test_a_scheduler_that_goes_away_is_an_error_in_limited_time(store: zarr.Group, tmp_path: Path) -> None:
+    file = tmp_path / "scheduler.json"
+    command = [sys.executable, "-m", "dask", "scheduler", "--port", "0", "--scheduler-file", str(file), "--no-dashboard"]
+    worker = [sys.executable, "-m", "dask", "worker", "--scheduler-file", str(file), "--no-dashboard", "--nthreads", "1"]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(command, **quiet) as scheduler, subprocess.Popen(worker, **quiet) as labourer:  # type: ignore[call-overload]
+        try:
+            deadline = time.monotonic() + 60
+            while not file.exists() and time.monotonic() < deadline:
+                time.sleep(0.1)
+            with connected(None, str(file), timeout=30) as engine:
+                engine.timeout = 3.0
+                engine.client.wait_for_workers(1, timeout=60)
+
+                def gone(record: Record, run: Run) -> None:
+                    if record.pass_ == 2:
+                        scheduler.send_signal(signal.SIGKILL)
+
+                with pytest.raises(ClusterError, match="run the same command"):
+                    train(open_source(store["fine"], store["y"]), engine, SETTINGS, watchers=[gone])
+        finally:
+            for process in (labourer, scheduler):
+                process.kill()
+
+
+def test_the_engine_option_finds_the_active_client(two_workers: ClusterEngine) -> None:
+    assert isinstance(make_engine("auto"), ClusterEngine)
+    assert isinstance(make_engine(two_workers.client), ClusterEngine)
+    with pytest.raises(OptionError, match=r"Did you mean 'threads'\?"):
+        make_engine("thread")
