@@ -2,12 +2,13 @@
 
 import dataclasses
 import os
-import tempfile
 import typing
+import uuid
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,30 +45,29 @@ def from_arrays(kind: type, arrays: Mapping[str, NDArray]) -> Any:
 
 
 def write_arrays(path: Path, arrays: Mapping[str, NDArray]) -> None:
-    """Write an .npz that appears whole or not at all: a draft beside it, flushed to the disk, then renamed."""
-    handle, draft = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.savez(file, allow_pickle=False, **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(draft).replace(path)
-    except BaseException:
-        Path(draft).unlink(missing_ok=True)
-        raise
+    """Write an .npz that appears whole or not at all."""
+    with _replacing(path) as file:
+        np.savez(file, allow_pickle=False, **arrays)
 
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file that appears whole or not at all."""
-    handle, draft = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    with _replacing(path) as file:
+        file.write(text.encode())
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[BinaryIO]:
+    """Open a draft beside ``path``; flush it to the disk and rename it at the end, or remove it after an error."""
+    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
+        with draft.open("xb") as file:
+            yield file
             file.flush()
             os.fsync(file.fileno())
-        Path(draft).replace(path)
+        draft.replace(path)
     except BaseException:
-        Path(draft).unlink(missing_ok=True)
+        draft.unlink(missing_ok=True)
         raise
 
 
@@ -80,9 +80,11 @@ def read_arrays(path: Path) -> dict[str, NDArray]:
         The file is missing or damaged.
     """
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            return {name: stored[name] for name in stored.files}
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        with path.open("rb") as file, zipfile.ZipFile(file):  # a file that is no archive is closed again, which np.load forgets
+            file.seek(0)
+            with np.load(file, allow_pickle=False) as stored:
+                return {name: stored[name] for name in stored.files}
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
         raise ReadError(
             f"{path} cannot be read ({type(error).__name__}: {error}). Remove it to begin again, or restore it from a copy."
         ) from error

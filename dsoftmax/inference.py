@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsoftmax import metrics, softmax
-from dsoftmax.blocks import Block, Source, n_rows
+from dsoftmax.blocks import Block, Names, Source, n_rows
 from dsoftmax.engine import Engine
 from dsoftmax.engine.threads import ThreadsEngine, on_threads
 from dsoftmax.errors import DataError, OutputExistsError
@@ -50,7 +50,14 @@ def log_probabilities(model: Model, X: Features, dtype: np.dtype | None = None) 
     return softmax.log_softmax(model.decision_function(X, dtype))
 
 
-def apply(output: Output, model: Model, X: Any, dtype: np.dtype | None = None, engine: Engine | None = None) -> Any:
+def apply(
+    output: Output,
+    model: Model,
+    X: Any,
+    dtype: np.dtype | None = None,
+    engine: Engine | None = None,
+    missing_chunks: str = "error",
+) -> Any:
     """Return an output of the model for every row of X.
 
     Parameters
@@ -63,6 +70,8 @@ def apply(output: Output, model: Model, X: Any, dtype: np.dtype | None = None, e
         Of the products; by what is stored when None.
     engine : Engine, optional
         A `ThreadsEngine` says how many threads visit a Zarr array; this machine's cores when None.
+    missing_chunks : {"error", "fill"}
+        For Zarr: what a chunk that is not in the store means.
 
     Returns
     -------
@@ -72,7 +81,8 @@ def apply(output: Output, model: Model, X: Any, dtype: np.dtype | None = None, e
     Raises
     ------
     DataError
-        Another number of features, or more or less than two dimensions.
+        Another number of features, more or less than two dimensions, or NaN or infinity in X; the last for a dask array
+        when it is computed.
     """
     products = dtype or compute_dtype(np.dtype(X.dtype))
     if is_dask(X):
@@ -81,17 +91,23 @@ def apply(output: Output, model: Model, X: Any, dtype: np.dtype | None = None, e
         _check_features(model, X)
         n_columns = None if output is labels else len(model.classes)
         found = model.classes.dtype if output is labels else products
-        return map_rows(X, partial(output, model, dtype=products), n_columns, found)
-    source = open_source(X)
+        return map_rows(X, partial(_on_finite, output, model, products), n_columns, found)
+    source = open_source(X, missing_chunks=missing_chunks)
     _check_features(model, X)
     shape = (n_rows(source),) if output is labels else (n_rows(source), len(model.classes))
     out = np.empty(shape, model.classes.dtype if output is labels else products)
 
     def fill(block: Block) -> None:
+        check_finite(block)
         out[block.first_row : block.first_row + block.n_rows] = output(model, block.X, products)
 
     _each_block(fill, source, engine)
     return out
+
+
+def _on_finite(output: Output, model: Model, dtype: np.dtype, X: Features) -> NDArray:
+    check_finite(Block(X, names=Names(X="In a block of X,")))  # the block does not know where it lies
+    return output(model, X, dtype)
 
 
 def _check_features(model: Model, X: Any) -> None:

@@ -51,7 +51,7 @@ def plain_labels(y: NDArray, name: str = "y", first_row: int = 0) -> NDArray:
                     "for every row."
                 )
         if kind == "T" or all(isinstance(label, str) for label in y):
-            return np.asarray(y, dtype=str)
+            return np.array(y.tolist(), dtype=str)
         plain = np.array(y.tolist())
         if plain.dtype.kind in "iubf" and plain.shape == y.shape:
             return plain_labels(plain, name, first_row)
@@ -69,18 +69,29 @@ def ordered_classes(found: Iterable[Any]) -> NDArray:
         Fewer than two, or of kinds that have no order among them.
     """
     labels = list(found)
-    try:
-        classes = np.unique(np.array(labels))
-    except TypeError:
-        kinds = sorted({type(label).__name__ for label in labels})
-        raise DataError(f"The labels mix {', '.join(kinds)}; needed is one kind. Convert them with astype(str).") from None
+    kinds = sorted({type(label).__name__ for label in labels})
+    if len(kinds) > 1 and {"str", "bytes"} & set(kinds):  # NumPy would turn 1 into "1", which no row has
+        raise DataError(f"The labels mix {', '.join(kinds)}; needed is one kind. Convert them with astype(str).")
+    classes = np.unique(np.array(labels))
     if len(classes) < 2:
-        shown = classes[0] if len(classes) else "none"
+        shown = classes[0].item() if len(classes) else "none"
         raise DataError(
             f"This solver needs samples of at least 2 classes in the data, but the data contains only one class: {shown!r}. "
             "Check that the labels belong to these rows."
         )
     return classes
+
+
+def given_classes(classes: NDArray) -> NDArray:
+    """Return classes that were given in ascending order, in the dtype they were given in.
+
+    Raises
+    ------
+    DataError
+        Fewer than two.
+    """
+    ordered = ordered_classes(classes.tolist())
+    return ordered if classes.dtype.kind == "U" else ordered.astype(classes.dtype)
 
 
 @dataclass(frozen=True)

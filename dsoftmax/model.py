@@ -91,16 +91,27 @@ def save_model(model: Model, path: Path | str, overwrite: bool = False) -> None:
             zarr_format=3,
             attributes={
                 "dsoftmax_model": FORMAT,
-                "classes": model.classes.tolist(),
+                "classes": _as_json(model.classes),
                 "classes_dtype": model.classes.dtype.str,
                 "about": json.loads(json.dumps(model.about)),
             },
         )
         for name, values in (("coef", model.theta[:, :-1]), ("intercept", model.theta[:, -1])):
-            group.create_array(name, data=np.ascontiguousarray(values), chunks=values.shape, compressors=None)
+            data = np.ascontiguousarray(values)
+            group.create_array(
+                name, data=data, chunks=values.shape, compressors=None, fill_value=np.nan
+            )  # a lost chunk is seen
         replace_directory(draft, path)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+
+
+def _as_json(classes: NDArray) -> list[Any]:
+    return [label.decode("latin-1") for label in classes.tolist()] if classes.dtype.kind == "S" else classes.tolist()
+
+
+def _from_json(classes: Any, dtype: np.dtype) -> NDArray:
+    return np.array([label.encode("latin-1") for label in classes] if dtype.kind == "S" else classes, dtype=dtype)
 
 
 def replace_directory(draft: Path, path: Path) -> None:
@@ -129,10 +140,12 @@ def load_model(path: Path | str) -> Model:
         group = zarr.open_group(path, mode="r")
         attributes = dict(group.attrs)
         coef, intercept = np.asarray(group["coef"][:]), np.asarray(group["intercept"][:])  # type: ignore[index]
-        classes = np.array(attributes["classes"], dtype=np.dtype(str(attributes["classes_dtype"])))
+        classes = _from_json(attributes["classes"], np.dtype(str(attributes["classes_dtype"])))
         theta = np.hstack([coef, intercept[:, None]]).astype(np.float64)
         if theta.shape[0] != len(classes):
             raise ValueError(f"{len(classes)} classes, but {theta.shape[0]} rows of coefficients")
+        if not np.isfinite(theta).all():
+            raise ValueError("coefficients are missing or not finite")
     except Exception as error:
         raise ReadError(
             f"{path} does not hold a model ({type(error).__name__}: {error}). Needed is the model.zarr of a run that has ended; "

@@ -160,10 +160,25 @@ class Objective:
             if not self.fit_intercept:
                 held = np.arange(d - 1, K * d, d)
                 hessian[held, :] = hessian[:, held] = 0
-        rounding = ROUNDING[self.dtype]
-        reach = float(np.max(np.abs(W) @ np.sqrt(self.statistics.squares / self.statistics.class_weights.sum()), initial=0))
-        error = rounding * (abs(value) + reach / np.sqrt(max(self.statistics.class_rows.sum(), 1)))
-        return Answer(value, gradient, error, product, hessian)
+        n = max(int(self.statistics.class_rows.sum()), 1)
+        error = ROUNDING[self.dtype] * (abs(value) + self._reach(theta) / np.sqrt(n))
+        return Answer(value, gradient, float(error), product, hessian)
+
+    @property
+    def _sizes(self) -> Float:
+        """Root mean square of each feature, (p,)."""
+        return np.sqrt(self.statistics.squares / self.statistics.class_weights.sum())
+
+    def _reach(self, theta: Float) -> float:
+        """About the largest logit of a row."""
+        return float(np.max(np.abs(theta[:, :-1]) @ self._sizes, initial=0))
+
+    def gradient_error(self, theta: Float) -> float:
+        """Return how small max|∇F| can be told from zero: δz ≈ ε(1 + |z|) moves an entry by at most ¼·rms(x)·δz, and half of
+        that is common.
+        """
+        size = max(1.0, float(self._sizes.max(initial=0)))
+        return float(np.finfo(self.dtype).eps) / 16 * size * (1 + self._reach(theta))
 
     def _penalised(self, sums: Float, theta: Float) -> Float:
         sums = sums.copy()
@@ -208,7 +223,7 @@ def class_weight_vector(class_weight: Any, statistics: Statistics) -> Float | No
     if not isinstance(class_weight, Mapping):
         raise OptionError(f"class_weight={class_weight!r}: needed is 'balanced', a dict from label to weight, or None.")
     unknown = [label for label in class_weight if label not in classes]
-    if unknown:
+    if unknown and any(label not in class_weight for label in classes):  # as scikit-learn: a fold may lack a class
         raise DataError(
             f"class_weight names {unknown[0]!r}, which is not among the {len(classes)} classes [{' '.join(map(str, classes[:12]))}]. "
             "Remove it, or correct its spelling."

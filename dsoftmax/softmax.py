@@ -68,7 +68,7 @@ SPARSE_TILE_ROWS = 8192
 
 def compute_dtype(stored: np.dtype) -> np.dtype:
     """Return the dtype of the products: float32 where it holds every stored value exactly, else float64."""
-    exact = stored.kind == "b" or stored.itemsize <= 2 or stored == np.float32
+    exact = stored.kind == "b" or stored.itemsize <= 2 or stored.newbyteorder("=") == np.float32
     return np.dtype(np.float32 if exact else np.float64)
 
 
@@ -85,6 +85,8 @@ def rows_between(X: Features, start: int, stop: int) -> Features:
     """Return rows ``start:stop`` of X as a view; for CSR only the row pointers are copied."""
     if not scipy.sparse.issparse(X):
         return X[start:stop]
+    if X.format != "csr":
+        raise TypeError(f"X is sparse in the format {X.format!r}; needed is csr. Convert it with X.tocsr().")
     pointers = X.indptr[start : stop + 1]
     first, last = int(pointers[0]), int(pointers[-1])
     parts = (X.data[first:last], X.indices[first:last], pointers - pointers[0])

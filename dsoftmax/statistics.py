@@ -11,14 +11,20 @@ from numpy.typing import NDArray
 from dsoftmax.blocks import Block
 from dsoftmax.engine.sums import Grouped, Largest
 from dsoftmax.errors import DataError
-from dsoftmax.labels import MAX_CLASSES, ordered_classes, plain_labels
+from dsoftmax.labels import MAX_CLASSES, Encoder, ordered_classes, plain_labels
 from dsoftmax.softmax import Features, rows_between
 
 Float = NDArray[np.float64]
 
-TILE_ROWS = 4096
+TILE_BYTES = 2**20
+"""What a tile of rows takes as float64 (bytes); a handful of arrays of its size exist at once."""
 MAX_GRAM_FEATURES = 4096
 """Beyond this the Gram matrix costs more than it tells."""
+
+
+def tile_rows(n_features: int) -> int:
+    """Return the rows of a tile: what fits in `TILE_BYTES`, between 256 and 8,192."""
+    return min(max(TILE_BYTES // (8 * n_features), 256), 8192)
 
 
 @dataclass(frozen=True)
@@ -78,9 +84,12 @@ class Collect:
     ----------
     gram : bool
         Whether to collect the Gram matrix; 2·p² flops a row.
+    encoder : Encoder, optional
+        Of the classes that were given: other labels are an error, here where their rows are known.
     """
 
     gram: bool = False
+    encoder: Encoder | None = None
 
     def __call__(self, block: Block) -> dict[str, Any]:
         """Return the sums of one leaf, in float64.
@@ -96,11 +105,14 @@ class Collect:
         assert block.y is not None
         labels, codes = np.unique(plain_labels(block.y, block.names.y, block.first_row), return_inverse=True)
         check_count(len(labels), block)
+        if self.encoder is not None:
+            self.encoder.codes(block)
         sums, squares, absolute = np.zeros((len(labels), p + 1)), np.zeros(p), np.zeros(p + 1)
         low, high = np.full(p, np.inf), np.full(p, -np.inf)
         gram = np.zeros((p + 1, p + 1) if self.gram else (0, 0))
-        for start in range(0, n, TILE_ROWS):
-            rows = slice(start, min(start + TILE_ROWS, n))
+        step = tile_rows(p)
+        for start in range(0, n, step):
+            rows = slice(start, min(start + step, n))
             tile, w = rows_between(X, rows.start, rows.stop).astype(np.float64), weights[rows]
             indicator = scipy.sparse.csr_array((w, (codes[rows], np.arange(len(w)))), shape=(len(labels), len(w)))
             sums[:, :-1] += _dense(indicator @ tile)
@@ -137,12 +149,12 @@ def finish(totals: dict[str, Any], classes: NDArray | None) -> Statistics:
     ----------
     totals : dict
     classes : (K,) ndarray, optional
-        Given classes: may name more than the data hold, never less.
+        Given classes, those of the visit's encoder: may name more than the data hold.
 
     Raises
     ------
     DataError
-        One class only, an unknown label, or weights that are all zero.
+        One class only, or weights that are all zero.
     """
     found = totals["by_label"]
     check_count(len(found), None)
@@ -150,14 +162,8 @@ def finish(totals: dict[str, Any], classes: NDArray | None) -> Statistics:
         ordered = ordered_classes(found)
     else:
         ordered = ordered_classes(classes.tolist())
-        ordered = ordered if classes.dtype.kind == "U" else ordered.astype(classes.dtype)
-        unknown = [label for label in found if label not in set(ordered.tolist())]
-        if unknown:
-            raise DataError(
-                f"Label {unknown[0]!r} ({int(found[unknown[0]]['rows']):,} rows) is not among the {len(ordered)} classes given "
-                f"[{' '.join(map(str, ordered[:12].tolist()))}]. Pass classes that name every label, or leave them out to have "
-                "them found in the first pass."
-            )
+        ordered = ordered.astype(classes.dtype) if classes.dtype.kind in "biuf" else ordered
+        known = set(ordered.tolist())
         if len(found) < 2:
             ordered_classes(found)  # raises: one class only
     p = len(totals["squares"])

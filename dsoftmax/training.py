@@ -11,6 +11,7 @@ from dsoftmax.blocks import Source
 from dsoftmax.engine import Engine
 from dsoftmax.engine.blas import one_blas_thread
 from dsoftmax.errors import DataError, OptionError
+from dsoftmax.labels import Encoder, given_classes
 from dsoftmax.model import Model, centred
 from dsoftmax.objective import Cost, Objective, class_weight_vector
 from dsoftmax.oracle import Solver
@@ -193,7 +194,7 @@ def collect_statistics(engine: Engine, source: Source, classes: NDArray | None, 
 
     started = time.perf_counter()
     gram = gram and not source.sparse and source.n_features <= MAX_GRAM_FEATURES
-    totals = engine.total(Collect(gram), source)
+    totals = engine.total(Collect(gram, None if classes is None else Encoder(given_classes(classes))), source)
     statistics = finish(totals.result(), classes)
     return statistics, Cost(time.perf_counter() - started, totals.n_rows, totals.n_bytes)
 
@@ -258,8 +259,8 @@ def train(
             solver = entry.make(lambda: objective.curvature_bound)
             run = Run(statistics, _start(solver, objective, theta), 1, objective.dtype == np.float64)
             tell_watchers(run, cost)
-        while (ending := _ending(run, settings)) is None:
-            if run.state.stuck:  # float32 could not go on: the same point, with products in float64
+        while (ending := _ending(run, settings, _blocked(run, objective))) is None:
+            if _blocked(run, objective):  # float32 cannot go on: the same point, with products in float64
                 objective = objective.in_double()
                 run = replace(run, double=True, state=solver.start(run.state.theta, None, run.state.n_iter))
             answer, cost = objective.answer(solver.ask(run.state))
@@ -281,17 +282,29 @@ def _start(solver: Solver, objective: Objective, theta: Float | None) -> Any:
     return solver.start(theta, None, 0)
 
 
-def _ending(run: Run, settings: Settings) -> tuple[str, bool] | None:
+def _unanswered(state: Any) -> bool:
+    return bool(np.isnan(state.value)) and not state.stuck
+
+
+def _blocked(run: Run, objective: Objective) -> str:
+    """Return why products of this precision cannot go on, empty while they can."""
+    if run.state.stuck or _unanswered(run.state):
+        return str(run.state.stuck)
+    small = run.gradient_max <= objective.gradient_error(run.state.theta)
+    return "the gradient is as small as rounding lets it be" if small else ""
+
+
+def _ending(run: Run, settings: Settings, blocked: str) -> tuple[str, bool] | None:
     """Return why the run ends here, as a sentence, and whether it converged; None while it goes on."""
     state, size = run.state, run.gradient_max
     found = f"max|∇F| = {size:.2e}"
-    if np.isnan(state.value):
+    if _unanswered(state):
         return None
     if size <= settings.tol:
         return f"Converged after {state.n_iter} iterations, {run.n_passes} passes: {found} ≤ tol = {settings.tol:g}.", True
-    if state.stuck and run.double:
+    if blocked and run.double:
         return (
-            f"Stopped after {state.n_iter} iterations, {run.n_passes} passes: {state.stuck}; {found}, tol = {settings.tol:g}.",
+            f"Stopped after {state.n_iter} iterations, {run.n_passes} passes: {blocked}; {found}, tol = {settings.tol:g}.",
             False,
         )
     if state.n_iter >= settings.max_iter:

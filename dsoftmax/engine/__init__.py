@@ -5,15 +5,12 @@ added `Totals`. All engines return the same bits, because the leaves are cut by 
 """
 
 import sys
-from collections.abc import Callable, Mapping
 from typing import Any, Protocol, runtime_checkable
 
-from dsoftmax.blocks import Block, Source
+from dsoftmax.blocks import Source
 from dsoftmax.engine.sums import Totals
+from dsoftmax.engine.visit import Visit
 from dsoftmax.errors import unknown_option
-
-Visit = Callable[[Block], Mapping[str, Any]]
-"""A picklable pure function of a leaf that returns its sums (see `dsoftmax.engine.sums`)."""
 
 ENGINES = ("auto", "serial", "threads", "cluster")
 

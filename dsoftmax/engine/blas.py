@@ -4,6 +4,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import threadpoolctl
 from threadpoolctl import ThreadpoolController
 
 _lock = threading.Lock()
@@ -23,6 +24,7 @@ def one_blas_thread() -> Iterator[None]:
         _users += 1
         if _users == 1:
             _controller = _controller or ThreadpoolController()
+            _take_control()
             _limiter = _controller.limit(limits=1, user_api="blas")
     try:
         yield
@@ -30,5 +32,18 @@ def one_blas_thread() -> Iterator[None]:
         with _lock:
             _users -= 1
             if _users == 0 and _limiter is not None:
+                _take_control()
                 _limiter.restore_original_limits()
                 _limiter = None
+                _take_control()
+
+
+def _take_control() -> None:
+    """Let the next thread that sets a limit set it.
+
+    Since threadpoolctl 3.7 only the thread that set OpenBLAS's limit first may set it again, and others silently do nothing;
+    but the tasks of a worker run on any of its threads.
+    """
+    clear = getattr(getattr(threadpoolctl, "OpenBLASController", None), "clear_controlling_thread", None)
+    if clear is not None:
+        clear(force=True)

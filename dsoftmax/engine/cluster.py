@@ -6,7 +6,6 @@ that dask can recompute it when a worker dies; tasks keep no state and may run t
 """
 
 import itertools
-import pickle
 import time
 import uuid
 import warnings
@@ -18,15 +17,16 @@ from typing import Any
 import numpy as np
 from distributed import Client, Future, default_client, get_worker, wait
 from distributed.comm import CommClosedError
+from distributed.protocol import pickle  # falls back to cloudpickle, as dask does for everything else
 from distributed.scheduler import KilledWorker
 from numpy.typing import NDArray
 
 from dsoftmax.blocks import Share, Source
-from dsoftmax.engine import Visit
 from dsoftmax.engine.memory import blocks_that_fit, require_blocks
 from dsoftmax.engine.shares import assign
 from dsoftmax.engine.sums import Totals
 from dsoftmax.engine.threads import visit_chunks
+from dsoftmax.engine.visit import Visit
 from dsoftmax.errors import ClusterError, DsoftmaxError, OptionError
 
 FAN_IN = 8
@@ -110,7 +110,7 @@ class ClusterEngine:
         plan = self._plan(source)
         largest = int(source.chunk_bytes.max(initial=1))
         point: Any = visit
-        if len(plan) > 1 and len(packed := pickle.dumps(visit, protocol=5)) > INLINE_BYTES:
+        if len(plan) > 1 and len(packed := pickle.dumps(visit)) > INLINE_BYTES:
             point = self._submit(pickle.loads, packed, key=f"dsoftmax-point-{key}")
             self.n_tasks += 1
         futures: list[Future] = []

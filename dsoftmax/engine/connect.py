@@ -80,7 +80,7 @@ def local_cluster(n_workers: int | None = None, memory_limit: int | None = None)
             n_workers=n_workers,
             threads_per_worker=max(cores // n_workers, 1),
             processes=True,
-            dashboard_address=None,
+            dashboard_address=":0",
             memory_limit=memory_limit // n_workers if memory_limit else 0,
             silence_logs=logging.CRITICAL,  # errors come back to the caller; their traces on the workers are noise
         ) as cluster,

@@ -7,8 +7,8 @@ from dsoftmax.errors import MemoryLimitError
 
 PROCESS_BYTES = 160 * 2**20
 """What a Python process with NumPy, SciPy, Zarr and dask imported takes before it holds any data (bytes, measured)."""
-DECODE_FACTOR = 2
-"""A block being read takes its decoded bytes and, until it is decoded, up to as many stored ones."""
+DECODE_FACTOR = 3
+"""A block takes its decoded bytes, up to as many stored ones until it is decoded, and what the allocator keeps of the last."""
 
 
 def blocks_that_fit(chunk_bytes: NDArray[np.int64], memory_limit: int) -> int:
@@ -31,6 +31,6 @@ def require_blocks(needed: int, chunk_bytes: NDArray[np.int64], memory_limit: in
     enough = PROCESS_BYTES + needed * DECODE_FACTOR * largest
     raise MemoryLimitError(
         f"The memory allowed is {memory_limit / 2**20:,.0f} MiB; the process takes about {PROCESS_BYTES / 2**20:,.0f} MiB "
-        f"and a block of the largest chunk {largest / 2**20:,.1f} MiB, twice while it is decoded. Allow at least "
+        f"and a block of the largest chunk {largest / 2**20:,.1f} MiB, and three times that while it is read. Allow at least "
         f"{enough / 2**20:,.0f} MiB, or store X in chunks of fewer rows."
     )

@@ -1,10 +1,10 @@
 """The reference meaning of a pass: one chunk after the other, in this thread."""
 
 from dsoftmax.blocks import Block, Source
-from dsoftmax.engine import Visit
 from dsoftmax.engine.blas import one_blas_thread
 from dsoftmax.engine.memory import require_blocks
 from dsoftmax.engine.sums import Totals
+from dsoftmax.engine.visit import Visit
 
 
 def add_block(visit: Visit, block: Block, totals: Totals) -> None:

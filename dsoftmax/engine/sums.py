@@ -112,13 +112,19 @@ class ExactSum:
 
     def result(self) -> Float:
         """Return the sum, rounded to float64; nan where a nan or an infinity was added."""
-        d0, d1, d2 = self.digits
-        d1 = d1 + (d2 >> _BITS)
-        d0 = d0 + (d1 >> _BITS)
-        d1, d2 = d1 & (2**_BITS - 1), d2 & (2**_BITS - 1)
-        total = d0.astype(np.float64) + (d1 * _BASE + d2) / _BASE**2
-        total = np.ldexp(total, _BITS * self.top)
+        sign = np.where(_carried(self.digits)[0] < 0, -1, 1)
+        d0, d1, d2 = _carried(self.digits * sign)  # of the size: digits of one sign, so that nothing cancels below
+        total = sign * (d0.astype(np.float64) + (d1 * _BASE + d2) / _BASE**2)
+        with np.errstate(over="ignore"):
+            total = np.ldexp(total, _BITS * self.top)
         return np.where(self.broken, np.nan, total)
+
+
+def _carried(digits: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Carry, so that the two lower digits lie in 0 … 2³² − 1 and the first has the sign of the sum."""
+    d0, d1, d2 = digits
+    d1 = d1 + (d2 >> _BITS)
+    return d0 + (d1 >> _BITS), d1 & (2**_BITS - 1), d2 & (2**_BITS - 1)
 
 
 def _shifted(digits: NDArray[np.int64], shift: NDArray[np.int32]) -> NDArray[np.int64]:

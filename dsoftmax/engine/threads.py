@@ -2,19 +2,24 @@
 
 import os
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
 
 from dsoftmax.blocks import Block, Share, Source
-from dsoftmax.engine import Visit
 from dsoftmax.engine.blas import one_blas_thread
 from dsoftmax.engine.memory import blocks_that_fit, require_blocks
 from dsoftmax.engine.serial import add_block
 from dsoftmax.engine.sums import Totals
+from dsoftmax.engine.visit import Visit
+
+T = TypeVar("T")
 
 
-def visit_chunks(visit: Visit, share: Share, chunks: Iterable[int], n_threads: int, read_ahead: bool = True) -> Totals:
-    """Visit the chunks on ``n_threads`` threads and return their totals.
+def on_threads(
+    work: Callable[[Iterator[Block]], T], share: Share, chunks: Iterable[int], n_threads: int, read_ahead: bool = True
+) -> list[T]:
+    """Hand the blocks of the chunks to ``work`` on ``n_threads`` threads and return what each thread's ``work`` returned.
 
     Each thread holds the block it computes on and, with ``read_ahead``, the next one, which a second thread reads. The
     first error stops all threads at their next chunk and is raised.
@@ -25,8 +30,8 @@ def visit_chunks(visit: Visit, share: Share, chunks: Iterable[int], n_threads: i
         with lock:
             return None if stop.is_set() else next(queue, None)
 
-    def blocks(readers: ThreadPoolExecutor | None) -> Iterator[Block]:
-        if readers is None:
+    def blocks(readers: ThreadPoolExecutor) -> Iterator[Block]:
+        if not read_ahead:
             while (chunk := next_chunk()) is not None:
                 yield share.load(chunk)
             return
@@ -39,31 +44,40 @@ def visit_chunks(visit: Visit, share: Share, chunks: Iterable[int], n_threads: i
             yield block
             del block
 
-    def work(readers: ThreadPoolExecutor | None) -> Totals:
-        totals = Totals()
+    def run(readers: ThreadPoolExecutor) -> T:
         try:
-            for block in blocks(readers):
-                add_block(visit, block, totals)
-                del block
+            return work(blocks(readers))
         except BaseException:
             stop.set()
             raise
-        return totals
 
     with (
         one_blas_thread(),
         ThreadPoolExecutor(n_threads, "dsoftmax-read") as readers,
         ThreadPoolExecutor(n_threads, "dsoftmax-compute") as workers,
     ):
-        working = [workers.submit(work, readers if read_ahead else None) for _ in range(n_threads)]
-        totals = Totals()
+        working = [workers.submit(run, readers) for _ in range(n_threads)]
         try:
-            for done in working:
-                totals.merge(done.result())
+            return [done.result() for done in working]
         except BaseException:  # Ctrl-C too: let the threads end before the interpreter goes on
             stop.set()
             raise
-    return totals
+
+
+def visit_chunks(visit: Visit, share: Share, chunks: Iterable[int], n_threads: int, read_ahead: bool = True) -> Totals:
+    """Visit the chunks on ``n_threads`` threads and return their totals."""
+
+    def work(blocks: Iterator[Block]) -> Totals:
+        totals = Totals()
+        for block in blocks:
+            add_block(visit, block, totals)
+            del block
+        return totals
+
+    first, *others = on_threads(work, share, chunks, n_threads, read_ahead)
+    for other in others:
+        first.merge(other)
+    return first
 
 
 def available_cores() -> int:

@@ -12,7 +12,8 @@ from dsoftmax.oracle import Answer, Query
 
 Float = NDArray[np.float64]
 
-C1 = 1e-4
+C1 = 0.25
+"""Of Armijo's rule. A small one would accept steps close to 2/L, which jump across the valley and hardly fall."""
 MAX_HALVINGS = 40
 
 
@@ -69,8 +70,8 @@ class FixedStep:
 class Armijo:
     """Gradient descent with backtracking (Nocedal and Wright 2006, algorithm 3.1), each step twice the last to begin with.
 
-    Where the decrease is below rounding, the slope at the trial decides: it must not point uphill by more than 0.8 of the
-    slope at the start (Hager and Zhang 2005, eq. 4.1, with δ = 0.1).
+    Where the change of F is below rounding, the slope at the trial decides: it must not point uphill by more than 1 − 2c₁
+    of the slope at the start (Hager and Zhang 2005, eq. 4.1, with δ = c₁).
 
     Attributes
     ----------
@@ -93,7 +94,8 @@ class Armijo:
         decrease = answer.value <= state.value - C1 * state.step * square
         error = max(state.error, answer.value_error)
         slope = -float(np.sum(answer.gradient * state.gradient))
-        if decrease or (answer.value <= state.value + error and slope <= 0.8 * square):
+        rounding = abs(answer.value - state.value) <= error
+        if slope <= (1 - 2 * C1) * square if rounding else decrease:
             return _move(state, answer, 2 * state.step)
         if state.halvings == MAX_HALVINGS:
             return replace(state, stuck="no step along the gradient decreases F beyond rounding")
@@ -113,7 +115,7 @@ def _move(state: DescentState, answer: Answer, step: float) -> DescentState:
         value=answer.value,
         gradient=answer.gradient,
         n_iter=state.n_iter + (0 if np.isnan(state.value) else 1),
-        stuck="" if np.isfinite(answer.value) else "F is no longer finite",
+        stuck="" if np.isfinite(answer.value) else "F is not finite",
         trial=state.trial - step * answer.gradient,
         step=step,
         halvings=0,
@@ -175,7 +177,7 @@ class Nesterov:
             value=answer.value,
             gradient=answer.gradient,
             n_iter=state.n_iter + (0 if np.isnan(state.value) else 1),
-            stuck="" if np.isfinite(answer.value) else "F is no longer finite",
+            stuck="" if np.isfinite(answer.value) else "F is not finite",
             landed=landed,
             momentum=float(momentum),
             trial=trial,

@@ -91,6 +91,7 @@ def _accept(state: LBFGSState, theta: Float, answer: Answer, n_iter: int) -> LBF
             gradient=answer.gradient,
             value_error=answer.value_error,
             n_iter=n_iter,
+            stuck="" if np.isfinite(answer.value) else "F is not finite",
         )
     )
 

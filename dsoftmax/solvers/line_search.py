@@ -63,7 +63,7 @@ def advance(search: Search, value: float, slope: float, error: float) -> Search:
     trials = search.trials + 1
     finite = np.isfinite(value) and np.isfinite(slope)
     if finite and slope >= C2 * search.slope:
-        decrease = value <= search.value + C1 * step * search.slope
+        decrease = value <= search.value + C1 * step * search.slope and value < search.value - noise
         rounding = value <= search.value + noise and slope <= (2 * DELTA - 1) * search.slope
         if decrease or rounding:
             return replace(search, trials=trials, verdict="accepted")

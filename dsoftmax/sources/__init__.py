@@ -34,6 +34,12 @@ def open_source(
         from dsoftmax.sources.zarr_array import zarr_source
 
         return zarr_source(X, y, weights, names, missing_chunks)
+    if "zarr" in kinds:  # labels or weights of rows that are in memory: read whole, but no missing chunk is passed over
+        from dsoftmax.sources.zarr_array import read_whole
+
+        names = names or Names()
+        y = read_whole(y, names.y, missing_chunks) if _kind(y) == "zarr" else y
+        weights = read_whole(weights, names.weights, missing_chunks) if _kind(weights) == "zarr" else weights
     from dsoftmax.sources.memory import memory_source
 
     return memory_source(X, y, weights, names)
@@ -43,6 +49,11 @@ def _kind(values: Any) -> str:
     """Tell dask and Zarr arrays by their class's home, so that neither package is imported for the others' sake."""
     home = type(values).__module__.partition(".")[0]
     return home if home in ("dask", "zarr") else "memory"
+
+
+def is_dask(X: Any) -> bool:
+    """Return whether X is a dask collection, so that what is made from it should be lazy too."""
+    return _kind(X) == "dask"
 
 
 def is_lazy(X: Any) -> bool:

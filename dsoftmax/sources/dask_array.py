@@ -1,6 +1,6 @@
 """Dask arrays: any graph behind them, computed inside the task that visits the block; persisted blocks stay where they are."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from dsoftmax.blocks import Block, Names, first_rows
 from dsoftmax.errors import DataError, DsoftmaxError, ReadError
+from dsoftmax.sources.memory import row_bytes_and_step
 from dsoftmax.sources.rows import check_shapes, dense_or_csr, require_numbers
 
 
@@ -196,11 +197,19 @@ def _is_future(node: Any) -> bool:
 def _as_dask(values: Any, chunks: Any, name: str, missing_chunks: str) -> da.Array:
     if isinstance(values, da.Array):
         return values
+    if type(values).__module__.startswith("dask"):
+        raise DataError(
+            f"{name} is a dask {type(values).__name__}; needed is a dask array. Pass {name}.to_dask_array(lengths=True) for a "
+            "DataFrame or Series."
+        )
     if hasattr(values, "store_path"):  # a Zarr array: whole shards or chunks of rows
         from dsoftmax.sources.zarr_array import ZarrRows
 
         rows = ZarrRows(values, name, missing_chunks)
         return da.from_array(rows, chunks=(rows.stored[0], *rows.shape[1:]))
+    if scipy.sparse.issparse(values):
+        values = dense_or_csr(values)
+        return da.from_array(values, chunks=(row_bytes_and_step(values)[1], -1), asarray=False)
     array = np.asarray(values)
     return da.from_array(array, chunks=chunks if array.ndim == len(chunks) else "auto")
 
@@ -220,3 +229,26 @@ def _with_known_chunks(array: da.Array) -> da.Array:
     counted = array.copy()
     counted.compute_chunk_sizes()
     return counted
+
+
+def map_rows(X: da.Array, function: Callable[[Any], NDArray], n_columns: int | None, dtype: np.dtype) -> da.Array:
+    """Return the lazy array of ``function`` on every block of rows; nothing is computed.
+
+    Parameters
+    ----------
+    X : (n, p) dask array
+        Of ndarray or SciPy sparse blocks; sizes of its blocks may be unknown.
+    function : callable
+        From rows of X to (rows,) where ``n_columns`` is None, else to (rows, n_columns).
+    n_columns : int or None
+    dtype : numpy dtype
+        Of what ``function`` returns.
+    """
+    X = X if X.numblocks[1] == 1 else X.rechunk({1: -1})
+
+    def on_block(block: Any) -> NDArray:
+        return function(dense_or_csr(block))
+
+    if n_columns is None:
+        return X.map_blocks(on_block, drop_axis=1, dtype=dtype, meta=np.empty(0, dtype))
+    return X.map_blocks(on_block, chunks=(X.chunks[0], (n_columns,)), dtype=dtype, meta=np.empty((0, 0), dtype))

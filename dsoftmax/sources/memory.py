@@ -41,7 +41,7 @@ class MemoryRows:
         digest = blake2b(digest_size=16)
         sparse = scipy.sparse.issparse(self.array)
         for part in (self.array.data, self.array.indices, self.array.indptr) if sparse else (self.array,):
-            plain = np.asarray(part, dtype=str) if part.dtype.hasobject else np.ascontiguousarray(part)
+            plain = np.array(part.tolist(), dtype=str) if part.dtype.hasobject else np.ascontiguousarray(part)
             digest.update(plain.view(np.uint8).data if plain.size else b"")
         return {"kind": "memory", "shape": list(self.shape), "dtype": str(self.dtype), "digest": digest.hexdigest()}
 
@@ -62,6 +62,14 @@ class Pieces:
 
     def describe(self) -> dict[str, Any]:
         return {"kind": "memory", "shape": list(self.shape), "dtype": str(self.dtype)}
+
+
+def row_bytes_and_step(X: Features) -> tuple[int, int]:
+    """Return the bytes of a row, on average for CSR, and the rows of a chunk: a power of two that makes `CHUNK_BYTES`."""
+    sparse = scipy.sparse.issparse(X)
+    stored = (X.data.nbytes + X.indices.nbytes) // max(X.shape[0], 1) if sparse else X.shape[1] * X.dtype.itemsize
+    row_bytes = max(stored, 1)
+    return row_bytes, max(1 << max(CHUNK_BYTES // row_bytes, 1).bit_length() - 1, 64)
 
 
 def memory_source(X: Any, y: Any = None, weights: Any = None, names: Names | None = None) -> RowSource:
@@ -86,17 +94,14 @@ def memory_source(X: Any, y: Any = None, weights: Any = None, names: Names | Non
     weights = None if weights is None else np.asarray(weights, np.float64)
     check_shapes(names, X.shape, None if y is None else y.shape, None if weights is None else weights.shape)
     require_numbers(names.X, X.dtype)
-    sparse = scipy.sparse.issparse(X)
-    n, p = X.shape
-    row_bytes = max((X.data.nbytes + X.indices.nbytes) // n if sparse else p * X.dtype.itemsize, 1)
-    step = max(1 << max(CHUNK_BYTES // row_bytes, 1).bit_length() - 1, 64)
-    chunk_rows: NDArray[np.int64] = cut(n, step)
+    row_bytes, step = row_bytes_and_step(X)
+    chunk_rows: NDArray[np.int64] = cut(X.shape[0], step)
     return RowSource(
         MemoryRows(X),
         None if y is None else MemoryRows(y),
         None if weights is None else MemoryRows(weights),
         chunk_rows,
         chunk_rows * row_bytes,
-        sparse,
+        scipy.sparse.issparse(X),
         names,
     )

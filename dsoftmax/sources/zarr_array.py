@@ -3,7 +3,7 @@
 import itertools
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -96,18 +96,32 @@ class ZarrRows:
         try:
             values = np.asarray(self.array[start:stop])
         except Exception as error:
-            raise ReadError(
-                f"{self.name} rows {start:,}–{stop - 1:,} cannot be read ({type(error).__name__}: {error}). A stored chunk "
-                f"among {', '.join(itertools.islice(self._keys(start, stop), 3))} is truncated, damaged or out of reach. "
-                "Write it again from its origin, then run the same command."
-            ) from error
+            raise self._damaged(start, stop, error) from error
         return values
 
-    def _keys(self, start: int, stop: int) -> Any:
+    def _damaged(self, start: int, stop: int, error: Exception) -> ReadError:
+        """Name the first stored chunk that cannot be read alone; all of them where each can, as after a lost connection."""
+        keys = "among " + ", ".join(itertools.islice(self._keys(start, stop), 3))
+        for place in self._places(start, stop):
+            low, high = place[0] * self.stored[0], min((place[0] + 1) * self.stored[0], self.shape[0])
+            columns = [slice(i * step, (i + 1) * step) for i, step in zip(place[1:], self.stored[1:], strict=True)]
+            try:
+                self.array[(slice(low, high), *columns)]
+            except Exception as alone:
+                start, stop, error, keys = low, high, alone, self.array.metadata.encode_chunk_key(place)
+                break
+        return ReadError(
+            f"{self.name} rows {start:,}–{stop - 1:,} cannot be read ({type(error).__name__}: {error}). The stored chunk {keys} "
+            "is truncated, damaged or out of reach. Write it again from its origin, then run the same command."
+        )
+
+    def _places(self, start: int, stop: int) -> Iterator[tuple[int, ...]]:
         grid = [range(start // self.stored[0], -(-stop // self.stored[0]))]
         grid += [range(-(-size // step)) for size, step in zip(self.shape[1:], self.stored[1:], strict=True)]
-        for place in itertools.product(*grid):
-            yield self.array.metadata.encode_chunk_key(place)
+        return itertools.product(*grid)
+
+    def _keys(self, start: int, stop: int) -> Iterator[str]:
+        return (self.array.metadata.encode_chunk_key(place) for place in self._places(start, stop))
 
     def _require_chunks(self, start: int, stop: int) -> None:
         path = self.array.store_path
@@ -137,6 +151,12 @@ class ZarrRows:
             "format": int(self.array.metadata.zarr_format),
             "compressors": [str(codec) for codec in self.array.compressors],
         }
+
+
+def read_whole(array: zarr.Array, name: str, missing_chunks: str = "error") -> NDArray:
+    """Return all values of an array, as labels or weights of rows that are in memory."""
+    rows = ZarrRows(array, name, missing_chunks)
+    return rows.read(0, rows.shape[0])
 
 
 def zarr_source(

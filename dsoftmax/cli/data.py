@@ -1,0 +1,152 @@
+"""From options to a source, settings and an engine."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dsoftmax.blocks import Names, Source
+from dsoftmax.cli.options import EngineChoice
+from dsoftmax.engine import Engine
+from dsoftmax.errors import OptionError
+from dsoftmax.sources import open_source
+from dsoftmax.sources.stores import open_array
+from dsoftmax.training import Settings
+
+
+def open_data(
+    data: str, features: str | None, labels: str | None = None, weights: str | None = None, missing_chunks: str = "error"
+) -> Source:
+    """Open the arrays that the options name; reads metadata only.
+
+    Raises
+    ------
+    ReadError, DataError, OptionError
+    """
+    X = open_array(data, features, "--features")
+    y = None if labels is None else open_array(data, labels, "--labels")
+    s = None if weights is None else open_array(data, weights, "--weights")
+    names = Names(*(_path(array) if array is not None else "" for array in (X, y, s)))
+    return open_source(X, y, s, names, missing_chunks)
+
+
+def _path(array: Any) -> str:
+    return str(array.store_path).removeprefix("file://")
+
+
+@contextmanager
+def open_engine(choice: EngineChoice) -> Iterator[Engine]:
+    """Hold the engine that the options name.
+
+    Raises
+    ------
+    ClusterError, OptionError
+    """
+    if choice.engine == "cluster":
+        from dsoftmax.engine import connect
+
+        if choice.scheduler or choice.scheduler_file:
+            with connect.connected(choice.scheduler, choice.scheduler_file) as engine:
+                yield engine
+        else:
+            with ExitStack() as stack:
+                with _ctrl_c_is_ours():
+                    engine = stack.enter_context(connect.local_cluster(choice.workers, choice.memory))
+                yield engine
+        return
+    from dsoftmax.engine import make_engine
+
+    yield make_engine(choice.engine, choice.memory)
+
+
+@contextmanager
+def _ctrl_c_is_ours() -> Iterator[None]:
+    """Let the processes started meanwhile ignore Ctrl-C, which a terminal sends to all: this process ends them in order."""
+    try:
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    except ValueError:  # not the main thread
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def make_settings(
+    source_dtype: np.dtype,
+    *,
+    C: float,
+    solver: str,
+    tol: float,
+    max_iter: int,
+    no_intercept: bool,
+    class_weight: str | None,
+    classes: str | None,
+    dtype: str | None,
+) -> Settings:
+    """Return the settings that the options name.
+
+    Parameters
+    ----------
+    source_dtype : numpy dtype
+        Of the labels as stored: what is typed becomes of their kind.
+
+    Raises
+    ------
+    OptionError
+    """
+    settings = Settings(
+        C=C,
+        solver=solver,
+        tol=tol,
+        max_iter=max_iter,
+        fit_intercept=not no_intercept,
+        class_weight=_class_weight(class_weight, source_dtype),
+        classes=None if classes is None else _labels(classes.split(","), source_dtype, "--classes"),
+        dtype=dtype,
+    )
+    settings.check()
+    return settings
+
+
+def _labels(texts: list[str], dtype: np.dtype, option: str) -> NDArray:
+    texts = [text.strip() for text in texts]
+    if "" in texts:
+        raise OptionError(f"{option} holds an empty label; needed are labels with one comma between them, such as a,b,c.")
+    if len(set(texts)) < len(texts):
+        twice = next(text for text in texts if texts.count(text) > 1)
+        raise OptionError(f"{option} names {twice} twice; needed is every class once.")
+    if dtype.kind in "OTUS":
+        return np.array(texts).astype("S" if dtype.kind == "S" else str)
+    try:
+        if dtype.kind == "b":
+            return np.array([{"true": True, "false": False}[text.lower()] for text in texts])
+        return np.array([int(text) if dtype.kind in "iu" else float(text) for text in texts], dtype)
+    except (ValueError, KeyError, OverflowError):
+        raise OptionError(
+            f"{option} {','.join(texts)}: the labels are stored as {dtype}, and these are not all of that kind."
+        ) from None
+
+
+def _class_weight(text: str | None, dtype: np.dtype) -> Any:
+    if text is None or text == "balanced":
+        return text
+    pairs = [pair.rpartition("=") for pair in text.split(",")]
+    try:
+        weights = [float(weight) for label, equals, weight in pairs if label and equals]
+    except ValueError:
+        weights = []
+    if len(weights) < len(pairs):
+        raise OptionError(f"--class-weight {text}: needed is balanced, or label=weight,label=weight.")
+    labels = _labels([label for label, _, _ in pairs], dtype, "--class-weight")
+    return dict(zip(labels.tolist(), weights, strict=True))
+
+
+def label_dtype(source: Source) -> np.dtype:
+    """Return the dtype of the labels as stored."""
+    y = getattr(source, "y", None)
+    return np.dtype(object) if y is None else np.dtype(y.dtype)

@@ -1,0 +1,151 @@
+"""What commands show: to stdout what was asked for, to stderr what happens on the way."""
+
+import resource
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from dsoftmax.cli.options import EngineChoice
+from dsoftmax.monitor.progress import clock, rate
+
+if TYPE_CHECKING:
+    from dsoftmax.cli.train import Outcome
+    from dsoftmax.metrics import Metrics
+    from dsoftmax.rundir import RunDirectory
+
+SHOWN_CLASSES = 30
+PLAIN_WIDTH = 132
+"""Columns where there is no terminal: lines that a file can hold and nothing wraps."""
+
+
+def output() -> Console:
+    """Return the console of results."""
+    return _console(stderr=False)
+
+
+def diagnostics() -> Console:
+    """Return the console of progress and notes."""
+    return _console(stderr=True)
+
+
+def _console(stderr: bool) -> Console:
+    terminal = (sys.stderr if stderr else sys.stdout).isatty()
+    # Paths and labels may hold brackets and colons, which are not markup.
+    return Console(stderr=stderr, highlight=False, markup=False, emoji=False, width=None if terminal else PLAIN_WIDTH)
+
+
+def size(n_bytes: float) -> str:
+    """Return bytes with the prefix that suits them."""
+    for prefix, unit in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if n_bytes >= unit:
+            return f"{n_bytes / unit:,.1f} {prefix}"
+    return f"{n_bytes:,.0f} B"
+
+
+def show_facts(console: Console, facts: Sequence[tuple[str, str]]) -> None:
+    """Print names and values, a line each."""
+    width = max(len(name) for name, _ in facts)
+    for name, value in facts:
+        console.print(f"  {name:<{width}}  {value}", soft_wrap=True)
+
+
+def peak_bytes() -> int:
+    """Return the most memory this process has held so far (resident set, bytes)."""
+    try:  # getrusage also counts what the process that started this one held before
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    except (OSError, ValueError, IndexError):
+        pass
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def memory_line(choice: EngineChoice) -> str:
+    """Say what this process took, beside what it was allowed."""
+    text = f"{size(peak_bytes())} in this process"
+    if choice.engine == "cluster":
+        return text if choice.memory is None else f"{text}; {size(choice.memory)} allowed for the workers"
+    return f"{text}, {'no limit given' if choice.memory is None else f'{size(choice.memory)} allowed'}"
+
+
+def summary(directory: "RunDirectory", outcome: "Outcome", choice: EngineChoice) -> None:
+    """Print how a run ended."""
+    result, console = outcome.result, output()
+    run, model = result.run, result.model
+    if not result.history:
+        console.print("This run has ended before; nothing was left to do.")
+    console.print(result.status, style="green" if result.converged else "yellow", soft_wrap=True)
+    passes = str(run.n_passes)
+    if result.history and len(result.history) < run.n_passes:
+        passes += f", {len(result.history)} of them now"
+    facts = [
+        ("model", f"{len(model.classes)} classes × {model.n_features} features, {model.about['n_rows']:,} rows"),
+        ("F", f"{run.state.value:.10g}"),
+        ("max|∇F|", f"{run.gradient_max:.3e}"),
+        ("passes", passes),
+        ("iterations", str(run.state.n_iter)),
+    ]
+    if result.history:
+        rows, n_bytes = sum(one.rows for one in result.history), sum(one.bytes for one in result.history)
+        busy = max(sum(one.seconds for one in result.history), 1e-9)
+        facts.append(("time", f"{clock(outcome.seconds)}; {busy / len(result.history):.3g} s a pass"))
+        facts.append(("speed", f"{rate(rows / busy, 'rows/s')}, {rate(n_bytes / busy, 'B/s')} ({outcome.engine})"))
+    facts += [
+        ("peak memory", memory_line(choice)),
+        ("model in", str(directory.file("model.zarr"))),
+        ("passes in", str(directory.file("history.jsonl"))),
+    ]
+    show_facts(console, facts)
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.2f} %"
+
+
+def metrics_tables(metrics: "Metrics", console: Console) -> None:
+    """Print loss and accuracy, a line a class, and the confusion matrix; of many classes those with the most rows."""
+    found: dict[str, Any] = metrics.as_dict()
+    facts = [
+        ("rows", f"{metrics.n_rows:,}"),
+        ("log loss", f"{metrics.log_loss:.6f}"),
+        ("accuracy", f"{100 * metrics.accuracy:.3f} %"),
+    ]
+    show_facts(console, facts)
+    K = len(metrics.classes)
+    shown = sorted(range(K), key=lambda k: -found["support"][k])[:SHOWN_CLASSES]
+    shown.sort()
+    if K > SHOWN_CLASSES:
+        console.print(f"The {SHOWN_CLASSES} largest of {K} classes; --json prints all.")
+    table = Table(title=None, box=None, padding=(0, 2))
+    table.add_column("class")
+    for name in ("precision", "recall", "support"):
+        table.add_column(name, justify="right")
+    for k in shown:
+        support = f"{found['support'][k]:,.6g}" if found["support"][k] % 1 else f"{int(found['support'][k]):,}"
+        table.add_row(str(found["classes"][k]), _percent(found["precision"][k]), _percent(found["recall"][k]), support)
+    console.print(table)
+    console.print("Confusion: rows are the labels, columns what was predicted; in percent of the label's weight.")
+    matrix = Table(box=None, padding=(0, 1))
+    matrix.add_column("")
+    for k in shown:
+        matrix.add_column(str(found["classes"][k]), justify="right", no_wrap=True)
+    if K > len(shown):
+        matrix.add_column("others", justify="right")
+    for k in shown:
+        whole = found["support"][k]
+        cells = [_share(found["confusion"][k][j], whole) for j in shown]
+        if K > len(shown):
+            cells.append(_share(whole - sum(found["confusion"][k][j] for j in shown), whole))
+        matrix.add_row(str(found["classes"][k]), *cells)
+    console.print(matrix)
+
+
+def _share(part: float, whole: float) -> str:
+    if not whole > 0:
+        return "–"
+    return "·" if part <= 0 else f"{100 * part / whole:.1f}"

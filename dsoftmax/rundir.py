@@ -1,0 +1,300 @@
+"""The run directory: what was asked, what happened, where to go on. Whole files only, at any moment.
+
+=================  ===================================================================================
+``run.json``       what was asked, the data and their fingerprint, versions; written before the first pass
+``history.jsonl``  a line a pass
+``statistics.npz`` what the first pass learnt; written once
+``checkpoint.npz`` the solver's state after the last pass; replaced after every pass
+``model.zarr``     the model, once the run has ended
+=================  ===================================================================================
+
+In a pass the line of history comes first and the checkpoint second: after a crash between the two, history knows more
+than the checkpoint, and what is more is cut off.
+"""
+
+import errno
+import json
+import platform
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from hashlib import blake2b
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+from numpy.typing import NDArray
+
+from dsoftmax.blocks import Block, Source
+from dsoftmax.checkpoint import from_arrays, read_arrays, to_arrays, write_arrays, write_text
+from dsoftmax.errors import OutputExistsError, ReadError, RunMismatchError
+from dsoftmax.statistics import Statistics
+
+FORMAT = 1
+PACKAGES = ("dsoftmax", "numpy", "scipy", "zarr", "dask", "distributed")
+FILES = ("run.json", "history.jsonl", "statistics.npz", "checkpoint.npz", "model.zarr")
+LOCK = ".lock"
+
+
+@dataclass(frozen=True)
+class Saved:
+    """Where a run stands: the fields of `dsoftmax.training.Run`."""
+
+    statistics: Statistics
+    state: Any
+    n_passes: int
+    double: bool
+
+
+class RunDirectory:
+    """The files of one run.
+
+    Parameters
+    ----------
+    path : Path
+        Need not exist yet.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def file(self, name: str) -> Path:
+        """Return the path of one of the run's files."""
+        return self.path / name
+
+    def is_run(self) -> bool:
+        """Return whether a run has begun here."""
+        return self.file("run.json").is_file()
+
+    def require_free(self) -> None:
+        """Raise if something else stands here; an empty directory, or a run that broke off in its first file, does not.
+
+        Raises
+        ------
+        OutputExistsError
+        """
+        if self.is_run() or not _exists(self.path):
+            return
+        foreign = next((entry.name for entry in self.path.iterdir() if not _ours(entry)), None) if self.path.is_dir() else ""
+        if foreign is not None:
+            found = f"it holds {foreign}" if foreign else "it is a file"
+            raise OutputExistsError(
+                f"{self.path} exists and is not a run directory ({found}, and no run.json). Pass another --out; what is there "
+                "is not touched."
+            )
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the directory, which is made where it does not exist, against another process that would train in it.
+
+        Raises
+        ------
+        OutputExistsError
+            Another process holds it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with self.file(LOCK).open("a") as handle:
+            if not _lock(handle.fileno()):
+                raise OutputExistsError(
+                    f"Another process is training in {self.path} right now. Wait for it, stop it, or pass another --out."
+                )
+            yield
+
+    def clear(self) -> None:
+        """Remove the files of a run, and nothing else.
+
+        The checkpoint goes first: whatever is left after an interruption is a run that begins anew.
+        """
+        for name in ("checkpoint.npz", "statistics.npz", "history.jsonl", "model.zarr", "run.json"):
+            _remove(self.file(name))
+        self.remove_drafts()
+
+    def remove_drafts(self) -> None:
+        """Remove what a killed process left half written."""
+        for entry in self.path.iterdir():
+            if entry.name != LOCK and _ours(entry) and entry.name not in FILES:
+                _remove(entry)
+
+    def write_asked(self, asked: Mapping[str, Any]) -> None:
+        """Write ``run.json``: what was asked, with the versions of the packages that answer."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        about = {"dsoftmax_run": FORMAT, **asked, "versions": versions()}
+        write_text(self.file("run.json"), json.dumps(about, indent=2) + "\n")
+
+    def read_asked(self) -> dict[str, Any]:
+        """Return ``run.json``.
+
+        Raises
+        ------
+        ReadError
+            It is missing, damaged, or of another format.
+        """
+        path = self.file("run.json")
+        try:
+            asked = json.loads(path.read_text(encoding="utf-8"))
+            found = asked["dsoftmax_run"]
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise ReadError(
+                f"{path} cannot be read ({type(error).__name__}: {error}). Needed is the directory of a run, which "
+                "`dsoftmax train … --out DIRECTORY` makes."
+            ) from error
+        if found != FORMAT:
+            raise ReadError(f"{path} has format {found}; this version reads {FORMAT}. Use the version that wrote it.")
+        return dict(asked)
+
+    def require_same(self, asked: Mapping[str, Any]) -> None:
+        """Raise unless the run here minimises the same objective over the same data.
+
+        Parameters
+        ----------
+        asked : mapping
+            ``objective``, ``data`` and ``digest`` are compared; the rest may change from one call to the next.
+
+        Raises
+        ------
+        RunMismatchError
+            Listing every difference.
+        """
+        before = self.read_asked()
+        differences = []
+        for part in ("objective", "data", "digest"):
+            differences += list(_differences(part, before.get(part), json.loads(json.dumps(asked.get(part)))))
+        if differences:
+            raise RunMismatchError(
+                f"{self.path} holds a run of another objective or other data:\n  "
+                + "\n  ".join(differences)
+                + "\nPass another --out, or --overwrite to begin anew here. Only tol, max-iter, engine, workers, scheduler and memory "
+                "may change."
+            )
+
+    def has_checkpoint(self) -> bool:
+        """Return whether there is a pass to go on from."""
+        return self.file("checkpoint.npz").is_file() and self.file("statistics.npz").is_file()
+
+    def passes(self) -> int:
+        """Return the passes that the checkpoint knows; 0 where there is none."""
+        return int(read_arrays(self.file("checkpoint.npz"))["n_passes"]) if self.has_checkpoint() else 0
+
+    def save(self, record: Any, run: Any) -> None:
+        """Watch a run: write the checkpoint of the pass that was just made."""
+        if run.n_passes == 1:
+            write_arrays(self.file("statistics.npz"), to_arrays(run.statistics))
+        about = {"n_passes": np.asarray(run.n_passes), "double": np.asarray(run.double)}
+        state = {f"state.{name}": array for name, array in to_arrays(run.state).items()}
+        write_arrays(self.file("checkpoint.npz"), {**about, **state})
+
+    def load(self, kind: type) -> Saved:
+        """Return where the run stands.
+
+        Parameters
+        ----------
+        kind : type
+            Of the solver's state.
+
+        Raises
+        ------
+        ReadError
+            A file is missing or damaged.
+        """
+        arrays = read_arrays(self.file("checkpoint.npz"))
+        statistics = read_arrays(self.file("statistics.npz"))
+        try:
+            state = {name.removeprefix("state."): array for name, array in arrays.items() if name.startswith("state.")}
+            return Saved(
+                from_arrays(Statistics, statistics),
+                from_arrays(kind, state),
+                int(arrays["n_passes"]),
+                bool(arrays["double"]),
+            )
+        except KeyError as error:
+            raise ReadError(
+                f"{self.file('checkpoint.npz')} lacks {error}: another version wrote it. Use that version, or pass --overwrite "
+                "to begin anew."
+            ) from error
+
+
+def fingerprint(source: Source) -> str:
+    """Return a digest of the contents of the first and the last chunk; metadata alone would not notice new values.
+
+    Reads two chunks, one after the other.
+
+    Raises
+    ------
+    ReadError
+    """
+    digest = blake2b(digest_size=16)
+    for chunk in sorted({0, len(source.chunk_rows) - 1}):
+        _add_block(digest, source.load(chunk))
+    return digest.hexdigest()
+
+
+def _add_block(digest: Any, block: Block) -> None:
+    if scipy.sparse.issparse(block.X):
+        parts: list[Any] = [block.X.data, block.X.indices.astype(np.int64), block.X.indptr.astype(np.int64)]
+    else:
+        parts = [block.X]
+    for part in (*parts, block.y, block.weights):
+        if part is None:
+            digest.update(b"none;")
+            continue
+        plain = _plain(np.asarray(part))
+        digest.update(f"{plain.dtype.str}{plain.shape};".encode())
+        digest.update(plain.reshape(-1).view(np.uint8).data if plain.size else b"")
+
+
+def _plain(values: NDArray) -> NDArray:
+    """Strings of variable width have pointers in their place."""
+    return np.ascontiguousarray(values.astype(str) if values.dtype.kind in "OT" else values)
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of the packages that decide a run's bits."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:  # run from a checkout that was not installed
+            found[name] = "unknown"
+    return found
+
+
+def _differences(name: str, was: Any, now: Any) -> Iterator[str]:
+    if isinstance(was, dict) and isinstance(now, dict):
+        for key in sorted({*was, *now}):
+            yield from _differences(f"{name}.{key}", was.get(key), now.get(key))
+    elif was != now:
+        label = "contents of the first or last chunk" if name == "digest" else name.partition(".")[2]
+        yield f"{label}: was {json.dumps(was)}, is {json.dumps(now)}"
+
+
+def _exists(path: Path) -> bool:
+    return path.exists() or path.is_symlink()
+
+
+def _ours(entry: Path) -> bool:
+    """A file of a run, its draft (``.NAME.…``), or the lock."""
+    return entry.name == LOCK or entry.name in FILES or any(entry.name.startswith(f".{name}.") for name in FILES)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _lock(handle: int) -> bool:
+    """Take the lock, which the system gives back when the process ends in whatever way."""
+    try:
+        import fcntl
+    except ImportError:  # not on Windows
+        return True
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        # A file system without locks is no reason not to train.
+        return error.errno not in (errno.EWOULDBLOCK, errno.EACCES)
+    return True
