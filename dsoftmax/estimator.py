@@ -114,12 +114,15 @@ class SoftmaxRegression(_Base):
     fit_intercept : bool, default True
     class_weight : dict, "balanced" or None
         Label to weight; "balanced" weighs inversely to the (weighted) counts.
+    classes : (K,) array-like, optional
+        Every label there may be; another one in y is an error. Found in the first pass when None.
     warm_start : bool, default False
         Whether ``fit`` starts from the last coefficients.
     engine : {"auto", "serial", "threads", "cluster"}, dask Client, or Engine, default "auto"
         Who visits the chunks. "auto" takes the active dask client if there is one, else this machine's threads.
     dtype : {"float32", "float64"} or None
         Of the products; when None, float32 where it holds the stored values exactly, else float64. Sums are exact either way.
+        Where rounding in float32 lets no step decrease F further, training goes on in float64.
     missing_chunks : {"error", "fill"}, default "error"
         For Zarr: what a chunk that is not in the store means.
     memory_limit : int or str, optional
@@ -175,6 +178,7 @@ class SoftmaxRegression(_Base):
         max_iter: int = 100,
         fit_intercept: bool = True,
         class_weight: Any = None,
+        classes: Any = None,
         warm_start: bool = False,
         engine: Any = "auto",
         dtype: Any = None,
@@ -187,6 +191,7 @@ class SoftmaxRegression(_Base):
         self.max_iter = max_iter
         self.fit_intercept = fit_intercept
         self.class_weight = class_weight
+        self.classes = classes
         self.warm_start = warm_start
         self.engine = engine
         self.dtype = dtype
@@ -401,6 +406,7 @@ class SoftmaxRegression(_Base):
             max_iter=self.max_iter,
             fit_intercept=bool(self.fit_intercept),
             class_weight=self.class_weight,
+            classes=None if self.classes is None else np.asarray(self.classes),
             dtype=self.dtype,
         )
         settings.check()

@@ -91,7 +91,7 @@ def given_classes(classes: NDArray) -> NDArray:
         Fewer than two.
     """
     ordered = ordered_classes(classes.tolist())
-    return ordered if classes.dtype.kind == "U" else ordered.astype(classes.dtype)
+    return ordered.astype(classes.dtype) if classes.dtype.kind in "biuf" else ordered
 
 
 @dataclass(frozen=True)

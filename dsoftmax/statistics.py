@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from dsoftmax.blocks import Block
 from dsoftmax.engine.sums import Grouped, Largest
 from dsoftmax.errors import DataError
-from dsoftmax.labels import MAX_CLASSES, Encoder, ordered_classes, plain_labels
+from dsoftmax.labels import MAX_CLASSES, Encoder, given_classes, ordered_classes, plain_labels
 from dsoftmax.softmax import Features, rows_between
 
 Float = NDArray[np.float64]
@@ -161,9 +161,7 @@ def finish(totals: dict[str, Any], classes: NDArray | None) -> Statistics:
     if classes is None:
         ordered = ordered_classes(found)
     else:
-        ordered = ordered_classes(classes.tolist())
-        ordered = ordered.astype(classes.dtype) if classes.dtype.kind in "biuf" else ordered
-        known = set(ordered.tolist())
+        ordered = given_classes(classes)
         if len(found) < 2:
             ordered_classes(found)  # raises: one class only
     p = len(totals["squares"])

@@ -5,7 +5,6 @@ The rows are written chunk by chunk, trained on chunk by chunk, and predicted ch
     python examples/out_of_core.py [directory]
 """
 
-import resource
 import sys
 import tempfile
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 import zarr
 
 from dsoftmax import SoftmaxRegression
+from dsoftmax.monitor.memory import peak_bytes
 
 ALLOWED = 256 * 2**20
 N_ROWS, N_FEATURES, CHUNK_ROWS = 3_200_000, 64, 10_000
@@ -40,8 +40,7 @@ def main(directory: str) -> None:
     model = SoftmaxRegression(memory_limit=ALLOWED).fit(X, y)
     print(model.status_)
     print("rows of each class predicted:", *np.bincount(model.predict(X), minlength=len(NAMES)))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    print(f"data {X.nbytes / 2**20:,.0f} MiB, memory allowed {ALLOWED / 2**20:,.0f} MiB, peak {peak / 2**20:,.0f} MiB")
+    print(f"data {X.nbytes / 2**20:,.0f} MiB, memory allowed {ALLOWED / 2**20:,.0f} MiB, peak {peak_bytes() / 2**20:,.0f} MiB")
 
 
 if __name__ == "__main__":

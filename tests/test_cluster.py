@@ -21,8 +21,10 @@ from dsoftmax.engine.connect import connected, local_cluster
 from dsoftmax.engine.serial import SerialEngine
 from dsoftmax.engine.threads import ThreadsEngine
 from dsoftmax.errors import ClusterError, DataError, OptionError
+from dsoftmax.oracle import Answer
+from dsoftmax.solvers.lbfgs import LBFGS
 from dsoftmax.sources import open_source
-from dsoftmax.training import Record, Run, Settings, train
+from dsoftmax.training import Record, Result, Run, Settings, train
 
 SETTINGS = Settings(C=1.0, tol=1e-5)
 
@@ -65,9 +67,15 @@ def two_workers() -> Iterator[ClusterEngine]:
         yield engine
 
 
+def bits(result: Result) -> tuple[bytes, str, bytes]:
+    """The final θ, F and ∇F, to the last bit."""
+    state = result.run.state
+    return result.model.theta.tobytes(), state.value.hex(), state.gradient.tobytes()
+
+
 @pytest.fixture(scope="module")
-def reference(store: zarr.Group) -> bytes:
-    return train(open_source(store["fine"], store["y"]), SerialEngine(), SETTINGS).model.theta.tobytes()
+def reference(store: zarr.Group) -> tuple[bytes, str, bytes]:
+    return bits(train(open_source(store["fine"], store["y"]), SerialEngine(), SETTINGS))
 
 
 def test_serial_agrees_with_plain_numpy(arrays: tuple[np.ndarray, np.ndarray], store: zarr.Group) -> None:
@@ -79,27 +87,44 @@ def test_serial_agrees_with_plain_numpy(arrays: tuple[np.ndarray, np.ndarray], s
     np.testing.assert_allclose(result.run.state.gradient, gradient, atol=1e-10)
 
 
-def test_eight_threads_give_the_bits_of_one(store: zarr.Group, reference: bytes) -> None:
-    theta = train(open_source(store["fine"], store["y"]), ThreadsEngine(8), SETTINGS).model.theta
-    assert theta.tobytes() == reference
+def test_the_same_solver_on_plain_numpy_ends_at_the_same_point(
+    arrays: tuple[np.ndarray, np.ndarray], store: zarr.Group
+) -> None:
+    X, y = arrays
+    solver = LBFGS()
+    start = np.zeros((5, 8))
+    start[:, -1] = np.log(np.bincount(y) / len(y))
+    start[:, -1] -= start[:, -1].mean()
+    state = solver.start(start, Answer(*plain_objective(start, X, y, SETTINGS.C)))
+    while np.abs(state.gradient).max() > SETTINGS.tol:
+        state = solver.tell(state, Answer(*plain_objective(solver.ask(state).theta, X, y, SETTINGS.C)))
+    ours = train(open_source(store["X"], store["y"]), SerialEngine(), SETTINGS)
+    assert state.n_iter == ours.run.state.n_iter > 5
+    np.testing.assert_allclose(ours.model.theta, state.theta - state.theta.mean(axis=0), atol=1e-10)
+
+
+def test_eight_threads_give_the_bits_of_one(store: zarr.Group, reference: tuple[bytes, str, bytes]) -> None:
+    result = train(open_source(store["fine"], store["y"]), ThreadsEngine(8), SETTINGS)
+    assert bits(result) == reference
 
 
 @pytest.mark.parametrize("n_workers", [1, 3])
-def test_worker_processes_give_the_bits_of_one_core(n_workers: int, store: zarr.Group, reference: bytes) -> None:
+def test_worker_processes_give_the_bits_of_one_core(
+    n_workers: int, store: zarr.Group, reference: tuple[bytes, str, bytes]
+) -> None:
     with local_cluster(n_workers) as engine:
-        theta = train(open_source(store["fine"], store["y"]), engine, SETTINGS).model.theta
-    assert theta.tobytes() == reference
+        result = train(open_source(store["fine"], store["y"]), engine, SETTINGS)
+    assert bits(result) == reference
 
 
 def test_two_worker_processes_give_the_bits_of_one_core(
-    two_workers: ClusterEngine, store: zarr.Group, reference: bytes
+    two_workers: ClusterEngine, store: zarr.Group, reference: tuple[bytes, str, bytes]
 ) -> None:
-    theta = train(open_source(store["fine"], store["y"]), two_workers, SETTINGS).model.theta
-    assert theta.tobytes() == reference
+    assert bits(train(open_source(store["fine"], store["y"]), two_workers, SETTINGS)) == reference
 
 
 def test_a_run_resumed_on_other_workers_ends_with_the_same_bits(
-    two_workers: ClusterEngine, store: zarr.Group, reference: bytes
+    two_workers: ClusterEngine, store: zarr.Group, reference: tuple[bytes, str, bytes]
 ) -> None:
     runs: list[Run] = []
 
@@ -109,8 +134,8 @@ def test_a_run_resumed_on_other_workers_ends_with_the_same_bits(
     source = open_source(store["fine"], store["y"])
     train(source, SerialEngine(), SETTINGS, watchers=[keep])
     halfway = runs[len(runs) // 2]
-    assert train(source, two_workers, SETTINGS, resume=halfway).model.theta.tobytes() == reference
-    assert train(source, ThreadsEngine(3), SETTINGS, resume=halfway).model.theta.tobytes() == reference
+    assert bits(train(source, two_workers, SETTINGS, resume=halfway)) == reference
+    assert bits(train(source, ThreadsEngine(3), SETTINGS, resume=halfway)) == reference
 
 
 @pytest.mark.parametrize("n_chunks", [8, 10_000])
@@ -209,7 +234,7 @@ def test_an_error_in_the_data_comes_back_as_it_was_raised(two_workers: ClusterEn
         train(open_source(X, np.arange(50_000) % 3), two_workers, SETTINGS)
 
 
-def test_a_worker_killed_in_the_middle_changes_no_bit(store: zarr.Group, reference: bytes) -> None:
+def test_a_worker_killed_in_the_middle_changes_no_bit(store: zarr.Group, reference: tuple[bytes, str, bytes]) -> None:
     killed = threading.Event()
 
     def kill(record: Record, run: Run) -> None:
@@ -222,9 +247,9 @@ def test_a_worker_killed_in_the_middle_changes_no_bit(store: zarr.Group, referen
         LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0", silence_logs=50) as cluster,
         Client(cluster) as client,
     ):
-        theta = train(open_source(store["fine"], store["y"]), ClusterEngine(client), SETTINGS, watchers=[kill]).model.theta
+        result = train(open_source(store["fine"], store["y"]), ClusterEngine(client), SETTINGS, watchers=[kill])
     assert killed.is_set()
-    assert theta.tobytes() == reference
+    assert bits(result) == reference
 
 
 def _pid() -> int:
@@ -233,7 +258,7 @@ def _pid() -> int:
     return os.getpid()
 
 
-def test_a_worker_that_joins_takes_its_share(store: zarr.Group, reference: bytes) -> None:
+def test_a_worker_that_joins_takes_its_share(store: zarr.Group, reference: tuple[bytes, str, bytes]) -> None:
     shares: list[int] = []
 
     def grow(record: Record, run: Run) -> None:
@@ -247,9 +272,9 @@ def test_a_worker_that_joins_takes_its_share(store: zarr.Group, reference: bytes
         Client(cluster) as client,
     ):
         engine = ClusterEngine(client)
-        theta = train(open_source(store["fine"], store["y"]), engine, SETTINGS, watchers=[grow]).model.theta
+        result = train(open_source(store["fine"], store["y"]), engine, SETTINGS, watchers=[grow])
     assert (shares[0], shares[-1]) == (1, 2)
-    assert theta.tobytes() == reference
+    assert bits(result) == reference
 
 
 def test_a_cluster_without_workers_is_an_error_in_limited_time(store: zarr.Group) -> None:

@@ -760,3 +760,12 @@ def test_examples_in_docstrings():
 
 def test_importing_the_package_does_not_import_scikit_learn():
     run_python("import dsoftmax, sys; assert 'sklearn' not in sys.modules and 'dask' not in sys.modules")
+
+
+def test_given_classes_may_have_no_rows_and_other_labels_are_refused():
+    X, y = np.array([[0.0], [1.0], [2.0], [3.0]]), np.array(["a", "c", "a", "c"])
+    model = SoftmaxRegression(classes=["a", "b", "c"]).fit(X, y)
+    assert model.classes_.tolist() == ["a", "b", "c"]
+    assert model.predict_proba(X).shape == (4, 3)
+    with pytest.raises(ValueError, match=r"label 'c' \(row 1\) is not among the 2 classes \[a b\]"):
+        SoftmaxRegression(classes=["a", "b"]).fit(X, y)

@@ -1,15 +1,14 @@
 """What commands show: to stdout what was asked for, to stderr what happens on the way."""
 
-import resource
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 
 from dsoftmax.cli.options import EngineChoice
+from dsoftmax.monitor.memory import peak_bytes
 from dsoftmax.monitor.progress import clock, rate
 
 if TYPE_CHECKING:
@@ -51,18 +50,6 @@ def show_facts(console: Console, facts: Sequence[tuple[str, str]]) -> None:
     width = max(len(name) for name, _ in facts)
     for name, value in facts:
         console.print(f"  {name:<{width}}  {value}", soft_wrap=True)
-
-
-def peak_bytes() -> int:
-    """Return the most memory this process has held so far (resident set, bytes)."""
-    try:  # getrusage also counts what the process that started this one held before
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    except (OSError, ValueError, IndexError):
-        pass
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def memory_line(choice: EngineChoice) -> str:

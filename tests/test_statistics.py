@@ -1,0 +1,190 @@
+"""The first pass against literal loops, and its errors."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import reference
+import scipy.sparse
+import strategies
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose, assert_array_equal
+
+from dsoftmax.blocks import Block, Names
+from dsoftmax.checkpoint import from_arrays
+from dsoftmax.engine.sums import Totals
+from dsoftmax.errors import DataError
+from dsoftmax.labels import MAX_CLASSES, Encoder, given_classes
+from dsoftmax.softmax import rows_between
+from dsoftmax.statistics import Collect, Statistics, finish, tile_rows, to_arrays
+
+
+def statistics_of(blocks, gram=True, classes=None):
+    totals = Totals()
+    for block in blocks:
+        totals.add(Collect(gram)(block), block.n_rows)
+    return finish(totals.result(), classes)
+
+
+@given(strategies.problems(min_rows=2), st.data())
+def test_statistics_equal_the_loops_over_any_partition(problem, data):
+    n, p = problem.X.shape
+    y = problem.y.copy()
+    y[:2] = [0, 1]
+    weights = None if problem.weights is None else problem.weights + 0.5
+    cuts = data.draw(strategies.partitions(n))
+    blocks = [
+        Block(rows_between(problem.X, a, b), y[a:b], None if weights is None else weights[a:b])
+        for a, b in itertools.pairwise(cuts)
+    ]
+    found = statistics_of(blocks)
+    rows = [[*x, 1.0] for x in reference.rows_of(problem.X)]
+    w = [reference.weight(weights, i) for i in range(n)]
+    assert found.classes.tolist() == sorted({int(k) for k in y})
+    for k, label in enumerate(found.classes):
+        mine = [i for i in range(n) if y[i] == label]
+        assert found.class_rows[k] == len(mine)
+        for j in range(p + 1):
+            assert_allclose(found.class_sums[k, j], math.fsum(w[i] * rows[i][j] for i in mine), rtol=1e-12, atol=1e-12)
+    for j in range(p):
+        assert found.low[j] == min(x[j] for x in rows)
+        assert found.high[j] == max(x[j] for x in rows)
+        assert_allclose(found.squares[j], math.fsum(w[i] * rows[i][j] ** 2 for i in range(n)), rtol=1e-12)
+    for j in range(p + 1):
+        absolute = math.fsum(w[i] * abs(rows[i][j]) * math.fsum(map(abs, rows[i])) for i in range(n))
+        assert_allclose(found.absolute[j], absolute, rtol=1e-12)
+        for c in range(p + 1):
+            entry = math.fsum(w[i] * rows[i][j] * rows[i][c] for i in range(n))
+            assert_allclose(found.gram[j, c], entry, rtol=1e-11, atol=1e-11)
+
+
+@given(strategies.problems(min_rows=2), st.booleans(), st.booleans())
+def test_the_eigenvalue_is_bounded_with_and_without_the_gram_matrix(problem, gram, fit_intercept):
+    y = problem.y.copy()
+    y[:2] = [0, 1]
+    found = statistics_of([Block(problem.X, y, problem.weights if problem.weights is None else problem.weights + 1)], gram)
+    rows = np.array([[*x, 1.0] for x in reference.rows_of(problem.X)])
+    w = np.ones(len(y)) if problem.weights is None else problem.weights + 1
+    G = (rows.T * w) @ rows
+    G = G if fit_intercept else G[:-1, :-1]
+    true = np.linalg.eigvalsh(G)[-1]
+    bound = found.largest_eigenvalue(fit_intercept)
+    assert bound >= true * (1 - 1e-14)
+    if gram:
+        assert_allclose(bound, true, rtol=1e-9)
+
+
+def test_many_tiles_equal_numpy(rng):
+    n = 2 * tile_rows(1) + 17
+    X, y, w = rng.normal(size=(n, 3)), rng.integers(0, 4, n), rng.random(n)
+    for stored in (X, scipy.sparse.csr_array(X), np.asfortranarray(X)):
+        found = statistics_of([Block(stored, y, w)])
+        Xa = np.column_stack([X, np.ones(n)])
+        assert_allclose(found.gram, (Xa.T * w) @ Xa, rtol=1e-11, atol=1e-9)
+        assert_allclose(found.class_sums, (np.eye(4)[y].T * w) @ Xa, rtol=1e-11, atol=1e-9)
+        assert_array_equal(found.class_rows, np.bincount(y))
+
+
+def test_integers_do_not_overflow():
+    X = np.array([[-128, 127], [127, -128]], np.int8)
+    found = statistics_of([Block(X, np.array([0, 1]))])
+    assert found.squares.tolist() == [128**2 + 127**2] * 2
+    assert found.low.tolist() == [-128, -128]
+    assert found.class_sums[0].tolist() == [-128, 127, 1]
+
+
+NAMES = Names("cells", "kinds", "shares")
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("sparse", [False, True])
+def test_a_value_that_is_not_finite_is_named_with_row_and_column(rng, bad, sparse):
+    X = rng.normal(size=(50, 4))
+    X[31, 2] = bad
+    X = scipy.sparse.csr_array(X) if sparse else X
+    with pytest.raises(DataError, match=rf"cells row 1,031, column 2: the value is {bad}"):
+        Collect()(Block(X, np.arange(50) % 2, None, 1000, NAMES))
+
+
+@pytest.mark.parametrize("bad", [-1e-9, np.nan, np.inf])
+def test_a_bad_weight_is_named_with_its_row(bad):
+    weights = np.ones(5)
+    weights[3] = bad
+    with pytest.raises(DataError, match="shares row 1,003: the weight is"):
+        Collect()(Block(np.zeros((5, 1)), np.arange(5) % 2, weights, 1000, NAMES))
+
+
+def test_row_numbers_are_not_taken_for_classes(monkeypatch):
+    n = MAX_CLASSES + 1
+    with pytest.raises(DataError, match="kinds holds 50,001 different labels"):
+        Collect()(Block(np.zeros((n, 1), "f4"), np.arange(n), None, 0, NAMES))
+    monkeypatch.setattr("dsoftmax.statistics.MAX_CLASSES", 50)
+    totals = Totals()
+    for start in (0, 30):
+        totals.add(Collect()(Block(np.zeros((30, 1)), np.arange(30) + start)))
+    with pytest.raises(DataError, match="different labels"):
+        finish(totals.result(), None)
+
+
+def totals_of(y, weights=None, classes=None):
+    totals = Totals()
+    encoder = None if classes is None else Encoder(given_classes(classes))
+    totals.add(Collect(encoder=encoder)(Block(np.arange(len(y), dtype=float)[:, None], np.asarray(y), weights)))
+    return totals.result()
+
+
+@pytest.mark.parametrize(
+    ("y", "classes", "ordered"),
+    [
+        ([5, 1, 5], None, np.array([1, 5])),
+        ([5, 1, 5], np.array([9, 1, 5], np.int8), np.array([1, 5, 9], np.int8)),
+        ([0.0, 1.0], np.array([0, 1, 2]), np.array([0, 1, 2])),
+        (["b", "a"], np.array(["c", "b", "a"]), np.array(["a", "b", "c"])),
+        (["b", "a"], np.array(["c", "b", "a"], object), np.array(["a", "b", "c"])),
+        (["b", "a"], np.array(["c", "bb", "b", "a"], np.dtypes.StringDType()), np.array(["a", "b", "bb", "c"])),
+    ],
+)
+def test_given_classes_may_name_more_than_the_data_hold(y, classes, ordered):
+    found = finish(totals_of(y), classes)
+    assert_array_equal(found.classes, ordered)
+    assert found.classes.dtype.kind == ordered.dtype.kind
+    assert found.class_rows.tolist() == [list(y).count(label) for label in ordered.tolist()]
+
+
+@pytest.mark.parametrize(
+    ("y", "classes", "weights", "message"),
+    [
+        (
+            [5, 1, 7, 7],
+            np.array([1, 5]),
+            None,
+            r"y rows 0–3: label 7 \(row 2\) is not among the 2 classes \[1 5\]. Pass classes",
+        ),
+        (["b", "a"], np.array([1, 2]), None, "is not among the 2 classes"),
+        ([5, 5], None, None, "at least 2 classes"),
+        ([5, 5], np.array([4, 5]), None, "at least 2 classes"),
+        ([5, 4], np.array([4, 4]), None, "at least 2 classes"),
+        ([5, 4], None, np.zeros(2), "all zero"),
+    ],
+)
+def test_labels_that_cannot_be_trained_on_are_refused(y, classes, weights, message):
+    with pytest.raises(DataError, match=message):
+        finish(totals_of(y, weights, classes), classes)
+
+
+def test_labels_of_two_kinds_in_two_chunks_are_refused():
+    totals = Totals()
+    for y in (np.array([1, 2]), np.array(["a", "b"])):
+        totals.add(Collect()(Block(np.zeros((2, 1)), y)))
+    with pytest.raises(DataError, match="mix int, str"):
+        finish(totals.result(), None)
+
+
+def test_statistics_survive_saving(rng):
+    found = statistics_of([Block(rng.normal(size=(9, 2)), np.array(["a", "bc", "d"] * 3))])
+    again = from_arrays(Statistics, to_arrays(found))
+    for name, values in to_arrays(found).items():
+        assert_array_equal(getattr(again, name), values)
+        assert getattr(again, name).dtype == values.dtype
