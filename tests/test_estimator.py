@@ -493,7 +493,7 @@ def test_warm_start_on_other_data_says_so():
 def test_parameters_clone_and_pickle():
     given = {"C": 0.5, "solver": "nesterov", "class_weight": {0: 2.0}, "engine": "serial", "memory_limit": "1GiB"}
     estimator = SoftmaxRegression(**given)
-    names = ["C", "class_weight", "dtype", "engine", "fit_intercept", "max_iter", "memory_limit", "missing_chunks"]
+    names = ["C", "class_weight", "classes", "dtype", "engine", "fit_intercept", "max_iter", "memory_limit", "missing_chunks"]
     assert sorted(estimator.get_params()) == [*names, "solver", "tol", "warm_start"]
     copied = clone(estimator)
     assert copied.get_params() == estimator.get_params()
