@@ -5,12 +5,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import dask.array as da
 import numpy as np
 import pytest
+import scipy.sparse
 import zarr
 from distributed import Client, LocalCluster
 
@@ -187,8 +188,11 @@ def test_the_tasks_of_a_pass_do_not_grow_with_the_chunks(n_chunks: int, two_work
     assert two_workers.n_tasks - before == client.run_on_scheduler(submitted)
 
 
-def test_arrays_in_memory_travel_to_the_workers_once(two_workers: ClusterEngine, arrays: tuple[np.ndarray, np.ndarray]) -> None:
-    X, y = arrays
+@pytest.mark.parametrize("stored", [np.asarray, scipy.sparse.csr_array])
+def test_arrays_in_memory_travel_to_the_workers_once(
+    stored: Callable[[np.ndarray], object], two_workers: ClusterEngine, arrays: tuple[np.ndarray, np.ndarray]
+) -> None:
+    X, y = stored(arrays[0]), arrays[1]
     there = train(open_source(X, y), two_workers, SETTINGS).model.theta
     here = train(open_source(X, y), SerialEngine(), SETTINGS).model.theta
     assert there.tobytes() == here.tobytes()

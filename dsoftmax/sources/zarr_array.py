@@ -149,7 +149,7 @@ class ZarrRows:
             "chunks": list(self.array.chunks),
             "shards": list(self.array.shards) if self.array.shards else None,
             "format": int(self.array.metadata.zarr_format),
-            "compressors": [str(codec) for codec in self.array.compressors],
+            "compressors": [_settings(codec) for codec in self.array.compressors],
         }
 
 
@@ -157,6 +157,17 @@ def read_whole(array: zarr.Array, name: str, missing_chunks: str = "error") -> N
     """Return all values of an array, as labels or weights of rows that are in memory."""
     rows = ZarrRows(array, name, missing_chunks)
     return rows.read(0, rows.shape[0])
+
+
+def _settings(codec: Any) -> str:
+    """Return a codec's name and options: "blosc(cname=lz4, clevel=5, …)", alike in v2 and v3."""
+    if hasattr(codec, "to_dict"):
+        stored = codec.to_dict()
+        name, options = stored["name"], stored.get("configuration", {})
+    else:
+        options = codec.get_config()
+        name = options.pop("id")
+    return f"{name}({', '.join(f'{key}={value}' for key, value in options.items())})"
 
 
 def zarr_source(
