@@ -60,8 +60,9 @@ from numpy.typing import NDArray
 Float = NDArray[np.float64]
 Features = Any  # ndarray or scipy.sparse.csr_array / csr_matrix, (rows, p)
 
-TILE_BYTES = 768 * 1024
-"""What a tile of rows and its logits may take of the cache (bytes)."""
+TILE_BYTES = 3 * 2**20
+"""What a tile of rows and its logits may take of the cache (bytes). Larger than the second-level cache: each of NumPy's
+steps must last long beside the handing over of the interpreter's lock, or two threads are no faster than one."""
 SPARSE_TILE_ROWS = 8192
 """Rows of a CSR tile: each adds a dense (K, p) product, so that fewer rows would cost more."""
 
@@ -73,12 +74,12 @@ def compute_dtype(stored: np.dtype) -> np.dtype:
 
 
 def tile_rows(X: Features, n_classes: int, dtype: np.dtype) -> int:
-    """Return the rows of a tile: what fits in `TILE_BYTES`, a multiple of 64 between 512 and 8,192; CSR as stated."""
+    """Return the rows of a tile: what fits in `TILE_BYTES`, a multiple of 64 between 512 and 16,384; CSR as stated."""
     n_features, itemsize = X.shape[1], dtype.itemsize
     if scipy.sparse.issparse(X):
         return SPARSE_TILE_ROWS
     fit = TILE_BYTES // ((n_features + 2 * n_classes) * itemsize)
-    return int(min(max(fit // 64 * 64, 512), 8192))
+    return int(min(max(fit // 64 * 64, 512), 16384))
 
 
 def rows_between(X: Features, start: int, stop: int) -> Features:
@@ -111,10 +112,16 @@ def _tiles(X: Features, n_classes: int, dtype: np.dtype) -> Iterator[tuple[slice
         yield slice(start, stop), tile
 
 
+def _scratch(theta: NDArray, X: Features, dtype: np.dtype) -> NDArray:
+    """Return room for the logits of a tile, flat: (K · rows,)."""
+    return np.empty(len(theta) * min(X.shape[0], tile_rows(X, len(theta), dtype)), dtype)
+
+
 def _logits(theta: NDArray, tile: Features, out: NDArray) -> NDArray:
-    """Z = Θ·Xᵀ + b into ``out``, (K, rows). Work 2·K·rows·p flops (CSR: 2·K·nnz)."""
+    """Z = Θ·Xᵀ + b into the flat ``out``, as (K, rows), contiguous. Work 2·K·rows·p flops (CSR: 2·K·nnz)."""
     W, b = theta[:, :-1], theta[:, -1:]
-    Z = out[:, : tile.shape[0]]
+    K, rows = len(theta), tile.shape[0]
+    Z = out[: K * rows].reshape(K, rows)
     if scipy.sparse.issparse(tile):
         np.copyto(Z, (tile @ np.ascontiguousarray(W.T)).T)
     else:
@@ -129,7 +136,7 @@ def _add_product(R: NDArray, tile: Features, into: Float) -> None:
         into[:, :-1] += (tile.T @ np.ascontiguousarray(R.T)).T
     else:
         into[:, :-1] += R @ tile
-    into[:, -1] += R.sum(axis=1, dtype=np.float64)
+    into[:, -1] += R.sum(axis=1)
 
 
 def _exponentials(Z: NDArray) -> NDArray:
@@ -173,22 +180,23 @@ def value_and_gradient(
     point = theta.astype(dtype)
     gradient = np.zeros(theta.shape)
     value = 0.0
-    logits = np.empty((len(theta), min(len(y), tile_rows(X, len(theta), dtype))), dtype)
+    logits = _scratch(theta, X, dtype)
     for rows, tile in _tiles(X, len(theta), dtype):
-        labels, s = y[rows], _weights_of(weights, rows, dtype)
-        each = np.arange(len(labels))
+        s = _weights_of(weights, rows, dtype)
         Z = _logits(point, tile, logits)
+        flat = Z.reshape(-1)
+        label = y[rows] * np.intp(Z.shape[1]) + np.arange(Z.shape[1])  # where row i's own class lies in the flat array
         Z -= Z.max(axis=0)
-        z_label = Z[labels, each]
+        z_label = flat.take(label)
         E = np.exp(Z, out=Z)
-        e_label = E[labels, each]
-        E[labels, each] = 0
+        e_label = flat.take(label)
+        flat[label] = 0
         others = E.sum(axis=0)  # Σ over k ≠ y, so that 1 − P of the label does not cancel
         scale = s / (others + e_label)
         losses = np.log1p(others + (e_label - 1)) - z_label
         value += float(np.sum(losses * s, dtype=np.float64))
         E *= scale
-        E[labels, each] = -others * scale
+        flat[label] = -others * scale
         _add_product(E, tile, gradient)
     return value, gradient
 
@@ -217,8 +225,7 @@ def hessian_product(
     dtype = np.dtype(dtype or compute_dtype(X.dtype))
     point, along = theta.astype(dtype), direction.astype(dtype)
     product = np.zeros(theta.shape)
-    shape = (len(theta), min(X.shape[0], tile_rows(X, len(theta), dtype)))
-    logits, moves = np.empty(shape, dtype), np.empty(shape, dtype)
+    logits, moves = _scratch(theta, X, dtype), _scratch(theta, X, dtype)
     for rows, tile in _tiles(X, len(theta), dtype):
         P = _exponentials(_logits(point, tile, logits))
         P /= P.sum(axis=0)
@@ -252,7 +259,7 @@ def hessian(theta: Float, X: Features, weights: Float | None = None) -> Float:
     K, d = theta.shape
     dtype = np.dtype(np.float64)
     H = np.zeros((K * d, K * d))
-    logits = np.empty((K, min(X.shape[0], tile_rows(X, K, dtype))))
+    logits = _scratch(theta, X, dtype)
     for rows, tile in _tiles(X, K, dtype):
         P = _exponentials(_logits(theta, tile, logits))
         P /= P.sum(axis=0)
@@ -273,7 +280,7 @@ def decision_function(theta: Float, X: Features, dtype: np.dtype | None = None) 
     dtype = np.dtype(dtype or compute_dtype(X.dtype))
     point = theta.astype(dtype)
     out = np.empty((X.shape[0], len(theta)), dtype)
-    logits = np.empty((len(theta), min(X.shape[0], tile_rows(X, len(theta), dtype))), dtype)
+    logits = _scratch(theta, X, dtype)
     for rows, tile in _tiles(X, len(theta), dtype):
         out[rows] = _logits(point, tile, logits).T
     return out
