@@ -14,6 +14,7 @@ from zarr.storage import LocalStore
 
 from dsoftmax.blocks import Names
 from dsoftmax.errors import ReadError, unknown_option
+from dsoftmax.sources.local_chunks import local_chunks
 from dsoftmax.sources.memory import MemoryRows
 from dsoftmax.sources.rows import Rows, RowSource, check_shapes, cut, require_numbers
 
@@ -41,6 +42,7 @@ class ZarrRows:
         self.array, self.name, self.missing = array, name, missing
         self._units: OrderedDict[int, NDArray] = OrderedDict()
         self._lock = threading.Lock()
+        self._local = local_chunks(array)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return ZarrRows, (self.array, self.name, self.missing)
@@ -94,7 +96,9 @@ class ZarrRows:
         if self.missing == "error":
             self._require_chunks(start, stop)
         try:
-            values = np.asarray(self.array[start:stop])
+            values = None if self._local is None else self._local.read(start, stop)
+            if values is None:
+                values = np.asarray(self.array[start:stop])
         except Exception as error:
             raise self._damaged(start, stop, error) from error
         return values
