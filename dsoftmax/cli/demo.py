@@ -14,7 +14,7 @@ from dsoftmax.cli import STOPPED
 from dsoftmax.cli.options import ENGINES, Bytes, EngineChoice, Known, engine_choice
 
 if TYPE_CHECKING:
-    from dsoftmax.cli.train import Outcome
+    from dsoftmax.cli.show import Outcome
     from dsoftmax.demo import Scene
     from dsoftmax.rundir import RunDirectory
 

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -12,13 +13,31 @@ from dsoftmax.monitor.memory import peak_bytes
 from dsoftmax.monitor.progress import clock, rate
 
 if TYPE_CHECKING:
-    from dsoftmax.cli.train import Outcome
     from dsoftmax.metrics import Metrics
     from dsoftmax.rundir import RunDirectory
+    from dsoftmax.training import Result
 
 SHOWN_CLASSES = 30
 PLAIN_WIDTH = 132
 """Columns where there is no terminal: lines that a file can hold and nothing wraps."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A run that has ended, and what this process did for it.
+
+    Attributes
+    ----------
+    result : Result
+    seconds : float
+        Of this call, from the first pass to the last.
+    engine : str
+        One line.
+    """
+
+    result: "Result"
+    seconds: float
+    engine: str
 
 
 def output() -> Console:
@@ -60,7 +79,7 @@ def memory_line(choice: EngineChoice) -> str:
     return f"{text}, {'no limit given' if choice.memory is None else f'{size(choice.memory)} allowed'}"
 
 
-def summary(directory: "RunDirectory", outcome: "Outcome", choice: EngineChoice) -> None:
+def summary(directory: "RunDirectory", outcome: Outcome, choice: EngineChoice) -> None:
     """Print how a run ended."""
     result, console = outcome.result, output()
     run, model = result.run, result.model

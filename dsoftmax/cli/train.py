@@ -5,7 +5,6 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,26 +27,9 @@ from dsoftmax.cli.options import (
 
 if TYPE_CHECKING:
     from dsoftmax.blocks import Source
+    from dsoftmax.cli.show import Outcome
     from dsoftmax.rundir import RunDirectory
-    from dsoftmax.training import Result, Run, Settings
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """A run that has ended, and what this process did for it.
-
-    Attributes
-    ----------
-    result : Result
-    seconds : float
-        Of this call, from the first pass to the last.
-    engine : str
-        One line.
-    """
-
-    result: "Result"
-    seconds: float
-    engine: str
+    from dsoftmax.training import Run, Settings
 
 
 @click.command("train")
@@ -110,7 +92,7 @@ def train_in(
     reading: dict[str, Any],
     command_line: list[str],
     overwrite: bool = False,
-) -> Outcome:
+) -> "Outcome":
     """Train in a run directory: begin, or go on from its checkpoint.
 
     Parameters
@@ -133,7 +115,7 @@ def train_in(
     DsoftmaxError
     """
     from dsoftmax.cli.data import open_engine
-    from dsoftmax.cli.show import diagnostics
+    from dsoftmax.cli.show import Outcome, diagnostics
     from dsoftmax.engine.memory import require_blocks
     from dsoftmax.model import save_model
     from dsoftmax.monitor.history import History, read_history
