@@ -324,6 +324,39 @@ def test_a_scheduler_that_goes_away_is_an_error_in_limited_time(store: zarr.Grou
                 process.kill()
 
 
+@pytest.mark.parametrize("without", ["scheduler", "worker"])
+def test_a_cluster_without_dsoftmax_is_an_error_that_says_so(without: str, store: zarr.Group, tmp_path: Path) -> None:
+    file = tmp_path / "scheduler.json"
+    hidden = "import sys; sys.modules['dsoftmax'] = None; from dask.cli import run_cli; run_cli()"
+    common = ["--scheduler-file", str(file), "--no-dashboard"]
+    processes = []
+    for name, options in (("scheduler", ["--port", "0"]), ("worker", ["--no-nanny", "--nthreads", "1"])):
+        start = ["-c", hidden] if name == without else ["-m", "dask"]
+        command = [sys.executable, *start, name, *common, *options]
+        processes.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+    try:
+        deadline = time.monotonic() + 60
+        while not file.exists() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        with connected(None, str(file), timeout=30) as engine:
+            engine.client.wait_for_workers(1, timeout=60)
+            with pytest.raises(ClusterError, match="Install the same version"):
+                train(open_source(store["fine"], store["y"]), engine, SETTINGS)
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
+def test_a_worker_with_another_version_is_refused(
+    two_workers: ClusterEngine, store: zarr.Group, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dsoftmax.engine.cluster.__version__", "0.0.0")
+    engine = ClusterEngine(two_workers.client)
+    with pytest.raises(ClusterError, match=r"dsoftmax 0\.0\.0 runs here, and not at the worker at tcp"):
+        train(open_source(store["fine"], store["y"]), engine, SETTINGS)
+
+
 def test_the_engine_option_finds_the_active_client(two_workers: ClusterEngine) -> None:
     assert isinstance(make_engine("auto"), ClusterEngine)
     assert isinstance(make_engine(two_workers.client), ClusterEngine)

@@ -21,6 +21,7 @@ from distributed.protocol import pickle  # falls back to cloudpickle, as dask do
 from distributed.scheduler import KilledWorker
 from numpy.typing import NDArray
 
+from dsoftmax import __version__
 from dsoftmax.blocks import Share, Source
 from dsoftmax.engine.memory import blocks_that_fit, require_blocks
 from dsoftmax.engine.shares import assign
@@ -100,6 +101,10 @@ class ClusterEngine:
             except LOST as lost:
                 self._assigned = {}
                 last = lost
+            except RuntimeError as error:  # the scheduler unpickles what it is given
+                if "deserialization" not in str(error):
+                    raise
+                raise self._different("the scheduler") from error
         raise ClusterError(
             f"A pass was lost {ATTEMPTS} times; the last time with {type(last).__name__}: {last}. Look at the workers' logs: "
             "workers that die at the same work mostly lack memory. Give them more, or store X in smaller chunks."
@@ -148,6 +153,7 @@ class ClusterEngine:
         workers = self._wait_for_workers()
         by_name = {str(info["name"]): (address, info) for address, info in workers.items()}
         names = sorted(by_name)
+        self._check_versions([address for name, (address, _) in by_name.items() if name not in self._assigned])
         held = self._held(source, {address: name for name, (address, _) in by_name.items()})
         if held is None:
             parts = assign(names, [by_name[name][1]["nthreads"] for name in names], source.chunk_bytes)
@@ -174,6 +180,33 @@ class ClusterEngine:
                 assigned[name] = Assigned(address, str(info["host"]), chunks, share)
         self._assigned = assigned
         return sorted(assigned.values(), key=lambda one: (one.host, one.worker))
+
+    def _check_versions(self, addresses: Sequence[str]) -> None:
+        """Raise unless these workers have this version of dsoftmax: another one may compute something else.
+
+        Raises
+        ------
+        ClusterError
+        """
+        if not addresses:
+            return
+
+        def version() -> str:  # inside this method, so that it travels whole and not as a name in dsoftmax
+            try:
+                from dsoftmax import __version__
+            except ImportError:
+                return "none"
+            return __version__
+
+        for address, found in self.client.run(version, workers=list(addresses)).items():
+            if found != __version__:
+                raise self._different(f"the worker at {address} (version: {found})")
+
+    def _different(self, who: str) -> ClusterError:
+        return ClusterError(
+            f"dsoftmax {__version__} runs here, and not at {who} of the cluster at {self._address()}. Install the same version "
+            "for the scheduler and every worker, and start them again."
+        )
 
     def _held(self, source: Source, names: dict[str, str]) -> NDArray[np.object_] | None:
         """Return the name of the worker that holds each chunk, where the chunks are futures on the cluster."""
