@@ -76,6 +76,7 @@ class ClusterEngine:
         self._passes = itertools.count()
         self._source: Source | None = None
         self._assigned: dict[str, Assigned] = {}
+        self._team: dict[str, tuple[str, int]] = {}
 
     @property
     def n_threads(self) -> int:
@@ -122,9 +123,7 @@ class ClusterEngine:
         for i, one in enumerate(plan):
             where = {"workers": [one.worker], "allow_other_workers": True}
             futures.append(
-                submit(
-                    _visit_share, point, one.share, one.chunks, largest, key=f"dsoftmax-visit-{key}-{i}", pure=False, **where
-                )
+                submit(_visit_share, point, one.share, largest, key=f"dsoftmax-visit-{key}-{i}", pure=False, **where)
             )
         self.n_tasks += len(futures)
         keep = list(futures)
@@ -149,10 +148,13 @@ class ClusterEngine:
             return self.client.submit(function, *args, pure=False, **options)
 
     def _plan(self, source: Source) -> list[Assigned]:
-        """Give each worker its share, those who have it keep it; neighbours in the list share a host."""
+        """Give each worker its share; those who have it keep it, and while no worker comes or goes nothing is planned anew."""
         workers = self._wait_for_workers()
         by_name = {str(info["name"]): (address, info) for address, info in workers.items()}
         names = sorted(by_name)
+        team = {name: (by_name[name][0], by_name[name][1]["nthreads"]) for name in names}
+        if self._assigned and team == self._team:
+            return self._in_order()
         self._check_versions([address for name, (address, _) in by_name.items() if name not in self._assigned])
         held = self._held(source, {address: name for name, (address, _) in by_name.items()})
         if held is None:
@@ -178,8 +180,11 @@ class ClusterEngine:
                     allow_other_workers=True,
                 )
                 assigned[name] = Assigned(address, str(info["host"]), chunks, share)
-        self._assigned = assigned
-        return sorted(assigned.values(), key=lambda one: (one.host, one.worker))
+        self._assigned, self._team = assigned, team
+        return self._in_order()
+
+    def _in_order(self) -> list[Assigned]:
+        return sorted(self._assigned.values(), key=lambda one: (one.host, one.worker))
 
     def _check_versions(self, addresses: Sequence[str]) -> None:
         """Raise unless these workers have this version of dsoftmax: another one may compute something else.
@@ -266,14 +271,16 @@ class ClusterEngine:
         return getattr(self.client.scheduler, "address", "an unknown address")
 
 
-def _take_share(share: Share, chunks: Sequence[int], held: Sequence[Sequence[Any]]) -> Share:
-    """Runs on the worker that keeps the share; blocks that live on the cluster are bound to it here."""
-    return share.bind(dict(zip(chunks, held, strict=True))) if held else share  # type: ignore[attr-defined,no-any-return]
+def _take_share(share: Share, chunks: Sequence[int], held: Sequence[Sequence[Any]]) -> tuple[Share, Sequence[int]]:
+    """Runs on the worker that keeps the share and its chunks; blocks that live on the cluster are bound to it here."""
+    if held:
+        share = share.bind(dict(zip(chunks, held, strict=True)))  # type: ignore[attr-defined]
+    return share, chunks
 
 
-def _visit_share(visit: Visit, share: Share, chunks: NDArray[np.int64], largest: int) -> Totals:
+def _visit_share(visit: Visit, taken: tuple[Share, Sequence[int]], largest: int) -> Totals:
     """Runs on a worker: a pass over its share on all its threads, within its memory limit."""
-    worker = get_worker()
+    (share, chunks), worker = taken, get_worker()
     limit = worker.memory_manager.memory_limit  # type: ignore[attr-defined]
     n_threads, read_ahead = min(worker.state.nthreads, max(len(chunks), 1)), True
     if limit:
@@ -281,7 +288,7 @@ def _visit_share(visit: Visit, share: Share, chunks: NDArray[np.int64], largest:
         require_blocks(1, sizes, limit)
         fit = blocks_that_fit(sizes, limit)
         n_threads, read_ahead = min(n_threads, fit), fit >= 2 * n_threads
-    return visit_chunks(visit, share, chunks.tolist(), n_threads, read_ahead)
+    return visit_chunks(visit, share, chunks, n_threads, read_ahead)
 
 
 def _merge(parts: Sequence[Totals]) -> Totals:
