@@ -51,7 +51,7 @@ Böhning, D. (1992). Multinomial logistic regression algorithm. Ann. Inst. Stat.
 """
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import scipy.sparse
@@ -110,6 +110,11 @@ def _tiles(X: Features, n_classes: int, dtype: np.dtype) -> Iterator[tuple[slice
             np.copyto(buffer[: stop - start], tile, casting="unsafe")
             tile = buffer[: stop - start]
         yield slice(start, stop), tile
+
+
+def _order(X: Features) -> Literal["C", "F"]:
+    """The memory order of θ and of what is summed in its shape: SciPy's sparse products have classes innermost."""
+    return "F" if scipy.sparse.issparse(X) else "C"
 
 
 def _scratch(theta: NDArray, X: Features, dtype: np.dtype) -> NDArray:
@@ -177,8 +182,9 @@ def value_and_gradient(
     Work 4·K·p flops and K exponentials a row (CSR: 4·K·nnz); memory one tile, `TILE_BYTES` or 512 rows.
     """
     dtype = np.dtype(dtype or compute_dtype(X.dtype))
-    point = theta.astype(dtype)
-    gradient = np.zeros(theta.shape)
+    order = _order(X)
+    point = theta.astype(dtype, order=order)
+    gradient = np.zeros(theta.shape, order=order)
     value = 0.0
     logits = _scratch(theta, X, dtype)
     for rows, tile in _tiles(X, len(theta), dtype):
@@ -198,7 +204,7 @@ def value_and_gradient(
         E *= scale
         flat[label] = -others * scale
         _add_product(E, tile, gradient)
-    return value, gradient
+    return value, np.ascontiguousarray(gradient)
 
 
 def hessian_product(
@@ -223,8 +229,9 @@ def hessian_product(
     Work 6·K·p flops and K exponentials a row (CSR: 6·K·nnz); memory one tile and its two (K, rows) arrays.
     """
     dtype = np.dtype(dtype or compute_dtype(X.dtype))
-    point, along = theta.astype(dtype), direction.astype(dtype)
-    product = np.zeros(theta.shape)
+    order = _order(X)
+    point, along = theta.astype(dtype, order=order), direction.astype(dtype, order=order)
+    product = np.zeros(theta.shape, order=order)
     logits, moves = _scratch(theta, X, dtype), _scratch(theta, X, dtype)
     for rows, tile in _tiles(X, len(theta), dtype):
         P = _exponentials(_logits(point, tile, logits))
@@ -234,7 +241,7 @@ def hessian_product(
         A *= P
         A *= _weights_of(weights, rows, dtype)
         _add_product(A, tile, product)
-    return product
+    return np.ascontiguousarray(product)
 
 
 def hessian(theta: Float, X: Features, weights: Float | None = None) -> Float:
@@ -278,7 +285,7 @@ def hessian(theta: Float, X: Features, weights: Float | None = None) -> Float:
 def decision_function(theta: Float, X: Features, dtype: np.dtype | None = None) -> NDArray:
     """Return the logits of one block, (rows, K) in the compute dtype."""
     dtype = np.dtype(dtype or compute_dtype(X.dtype))
-    point = theta.astype(dtype)
+    point = theta.astype(dtype, order=_order(X))
     out = np.empty((X.shape[0], len(theta)), dtype)
     logits = _scratch(theta, X, dtype)
     for rows, tile in _tiles(X, len(theta), dtype):
