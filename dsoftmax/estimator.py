@@ -23,14 +23,13 @@ from dsoftmax.engine.threads import ThreadsEngine
 from dsoftmax.errors import DataError, unknown_option
 from dsoftmax.model import Model
 from dsoftmax.sources import is_dask, is_lazy, open_source
-from dsoftmax.sources.rows import check_shapes
+from dsoftmax.sources.rows import MISSING_CHUNKS, check_shapes
 from dsoftmax.training import Record, Result, Run, Settings, product_dtype, train
 from dsoftmax.units import parse_bytes
 
 Float = NDArray[np.float64]
 
 NAMES = Names()
-MISSING_CHUNKS = ("error", "fill")
 
 if TYPE_CHECKING:
     from dsoftmax.errors import ConvergenceWarning, NotFittedError

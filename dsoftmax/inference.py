@@ -118,6 +118,14 @@ def _check_features(model: Model, X: Any) -> None:
         )
 
 
+def _require_features(model: Model, source: Source) -> None:
+    if source.n_features != model.n_features:
+        raise DataError(
+            f"{source.names.X} has {source.n_features} features, but the model is expecting {model.n_features} features as "
+            "input. Pass the columns it was trained on, in the same order."
+        )
+
+
 def _each_block(function: Callable[[Block], None], source: Source, engine: Engine | None) -> None:
     """Call ``function`` on every block, on threads, with no more blocks than the engine's memory allows."""
     threads = engine if isinstance(engine, ThreadsEngine) else ThreadsEngine()
@@ -138,11 +146,7 @@ def evaluate(model: Model, source: Source, engine: Engine) -> Metrics:
     DataError
         Another number of features, NaN, or a label the model does not know.
     """
-    if source.n_features != model.n_features:
-        raise DataError(
-            f"{source.names.X} has {source.n_features} features, but the model is expecting {model.n_features} features as "
-            "input. Pass the columns it was trained on, in the same order."
-        )
+    _require_features(model, source)
     totals = engine.total(metrics.Score(model), source)
     return metrics.finish(totals.result(), model, totals.n_rows)
 
@@ -186,11 +190,7 @@ def write_predictions(
     path = Path(path)
     if path.exists() and not overwrite:
         raise OutputExistsError(f"{path} exists and would be overwritten. Pass overwrite=True (--overwrite), or another path.")
-    if source.n_features != model.n_features:
-        raise DataError(
-            f"{source.names.X} has {source.n_features} features, but the model is expecting {model.n_features} features as "
-            "input. Pass the columns it was trained on, in the same order."
-        )
+    _require_features(model, source)
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     n, K, step = n_rows(source), len(model.classes), max(int(source.chunk_rows[0]), 1)

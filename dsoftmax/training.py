@@ -259,8 +259,8 @@ def train(
             solver = entry.make(lambda: objective.curvature_bound)
             run = Run(statistics, _start(solver, objective, theta), 1, objective.dtype == np.float64)
             tell_watchers(run, cost)
-        while (ending := _ending(run, settings, _blocked(run, objective))) is None:
-            if _blocked(run, objective):  # float32 cannot go on: the same point, with products in float64
+        while (ending := _ending(run, settings, blocked := _blocked(run, objective))) is None:
+            if blocked:  # float32 cannot go on: the same point, with products in float64
                 objective = objective.in_double()
                 run = replace(run, double=True, state=solver.start(run.state.theta, None, run.state.n_iter))
             answer, cost = objective.answer(solver.ask(run.state))

@@ -112,7 +112,7 @@ def pass_facts(source: "Source", choice: EngineChoice) -> list[tuple[str, str]]:
 
 def _local_facts(source: "Source", choice: EngineChoice) -> list[tuple[str, str]]:
     from dsoftmax.cli.show import size
-    from dsoftmax.engine.memory import DECODE_FACTOR, PROCESS_BYTES, require_blocks
+    from dsoftmax.engine.memory import PROCESS_BYTES, projected_bytes, require_blocks
     from dsoftmax.engine.threads import ThreadsEngine
 
     largest = int(source.chunk_bytes.max())
@@ -123,7 +123,7 @@ def _local_facts(source: "Source", choice: EngineChoice) -> list[tuple[str, str]
         n_threads, read_ahead = ThreadsEngine(memory_limit=choice.memory).plan(source)
         blocks = n_threads * (2 if read_ahead else 1)
         how = f"threads: {n_threads}, {'each reads one chunk ahead' if read_ahead else 'without reading ahead'}"
-    projected = PROCESS_BYTES + DECODE_FACTOR * largest * blocks
+    projected = projected_bytes(blocks, largest)
     allowed = "no limit given" if choice.memory is None else f"{size(choice.memory)} allowed"
     detail = f"{size(PROCESS_BYTES)} the process, {blocks} {'block' if blocks == 1 else 'blocks'}"
     return [("engine", how), ("memory", f"{size(projected)} projected ({detail}), {allowed}")]
@@ -132,7 +132,7 @@ def _local_facts(source: "Source", choice: EngineChoice) -> list[tuple[str, str]
 def _cluster_facts(source: "Source", choice: EngineChoice) -> list[tuple[str, str]]:
     from dsoftmax.cli.data import open_engine
     from dsoftmax.cli.show import size
-    from dsoftmax.engine.memory import DECODE_FACTOR, PROCESS_BYTES, require_blocks
+    from dsoftmax.engine.memory import projected_bytes, require_blocks
     from dsoftmax.engine.threads import available_cores
 
     if choice.scheduler or choice.scheduler_file:
@@ -143,7 +143,7 @@ def _cluster_facts(source: "Source", choice: EngineChoice) -> list[tuple[str, st
     threads = max(cores // workers, 1)
     each = None if choice.memory is None else choice.memory // workers
     require_blocks(1, source.chunk_bytes, each)
-    least = PROCESS_BYTES + DECODE_FACTOR * int(source.chunk_bytes.max())
+    least = projected_bytes(1, int(source.chunk_bytes.max()))
     allowed = "no limit given" if each is None else f"{size(each)} allowed for each"
     return [
         (

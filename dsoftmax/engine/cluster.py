@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from dsoftmax import __version__
 from dsoftmax.blocks import Share, Source
-from dsoftmax.engine.memory import blocks_that_fit, require_blocks
+from dsoftmax.engine.memory import plan_threads
 from dsoftmax.engine.shares import assign
 from dsoftmax.engine.sums import Totals
 from dsoftmax.engine.threads import visit_chunks
@@ -112,28 +112,24 @@ class ClusterEngine:
         )
 
     def _attempt(self, visit: Visit, source: Source, key: str) -> Totals:
-        submit = self.client.submit
+        submit = self._submit
         plan = self._plan(source)
         largest = int(source.chunk_bytes.max(initial=1))
         point: Any = visit
         if len(plan) > 1 and len(packed := pickle.dumps(visit)) > INLINE_BYTES:
-            point = self._submit(pickle.loads, packed, key=f"dsoftmax-point-{key}")
+            point = submit(pickle.loads, packed, key=f"dsoftmax-point-{key}")
             self.n_tasks += 1
         futures: list[Future] = []
         for i, one in enumerate(plan):
             where = {"workers": [one.worker], "allow_other_workers": True}
-            futures.append(
-                submit(_visit_share, point, one.share, largest, key=f"dsoftmax-visit-{key}-{i}", pure=False, **where)
-            )
+            futures.append(submit(_visit_share, point, one.share, largest, key=f"dsoftmax-visit-{key}-{i}", **where))
         self.n_tasks += len(futures)
         keep = list(futures)
         for level in itertools.count():
             if len(futures) == 1:
                 break
             groups = [futures[i : i + FAN_IN] for i in range(0, len(futures), FAN_IN)]
-            futures = [
-                submit(_merge, group, key=f"dsoftmax-merge-{key}-{level}-{i}", pure=False) for i, group in enumerate(groups)
-            ]
+            futures = [submit(_merge, group, key=f"dsoftmax-merge-{key}-{level}-{i}") for i, group in enumerate(groups)]
             self.n_tasks += len(futures)
             keep += futures
         try:
@@ -143,7 +139,7 @@ class ClusterEngine:
             raise
 
     def _submit(self, function: Any, *args: Any, **options: Any) -> Future:
-        with warnings.catch_warnings():  # shares of arrays in memory are large, and have to travel
+        with warnings.catch_warnings():  # arrays in memory and wide models are large, and have to travel
             warnings.filterwarnings("ignore", "Sending large graph", UserWarning)
             return self.client.submit(function, *args, pure=False, **options)
 
@@ -281,13 +277,8 @@ def _take_share(share: Share, chunks: Sequence[int], held: Sequence[Sequence[Any
 def _visit_share(visit: Visit, taken: tuple[Share, Sequence[int]], largest: int) -> Totals:
     """Runs on a worker: a pass over its share on all its threads, within its memory limit."""
     (share, chunks), worker = taken, get_worker()
-    limit = worker.memory_manager.memory_limit  # type: ignore[attr-defined]
-    n_threads, read_ahead = min(worker.state.nthreads, max(len(chunks), 1)), True
-    if limit:
-        sizes = np.array([largest])
-        require_blocks(1, sizes, limit)
-        fit = blocks_that_fit(sizes, limit)
-        n_threads, read_ahead = min(n_threads, fit), fit >= 2 * n_threads
+    limit = worker.memory_manager.memory_limit or None  # type: ignore[attr-defined]
+    n_threads, read_ahead = plan_threads(worker.state.nthreads, len(chunks), np.array([largest]), limit)
     return visit_chunks(visit, share, chunks, n_threads, read_ahead)
 
 

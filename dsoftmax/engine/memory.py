@@ -17,6 +17,27 @@ def blocks_that_fit(chunk_bytes: NDArray[np.int64], memory_limit: int) -> int:
     return max(memory_limit - PROCESS_BYTES, 0) // (DECODE_FACTOR * max(largest, 1))
 
 
+def projected_bytes(blocks: int, largest: int) -> int:
+    """Return what a process takes that holds ``blocks`` blocks of a chunk of ``largest`` bytes."""
+    return PROCESS_BYTES + DECODE_FACTOR * largest * blocks
+
+
+def plan_threads(n_threads: int, n_chunks: int, chunk_bytes: NDArray[np.int64], memory_limit: int | None) -> tuple[int, bool]:
+    """Return how many threads visit ``n_chunks`` chunks, and whether each reads one ahead, so that their blocks fit.
+
+    Raises
+    ------
+    MemoryLimitError
+        Not even one block fits.
+    """
+    n_threads = max(min(n_threads, n_chunks), 1)
+    if memory_limit is None:
+        return n_threads, True
+    require_blocks(1, chunk_bytes, memory_limit)
+    fit = blocks_that_fit(chunk_bytes, memory_limit)
+    return min(n_threads, fit), fit >= 2 * n_threads
+
+
 def require_blocks(needed: int, chunk_bytes: NDArray[np.int64], memory_limit: int | None) -> None:
     """Raise unless ``needed`` blocks of the largest chunk fit.
 
@@ -28,7 +49,7 @@ def require_blocks(needed: int, chunk_bytes: NDArray[np.int64], memory_limit: in
     if memory_limit is None or blocks_that_fit(chunk_bytes, memory_limit) >= needed:
         return
     largest = int(chunk_bytes.max(initial=1))
-    enough = PROCESS_BYTES + needed * DECODE_FACTOR * largest
+    enough = projected_bytes(needed, largest)
     raise MemoryLimitError(
         f"The memory allowed is {memory_limit / 2**20:,.0f} MiB; the process takes about {PROCESS_BYTES / 2**20:,.0f} MiB "
         f"and a block of the largest chunk {largest / 2**20:,.1f} MiB, and three times that while it is read. Allow at least "

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from dsoftmax.blocks import Block, Share, Source
 from dsoftmax.engine.blas import one_blas_thread
-from dsoftmax.engine.memory import blocks_that_fit, require_blocks
+from dsoftmax.engine.memory import plan_threads
 from dsoftmax.engine.serial import add_block
 from dsoftmax.engine.sums import Totals
 from dsoftmax.engine.visit import Visit
@@ -115,12 +115,7 @@ class ThreadsEngine:
         MemoryLimitError
             Not even one block fits.
         """
-        n_threads = max(min(self.n_threads, len(source.chunk_rows)), 1)
-        if self.memory_limit is None:
-            return n_threads, True
-        require_blocks(1, source.chunk_bytes, self.memory_limit)
-        fit = blocks_that_fit(source.chunk_bytes, self.memory_limit)
-        return min(n_threads, fit), fit >= 2 * n_threads
+        return plan_threads(self.n_threads, len(source.chunk_rows), source.chunk_bytes, self.memory_limit)
 
     def describe(self) -> str:
         return f"threads: {self.n_threads} in this process"

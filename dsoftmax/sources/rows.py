@@ -13,6 +13,9 @@ from dsoftmax.blocks import Block, Names, first_rows
 from dsoftmax.errors import DataError
 from dsoftmax.softmax import Features
 
+MISSING_CHUNKS = ("error", "fill")
+"""What a stored chunk that is not there may mean."""
+
 
 class Rows(Protocol):
     """An array that is read by spans of rows.

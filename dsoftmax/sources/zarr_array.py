@@ -16,13 +16,12 @@ from dsoftmax.blocks import Names
 from dsoftmax.errors import ReadError, unknown_option
 from dsoftmax.sources.local_chunks import local_chunks
 from dsoftmax.sources.memory import MemoryRows
-from dsoftmax.sources.rows import Rows, RowSource, check_shapes, cut, require_numbers
+from dsoftmax.sources.rows import MISSING_CHUNKS, Rows, RowSource, check_shapes, cut, require_numbers
 
 GROUP_BYTES = 2**20
 """Small stored chunks are read together until they make about this much (bytes)."""
 KEPT_UNITS = 4
 """Decoded chunks of y or weights that are kept, where they are longer than those of X."""
-MISSING = ("error", "fill")
 
 
 class ZarrRows:
@@ -37,8 +36,8 @@ class ZarrRows:
     """
 
     def __init__(self, array: zarr.Array, name: str, missing: str = "error") -> None:
-        if missing not in MISSING:
-            raise unknown_option("missing_chunks", missing, MISSING)
+        if missing not in MISSING_CHUNKS:
+            raise unknown_option("missing_chunks", missing, MISSING_CHUNKS)
         self.array, self.name, self.missing = array, name, missing
         self._units: OrderedDict[int, NDArray] = OrderedDict()
         self._lock = threading.Lock()
