@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 from dsoftmax.softmax import Features, rows_between
 
+Buffer = NDArray[np.uint8]
+
 LEAF_BYTES = 32 * 2**20
 """A leaf's rows as float32 take about this much if dense (bytes)."""
 
@@ -89,8 +91,16 @@ def leaf_rows(n_features: int) -> int:
 class Share(Protocol):
     """Some chunks of a source, picklable: what a worker is given once and keeps."""
 
-    def load(self, chunk: int) -> Block:
-        """Return the rows of a chunk; thread-safe."""
+    def load(self, chunk: int, buffer: Buffer | None = None) -> Block:
+        """Return the rows of a chunk; thread-safe.
+
+        Parameters
+        ----------
+        chunk : int
+        buffer : (n,) uint8, optional
+            Room for the chunk's bytes of X, which the source may use or leave. The block is then good until the buffer is
+            used again.
+        """
 
 
 @runtime_checkable
@@ -104,6 +114,8 @@ class Source(Share, Protocol):
         Of X as stored.
     sparse : bool
         Whether blocks hold CSR.
+    resident : bool
+        Whether blocks are views of what is in memory anyway, so that keeping them is of no use.
     chunk_rows : (n_chunks,) int64
         Rows of each chunk.
     chunk_bytes : (n_chunks,) int64
@@ -117,6 +129,8 @@ class Source(Share, Protocol):
     def dtype(self) -> np.dtype: ...
     @property
     def sparse(self) -> bool: ...
+    @property
+    def resident(self) -> bool: ...
     @property
     def chunk_rows(self) -> NDArray[np.int64]: ...
     @property

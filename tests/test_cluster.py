@@ -144,11 +144,11 @@ def test_the_tasks_of_a_pass_do_not_grow_with_the_chunks(n_chunks: int, two_work
     class Many:
         """Chunks of one row each."""
 
-        n_features, dtype, sparse, names = 1, np.dtype(np.float64), False, Names()
+        n_features, dtype, sparse, resident, names = 1, np.dtype(np.float64), False, True, Names()
         chunk_rows = np.ones(n_chunks, np.int64)
         chunk_bytes = np.full(n_chunks, 8)
 
-        def load(self, chunk: int) -> Block:
+        def load(self, chunk: int, buffer: object = None) -> Block:
             return Block(np.full((1, 1), float(chunk)), np.array([chunk % 2]), None, chunk)
 
         def share(self, chunks: object) -> "Many":

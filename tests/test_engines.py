@@ -101,6 +101,7 @@ class Counting:
     n_features: int = 2
     dtype: np.dtype = DOUBLE
     sparse: bool = False
+    resident: bool = False
     names: Names = field(default_factory=Names)
     bad: int = -1
     loads: list = field(default_factory=list)
@@ -116,7 +117,7 @@ class Counting:
     def chunk_bytes(self):
         return self.chunk_rows * 16
 
-    def load(self, chunk):
+    def load(self, chunk, buffer=None):
         with self.lock:
             self.loads.append(chunk)
             self.alive += 1

@@ -12,7 +12,7 @@ from dask._task_spec import convert_legacy_graph
 from dask.optimization import cull
 from numpy.typing import NDArray
 
-from dsoftmax.blocks import Block, Names, first_rows
+from dsoftmax.blocks import Block, Buffer, Names, first_rows
 from dsoftmax.errors import DataError, DsoftmaxError, ReadError
 from dsoftmax.sources.memory import row_bytes_and_step
 from dsoftmax.sources.rows import check_shapes, dense_or_csr, require_numbers
@@ -54,7 +54,7 @@ class DaskShare:
             values.update(zip(self.recipes[chunk].futures, results, strict=True))
         return DaskShare(self.recipes, self.names, values)
 
-    def load(self, chunk: int) -> Block:
+    def load(self, chunk: int, buffer: Buffer | None = None) -> Block:
         recipe = self.recipes[chunk]
         known = {key: self.values[key] if key in self.values else future.result() for key, future in recipe.futures.items()}
         wanted = [key for key in recipe.keys if key is not None]
@@ -98,7 +98,11 @@ class DaskSource:
     chunk_bytes: NDArray[np.int64]
     tokens: tuple[str, ...]
 
-    def load(self, chunk: int) -> Block:
+    @property
+    def resident(self) -> bool:
+        return any(recipe.futures for recipe in self.recipes.values())
+
+    def load(self, chunk: int, buffer: Buffer | None = None) -> Block:
         return DaskShare(self.recipes, self.names).load(chunk)
 
     def share(self, chunks: Sequence[int]) -> DaskShare:

@@ -9,7 +9,7 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
-from dsoftmax.blocks import Names
+from dsoftmax.blocks import Buffer, Names
 from dsoftmax.softmax import Features, rows_between
 from dsoftmax.sources.rows import Rows, RowSource, check_shapes, cut, dense_or_csr, require_numbers
 
@@ -22,6 +22,7 @@ class MemoryRows:
     """An ndarray or CSR array."""
 
     array: Features
+    resident = True
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -31,7 +32,7 @@ class MemoryRows:
     def dtype(self) -> np.dtype:
         return np.dtype(self.array.dtype)
 
-    def read(self, start: int, stop: int) -> Features:
+    def read(self, start: int, stop: int, buffer: Buffer | None = None) -> Features:
         return rows_between(self.array, start, stop)
 
     def only(self, spans: Sequence[tuple[int, int]]) -> Rows:
@@ -53,8 +54,9 @@ class Pieces:
     shape: tuple[int, ...]
     dtype: np.dtype
     pieces: dict[int, Features]
+    resident = True
 
-    def read(self, start: int, stop: int) -> Features:
+    def read(self, start: int, stop: int, buffer: Buffer | None = None) -> Features:
         return self.pieces[start]
 
     def only(self, spans: Sequence[tuple[int, int]]) -> Rows:

@@ -9,7 +9,7 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
-from dsoftmax.blocks import Block, Names, first_rows
+from dsoftmax.blocks import Block, Buffer, Names, first_rows
 from dsoftmax.errors import DataError
 from dsoftmax.softmax import Features
 
@@ -24,14 +24,18 @@ class Rows(Protocol):
     ----------
     shape : tuple of int
     dtype : numpy dtype
+    resident : bool
+        Whether all is in memory anyway.
     """
 
     @property
     def shape(self) -> tuple[int, ...]: ...
     @property
     def dtype(self) -> np.dtype: ...
-    def read(self, start: int, stop: int) -> Features:
-        """Return rows ``start:stop``; thread-safe."""
+    @property
+    def resident(self) -> bool: ...
+    def read(self, start: int, stop: int, buffer: Buffer | None = None) -> Features:
+        """Return rows ``start:stop``, in ``buffer`` where that is given and of use; thread-safe."""
 
     def only(self, spans: Sequence[tuple[int, int]]) -> "Rows":
         """Return what can read these spans and is cheap to pickle."""
@@ -68,16 +72,20 @@ class RowSource:
     def dtype(self) -> np.dtype:
         return self.X.dtype
 
-    def load(self, chunk: int) -> Block:
+    @property
+    def resident(self) -> bool:
+        return self.X.resident
+
+    def load(self, chunk: int, buffer: Buffer | None = None) -> Block:
         start = int(self.starts[chunk])
-        return self._load(start, start + int(self.chunk_rows[chunk]))
+        return self._load(start, start + int(self.chunk_rows[chunk]), buffer)
 
     @cached_property
     def starts(self) -> NDArray[np.int64]:
         return first_rows(self.chunk_rows)
 
-    def _load(self, start: int, stop: int) -> Block:
-        X = self.X.read(start, stop)
+    def _load(self, start: int, stop: int, buffer: Buffer | None) -> Block:
+        X = self.X.read(start, stop, buffer)
         y = None if self.y is None else self.y.read(start, stop)
         weights = None if self.weights is None else np.asarray(self.weights.read(start, stop), np.float64)
         return Block(X, y, weights, start, self.names)
@@ -114,8 +122,8 @@ class RowShare:
     source: RowSource
     spans: dict[int, tuple[int, int]]
 
-    def load(self, chunk: int) -> Block:
-        return self.source._load(*self.spans[chunk])
+    def load(self, chunk: int, buffer: Buffer | None = None) -> Block:
+        return self.source._load(*self.spans[chunk], buffer)
 
 
 def check_shapes(names: Names, X: tuple[int, ...], y: tuple[int, ...] | None, weights: tuple[int, ...] | None) -> None:

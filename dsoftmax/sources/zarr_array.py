@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from zarr.core.sync import sync
 from zarr.storage import LocalStore
 
-from dsoftmax.blocks import Names
+from dsoftmax.blocks import Buffer, Names
 from dsoftmax.errors import ReadError, unknown_option
 from dsoftmax.sources.local_chunks import local_chunks
 from dsoftmax.sources.memory import MemoryRows
@@ -34,6 +34,8 @@ class ZarrRows:
         What a chunk that is not in the store means: a loss, or the fill value. Zarr's writers leave out chunks that hold
         nothing but the fill value, and its readers cannot tell the two apart.
     """
+
+    resident = False
 
     def __init__(self, array: zarr.Array, name: str, missing: str = "error") -> None:
         if missing not in MISSING_CHUNKS:
@@ -68,7 +70,7 @@ class ZarrRows:
         start, stop, _ = index[0].indices(self.shape[0])
         return self.read(start, stop)[(slice(None), *index[1:])]
 
-    def read(self, start: int, stop: int) -> NDArray:
+    def read(self, start: int, stop: int, buffer: Buffer | None = None) -> NDArray:
         unit = self.stored[0]
         if len(self.shape) > 1 or (start % unit == 0 and (stop % unit == 0 or stop == self.shape[0])):
             return self._read(start, stop)
