@@ -5,6 +5,7 @@ are cut by what is stored (whole Zarr chunks or shards, dask blocks), never by t
 every engine adds the same leaves.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
@@ -87,6 +88,14 @@ def leaf_rows(n_features: int) -> int:
     return int(min(max(1 << (fit.bit_length() - 1), 4096), 65536))
 
 
+def room(buffer: Buffer | None, shape: tuple[int, ...], dtype: np.dtype) -> NDArray:
+    """Return a C-ordered array to read into: in ``buffer`` where it is large enough and aligned, else a new one."""
+    n_bytes = math.prod(shape) * dtype.itemsize
+    if buffer is None or buffer.nbytes < n_bytes or buffer.ctypes.data % dtype.alignment:
+        return np.empty(shape, dtype)
+    return buffer[:n_bytes].view(dtype).reshape(shape)
+
+
 @runtime_checkable
 class Share(Protocol):
     """Some chunks of a source, picklable: what a worker is given once and keeps."""
@@ -143,6 +152,9 @@ class Source(Share, Protocol):
 
     def needs(self, chunk: int) -> tuple[Any, ...]:
         """Return the futures on a cluster that hold this chunk; empty where the chunk is loaded from storage."""
+
+    def smaller_chunks(self, rows: int) -> str:
+        """Return the line, of a shell or of Python, that stores X in chunks of ``rows`` rows; empty where there is none."""
 
     def describe(self) -> dict[str, Any]:
         """Return what is stored, from metadata alone, in JSON types: equal for equal data sets, in any process."""

@@ -1,19 +1,20 @@
 """Frozen states as .npz files, replaced atomically and read without pickle."""
 
 import dataclasses
-import os
 import typing
-import uuid
 import zipfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dsoftmax.errors import ReadError
+from dsoftmax.files import replacing
+
+MEMBER_BYTES = 512
+"""About what an array takes in an .npz beside its values."""
 
 
 def to_arrays(state: Any) -> dict[str, NDArray]:
@@ -45,30 +46,26 @@ def from_arrays(kind: type, arrays: Mapping[str, NDArray]) -> Any:
 
 
 def write_arrays(path: Path, arrays: Mapping[str, NDArray]) -> None:
-    """Write an .npz that appears whole or not at all."""
-    with _replacing(path) as file:
+    """Write an .npz that appears whole or not at all; an array is copied in parts of some 16 MiB.
+
+    Raises
+    ------
+    WriteError
+    """
+    with replacing(path, sum(array.nbytes + MEMBER_BYTES for array in arrays.values())) as file:
         np.savez(file, allow_pickle=False, **arrays)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file that appears whole or not at all."""
-    with _replacing(path) as file:
-        file.write(text.encode())
+    """Write a text file that appears whole or not at all.
 
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[BinaryIO]:
-    """Open a draft beside ``path``; flush it to the disk and rename it at the end, or remove it after an error."""
-    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    try:
-        with draft.open("xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-    except BaseException:
-        draft.unlink(missing_ok=True)
-        raise
+    Raises
+    ------
+    WriteError
+    """
+    content = text.encode()
+    with replacing(path, len(content)) as file:
+        file.write(content)
 
 
 def read_arrays(path: Path) -> dict[str, NDArray]:

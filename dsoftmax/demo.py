@@ -6,7 +6,6 @@ its own random generator, so that the scene does not depend on the cores that ma
 """
 
 import json
-import shutil
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +20,7 @@ from zarr.codecs import BloscCodec
 
 from dsoftmax.engine.threads import available_cores
 from dsoftmax.errors import OptionError, OutputExistsError
+from dsoftmax.files import remove, writing
 
 Float = NDArray[np.float64]
 
@@ -106,12 +106,30 @@ def make_scene(scene: Scene, watch: Callable[[int], None] | None = None) -> None
     scene : Scene
     watch : callable, optional
         Called with the pixels written, after every chunk.
+
+    Raises
+    ------
+    WriteError
     """
+    n_bytes = (scene.lines + scene.held_out_lines) * WIDTH * (4 * N_BANDS + 1)
+    with writing(scene.path, n_bytes):
+        _make_scene(scene, watch)
+
+
+def _make_scene(scene: Scene, watch: Callable[[int], None] | None) -> None:
     draft = scene.path.with_name(f".{scene.path.name}.draft")
-    shutil.rmtree(draft, ignore_errors=True)
-    scene.path.parent.mkdir(parents=True, exist_ok=True)
+    remove(draft)
+    try:
+        _write_scene(scene, draft, watch)
+        draft.rename(scene.path)
+    finally:
+        remove(draft)
+
+
+def _write_scene(scene: Scene, path: Path, watch: Callable[[int], None] | None) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
     attributes = {"dsoftmax_demo": _about(scene), "classes": list(CLASSES)}
-    root = zarr.create_group(draft, zarr_format=3, attributes=attributes)
+    root = zarr.create_group(path, zarr_format=3, attributes=attributes)
     step = CHUNK_LINES * WIDTH
     parts = []
     for group, lines in ((root, scene.lines), (root.create_group("held_out"), scene.held_out_lines)):
@@ -132,18 +150,14 @@ def make_scene(scene: Scene, watch: Callable[[int], None] | None = None) -> None
         X[rows], y[rows] = spectra, classes
         return step
 
-    try:
-        with ThreadPoolExecutor(available_cores()) as pool:
-            try:
-                for done in pool.map(write, range((scene.lines + scene.held_out_lines) // CHUNK_LINES)):
-                    if watch is not None:
-                        watch(done)
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
-        draft.rename(scene.path)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+    with ThreadPoolExecutor(available_cores()) as pool:
+        try:
+            for done in pool.map(write, range((scene.lines + scene.held_out_lines) // CHUNK_LINES)):
+                if watch is not None:
+                    watch(done)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
 
 
 @dataclass(frozen=True)

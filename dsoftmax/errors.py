@@ -6,6 +6,7 @@
     ├── DataError          (ValueError)       the data cannot answer the question: NaN, an unknown label, lengths that differ
     ├── OptionError        (ValueError)       an option that does not exist or makes no sense here
     ├── ReadError          (OSError)          a chunk that is missing, truncated or cannot be decoded
+    ├── WriteError         (OSError)          a file that cannot be written: the disk is full, a quota or a limit is reached
     ├── MemoryLimitError   (MemoryError)      the plan does not fit in the memory allowed
     ├── OutputExistsError  (FileExistsError)  something stands where the output should go
     ├── RunMismatchError   (ValueError)       a run directory that belongs to other data or another objective
@@ -39,6 +40,10 @@ class OptionError(DsoftmaxError, ValueError):
 
 class ReadError(DsoftmaxError, OSError):
     """A stored chunk is missing, truncated or cannot be decoded."""
+
+
+class WriteError(DsoftmaxError, OSError):
+    """A file could not be written; what stood in its place still does."""
 
 
 class MemoryLimitError(DsoftmaxError, MemoryError):

@@ -122,6 +122,9 @@ class SoftmaxRegression(_Base):
     dtype : {"float32", "float64"} or None
         Of the products; when None, float32 where it holds the stored values exactly, else float64. Sums are exact either way.
         Where rounding in float32 lets no step decrease F further, training goes on in float64.
+    kernel : {"auto", "numpy", "fused"}, default "auto"
+        What computes value and gradient: "fused" is compiled with numba (``pip install 'dsoftmax[fast]'``) and is faster; the
+        coefficients of the two differ in their last bits. "auto" takes it where numba can be imported.
     missing_chunks : {"error", "fill"}, default "error"
         For Zarr: what a chunk that is not in the store means.
     memory_limit : int or str, optional
@@ -181,6 +184,7 @@ class SoftmaxRegression(_Base):
         warm_start: bool = False,
         engine: Any = "auto",
         dtype: Any = None,
+        kernel: str = "auto",
         missing_chunks: str = "error",
         memory_limit: int | str | None = None,
     ) -> None:
@@ -194,6 +198,7 @@ class SoftmaxRegression(_Base):
         self.warm_start = warm_start
         self.engine = engine
         self.dtype = dtype
+        self.kernel = kernel
         self.missing_chunks = missing_chunks
         self.memory_limit = memory_limit
 
@@ -407,6 +412,7 @@ class SoftmaxRegression(_Base):
             class_weight=self.class_weight,
             classes=None if self.classes is None else np.asarray(self.classes),
             dtype=self.dtype,
+            kernel=self.kernel,
         )
         settings.check()
         if self.missing_chunks not in MISSING_CHUNKS:

@@ -1,8 +1,6 @@
 """A trained model on new rows: predictions lazily, in memory or into a store, and its metrics; chunk by chunk always."""
 
-import shutil
 import threading
-import uuid
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -15,16 +13,18 @@ from dsoftmax import metrics, softmax
 from dsoftmax.blocks import Block, Names, Source, n_rows
 from dsoftmax.engine import Engine
 from dsoftmax.engine.threads import ThreadsEngine, on_threads
+from dsoftmax.engine.visit import Footprint
 from dsoftmax.errors import DataError, OutputExistsError
+from dsoftmax.files import replacing_directory, writing
 from dsoftmax.metrics import Metrics
-from dsoftmax.model import Model, replace_directory
+from dsoftmax.model import METADATA_BYTES, Model
 from dsoftmax.softmax import Features, compute_dtype, rows_between
 from dsoftmax.sources import is_dask, open_source
 from dsoftmax.statistics import check_finite
 
 Output = Callable[..., NDArray]
 
-SLAB_VALUES = 2**22
+SLAB_VALUES = 2**20
 """Logits that are held at once beside the output (entries)."""
 
 
@@ -101,7 +101,7 @@ def apply(
         check_finite(block)
         out[block.first_row : block.first_row + block.n_rows] = output(model, block.X, products)
 
-    _each_block(fill, source, engine)
+    _each_block(fill, source, engine, _scratch(model, source, output is not labels))
     return out
 
 
@@ -126,16 +126,22 @@ def _require_features(model: Model, source: Source) -> None:
         )
 
 
-def _each_block(function: Callable[[Block], None], source: Source, engine: Engine | None) -> None:
-    """Call ``function`` on every block, on threads, with no more blocks than the engine's memory allows."""
+def _each_block(function: Callable[[Block], None], source: Source, engine: Engine | None, scratch: int) -> None:
+    """Call ``function``, which takes ``scratch`` bytes, on every block; on threads, as many as the engine's memory allows."""
     threads = engine if isinstance(engine, ThreadsEngine) else ThreadsEngine()
-    n_threads, read_ahead = threads.plan(source)
+    plan = threads.plan(source, Footprint(scratch=scratch))
 
     def work(blocks: Iterator[Block]) -> None:
         for block in blocks:
             function(block)
 
-    on_threads(work, source, range(len(source.chunk_rows)), n_threads, read_ahead)
+    on_threads(work, source, range(len(source.chunk_rows)), plan, resident=source.resident)
+
+
+def _scratch(model: Model, source: Source, wide: bool) -> int:
+    """Bytes that the outputs of the largest block take on their way: logits in slabs, and of all its rows if the output is wide."""
+    values = int(source.chunk_rows.max(initial=0)) * len(model.classes)
+    return 3 * 8 * (values if wide else min(values, SLAB_VALUES))
 
 
 def evaluate(model: Model, source: Source, engine: Engine) -> Metrics:
@@ -184,6 +190,7 @@ def write_predictions(
         Something stands at ``path``, and ``overwrite`` is false.
     DataError
         Another number of features, or NaN in X.
+    WriteError
     """
     import zarr
 
@@ -191,21 +198,22 @@ def write_predictions(
     if path.exists() and not overwrite:
         raise OutputExistsError(f"{path} exists and would be overwritten. Pass overwrite=True (--overwrite), or another path.")
     _require_features(model, source)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     n, K, step = n_rows(source), len(model.classes), max(int(source.chunk_rows[0]), 1)
     text = model.classes.dtype.kind == "U"
     lock = threading.Lock()
-    try:
-        group = zarr.create_group(draft, zarr_format=3, attributes={"classes": model.classes.tolist()})
+    row_bytes = model.classes.dtype.itemsize + (4 * K if with_probabilities else 0)
+    n_bytes = n * row_bytes + METADATA_BYTES
+    with replacing_directory(path, n_bytes) as draft:
         # Chunks of nothing but the fill value are written too: a chunk that is missing is then a loss, not a value.
         options: Any = {"config": {"write_empty_chunks": True}}
-        found = group.create_array(
-            "labels", shape=(n,), dtype="string" if text else model.classes.dtype, chunks=(step,), **options
-        )
         chances = None
-        if with_probabilities:
-            chances = group.create_array("probabilities", shape=(n, K), dtype=np.float32, chunks=(step, K), **options)
+        with writing(path, n_bytes):
+            group = zarr.create_group(draft, zarr_format=3, attributes={"classes": model.classes.tolist()})
+            found = group.create_array(
+                "labels", shape=(n,), dtype="string" if text else model.classes.dtype, chunks=(step,), **options
+            )
+            if with_probabilities:
+                chances = group.create_array("probabilities", shape=(n, K), dtype=np.float32, chunks=(step, K), **options)
 
         def write(block: Block) -> None:
             check_finite(block)
@@ -213,13 +221,11 @@ def write_predictions(
             predicted = labels(model, block.X)
             chance = None if chances is None else probabilities(model, block.X).astype(np.float32)
             with lock:  # neighbours may share a stored chunk, which is read, changed and written
-                found[rows] = predicted.astype(object) if text else predicted
-                if chances is not None:
-                    chances[rows] = chance
+                with writing(path, n_bytes):
+                    found[rows] = predicted.astype(object) if text else predicted
+                    if chances is not None:
+                        chances[rows] = chance
                 if watch is not None:
                     watch(block.n_rows)
 
-        _each_block(write, source, engine)
-        replace_directory(draft, path)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+        _each_block(write, source, engine, _scratch(model, source, with_probabilities))

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from dsoftmax import softmax
 from dsoftmax.blocks import Block
+from dsoftmax.engine.visit import Footprint
 from dsoftmax.errors import DataError
 from dsoftmax.labels import Encoder
 from dsoftmax.model import Model
@@ -86,6 +87,11 @@ class Score:
     """The visit that compares a model with the labels."""
 
     model: Model
+
+    def footprint(self, n_features: int, sparse: bool) -> Footprint:
+        """Return what a leaf takes beside its rows."""
+        K = len(self.model.classes)
+        return Footprint(K * K + 1, 40 * max(TILE_VALUES, K) + self.model.theta.nbytes)
 
     def __call__(self, block: Block) -> dict[str, Any]:
         """Return the confusion matrix and the loss of one leaf, as sums.

@@ -1,8 +1,6 @@
 """A trained model: the coefficients, the classes, and where they came from; saved as a Zarr group without pickle."""
 
 import json
-import shutil
-import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,11 +10,14 @@ from numpy.typing import NDArray
 
 from dsoftmax import softmax
 from dsoftmax.errors import DataError, OutputExistsError, ReadError
+from dsoftmax.files import replacing_directory, writing
 from dsoftmax.softmax import Features
 
 Float = NDArray[np.float64]
 
 FORMAT = 1
+METADATA_BYTES = 4096
+"""About what the names and shapes of a few arrays take."""
 
 
 @dataclass(frozen=True)
@@ -77,15 +78,16 @@ def save_model(model: Model, path: Path | str, overwrite: bool = False) -> None:
     ------
     OutputExistsError
         Something stands at ``path``, and ``overwrite`` is false.
+    WriteError
     """
     import zarr
 
     path = Path(path)
     if path.exists() and not overwrite:
         raise OutputExistsError(f"{path} exists and would be overwritten. Pass overwrite=True (--overwrite), or another path.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    try:
+    about = json.loads(json.dumps(model.about))
+    n_bytes = model.theta.nbytes + METADATA_BYTES
+    with replacing_directory(path, n_bytes) as draft, writing(path, n_bytes):
         group = zarr.create_group(
             draft,
             zarr_format=3,
@@ -93,7 +95,7 @@ def save_model(model: Model, path: Path | str, overwrite: bool = False) -> None:
                 "dsoftmax_model": FORMAT,
                 "classes": _as_json(model.classes),
                 "classes_dtype": model.classes.dtype.str,
-                "about": json.loads(json.dumps(model.about)),
+                "about": about,
             },
         )
         for name, values in (("coef", model.theta[:, :-1]), ("intercept", model.theta[:, -1])):
@@ -101,9 +103,6 @@ def save_model(model: Model, path: Path | str, overwrite: bool = False) -> None:
             group.create_array(
                 name, data=data, chunks=values.shape, compressors=None, fill_value=np.nan
             )  # a lost chunk is seen
-        replace_directory(draft, path)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
 
 
 def _as_json(classes: NDArray) -> list[Any]:
@@ -112,18 +111,6 @@ def _as_json(classes: NDArray) -> list[Any]:
 
 def _from_json(classes: Any, dtype: np.dtype) -> NDArray:
     return np.array([label.encode("latin-1") for label in classes] if dtype.kind == "S" else classes, dtype=dtype)
-
-
-def replace_directory(draft: Path, path: Path) -> None:
-    """Move a finished directory to its place; what stood there is removed after the new one stands."""
-    old = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.old")
-    if path.exists():
-        path.rename(old)
-    draft.rename(path)
-    if old.is_dir():
-        shutil.rmtree(old, ignore_errors=True)
-    elif old.exists():
-        old.unlink()
 
 
 def load_model(path: Path | str) -> Model:

@@ -17,10 +17,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dsoftmax import softmax
+from dsoftmax import fused, softmax
 from dsoftmax.blocks import Block, Source
 from dsoftmax.engine import Engine
-from dsoftmax.errors import DataError, OptionError
+from dsoftmax.engine.meter import Done
+from dsoftmax.engine.visit import Footprint
+from dsoftmax.errors import DataError, DsoftmaxError, OptionError, unknown_option
 from dsoftmax.labels import Encoder
 from dsoftmax.oracle import Answer, Query
 from dsoftmax.statistics import Statistics
@@ -29,15 +31,64 @@ Float = NDArray[np.float64]
 
 ROUNDING = {np.dtype(np.float32): 1e-7, np.dtype(np.float64): 1e-15}
 """Relative rounding of F, by the dtype of the products."""
+KERNELS = {"numpy": softmax.value_and_gradient, "fused": fused.value_and_gradient}
+"""The functions that a run may take for J and ∇J of a leaf. Their last bits differ, so a run keeps to one."""
+
+
+def choose_kernel(asked: str, used: str | None = None) -> str:
+    """Return the name of the kernel of a run.
+
+    Parameters
+    ----------
+    asked : {"auto", "numpy", "fused"}
+        "auto" is what was used, else fused where numba can be imported.
+    used : str, optional
+        By the run that is gone on with.
+
+    Raises
+    ------
+    OptionError
+        No such kernel, not the one that was used, or numba is missing.
+    """
+    if asked not in ("auto", *KERNELS):
+        raise unknown_option("kernel", asked, ("auto", *KERNELS))
+    if used is not None and asked not in ("auto", used):
+        raise OptionError(
+            f"kernel={asked!r}, but the run to go on with used {used!r}; it must keep to one, or its last bits change. "
+            "Leave kernel='auto', or begin anew."
+        )
+    chosen = used or asked
+    if chosen == "auto":
+        return "fused" if fused.available() else "numpy"
+    if chosen == "fused" and not fused.available():
+        why, instead = (
+            ("", "pass kernel='numpy'") if used is None else (", which this run used,", "begin anew with kernel='numpy'")
+        )
+        raise OptionError(
+            f"kernel='fused'{why} needs numba, which cannot be imported here. Install it with pip install 'dsoftmax[fast]', or "
+            f"{instead}."
+        )
+    return chosen
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a pass took: wall seconds, rows, and bytes of X decoded."""
+    """What a pass took.
+
+    Attributes
+    ----------
+    seconds : float
+        Wall time.
+    rows, bytes : int
+        Visited; bytes of X, decoded.
+    work : dict from str to Done
+        What each worker did of it, by its name; this process has the name "".
+    """
 
     seconds: float
     rows: int
     bytes: int
+    work: Mapping[str, Done]
 
 
 @dataclass(frozen=True)
@@ -51,21 +102,38 @@ class Evaluate:
     class_weights : (K,) float64 or None
     dtype : numpy dtype
         Of the products.
+    kernel : str
+        A name in `KERNELS`: chosen once for a run, so that every worker computes the same bits.
     """
 
     queries: tuple[Query, ...]
     encoder: Encoder
     class_weights: Float | None
     dtype: np.dtype
+    kernel: str = "numpy"
+
+    def footprint(self, n_features: int, sparse: bool) -> Footprint:
+        """Return what a leaf takes beside its rows."""
+        K = len(self.encoder.classes)
+        entries = K * (n_features + 1)
+        sums = sum(1 + entries * (1 + (query.direction is not None)) + entries**2 * query.hessian for query in self.queries)
+        scratch = fused.scratch_bytes if self.kernel == "fused" else softmax.scratch_bytes
+        return Footprint(sums, scratch(n_features, K, self.dtype, sparse))
 
     def __call__(self, block: Block) -> dict[str, Any]:
+        if self.kernel == "fused" and not fused.available():
+            raise DsoftmaxError(
+                "This run uses kernel='fused', which needs numba, and a process that computes for it cannot import numba. Install "
+                "it on every worker with pip install 'dsoftmax[fast]', or begin anew with kernel='numpy'."
+            )
+        value_and_gradient = KERNELS[self.kernel]
         y = self.encoder.codes(block)
         weights = block.weights
         if self.class_weights is not None:
             weights = self.class_weights[y] if weights is None else weights * self.class_weights[y]
         leaf: dict[str, Any] = {}
         for i, query in enumerate(self.queries):
-            value, gradient = softmax.value_and_gradient(query.theta, block.X, y, weights, self.dtype)
+            value, gradient = value_and_gradient(query.theta, block.X, y, weights, self.dtype)
             leaf[f"value {i}"], leaf[f"gradient {i}"] = np.float64(value), gradient
             if query.direction is not None:
                 leaf[f"product {i}"] = softmax.hessian_product(query.theta, query.direction, block.X, weights, self.dtype)
@@ -89,6 +157,8 @@ class Objective:
     fit_intercept : bool
     dtype : numpy dtype
         Of the products.
+    kernel : str
+        A name in `KERNELS`.
     """
 
     engine: Engine
@@ -98,6 +168,7 @@ class Objective:
     class_weights: Float | None
     fit_intercept: bool
     dtype: np.dtype
+    kernel: str = "numpy"
 
     @property
     def total_weight(self) -> float:
@@ -137,11 +208,11 @@ class Objective:
     def answer(self, query: Query) -> tuple[Answer, Cost]:
         """Answer a query with exactly one pass over the data."""
         started = time.perf_counter()
-        visit = Evaluate((query,), Encoder(self.statistics.classes), self.class_weights, self.dtype)
+        visit = Evaluate((query,), Encoder(self.statistics.classes), self.class_weights, self.dtype, self.kernel)
         totals = self.engine.total(visit, self.source)
         sums = totals.result()
         answer = self._finish(query, float(sums["value 0"]), sums["gradient 0"], sums.get("product 0"), sums.get("hessian 0"))
-        return answer, Cost(time.perf_counter() - started, totals.n_rows, totals.n_bytes)
+        return answer, Cost(time.perf_counter() - started, totals.n_rows, totals.n_bytes, totals.work)
 
     def _finish(
         self, query: Query, J: float, gradient: Float, product: Float | None = None, hessian: Float | None = None

@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 from dsoftmax.blocks import Block, Source
 from dsoftmax.checkpoint import from_arrays, read_arrays, to_arrays, write_arrays, write_text
 from dsoftmax.errors import OutputExistsError, ReadError, RunMismatchError
+from dsoftmax.files import remove, writing
 from dsoftmax.statistics import Statistics
 
 FORMAT = 1
@@ -47,6 +48,7 @@ class Saved:
     state: Any
     n_passes: int
     double: bool
+    kernel: str
 
 
 class RunDirectory:
@@ -60,6 +62,8 @@ class RunDirectory:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.entered = False
+        """Whether ``run.json`` says what this process was asked: a checkpoint that stands here is then on its way."""
 
     def file(self, name: str) -> Path:
         """Return the path of one of the run's files."""
@@ -94,9 +98,12 @@ class RunDirectory:
         ------
         OutputExistsError
             Another process holds it.
+        WriteError
         """
-        self.path.mkdir(parents=True, exist_ok=True)
-        with self.file(LOCK).open("a") as handle:
+        with writing(self.file(LOCK), 0):
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = self.file(LOCK).open("a")
+        with lock as handle:
             if not _lock(handle.fileno()):
                 raise OutputExistsError(
                     f"Another process is training in {self.path} right now. Wait for it, stop it, or pass another --out."
@@ -104,11 +111,12 @@ class RunDirectory:
             yield
 
     def clear(self) -> None:
-        """Remove the files of a run, and nothing else.
+        """Remove the files of a run but ``run.json``, which the next one replaces, and nothing else.
 
-        The checkpoint goes first: whatever is left after an interruption is a run that begins anew.
+        The model goes first, which nobody should take for the next run's, then the checkpoint: whatever else is left after
+        an interruption is a run that begins anew.
         """
-        for name in ("checkpoint.npz", "statistics.npz", "history.jsonl", "model.zarr", "run.json"):
+        for name in ("model.zarr", "checkpoint.npz", "statistics.npz", "history.jsonl"):
             _remove(self.file(name))
         self.remove_drafts()
 
@@ -116,13 +124,15 @@ class RunDirectory:
         """Remove what a killed process left half written."""
         for entry in self.path.iterdir():
             if entry.name != LOCK and _ours(entry) and entry.name not in FILES:
-                _remove(entry)
+                remove(entry)
 
     def write_asked(self, asked: Mapping[str, Any]) -> None:
         """Write ``run.json``: what was asked, with the versions of the packages that answer."""
-        self.path.mkdir(parents=True, exist_ok=True)
+        with writing(self.path, 0):
+            self.path.mkdir(parents=True, exist_ok=True)
         about = {"dsoftmax_run": FORMAT, **asked, "versions": versions()}
         write_text(self.file("run.json"), json.dumps(about, indent=2) + "\n")
+        self.entered = True
 
     def read_asked(self) -> dict[str, Any]:
         """Return ``run.json``.
@@ -178,11 +188,24 @@ class RunDirectory:
         """Return the passes that the checkpoint knows; 0 where there is none."""
         return int(read_arrays(self.file("checkpoint.npz"))["n_passes"]) if self.has_checkpoint() else 0
 
+    def kernel(self) -> str | None:
+        """Return the kernel of the run here; None where there is no pass to go on from.
+
+        Raises
+        ------
+        ReadError
+        """
+        return str(self.read_asked()["objective"]["kernel"]) if self.has_checkpoint() else None
+
     def save(self, record: Any, run: Any) -> None:
         """Watch a run: write the checkpoint of the pass that was just made."""
         if run.n_passes == 1:
             write_arrays(self.file("statistics.npz"), to_arrays(run.statistics))
-        about = {"n_passes": np.asarray(run.n_passes), "double": np.asarray(run.double)}
+        about = {
+            "n_passes": np.asarray(run.n_passes),
+            "double": np.asarray(run.double),
+            "kernel": np.asarray(run.kernel),
+        }
         state = {f"state.{name}": array for name, array in to_arrays(run.state).items()}
         write_arrays(self.file("checkpoint.npz"), {**about, **state})
 
@@ -208,6 +231,7 @@ class RunDirectory:
                 from_arrays(kind, state),
                 int(arrays["n_passes"]),
                 bool(arrays["double"]),
+                str(arrays["kernel"]),
             )
         except KeyError as error:
             raise ReadError(

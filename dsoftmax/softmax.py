@@ -50,7 +50,7 @@ References
 Böhning, D. (1992). Multinomial logistic regression algorithm. Ann. Inst. Stat. Math. 44, 197–200, for the Hessian.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 import numpy as np
@@ -80,6 +80,16 @@ def tile_rows(X: Features, n_classes: int, dtype: np.dtype) -> int:
         return SPARSE_TILE_ROWS
     fit = TILE_BYTES // ((n_features + 2 * n_classes) * itemsize)
     return int(min(max(fit // 64 * 64, 512), 16384))
+
+
+def scratch_bytes(n_features: int, n_classes: int, dtype: np.dtype, sparse: bool) -> int:
+    """Return what a kernel takes for its tiles, beside arrays in the shape of θ (bytes)."""
+    if sparse:
+        rows, widths = SPARSE_TILE_ROWS, 4 * n_classes  # the logits, SciPy's product, the residuals laid out for the other
+    else:
+        rows = max(min(TILE_BYTES // ((n_features + 2 * n_classes) * dtype.itemsize), 16384), 512)
+        widths = n_features + 2 * n_classes
+    return rows * (widths * dtype.itemsize + 64)
 
 
 def rows_between(X: Features, start: int, stop: int) -> Features:
@@ -154,8 +164,39 @@ def _weights_of(weights: Float | None, rows: slice, dtype: np.dtype) -> Any:
     return 1.0 if weights is None else weights[rows].astype(dtype, copy=False)
 
 
+def residuals(Z: NDArray, y: NDArray, weights: Any) -> float:
+    """Return J of a tile and replace its logits by sᵢ(Pᵢₖ − 1{yᵢ=k}).
+
+    Parameters
+    ----------
+    Z : (K, rows), contiguous
+        Changed in place.
+    y : (rows,) integers
+        Class codes 0 … K-1.
+    weights : (rows,) of the dtype of Z, or 1.0
+    """
+    flat = Z.reshape(-1)
+    label = y * np.intp(Z.shape[1]) + np.arange(Z.shape[1])  # where row i's own class lies in the flat array
+    Z -= Z.max(axis=0)
+    z_label = flat.take(label)
+    E = np.exp(Z, out=Z)
+    e_label = flat.take(label)
+    flat[label] = 0
+    others = E.sum(axis=0)  # Σ over k ≠ y, so that 1 − P of the label does not cancel
+    scale = weights / (others + e_label)
+    losses = np.log1p(others + (e_label - 1)) - z_label
+    E *= scale
+    flat[label] = -others * scale
+    return float(np.sum(losses * weights, dtype=np.float64))
+
+
 def value_and_gradient(
-    theta: Float, X: Features, y: NDArray, weights: Float | None = None, dtype: np.dtype | None = None
+    theta: Float,
+    X: Features,
+    y: NDArray,
+    weights: Float | None = None,
+    dtype: np.dtype | None = None,
+    to_residuals: Callable[[NDArray, NDArray, Any], float] = residuals,
 ) -> tuple[float, Float]:
     """Return J and ∇J of one block, as sums.
 
@@ -169,6 +210,8 @@ def value_and_gradient(
     weights : (rows,) float64, optional
     dtype : dtype, optional
         Of the products; `compute_dtype` of X when None.
+    to_residuals : callable, optional
+        What stands for `residuals`: the same work in another way.
 
     Returns
     -------
@@ -188,22 +231,9 @@ def value_and_gradient(
     value = 0.0
     logits = _scratch(theta, X, dtype)
     for rows, tile in _tiles(X, len(theta), dtype):
-        s = _weights_of(weights, rows, dtype)
         Z = _logits(point, tile, logits)
-        flat = Z.reshape(-1)
-        label = y[rows] * np.intp(Z.shape[1]) + np.arange(Z.shape[1])  # where row i's own class lies in the flat array
-        Z -= Z.max(axis=0)
-        z_label = flat.take(label)
-        E = np.exp(Z, out=Z)
-        e_label = flat.take(label)
-        flat[label] = 0
-        others = E.sum(axis=0)  # Σ over k ≠ y, so that 1 − P of the label does not cancel
-        scale = s / (others + e_label)
-        losses = np.log1p(others + (e_label - 1)) - z_label
-        value += float(np.sum(losses * s, dtype=np.float64))
-        E *= scale
-        flat[label] = -others * scale
-        _add_product(E, tile, gradient)
+        value += to_residuals(Z, y[rows], _weights_of(weights, rows, dtype))
+        _add_product(Z, tile, gradient)
     return value, np.ascontiguousarray(gradient)
 
 

@@ -10,16 +10,25 @@ from numpy.typing import NDArray
 
 from dsoftmax.blocks import Block
 from dsoftmax.engine.sums import Grouped, Largest
+from dsoftmax.engine.visit import Footprint
 from dsoftmax.errors import DataError
-from dsoftmax.labels import MAX_CLASSES, Encoder, given_classes, ordered_classes, plain_labels
-from dsoftmax.softmax import Features, rows_between
+from dsoftmax.labels import MAX_CLASSES, TABLE_SPAN, Encoder, given_classes, ordered_classes, plain_labels
+from dsoftmax.softmax import SPARSE_TILE_ROWS, Features, rows_between
 
 Float = NDArray[np.float64]
 
 TILE_BYTES = 2**20
 """What a tile of rows takes as float64 (bytes); a handful of arrays of its size exist at once."""
+FEW_FEATURES = 64
+"""With fewer features than this, a tile is laid out feature by feature."""
+FEW_LABELS = 16
+"""With at most so many labels, a product with their dense indicator is cheaper than counting by label."""
 MAX_GRAM_FEATURES = 4096
 """Beyond this the Gram matrix costs more than it tells."""
+
+
+USUAL_CLASSES = 16
+"""Classes that memory is planned for until the first pass has counted them."""
 
 
 def tile_rows(n_features: int) -> int:
@@ -91,6 +100,11 @@ class Collect:
     gram: bool = False
     encoder: Encoder | None = None
 
+    def footprint(self, n_features: int, sparse: bool) -> Footprint:
+        """Return what a leaf takes beside its rows; classes that are not known yet are taken to be `USUAL_CLASSES`."""
+        K, d = USUAL_CLASSES if self.encoder is None else len(self.encoder.classes), n_features + 1
+        return Footprint((K + 4) * d + d * d * self.gram, 8 * 8 * tile_rows(n_features) * n_features)
+
     def __call__(self, block: Block) -> dict[str, Any]:
         """Return the sums of one leaf, in float64.
 
@@ -103,43 +117,112 @@ class Collect:
         check_finite(block)
         weights = checked_weights(block)
         assert block.y is not None
-        labels, codes = np.unique(plain_labels(block.y, block.names.y, block.first_row), return_inverse=True)
+        labels, codes = labels_and_codes(plain_labels(block.y, block.names.y, block.first_row))
         check_count(len(labels), block)
         if self.encoder is not None:
             self.encoder.codes(block)
-        sums, squares, absolute = np.zeros((len(labels), p + 1)), np.zeros(p), np.zeros(p + 1)
-        low, high = np.full(p, np.inf), np.full(p, -np.inf)
-        gram = np.zeros((p + 1, p + 1) if self.gram else (0, 0))
-        step = tile_rows(p)
+        sums = _LeafSums(len(labels), p, self.gram)
+        add = sums.add_sparse if scipy.sparse.issparse(X) else sums.add_dense
+        step = SPARSE_TILE_ROWS if scipy.sparse.issparse(X) else tile_rows(p)
         for start in range(0, n, step):
             rows = slice(start, min(start + step, n))
-            tile, w = rows_between(X, rows.start, rows.stop).astype(np.float64), weights[rows]
-            indicator = scipy.sparse.csr_array((w, (codes[rows], np.arange(len(w)))), shape=(len(labels), len(w)))
-            sums[:, :-1] += _dense(indicator @ tile)
-            sums[:, -1] += indicator.sum(axis=1)
-            size = abs(tile)
-            squares += (size * size).T @ w
-            norm = w * (np.asarray(size.sum(axis=1)).ravel() + 1)
-            absolute[:-1] += size.T @ norm
-            absolute[-1] += norm.sum()
-            np.minimum(low, _dense(tile.min(axis=0)).ravel(), out=low)
-            np.maximum(high, _dense(tile.max(axis=0)).ravel(), out=high)
-            if self.gram:
-                weighted = (tile * w[:, None]) if not scipy.sparse.issparse(tile) else tile.multiply(w[:, None]).tocsr()
-                gram[:-1, :-1] += _dense(weighted.T @ tile)
-                edge = np.asarray(weighted.sum(axis=0)).ravel()
-                gram[:-1, -1] += edge
-                gram[-1, :-1] += edge
-                gram[-1, -1] += w.sum()
+            add(rows_between(X, rows.start, rows.stop), codes[rows], weights[rows])
+        by_class = np.column_stack([sums.by_class, np.bincount(codes, weights, len(labels))])
         counts = np.bincount(codes, minlength=len(labels))
         leaf = {
-            "by_label": Grouped({label: {"rows": counts[k], "sums": sums[k]} for k, label in enumerate(labels.tolist())}),
-            "squares": squares,
-            "low": Largest(-low),
-            "high": Largest(high),
-            "absolute": absolute,
+            "by_label": Grouped({label: {"rows": counts[k], "sums": by_class[k]} for k, label in enumerate(labels.tolist())}),
+            "squares": sums.squares,
+            "low": Largest(-sums.low),
+            "high": Largest(sums.high),
+            "absolute": sums.absolute,
         }
-        return {**leaf, "gram": gram} if self.gram else leaf
+        return {**leaf, "gram": sums.gram} if self.gram else leaf
+
+
+class _LeafSums:
+    """The sums of a leaf, tile by tile; tiles are rows in the stored dtype."""
+
+    def __init__(self, n_labels: int, p: int, gram: bool) -> None:
+        self.by_class = np.zeros((n_labels, p))
+        self.squares, self.absolute = np.zeros(p), np.zeros(p + 1)
+        self.low, self.high = np.full(p, np.inf), np.full(p, -np.inf)
+        self.gram = np.zeros((p + 1, p + 1) if gram else (0, 0))
+
+    def add_dense(self, stored: NDArray, codes: NDArray, w: Float) -> None:
+        """Add a tile of an ndarray.
+
+        NumPy reduces along contiguous numbers fast, and short rows slowly. So a tile of few features is laid out feature by
+        feature; ranges are taken in the stored dtype, which is narrower.
+        """
+        n_labels, p = self.by_class.shape
+        few = p < FEW_FEATURES
+        columns = (np.ascontiguousarray(stored.T) if few else np.ascontiguousarray(stored).T) if len(stored) else stored.T
+        np.minimum(self.low, columns.min(axis=1), out=self.low)
+        np.maximum(self.high, columns.max(axis=1), out=self.high)
+        X = columns.astype(np.float64)  # (p, rows), in the order of ``columns``
+        if not few:
+            self.by_class += _indicator(codes, w, n_labels) @ X.T
+        elif n_labels <= FEW_LABELS:
+            dense = np.zeros((len(w), n_labels))
+            dense[np.arange(len(w)), codes] = w
+            self.by_class += (X @ dense).T
+        else:
+            for j in range(p):
+                self.by_class[:, j] += np.bincount(codes, X[j] * w, n_labels)
+        if self.gram.size:
+            weighted = X * w
+            self.gram[:-1, :-1] += weighted @ X.T
+            self._add_edge(weighted.sum(axis=1), w)
+        size = np.abs(X, out=X)
+        norm = w * (size.sum(axis=0) + 1)
+        self.absolute[:-1] += size @ norm
+        self.absolute[-1] += norm.sum()
+        self.squares += np.square(size, out=size) @ w
+
+    def add_sparse(self, stored: Features, codes: NDArray, w: Float) -> None:
+        """Add a tile of CSR."""
+        X = stored.astype(np.float64)
+        self.by_class += (_indicator(codes, w, len(self.by_class)).tocsr() @ X).toarray()
+        np.minimum(self.low, X.min(axis=0).toarray().ravel(), out=self.low)
+        np.maximum(self.high, X.max(axis=0).toarray().ravel(), out=self.high)
+        if self.gram.size:
+            weighted = X.multiply(w[:, None]).tocsr()
+            self.gram[:-1, :-1] += (weighted.T @ X).toarray()
+            self._add_edge(np.asarray(weighted.sum(axis=0)).ravel(), w)
+        size = abs(X)  # adds entries of one place first
+        norm = w * (np.asarray(size.sum(axis=1)).ravel() + 1)
+        self.absolute[:-1] += size.T @ norm
+        self.absolute[-1] += norm.sum()
+        self.squares += (size * size).T @ w
+
+    def _add_edge(self, edge: Float, w: Float) -> None:
+        """Add the row and the column of the Gram matrix that belong to the intercept."""
+        self.gram[:-1, -1] += edge
+        self.gram[-1, :-1] += edge
+        self.gram[-1, -1] += w.sum()
+
+
+def _indicator(codes: NDArray, w: Float, n_labels: int) -> scipy.sparse.csc_array:
+    """Return (labels, rows) with the weight of each row at its label."""
+    return scipy.sparse.csc_array((w, codes, np.arange(len(w) + 1)), shape=(n_labels, len(w)))
+
+
+def labels_and_codes(y: NDArray) -> tuple[NDArray, NDArray[np.integer]]:
+    """Return the labels that occur, ascending, and of each row which of them it has: `numpy.unique` with its inverse.
+
+    Integers within a small span are counted in place of sorted.
+    """
+    if y.dtype.kind in "iu" and len(y):
+        low, high = int(y.min()), int(y.max())
+        if high - low < TABLE_SPAN:
+            least = y.dtype.type(low)
+            place = (y - least).view(f"u{y.dtype.itemsize}").astype(np.intp)  # what wraps around comes out right unsigned
+            found = np.flatnonzero(np.bincount(place))
+            table = np.empty(high - low + 1, np.intp)
+            table[found] = np.arange(len(found))
+            return found.astype(least.dtype) + least, table[place]
+    labels, codes = np.unique(y, return_inverse=True)
+    return labels, codes
 
 
 def finish(totals: dict[str, Any], classes: NDArray | None) -> Statistics:
@@ -238,10 +321,6 @@ def check_count(n_labels: int, block: Block | None) -> None:
             f"{where} holds {n_labels:,} different labels, more than {MAX_CLASSES:,}. Is it a row number or a measurement? "
             "Needed is one class a row."
         )
-
-
-def _dense(values: Any) -> Float:
-    return np.asarray(values.toarray() if scipy.sparse.issparse(values) else values)
 
 
 def to_arrays(statistics: Statistics) -> dict[str, NDArray]:

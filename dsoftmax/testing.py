@@ -41,8 +41,9 @@ def _require(condition: Any, found: str) -> None:
 def check_source(source: Source, X: Any = None, y: Any = None, weights: Any = None) -> None:
     """Check that a source keeps the contract of `dsoftmax.blocks.Source`.
 
-    The metadata are true of the blocks; the blocks hold the rows in their order; loading twice, in any order, and from a
-    share that was pickled, gives equal blocks; ``describe`` is JSON and stable.
+    The metadata are true of the blocks; the blocks hold the rows in their order; loading twice, in any order, into a buffer
+    or not, and from a share that was pickled, gives equal blocks; a block that was loaded without a buffer is nobody else's
+    memory; ``describe`` is JSON and stable.
 
     Parameters
     ----------
@@ -66,8 +67,10 @@ def check_source(source: Source, X: Any = None, y: Any = None, weights: Any = No
         _check_block(source, chunk, block, int(start))
     for chunk in reversed(chunks):
         _require_equal(blocks[chunk], source.load(chunk), f"chunk {chunk}, loaded twice")
+    _check_buffers("source", source, source, blocks)
     if not any(source.needs(chunk) for chunk in chunks):
         _check_shares(source, blocks)
+    _require(isinstance(source.smaller_chunks(7), str), "smaller_chunks() must return a line of text")
     described = source.describe()
     _require(json.loads(json.dumps(described)) == described, f"describe() is not of JSON types: {described}")
     _require(source.describe() == described, "describe() gives something else the second time")
@@ -111,6 +114,19 @@ def _check_block(source: Source, chunk: int, block: Block, start: int) -> None:
         _require(block.nbytes == source.chunk_bytes[chunk], f"{at}{block.nbytes} bytes, said were {source.chunk_bytes[chunk]}")
 
 
+def _check_buffers(name: str, source: Source, share: Share, blocks: list[Block]) -> None:
+    """Load every chunk into one buffer, which is full of something else before and after."""
+    buffer = np.full(int(source.chunk_bytes.max()), 0xA5, np.uint8)
+    for chunk, block in enumerate(blocks):
+        alone, found = share.load(chunk), share.load(chunk, buffer)
+        _require_equal(block, found, f"{name}: chunk {chunk}, loaded into a buffer")
+        same = source.sparse or alone.X.flags.c_contiguous == found.X.flags.c_contiguous
+        _require(same, f"{name}: chunk {chunk} has another memory order in a buffer, so that sums may round otherwise")
+        buffer[:] = 0xA5
+        _require_equal(block, alone, f"{name}: chunk {chunk}, loaded without the buffer, after it was used again")
+        _require_equal(block, share.load(chunk), f"{name}: chunk {chunk}, loaded without the buffer")
+
+
 def _check_shares(source: Source, blocks: list[Block]) -> None:
     n = len(blocks)
     for chunks in (list(range(n)), list(range(n))[::2], [n - 1]):
@@ -118,6 +134,8 @@ def _check_shares(source: Source, blocks: list[Block]) -> None:
         _require(isinstance(share, Share), "share() must have the method load")
         for chunk in reversed(chunks):
             _require_equal(blocks[chunk], share.load(chunk), f"chunk {chunk} from the pickled share of {chunks}")
+        if len(chunks) == n:
+            _check_buffers("share", source, share, blocks)
 
 
 def _require_equal(one: Block, two: Block, what: str) -> None:

@@ -1,6 +1,6 @@
 """The run: a loop of passes that asks a solver, answers from the data, and lets watchers see."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -10,11 +10,13 @@ from numpy.typing import NDArray
 from dsoftmax.blocks import Source
 from dsoftmax.engine import Engine
 from dsoftmax.engine.blas import one_blas_thread
+from dsoftmax.engine.meter import Done
+from dsoftmax.engine.visit import Footprint
 from dsoftmax.errors import DataError, OptionError
 from dsoftmax.labels import Encoder, given_classes
 from dsoftmax.model import Model, centred
-from dsoftmax.objective import Cost, Objective, class_weight_vector
-from dsoftmax.oracle import Solver
+from dsoftmax.objective import Cost, Evaluate, Objective, choose_kernel, class_weight_vector
+from dsoftmax.oracle import Query, Solver
 from dsoftmax.softmax import compute_dtype
 from dsoftmax.solvers import solver_entry
 from dsoftmax.statistics import MAX_GRAM_FEATURES, Collect, Statistics, finish
@@ -42,6 +44,8 @@ class Settings:
         Found in the first pass when None.
     dtype : str or dtype, optional
         Of the products; by the rule of `compute_dtype` when None.
+    kernel : {"auto", "numpy", "fused"}
+        What computes value and gradient; see `choose_kernel`.
     """
 
     C: float = 1.0
@@ -52,6 +56,7 @@ class Settings:
     class_weight: Any = None
     classes: NDArray | None = None
     dtype: Any = None
+    kernel: str = "auto"
 
     def check(self) -> None:
         """Raise unless every setting makes sense.
@@ -69,6 +74,8 @@ class Settings:
             raise OptionError(f"max_iter={self.max_iter!r}; needed is a whole number of at least 0.")
         if self.dtype is not None:
             product_dtype(self.dtype)
+        if self.kernel != "auto":
+            choose_kernel(self.kernel)
 
 
 def _is_number(value: Any) -> bool:
@@ -108,6 +115,8 @@ class Record:
         Of the pass.
     rows, bytes : int
         Visited; bytes of X, decoded.
+    work : dict from str to Done
+        What each worker did of it, by its name; this process has the name "".
     """
 
     pass_: int
@@ -117,6 +126,12 @@ class Record:
     seconds: float
     rows: int
     bytes: int
+    work: Mapping[str, Done] = field(default_factory=dict)
+
+    @property
+    def kept(self) -> float:
+        """The part of the bytes that was in memory already, 0 … 1."""
+        return sum(self.work.values(), Done()).kept
 
     def as_dict(self) -> dict[str, Any]:
         """Return the record with the names that history uses: "pass" for ``pass_``."""
@@ -128,6 +143,17 @@ class Record:
             "seconds": self.seconds,
             "rows": self.rows,
             "bytes": self.bytes,
+            "kept": self.kept,
+            "work": {
+                name: {
+                    "rows": done.rows,
+                    "seconds": done.seconds,
+                    "kept": done.kept,
+                    "retries": done.retries,
+                    "peak": done.peak,
+                }
+                for name, done in self.work.items()
+            },
         }
 
 
@@ -144,12 +170,15 @@ class Run:
         Statistics included.
     double : bool
         Whether products are in float64, from the beginning or because float32 could not go on.
+    kernel : str
+        What computes value and gradient: a name in `dsoftmax.objective.KERNELS`.
     """
 
     statistics: Statistics
     state: Any
     n_passes: int
     double: bool
+    kernel: str
 
     @property
     def gradient_max(self) -> float:
@@ -196,14 +225,26 @@ def collect_statistics(engine: Engine, source: Source, classes: NDArray | None, 
     gram = gram and not source.sparse and source.n_features <= MAX_GRAM_FEATURES
     totals = engine.total(Collect(gram, None if classes is None else Encoder(given_classes(classes))), source)
     statistics = finish(totals.result(), classes)
-    return statistics, Cost(time.perf_counter() - started, totals.n_rows, totals.n_bytes)
+    return statistics, Cost(time.perf_counter() - started, totals.n_rows, totals.n_bytes, totals.work)
 
 
-def make_objective(source: Source, engine: Engine, settings: Settings, statistics: Statistics, double: bool) -> Objective:
+def expected_footprint(source: Source, settings: Settings) -> Footprint:
+    """Return what a pass takes beside the rows, before the classes are counted: see `Collect.footprint`."""
+    if settings.classes is None:
+        return Collect().footprint(source.n_features, source.sparse)
+    encoder = Encoder(given_classes(settings.classes))
+    query = Query(np.zeros((len(encoder.classes), source.n_features + 1)))
+    visit = Evaluate((query,), encoder, None, _first_dtype(source, settings), choose_kernel(settings.kernel))
+    return visit.footprint(source.n_features, source.sparse)
+
+
+def make_objective(
+    source: Source, engine: Engine, settings: Settings, statistics: Statistics, double: bool, kernel: str
+) -> Objective:
     """Return F for these settings."""
     dtype = np.dtype(np.float64) if double else _first_dtype(source, settings)
     weights = class_weight_vector(settings.class_weight, statistics)
-    return Objective(engine, source, statistics, float(settings.C), weights, settings.fit_intercept, dtype)
+    return Objective(engine, source, statistics, float(settings.C), weights, settings.fit_intercept, dtype, kernel)
 
 
 def _first_dtype(source: Source, settings: Settings) -> np.dtype:
@@ -238,12 +279,15 @@ def train(
     DataError, OptionError, ReadError, MemoryLimitError, ClusterError
     """
     settings.check()
+    kernel = choose_kernel(settings.kernel, None if resume is None else resume.kernel)
     entry = solver_entry(settings.solver)
     history: list[Record] = []
 
     def tell_watchers(run: Run, cost: Cost) -> None:
         state = run.state
-        record = Record(run.n_passes, state.n_iter, state.value, run.gradient_max, cost.seconds, cost.rows, cost.bytes)
+        record = Record(
+            run.n_passes, state.n_iter, state.value, run.gradient_max, cost.seconds, cost.rows, cost.bytes, cost.work
+        )
         history.append(record)
         for watch in watchers:
             watch(record, run)
@@ -251,13 +295,15 @@ def train(
     with one_blas_thread():  # the driver's own arithmetic too: its bits must not depend on its cores
         if resume is not None:
             run = resume
-            objective = make_objective(source, engine, settings, run.statistics, run.double)
+            engine.reserve(8 * entry.vectors * run.statistics.class_sums.size)
+            objective = make_objective(source, engine, settings, run.statistics, run.double, kernel)
             solver = entry.make(lambda: objective.curvature_bound)
         else:
             statistics, cost = collect_statistics(engine, source, settings.classes, entry.gram)
-            objective = make_objective(source, engine, settings, statistics, double=False)
+            engine.reserve(8 * entry.vectors * statistics.class_sums.size)
+            objective = make_objective(source, engine, settings, statistics, False, kernel)
             solver = entry.make(lambda: objective.curvature_bound)
-            run = Run(statistics, _start(solver, objective, theta), 1, objective.dtype == np.float64)
+            run = Run(statistics, _start(solver, objective, theta), 1, objective.dtype == np.float64, kernel)
             tell_watchers(run, cost)
         while (ending := _ending(run, settings, blocked := _blocked(run, objective))) is None:
             if blocked:  # float32 cannot go on: the same point, with products in float64

@@ -43,3 +43,11 @@ def parse_bytes(size: str | int, name: str = "memory_limit") -> int:
             "Units are B, kB, MB, GB, TB, KiB, MiB, GiB and TiB."
         )
     return int(found)
+
+
+def size(n_bytes: float) -> str:
+    """Return bytes with the prefix that suits them."""
+    for prefix, unit in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if n_bytes >= unit:
+            return f"{n_bytes / unit:,.1f} {prefix}"
+    return f"{n_bytes:,.0f} B"

@@ -13,7 +13,7 @@ import numpy as np
 import zarr
 
 from dsoftmax import SoftmaxRegression
-from dsoftmax.monitor.memory import peak_bytes
+from dsoftmax.process import peak_bytes
 
 ALLOWED = 256 * 2**20
 N_ROWS, N_FEATURES, CHUNK_ROWS = 3_200_000, 64, 10_000

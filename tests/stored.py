@@ -108,6 +108,10 @@ KINDS: dict[str, Callable[[Any], Stored]] = {
     "zarr v3 uncompressed, uint8": in_zarr(compressors=None, dtype="u1"),
     "zarr v3 sharded": in_zarr((16, P), shards=(64, P)),
     "zarr v3 sharded by columns": in_zarr((16, 2), shards=(64, 4)),
+    "zarr v3 sharded, uncompressed, index first": in_zarr(
+        (16, P), shards={"shape": (64, P), "index_location": "start"}, compressors=None
+    ),
+    "zarr v3 uncompressed, by columns": in_zarr((70, 2), compressors=None),
     "zarr v3 uneven, by columns": in_zarr((70, 2), (41,)),
     "zarr v3 one chunk larger than the array": in_zarr((1000, 50), (500,)),
     "zarr v3 labels in one chunk": in_zarr((64, P), (N,)),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -18,7 +19,6 @@ from click.testing import CliRunner
 
 from dsoftmax.cli import main
 from dsoftmax.cli.options import engine_choice
-from dsoftmax.engine.memory import DECODE_FACTOR, PROCESS_BYTES
 from dsoftmax.errors import OptionError
 from dsoftmax.model import load_model
 
@@ -373,9 +373,11 @@ def test_contradictions(here):
 
 
 def test_inspect_refuses_what_train_would_and_names_a_memory_that_does(here):
-    refused(run("inspect", *DATA, "--memory", "64MiB"), "Allow at least")
-    enough = PROCESS_BYTES + DECODE_FACTOR * N * P * 4
-    assert run("inspect", *DATA, "--memory", enough).exit_code == 0
+    for where in ((), ("--workers", "2")):
+        refused(found := run("inspect", *DATA, *where, "--memory", "64MiB"), "Allow at least")
+        enough = re.search(r"Allow at least ([\d,]+) MiB", found.stderr)[1].replace(",", "")
+        processes = 3 if where else 1  # two workers and the one that drives them, in equal parts
+        assert run("inspect", *DATA, *where, "--memory", f"{int(1.2 * int(enough) * processes)}MiB").exit_code == 0
 
 
 def test_a_scheduler_that_does_not_answer(here, monkeypatch):

@@ -154,6 +154,9 @@ def test_the_tasks_of_a_pass_do_not_grow_with_the_chunks(n_chunks: int, two_work
         def share(self, chunks: object) -> "Many":
             return self
 
+        def smaller_chunks(self, rows: int) -> str:
+            return ""
+
         def needs(self, chunk: int) -> tuple[object, ...]:
             return ()
 

@@ -15,10 +15,12 @@ from threadpoolctl import ThreadpoolController, threadpool_info
 from dsoftmax.blocks import Block, Names
 from dsoftmax.engine import Engine, make_engine
 from dsoftmax.engine.blas import one_blas_thread
-from dsoftmax.engine.memory import DECODE_FACTOR, PROCESS_BYTES, blocks_that_fit, require_blocks
+from dsoftmax.engine.memory import LEAF_ENTRY_BYTES, LOADING, PROCESS_BYTES, ROW_BYTES, Needs, Plan, needs_of, plan_pass
 from dsoftmax.engine.serial import SerialEngine
-from dsoftmax.engine.threads import ThreadsEngine, available_cores
-from dsoftmax.errors import DataError, MemoryLimitError, OptionError
+from dsoftmax.engine.sums import ENTRY_BYTES
+from dsoftmax.engine.threads import LOADS, ThreadsEngine, available_cores, visit_chunks
+from dsoftmax.engine.visit import Footprint
+from dsoftmax.errors import DataError, MemoryLimitError, OptionError, ReadError
 from dsoftmax.labels import Encoder, plain_labels
 from dsoftmax.objective import Evaluate
 from dsoftmax.oracle import Query
@@ -98,6 +100,8 @@ class Counting:
     """A source that counts loads and the blocks alive at once."""
 
     n_chunks: int
+    n_rows: int = 100
+    fails: dict = field(default_factory=dict)
     n_features: int = 2
     dtype: np.dtype = DOUBLE
     sparse: bool = False
@@ -111,7 +115,7 @@ class Counting:
 
     @property
     def chunk_rows(self):
-        return np.full(self.n_chunks, 100)
+        return np.full(self.n_chunks, self.n_rows)
 
     @property
     def chunk_bytes(self):
@@ -122,6 +126,10 @@ class Counting:
             self.loads.append(chunk)
             self.alive += 1
             self.most_alive = max(self.most_alive, self.alive)
+            failed = self.loads.count(chunk) <= self.fails.get(chunk, 0)
+        if failed:
+            self.alive -= 1
+            raise ReadError(f"chunk {chunk} is out of reach")
         if chunk == self.bad:
             raise DataError(f"chunk {chunk} is bad")
         time.sleep(0.001)
@@ -132,6 +140,9 @@ class Counting:
     def gone(self):
         with self.lock:
             self.alive -= 1
+
+    def smaller_chunks(self, rows):
+        return f"rechunk {rows}"
 
     def share(self, chunks):
         return self
@@ -147,14 +158,25 @@ def rows_and_labels(block):
     return {"rows": block.n_rows, "sum": np.array([block.X[:, 0].sum()])}
 
 
-@pytest.mark.parametrize(("n_threads", "read_ahead"), [(1, True), (1, False), (3, True), (3, False), (8, True)])
-def test_the_blocks_alive_at_once_are_bounded(n_threads, read_ahead):
-    limit = None if read_ahead else PROCESS_BYTES + n_threads * DECODE_FACTOR * 1600
-    engine, source = ThreadsEngine(n_threads, limit), Counting(40)
-    assert engine.plan(source) == (n_threads, read_ahead)
+BLOCK = 1600 + 100 * ROW_BYTES
+LOAD = LOADING * 1600
+
+
+def room(threads, blocks, cache=0):
+    """The limit that just holds so many blocks of `Counting` in flight."""
+    return PROCESS_BYTES + blocks * BLOCK + min(threads, blocks) * LOAD + cache
+
+
+@pytest.mark.parametrize(("n_threads", "blocks"), [(1, 2), (1, 1), (3, 6), (3, 3), (3, 4), (8, 16)])
+def test_the_blocks_alive_at_once_are_bounded(n_threads, blocks):
+    engine, source = ThreadsEngine(n_threads, room(n_threads, blocks)), Counting(40)
+    plan = engine.plan(source)
+    assert (plan.threads, plan.blocks, plan.read_ahead, plan.cache) == (n_threads, blocks, blocks - n_threads, 0)
+    assert plan.projected == engine.memory_limit
     assert engine.total(rows_and_labels, source).result()["sum"] == 100 * sum(range(40))
     assert sorted(source.loads) == list(range(40))
-    assert source.most_alive <= n_threads * (2 if read_ahead else 1)
+    assert source.most_alive <= blocks
+    engine.close()
     gc.collect()
     assert source.alive == 0
 
@@ -167,43 +189,125 @@ def test_serial_holds_at_most_two_blocks():
 
 
 @pytest.mark.parametrize("engine", [SerialEngine, lambda limit: ThreadsEngine(4, limit)])
-@pytest.mark.parametrize("limit", [0, 10**6, PROCESS_BYTES + DECODE_FACTOR * 1600 - 1])
+@pytest.mark.parametrize("limit", [0, 10**6, room(1, 1) - 1])
 def test_too_little_memory_is_refused_before_the_first_load(engine, limit):
     source = Counting(10)
-    with pytest.raises(
-        MemoryLimitError, match=r"The memory allowed is .* Allow at least 160 MiB, or store X in chunks of fewer rows"
-    ):
+    with pytest.raises(MemoryLimitError, match=r"The memory allowed is .* Allow at least 161 MiB") as error:
         engine(limit).total(rows_and_labels, source)
     assert source.loads == []
+    assert ("or store X in chunks of 64 rows or fewer (the largest now has 100):\n  rechunk 64" in str(error.value)) == (
+        limit == room(1, 1) - 1
+    )
 
 
-@pytest.mark.parametrize(
-    ("blocks", "plan"),
-    [(1, (1, False)), (2, (2, False)), (3, (3, False)), (4, (4, False)), (7, (4, False)), (8, (4, True)), (100, (4, True))],
-)
-def test_fewer_threads_and_no_reading_ahead_where_memory_is_tight(blocks, plan):
-    engine, source = ThreadsEngine(4, PROCESS_BYTES + blocks * DECODE_FACTOR * 1600), Counting(10)
-    assert engine.plan(source) == plan
+@pytest.mark.parametrize(("blocks", "threads"), [(1, 1), (2, 2), (3, 3), (4, 4), (7, 4), (8, 4)])
+def test_fewer_threads_and_no_reading_ahead_where_memory_is_tight(blocks, threads):
+    engine, source = ThreadsEngine(4, room(4, blocks)), Counting(10)
+    plan = engine.plan(source)
+    assert (plan.threads, plan.blocks) == (threads, blocks)
     engine.total(rows_and_labels, source)
     assert source.most_alive <= blocks
 
 
+def test_what_the_limit_leaves_keeps_blocks_and_never_more():
+    held = 1600 + 100 * 8
+    engine, source = ThreadsEngine(2, room(2, 4, cache=3 * held + BLOCK)), Counting(10)
+    first = engine.total(rows_and_labels, source)
+    kept = 1600 * 4
+    for _ in range(3):
+        before = len(source.loads)
+        again = engine.total(rows_and_labels, source)
+        assert bits(again.result()) == bits(first.result())
+        assert again.work[""].kept_bytes == 1600 * (10 - len(source.loads[before:])) > 0
+        assert again.work[""].kept_bytes <= kept + 1600
+    assert first.work[""].kept_bytes == 0
+
+
+def test_without_a_limit_everything_that_there_is_room_for_stays():
+    engine, source = ThreadsEngine(2), Counting(10)
+    engine.total(rows_and_labels, source)
+    done = engine.total(rows_and_labels, source).work[""]
+    assert sorted(source.loads) == list(range(10))
+    assert (done.rows, done.bytes, done.kept) == (1000, 16_000, 1.0)
+    other = Counting(4)
+    engine.total(rows_and_labels, other)
+    assert sorted(other.loads) == list(range(4))  # another source's blocks are others
+    engine.total(rows_and_labels, source)
+    assert len(source.loads) == 20
+
+
+def test_blocks_in_memory_anyway_are_not_kept():
+    engine, source = ThreadsEngine(2), Counting(10, resident=True)
+    engine.total(rows_and_labels, source)
+    engine.total(rows_and_labels, source)
+    assert len(source.loads) == 20
+    assert engine.plan(source).cache == 0
+
+
+def test_the_sums_of_wide_models_are_shared_where_memory_is_tight():
+    def plan(limit):
+        needs = Needs(limit, 4, 100, 1000, 2000, sums=10**6, scratch=0)
+        return plan_pass(needs)
+
+    leaf, total = 10**6 * LEAF_ENTRY_BYTES, 10**6 * ENTRY_BYTES
+    roomy = PROCESS_BYTES + 4 * (leaf + total) + 8 * 1000 + 4 * 2000
+    assert (plan(roomy).threads, plan(roomy).totals) == (4, 4)
+    assert (plan(roomy - total - 8000).threads, plan(roomy - total - 8000).totals) == (4, 1)
+    assert (plan(PROCESS_BYTES + leaf + total + 3000).threads, plan(PROCESS_BYTES + leaf + total + 3000).fits) == (1, True)
+    assert not plan(PROCESS_BYTES + leaf + total + 2999).fits
+
+
+def test_sums_that_threads_share_have_the_same_bits():
+    source = Counting(40)
+    needs = needs_of(source, Footprint(), 4, None)
+    expected = bits(SerialEngine().total(rows_and_labels, source).result())
+    for totals in (1, 3):
+        found = visit_chunks(rows_and_labels, source, range(40), Plan(needs, 4, 8, totals))
+        assert bits(found.result()) == expected
+
+
+def test_what_others_hold_in_the_process_is_left_to_them():
+    engine, source = ThreadsEngine(4, room(4, 8)), Counting(10)
+    engine.reserve(4 * BLOCK)
+    assert engine.plan(source).blocks == 4
+    engine.reserve(room(4, 8))
+    with pytest.raises(MemoryLimitError, match="the solver"):
+        engine.plan(source)
+
+
 def test_there_are_no_more_threads_than_chunks():
-    assert ThreadsEngine(8).plan(Counting(3)) == (3, True)
-    assert ThreadsEngine(8).plan(Counting(0))[0] == 1
+    assert ThreadsEngine(8).plan(Counting(3)).threads == 3
+    assert ThreadsEngine(8).plan(Counting(0)).threads == 1
     assert ThreadsEngine().n_threads == available_cores()
 
 
 def test_the_limit_that_a_message_asks_for_is_enough():
-    sizes = np.array([10**6, 3 * 10**8, 5])
+    source = Counting(10, n_rows=10**6)
     with pytest.raises(MemoryLimitError) as error:
-        require_blocks(2, sizes, 2**20)
+        ThreadsEngine(2, 2**20).plan(source)
     asked = int(re.search(r"Allow at least ([\d,]+) MiB", str(error.value))[1].replace(",", ""))
-    require_blocks(2, sizes, (asked + 1) * 2**20)
+    assert ThreadsEngine(2, asked * 2**20).plan(source).blocks == 1
     with pytest.raises(MemoryLimitError):
-        require_blocks(2, sizes, (asked - 1) * 2**20)
-    require_blocks(5, sizes, None)
-    assert blocks_that_fit(sizes, PROCESS_BYTES + DECODE_FACTOR * 3 * 10**8 * 2) == 2
+        ThreadsEngine(2, (asked - 1) * 2**20).plan(source)
+
+
+@pytest.mark.parametrize("fails", [1, LOADS - 1])
+@pytest.mark.parametrize("engine", ["threads", "1 thread"])
+def test_a_chunk_that_fails_to_read_is_read_again(engine, fails, monkeypatch):
+    monkeypatch.setattr("dsoftmax.engine.threads.PAUSE", 0.001)
+    source = Counting(10, fails={3: fails})
+    totals = ENGINES[engine]().total(rows_and_labels, source)
+    assert bits(totals.result()) == bits(SerialEngine().total(rows_and_labels, Counting(10)).result())
+    assert source.loads.count(3) == fails + 1
+    assert totals.work[""].retries == fails
+
+
+def test_a_chunk_that_always_fails_to_read_stops_the_pass_with_its_name(monkeypatch):
+    monkeypatch.setattr("dsoftmax.engine.threads.PAUSE", 0.001)
+    source = Counting(10, fails={3: 10**6})
+    with pytest.raises(ReadError, match="chunk 3 is out of reach"):
+        ThreadsEngine(2).total(rows_and_labels, source)
+    assert source.loads.count(3) == LOADS
 
 
 # --- errors -------------------------------------------------------------------------------------------------------------

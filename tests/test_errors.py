@@ -11,6 +11,7 @@ BASES = {
     errors.DataError: ValueError,
     errors.OptionError: ValueError,
     errors.ReadError: OSError,
+    errors.WriteError: OSError,
     errors.MemoryLimitError: MemoryError,
     errors.OutputExistsError: FileExistsError,
     errors.RunMismatchError: ValueError,

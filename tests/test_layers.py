@@ -12,18 +12,20 @@ import pytest
 ROOT = Path(__file__).parents[1] / "dsoftmax"
 
 LEVELS = {
-    0: ("dsoftmax", "softmax", "blocks", "oracle", "errors", "units"),
+    0: ("dsoftmax", "softmax", "fused", "blocks", "oracle", "errors", "units", "process"),
     1: ("sources", "engine", "solvers"),
-    2: ("statistics", "labels", "objective", "model", "metrics", "checkpoint", "monitor"),
+    2: ("statistics", "labels", "objective", "model", "metrics", "checkpoint", "files", "monitor"),
     3: ("training", "inference", "rundir"),
-    4: ("estimator", "cli", "demo", "testing", "__main__"),
+    4: ("estimator", "cli", "demo", "testing", "interrupts", "__main__"),
 }
 FAMILIES = ("sources", "engine", "solvers")
 HEAVY = {
     "dask": ("sources/dask", "engine/cluster.py", "engine/connect.py"),
-    "distributed": ("sources/dask", "engine/cluster.py", "engine/connect.py"),
+    "distributed": ("sources/dask", "engine/cluster.py", "engine/worker.py", "engine/connect.py"),
     "zarr": ("sources/", "model.py", "inference.py", "demo.py", "cli/"),
     "sklearn": ("estimator.py",),
+    "numba": ("fused/",),
+    "llvmlite": ("fused/",),
 }
 
 
@@ -126,7 +128,7 @@ def test_importing_the_package_is_light(statement):
     code = f"{statement}; import json, sys; print(json.dumps(sorted(sys.modules)))"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT.parent)
     loaded = {name.partition(".")[0] for name in json.loads(out.stdout)}
-    heavy = {"dask", "distributed", "zarr", "sklearn", "scipy", "pandas", "click", "rich"}
+    heavy = {"dask", "distributed", "zarr", "sklearn", "scipy", "pandas", "click", "rich", "numba"}
     heavy |= set() if "oracle" in statement else {"numpy"}
     assert not loaded & heavy
 

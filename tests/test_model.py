@@ -9,7 +9,7 @@ import zarr
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.special import softmax
 
-from dsoftmax.errors import DataError, OutputExistsError, ReadError
+from dsoftmax.errors import DataError, OutputExistsError, ReadError, WriteError
 from dsoftmax.model import Model, centred, load_model, save_model
 
 CLASSES = {
@@ -89,8 +89,8 @@ def test_a_failed_save_leaves_what_stood_there(rng, tmp_path, monkeypatch):
     path = tmp_path / "model.zarr"
     first = model_of(rng, CLASSES["integers"])
     save_model(first, path)
-    monkeypatch.setattr("dsoftmax.model.replace_directory", lambda draft, path: (_ for _ in ()).throw(OSError("disk full")))
-    with pytest.raises(OSError, match="disk full"):
+    monkeypatch.setattr("dsoftmax.files._exchange", lambda draft, path: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(WriteError, match="disk full"):
         save_model(model_of(rng, CLASSES["integers"]), path, overwrite=True)
     assert_array_equal(load_model(path).theta, first.theta)
     assert [entry.name for entry in tmp_path.iterdir()] == ["model.zarr"]

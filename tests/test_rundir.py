@@ -34,7 +34,7 @@ def test_a_run_saved_after_any_pass_and_loaded_goes_on_to_the_same_bits(tmp_path
     def save(record, run):
         directory.save(record, run)
         saved = directory.load(type(run.state))
-        seen.append(Run(saved.statistics, saved.state, saved.n_passes, saved.double))
+        seen.append(Run(saved.statistics, saved.state, saved.n_passes, saved.double, saved.kernel))
 
     whole = train(source, SerialEngine(), settings, watchers=[save])
     for run in (seen[0], seen[len(seen) // 2], seen[-1]):
@@ -118,7 +118,7 @@ def test_only_files_of_a_run_are_removed(tmp_path):
     (tmp_path / "model.zarr").mkdir()
     (tmp_path / ".model.zarr.1234.old").mkdir()
     directory.clear()
-    assert sorted(entry.name for entry in tmp_path.iterdir()) == [".hidden", "notes.txt"]
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == [".hidden", "notes.txt", "run.json"]
 
 
 def test_a_directory_of_something_else_is_refused_and_an_empty_one_is_not(tmp_path):

@@ -86,7 +86,7 @@ def test_the_assignment_is_the_same_in_any_process():
     for chunk in range(1, 11):
         scores = [mix((chunk * 0x9E3779B97F4A7C15 & mask) ^ seed) for seed in seeds]
         best = int(scores[1] > scores[0])
-        best = best if room[best] > 0 else 1 - best
+        best = best if room[best] >= 100 else 1 - best
         room[best] -= 100
         owner.append(names[best])
     assert owners(names, np.full(10, 100), threads).tolist() == owner

@@ -1,6 +1,12 @@
 """Every storage gives the rows that were stored, reads nothing before it must, and names what is broken."""
 
 import pickle
+import shlex
+import subprocess
+import sys
+import tracemalloc
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import dask
 import dask.array as da
@@ -11,21 +17,27 @@ import stored
 import zarr
 from numpy.testing import assert_array_equal
 
-from dsoftmax.blocks import Names
+from dsoftmax.blocks import Block, Names, leaf_rows
 from dsoftmax.errors import DataError, OptionError, ReadError
 from dsoftmax.sources import is_lazy, open_source
-from dsoftmax.sources.rows import cut
+from dsoftmax.sources.memory import MemoryRows
+from dsoftmax.sources.rows import RowSource, cut
+from dsoftmax.sources.zarr_array import PART_BYTES, cut_stored
 from dsoftmax.testing import check_source
 
+ROOT = Path(__file__).parents[1]
 NAMES = Names("store/X", "store/y", "store/w")
 
 
-@pytest.fixture(params=["chunks as stored", "small chunks together"])
+@pytest.fixture(params=["chunks as stored", "small chunks together", "large chunks in parts"])
 def grouping(request, monkeypatch):
-    """Small chunks are read alone, or together as they are in earnest."""
-    if request.param == "chunks as stored":
+    """Chunks are read alone, or several together or each in parts, as they are in earnest."""
+    if request.param != "small chunks together":
         monkeypatch.setattr("dsoftmax.sources.zarr_array.GROUP_BYTES", 0)
         monkeypatch.setattr("dsoftmax.sources.memory.CHUNK_BYTES", 2000)
+    if request.param == "large chunks in parts":
+        monkeypatch.setattr("dsoftmax.sources.zarr_array.PART_BYTES", 300)
+        monkeypatch.setattr("dsoftmax.sources.zarr_array.leaf_rows", lambda p: 8)
 
 
 @pytest.mark.parametrize("kind", stored.KINDS)
@@ -37,6 +49,49 @@ def test_every_storage_keeps_the_contract(kind, tmp_path, grouping):
         pickle.loads(pickle.dumps(source, 5)).describe() if "dask" not in kind else open_source(*data, names=NAMES).describe()
     )
     assert again == source.describe()
+
+
+def test_a_buffer_is_used_where_it_has_room_and_is_aligned(rng, tmp_path):
+    X = rng.normal(size=(20, 3))
+    source = open_source(stored.array(tmp_path, "X", X, (20, 3)))
+    for buffer, used in (
+        (np.zeros(480, np.uint8), True),
+        (np.zeros(479, np.uint8), False),
+        (np.zeros(489, np.uint8)[1:], False),
+    ):
+        block = source.load(0, buffer)
+        assert_array_equal(block.X, X)
+        assert np.shares_memory(block.X, buffer) == used
+
+
+@dataclass(frozen=True)
+class Broken(RowSource):
+    """A source that is right but for one rule about buffers."""
+
+    rule: str = ""
+    blocks: dict = field(default_factory=dict)
+
+    def load(self, chunk, buffer=None):
+        if self.rule == "keeps":  # a block whose memory is the caller's
+            if buffer is not None:
+                return self.blocks.setdefault(chunk, super().load(chunk, buffer))
+            return self.blocks.get(chunk) or super().load(chunk)
+        block = super().load(chunk, buffer)
+        if buffer is None:
+            return block
+        X = np.asfortranarray(block.X) if self.rule == "turns" else block.X + 1
+        return Block(X, block.y, block.weights, block.first_row, block.names)
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [("keeps", "loaded without the buffer"), ("turns", "another memory order"), ("changes", "loaded into a buffer: X differs")],
+)
+def test_the_contract_finds_what_is_wrong_with_buffers(rule, message, tmp_path):
+    source = open_source(stored.array(tmp_path, "X", np.random.default_rng(0).normal(size=(20, 3)), (8, 3)))
+    check_source(source)
+    with pytest.raises(AssertionError, match=message):
+        check_source(Broken(source.X, None, None, source.chunk_rows, source.chunk_bytes, rule=rule))
 
 
 @pytest.mark.parametrize("dtype", ["bool", "i1", "u1", "<i2", ">u2", "<i4", "<i8", "<f2", "<f4", ">f4", "<f8"])
@@ -237,10 +292,21 @@ def test_any_store_is_asked_for_its_chunks():
         open_source(X).load(0)
 
 
-def test_missing_chunks_has_two_meanings():
-    X = zarr.create_array(zarr.storage.MemoryStore(), data=np.ones((20, 3)))
+@pytest.mark.parametrize("kind", ["zarr v3", "numpy", "csr_array", "dask", "numpy with labels in zarr"])
+def test_missing_chunks_has_two_meanings(kind, tmp_path):
     with pytest.raises(OptionError, match=r"missing_chunks='fil' is unknown. Did you mean 'fill'"):
-        open_source(X, missing_chunks="fil")
+        open_source(*stored.KINDS[kind](tmp_path), missing_chunks="fil")
+
+
+@pytest.mark.parametrize("shards", [None, (20, 3)])
+def test_what_zarr_leaves_out_is_an_error_or_the_fill_value_as_asked(shards, tmp_path):
+    X = np.ones((40, 3))
+    X[25:30] = 7
+    array = stored.array(tmp_path, "X", X, (5, 3), shards=shards, fill_value=7.0, config={"write_empty_chunks": False})
+    what = r"the inner chunk \(1, 0\) of the shard c/1/0" if shards else "the chunk c/5/0"
+    with pytest.raises(ReadError, match=rf"store/X rows 2.–..: {what} is not in .* fill value .*7.0.*--missing-chunks fill"):
+        open_source(array, names=NAMES).load(0)
+    assert_array_equal(open_source(array, missing_chunks="fill").load(0).X, X)
 
 
 def test_a_dask_block_that_fails_names_its_rows_and_keeps_our_own_errors():
@@ -265,6 +331,162 @@ def test_a_dask_block_of_another_size_than_dask_said_is_refused():
     X = da.zeros((40, 2), chunks=(20, 2)).map_blocks(lambda b: b[:7], chunks=((20, 20), (2,)), meta=np.zeros((0, 2)))
     with pytest.raises(DataError, match=r"dask said 20 rows and the block has 7.*compute_chunk_sizes"):
         open_source(X).load(1)
+
+
+# --- chunks that are cut ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n", [64 * 1024, 100_000, 65_536 * 3 + 1])
+@pytest.mark.parametrize("stored_rows", [5_000, 65_536, 90_000, 10**6])
+@pytest.mark.parametrize("unit", [1, 1_000, None])
+@pytest.mark.parametrize("p", [3, 200, 5_000])
+def test_parts_keep_to_the_stored_chunks_their_units_and_the_leaves(n, stored_rows, unit, p):
+    unit = stored_rows if unit is None else unit
+    stored_rows += -stored_rows % unit
+    rows = cut_stored(n, p, 4 * p, stored_rows, unit)
+    starts = np.concatenate([[0], np.cumsum(rows)])
+    assert starts[-1] == n
+    assert (rows > 0).all()
+    if unit == stored_rows:
+        assert (starts[:-1] % stored_rows == 0).all()
+        return
+    within = starts[:-1] % stored_rows
+    assert (within % (leaf_rows(p) if unit == 1 else unit) == 0).all()
+    if stored_rows * 4 * p > 2**20:
+        assert set(range(0, n, stored_rows)) <= set(starts.tolist())
+    # Whole leaves of one chunk, read in parts, are those of the chunk read at once.
+    if unit == 1:
+        leaves = {start + k for start, size in zip(starts, rows, strict=False) for k in range(0, size, leaf_rows(p))}
+        whole = cut_stored(n, p, 4 * p, stored_rows, stored_rows)
+        firsts = np.concatenate([[0], np.cumsum(whole)[:-1]])
+        assert leaves == {start + k for start, size in zip(firsts, whole, strict=True) for k in range(0, size, leaf_rows(p))}
+
+
+def test_parts_are_about_as_large_as_said():
+    p, row_bytes = 100, 800
+    for unit, least in ((1, leaf_rows(p)), (1_000, 0)):
+        rows = cut_stored(10**7, p, row_bytes, 10**6, unit)
+        assert rows.max() * row_bytes <= max(1.1 * PART_BYTES, least * row_bytes)
+        assert np.median(rows) * row_bytes >= 0.9 * PART_BYTES
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"chunks": (400_000, 128), "compressors": None},
+        {"chunks": (400_000, 64), "compressors": None, "zarr_format": 2},
+        {"chunks": (4_000, 128), "shards": (400_000, 128)},
+        {"chunks": (4_000, 128), "shards": (400_000, 128), "compressors": None},
+    ],
+    ids=["one chunk", "two chunks by columns", "a shard of 100 chunks", "a shard, not compressed"],
+)
+def test_what_is_stored_as_one_object_of_200_megabytes_is_read_in_parts(options, tmp_path):
+    X = np.tile(np.arange(1, 129, dtype="f4"), (400_000, 1))
+    stored.array(tmp_path, "X", X, **options)
+    source = open_source(zarr.open_array(tmp_path / "X", mode="r"))
+    buffer = np.empty(source.chunk_bytes.max(), np.uint8)
+    total = 0.0
+    tracemalloc.start()
+    for chunk in range(len(source.chunk_rows)):
+        total += float(source.load(chunk, buffer).X.sum(dtype=float))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(source.chunk_rows) >= 6
+    assert buffer.nbytes <= 32 * 2**20
+    assert total == 400_000 * 128 * 129 / 2
+    assert peak <= 17 * 2**20  # scratch for half a block's columns, at most; all would be 195 MiB
+
+
+def test_labels_in_one_long_chunk_are_read_in_parts_too(tmp_path):
+    X, y = np.zeros((50_000, 2), "f4"), np.arange(50_000)
+    arrays = (stored.array(tmp_path, "X", X, (1_000, 2)), stored.array(tmp_path, "y", y, (50_000,), compressors=None))
+    source = open_source(*arrays)
+    check_source(source, X, y)
+    assert not source.y._units  # nothing was kept, for nothing was read that was not asked for
+
+
+# --- the command that stores it again -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"chunks": (100, 4)},
+        {"chunks": (64, 3), "zarr_format": 2, "dtype": ">i2"},
+        {"chunks": (10, 4), "shards": (50, 4)},
+        {"chunks": (1000, 1)},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("folder", ["plain", "with 'quotes', \"more\" & $paces é"])
+def test_the_command_for_smaller_chunks_works_as_it_stands(options, folder, tmp_path):
+    X = np.arange(130 * 4).reshape(130, 4).astype(options.pop("dtype", "f4"))
+    X[:40] = 0
+    array = stored.array(tmp_path / folder, "X", X, **options)
+    line = open_source(array).smaller_chunks(7)
+    command = line.replace("python", shlex.quote(sys.executable), 1)
+    subprocess.run(command, shell=True, check=True, cwd=tmp_path, capture_output=True)
+    again = zarr.open_array(tmp_path / folder / "X-7-rows", mode="r")
+    assert again.chunks == (7, 4)
+    check_source(open_source(again), X)
+
+
+def test_dask_arrays_are_cut_anew_by_their_owner_and_arrays_in_memory_need_nothing():
+    X = da.zeros((40, 2), chunks=(20, 2))
+    namespace = {"X": X}
+    exec(open_source(X).smaller_chunks(7), namespace)
+    assert namespace["X"].chunks[0] == (7, 7, 7, 7, 7, 5)
+    assert open_source(np.zeros((4, 2))).smaller_chunks(2) == ""
+    assert open_source(zarr.create_array(zarr.storage.MemoryStore(), data=np.ones((4, 2)))).smaller_chunks(2) == ""
+
+
+def test_a_remote_array_is_stored_again_in_the_working_directory(tmp_path):
+    array = stored.array(tmp_path, "X", np.ones((9, 2)), (9, 2))
+    url = f"file://{tmp_path}/X"
+    remote = zarr.open_array(zarr.storage.FsspecStore.from_url(url), mode="r", zarr_format=3)
+    assert f'zarr.open_array("{url}", mode="r")' in open_source(remote).smaller_chunks(3)
+    assert '"X-3-rows"' in open_source(remote).smaller_chunks(3)
+    assert_array_equal(open_source(remote).load(0).X, array[:])
+
+
+# --- shares -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_share_knows_its_own_chunks_alone(rng):
+    X, y = rng.normal(size=(1000, 3)), np.arange(1000)
+    source = RowSource(MemoryRows(X), MemoryRows(y), None, cut(1000, 30), cut(1000, 30) * 24)
+    share = pickle.loads(pickle.dumps(source.share([20, 3, 33])))
+    for chunk in (3, 20, 33):
+        assert_array_equal(share.load(chunk).y, y[30 * chunk : 30 * chunk + 30])
+    for chunk in (0, 4, 32, 34, -1):
+        with pytest.raises(KeyError, match=f"chunk {chunk} is not in this share of 3 chunks"):
+            share.load(chunk)
+    assert pickle.loads(pickle.dumps(source.share([]))).chunks.size == 0
+
+
+@pytest.mark.parametrize("convert", [np.ascontiguousarray, scipy.sparse.csr_array])
+def test_a_share_of_an_array_in_memory_pickles_its_own_rows_alone(convert, rng):
+    X = convert(rng.normal(size=(10_000, 5)))
+    source = RowSource(MemoryRows(X), None, None, cut(10_000, 100), cut(10_000, 100) * 40, scipy.sparse.issparse(X))
+    whole, few = len(pickle.dumps(source)), len(pickle.dumps(source.share(range(0, 100, 10))))
+    assert few < 0.12 * whole
+    assert len(pickle.dumps(pickle.loads(pickle.dumps(source.share(range(0, 100, 10)))))) < 0.12 * whole  # passed on
+
+
+@pytest.mark.parametrize("labels", ["zarr", "numpy"])
+def test_a_hundred_thousand_chunks_are_planned_in_little_memory(labels, tmp_path):
+    n, p = 100_000 * 100, 1_000  # 400 KB a chunk, none of which is written
+    X = zarr.create_array(tmp_path / "X", shape=(n, p), chunks=(300, p), dtype="f4")
+    y = zarr.create_array(tmp_path / "y", shape=(n,), chunks=(300,), dtype="i1") if labels == "zarr" else np.zeros(n, "i1")
+    tracemalloc.start()
+    source = open_source(X, y)
+    share = source.share(np.arange(0, len(source.chunk_rows), 2))
+    size = len(pickle.dumps(share))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(source.chunk_rows) > 33_000
+    assert size < 3 * 8 * len(source.chunk_rows) + (n if labels == "numpy" else 0)
+    assert peak < 50 * 2**20
 
 
 # --- what does not fit ------------------------------------------------------------------------------------------------
@@ -317,3 +539,10 @@ def test_values_that_are_no_real_numbers_are_refused(kind, tmp_path, dtype, mess
 def test_words_are_no_numbers():
     with pytest.raises(DataError, match="store/X has dtype <U1; needed are real numbers"):
         open_source(np.array([["a", "b"]]), names=NAMES)
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (3, 0)])
+def test_a_zarr_array_of_nothing_beside_a_dask_array_is_named_too(shape, tmp_path):
+    X = zarr.create_array(tmp_path, shape=shape, chunks=(2, 2), dtype="f4")
+    with pytest.raises(DataError, match="store/X has 0 "):
+        open_source(X, da.zeros(shape[0]), names=NAMES)

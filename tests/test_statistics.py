@@ -18,7 +18,7 @@ from dsoftmax.engine.sums import Totals
 from dsoftmax.errors import DataError
 from dsoftmax.labels import MAX_CLASSES, Encoder, given_classes
 from dsoftmax.softmax import rows_between
-from dsoftmax.statistics import Collect, Statistics, finish, tile_rows, to_arrays
+from dsoftmax.statistics import FEW_FEATURES, Collect, Statistics, finish, labels_and_codes, tile_rows, to_arrays
 
 
 def statistics_of(blocks, gram=True, classes=None):
@@ -85,6 +85,45 @@ def test_many_tiles_equal_numpy(rng):
         assert_allclose(found.gram, (Xa.T * w) @ Xa, rtol=1e-11, atol=1e-9)
         assert_allclose(found.class_sums, (np.eye(4)[y].T * w) @ Xa, rtol=1e-11, atol=1e-9)
         assert_array_equal(found.class_rows, np.bincount(y))
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8", "u1", "i2", "bool", ">i4", "f2"])
+@pytest.mark.parametrize(("p", "K"), [(5, 40), (5, 3), (FEW_FEATURES, 40), (FEW_FEATURES + 6, 3)])
+def test_few_and_many_features_and_labels_equal_numpy(rng, p, K, dtype):
+    n = 2 * tile_rows(p) + 5 if p > 5 else 600
+    X, y, w = strategies.values(rng, (n, p), dtype), rng.integers(0, K, n), rng.random(n)
+    found = statistics_of([Block(strategies.layout(X, kind), y, w) for kind in ("c", "fortran", "strided")])
+    Xa = np.column_stack([X.astype(float), np.ones(n)])
+    assert_allclose(found.gram, 3 * (Xa.T * w) @ Xa, rtol=1e-11, atol=1e-8)
+    assert_allclose(found.class_sums, 3 * (np.eye(K)[y].T * w) @ Xa, rtol=1e-11, atol=1e-8)
+    assert_allclose(found.squares, 3 * w @ Xa[:, :-1] ** 2, rtol=1e-12)
+    assert_allclose(found.absolute, 3 * (w * np.abs(Xa).sum(axis=1)) @ np.abs(Xa), rtol=1e-12)
+    assert_array_equal(found.low, Xa[:, :-1].min(axis=0))
+    assert_array_equal(found.high, Xa[:, :-1].max(axis=0))
+    assert_array_equal(found.class_rows, 3 * np.bincount(y, minlength=K))
+
+
+@given(
+    st.sampled_from(["i1", "u1", "<i4", ">i8", "u8", "f8", "U3", "bool"]),
+    st.lists(st.integers(0, 100), max_size=30),
+    st.sampled_from([0, -128, 2**40]),
+)
+def test_labels_and_codes_are_those_of_numpy_unique(dtype, values, offset):
+    dtype = np.dtype(dtype)
+    held = dtype.kind in "iu" and np.iinfo(dtype).min <= offset <= np.iinfo(dtype).max - 100
+    y = (np.array(values, np.int64) + (offset if held else 0)).astype(dtype)
+    labels, codes = labels_and_codes(y)
+    expected, inverse = np.unique(y, return_inverse=True)
+    assert_array_equal(labels, expected)
+    assert labels.tolist() == expected.tolist()
+    assert_array_equal(codes, inverse)
+
+
+@pytest.mark.parametrize("y", [[np.iinfo("i8").min, np.iinfo("i8").max], [2**64 - 1, 2**64 - 3], [2**63, 2**63 + 5]])
+def test_labels_at_the_ends_of_their_range(y):
+    labels, codes = labels_and_codes(np.array(y))
+    assert labels.tolist() == sorted(y)
+    assert labels[codes].tolist() == y
 
 
 def test_integers_do_not_overflow():

@@ -1,6 +1,7 @@
 """The loop of passes: counted, recorded, stopped with a sentence, and resumed to the same bits."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.linear_model import LogisticRegression
 
 from dsoftmax.checkpoint import from_arrays, read_arrays, to_arrays, write_arrays
+from dsoftmax.engine.meter import Ongoing
 from dsoftmax.engine.serial import SerialEngine
 from dsoftmax.engine.threads import ThreadsEngine
 from dsoftmax.errors import DataError, OptionError
@@ -21,6 +23,7 @@ class Passes:
     """An engine that counts its passes, and may break in one of them."""
 
     n_threads = 1
+    ongoing = Ongoing()
 
     def __init__(self, breaks_in=None):
         self.n, self.breaks_in = 0, breaks_in
@@ -30,6 +33,9 @@ class Passes:
         if self.n == self.breaks_in:
             raise KeyboardInterrupt
         return SerialEngine().total(visit, source)
+
+    def reserve(self, n_bytes):
+        pass
 
     def describe(self):
         return "counting"
@@ -93,10 +99,24 @@ def test_every_pass_is_counted_and_recorded(source, name):
         assert record.pass_ == number
         assert (record.rows, record.bytes) == (200, 200 * 4 * 8)
         assert record.seconds > 0
-        assert list(record.as_dict()) == ["pass", "iteration", "objective", "gradient_max", "seconds", "rows", "bytes"]
+        assert list(record.as_dict()) == [
+            "pass",
+            "iteration",
+            "objective",
+            "gradient_max",
+            "seconds",
+            "rows",
+            "bytes",
+            "kept",
+            "work",
+        ]
     assert result.history[-1].objective == result.run.state.value == result.model.about["objective"]
     assert result.history[-1].gradient_max == np.abs(result.run.state.gradient).max()
-    assert all(type(value) in (int, float) for value in result.history[-1].as_dict().values())
+    about = result.history[-1].as_dict()
+    work = about.pop("work")
+    assert all(type(value) in (int, float) for value in about.values())
+    assert work == json.loads(json.dumps(work))
+    assert work[""]["rows"] == about["rows"]
 
 
 def test_it_converges_to_scikit_learn_and_says_so(data, source):

@@ -13,10 +13,10 @@ from typing import Any, NoReturn
 
 import click
 
-from dsoftmax import __version__
+from dsoftmax import __version__, interrupts
 from dsoftmax.errors import DsoftmaxError
 
-FAILED, STOPPED = 1, 3
+FAILED, STOPPED = 1, interrupts.STOPPED
 COMMANDS = {
     "demo": "Make a synthetic scene larger than the memory allowed, train on it, and compare with plain NumPy.",
     "inspect": "Say what is stored and what training would do; reads metadata only.",
@@ -35,7 +35,8 @@ class Program(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = import_module(f"dsoftmax.cli.{cmd_name}").command
+        with interrupts.shielded():
+            command: click.Command = import_module(f"dsoftmax.cli.{cmd_name}").command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -57,7 +58,8 @@ class Program(click.Group):
         args = list(sys.argv[1:] if args is None else args)
         extra.setdefault("obj", ["dsoftmax", *args])  # what was typed, for messages and run.json
         try:
-            code = super().main(args=args, prog_name=prog_name, standalone_mode=False, **extra)
+            with interrupts.handled():
+                code = super().main(args=args, prog_name=prog_name, standalone_mode=False, **extra)
         except click.exceptions.NoArgsIsHelpError as error:
             click.echo(error.ctx.get_help() if error.ctx else "")
             code = FAILED
@@ -68,7 +70,7 @@ class Program(click.Group):
             _say(error.format_message())
             code = FAILED
         except (click.Abort, KeyboardInterrupt):
-            _say("Interrupted; nothing that was asked for is complete.")
+            _say(interrupts.NOTHING)
             code = STOPPED
         except Exception as error:
             code = _explain(error)

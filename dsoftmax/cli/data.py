@@ -3,14 +3,20 @@
 import signal
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dsoftmax import interrupts
 from dsoftmax.blocks import Names, Source
 from dsoftmax.cli.options import EngineChoice
-from dsoftmax.engine import Engine
+from dsoftmax.engine import Engine, make_engine
+from dsoftmax.engine.memory import Plan, needs_of, plan_pass, planned_part, process_limit, require_fit, spare_bytes
+from dsoftmax.engine.serial import SerialEngine
+from dsoftmax.engine.threads import ThreadsEngine, available_cores
+from dsoftmax.engine.visit import Footprint
 from dsoftmax.errors import OptionError
 from dsoftmax.sources import open_source
 from dsoftmax.sources.stores import open_array
@@ -46,20 +52,47 @@ def open_engine(choice: EngineChoice) -> Iterator[Engine]:
     ClusterError, OptionError
     """
     if choice.engine == "cluster":
-        from dsoftmax.engine import connect
+        with interrupts.shielded():
+            from dsoftmax.engine import connect
 
         if choice.scheduler or choice.scheduler_file:
             with connect.connected(choice.scheduler, choice.scheduler_file) as engine:
                 yield engine
         else:
-            with ExitStack() as stack:
-                with _ctrl_c_is_ours():
+            stack = ExitStack()
+            try:
+                with interrupts.shielded(), _ctrl_c_is_ours():
                     engine = stack.enter_context(connect.local_cluster(choice.workers, choice.memory))
                 yield engine
+            finally:
+                with interrupts.shielded():
+                    stack.close()
         return
-    from dsoftmax.engine import make_engine
-
     yield make_engine(choice.engine, choice.memory)
+
+
+def plan_choice(source: Source, choice: EngineChoice, work: Footprint | None = None) -> Plan | None:
+    """Return the plan of a pass, of each worker where there are several; None for a cluster whose workers are not ours.
+
+    Raises
+    ------
+    MemoryLimitError
+        Not even one thread with one block fits.
+    """
+    if choice.engine != "cluster":
+        engine = make_engine(choice.engine, choice.memory)
+        assert isinstance(engine, (SerialEngine, ThreadsEngine))
+        return engine.plan(source, work)
+    if choice.scheduler or choice.scheduler_file:
+        return None
+    cores = available_cores()
+    n_workers = choice.workers or cores
+    each = process_limit(n_workers, choice.memory)
+    n_chunks = -(-len(source.chunk_rows) // n_workers)
+    allowed = None if each is None else planned_part(each)
+    spare = spare_bytes() // n_workers
+    needs = needs_of(source, work or Footprint(), max(cores // n_workers, 1), allowed, n_chunks=n_chunks, spare=spare)
+    return require_fit(plan_pass(replace(needs, total=needs.total // n_workers)), source)
 
 
 @contextmanager
@@ -87,6 +120,7 @@ def make_settings(
     class_weight: str | None,
     classes: str | None,
     dtype: str | None,
+    kernel: str,
 ) -> Settings:
     """Return the settings that the options name.
 
@@ -108,6 +142,7 @@ def make_settings(
         class_weight=_class_weight(class_weight, source_dtype),
         classes=None if classes is None else _labels(classes.split(","), source_dtype, "--classes"),
         dtype=dtype,
+        kernel=kernel,
     )
     settings.check()
     return settings

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 import rich.progress
 
+from dsoftmax import interrupts
 from dsoftmax.cli import STOPPED
 from dsoftmax.cli.options import ENGINES, Bytes, EngineChoice, Known, engine_choice
 
@@ -23,7 +24,7 @@ MEMORY = 256 * 2**20
 
 
 @click.command("demo")
-@click.option("--memory", type=Bytes(), help="Memory allowed.  [default: 256MiB, for each worker of a cluster]")
+@click.option("--memory", type=Bytes(), help="Memory allowed.  [default: 256MiB for each process]")
 @click.option("--size", type=float, default=4.0, show_default=True, help="Size of the scene, in units of the memory allowed.")
 @click.option("--engine", type=Known(ENGINES), help="Where passes run; threads, or cluster with --workers.")
 @click.option("--workers", type=int, metavar="N", help="Start a dask cluster of N processes on this machine.")
@@ -50,19 +51,20 @@ def command(
 ) -> int:
     """Make a synthetic scene several times larger than the memory allowed, train on it, and compare with plain NumPy."""
     choice = engine_choice(engine, workers, None, None, memory)
-    from dsoftmax import demo
-    from dsoftmax.cli.data import open_data
-    from dsoftmax.cli.show import diagnostics
-    from dsoftmax.cli.train import interrupted, train_in
-    from dsoftmax.engine.threads import available_cores
-    from dsoftmax.errors import OptionError
-    from dsoftmax.rundir import RunDirectory
-    from dsoftmax.training import Settings
+    with interrupts.shielded():
+        from dsoftmax import demo
+        from dsoftmax.cli.data import open_data
+        from dsoftmax.cli.show import diagnostics
+        from dsoftmax.cli.train import interrupted, train_in
+        from dsoftmax.engine.threads import available_cores
+        from dsoftmax.errors import OptionError
+        from dsoftmax.rundir import RunDirectory
+        from dsoftmax.training import Settings
 
     if not 0 < size <= 1000:
         raise OptionError(f"--size {size:g}: needed is a positive number of at most 1000.")
     n_workers = (choice.workers or available_cores()) if choice.engine == "cluster" else 1
-    allowed = memory or MEMORY * n_workers
+    allowed = memory or MEMORY * (n_workers + (choice.engine == "cluster"))
     choice = EngineChoice(choice.engine, n_workers if choice.engine == "cluster" else None, memory=allowed)
     scene = demo.plan_scene(directory / "scene.zarr", int(size * allowed))
     run = RunDirectory(out or directory / "run")
@@ -124,10 +126,11 @@ def _show(scene: "Scene", run: "RunDirectory", outcome: "Outcome", choice: Engin
 
     from dsoftmax import demo
     from dsoftmax.cli.data import open_data
-    from dsoftmax.cli.show import memory_line, output, show_facts, size, summary
+    from dsoftmax.cli.show import memory_line, output, show_facts, summary
     from dsoftmax.engine.threads import ThreadsEngine
     from dsoftmax.inference import evaluate
     from dsoftmax.monitor.history import read_history
+    from dsoftmax.units import size
 
     assert isinstance(textbook, demo.TextbookPass)
     result, console = outcome.result, output()

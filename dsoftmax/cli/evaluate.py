@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from dsoftmax import interrupts
 from dsoftmax.cli.options import (
     data_argument,
     engine_choice,
@@ -42,10 +43,11 @@ def command(
 ) -> int:
     """Compare the model of RUN with the labelled rows of DATA: log loss, accuracy, and every class."""
     choice = engine_choice(engine, workers, scheduler, scheduler_file, memory)
-    from dsoftmax.cli.data import open_data, open_engine
-    from dsoftmax.cli.predict import open_model
-    from dsoftmax.cli.show import metrics_tables, output
-    from dsoftmax.inference import evaluate
+    with interrupts.shielded():
+        from dsoftmax.cli.data import open_data, open_engine
+        from dsoftmax.cli.predict import open_model
+        from dsoftmax.cli.show import metrics_tables, output
+        from dsoftmax.inference import evaluate
 
     model = open_model(run)
     source = open_data(data, features, labels, weights, missing_chunks)

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from dsoftmax import interrupts
 from dsoftmax.cli.options import (
     EngineChoice,
     data_argument,
@@ -49,8 +50,9 @@ def command(
     Takes the options of `train`, reads metadata only, and starts nothing; with --scheduler it asks that cluster who is there.
     """
     choice = engine_choice(engine, workers, scheduler, scheduler_file, memory)
-    from dsoftmax.cli.data import label_dtype, make_settings, open_data
-    from dsoftmax.cli.show import output, show_facts
+    with interrupts.shielded():
+        from dsoftmax.cli.data import label_dtype, make_settings, open_data
+        from dsoftmax.cli.show import output, show_facts
 
     source = open_data(data, features, labels, weights, missing_chunks)
     settings = make_settings(label_dtype(source), **options)
@@ -58,7 +60,7 @@ def command(
     console.print("What is stored", style="bold")
     show_facts(console, stored_facts(source))
     console.print("What a pass is", style="bold")
-    show_facts(console, pass_facts(source, choice))
+    show_facts(console, pass_facts(source, choice, settings))
     console.print("What training does", style="bold")
     show_facts(console, training_facts(source, settings))
     return 0
@@ -66,7 +68,7 @@ def command(
 
 def stored_facts(source: "Source") -> list[tuple[str, str]]:
     """Return a line for each array."""
-    from dsoftmax.cli.show import size
+    from dsoftmax.units import size
 
     facts = []
     names = {"X": source.names.X, "y": source.names.y, "weights": source.names.weights}
@@ -90,7 +92,7 @@ def _product(shape: list[int]) -> int:
     return product
 
 
-def pass_facts(source: "Source", choice: EngineChoice) -> list[tuple[str, str]]:
+def pass_facts(source: "Source", choice: EngineChoice, settings: "Settings") -> list[tuple[str, str]]:
     """Return what a pass reads, and where it runs.
 
     Raises
@@ -99,7 +101,7 @@ def pass_facts(source: "Source", choice: EngineChoice) -> list[tuple[str, str]]:
         It would not run within the memory allowed.
     """
     from dsoftmax.blocks import n_rows
-    from dsoftmax.cli.show import size
+    from dsoftmax.units import size
 
     largest = int(source.chunk_bytes.max())
     facts = [
@@ -107,58 +109,40 @@ def pass_facts(source: "Source", choice: EngineChoice) -> list[tuple[str, str]]:
         ("chunks", f"{len(source.chunk_rows):,}, of up to {int(source.chunk_rows.max()):,} rows, {size(largest)}"),
         ("bytes", f"{size(int(source.chunk_bytes.sum()))} of X decoded, read in every pass"),
     ]
-    return facts + (_cluster_facts(source, choice) if choice.engine == "cluster" else _local_facts(source, choice))
+    return [*facts, *_engine_facts(source, choice, settings)]
 
 
-def _local_facts(source: "Source", choice: EngineChoice) -> list[tuple[str, str]]:
-    from dsoftmax.cli.show import size
-    from dsoftmax.engine.memory import PROCESS_BYTES, projected_bytes, require_blocks
-    from dsoftmax.engine.threads import ThreadsEngine
-
-    largest = int(source.chunk_bytes.max())
-    if choice.engine == "serial":
-        require_blocks(1, source.chunk_bytes, choice.memory)
-        blocks, how = 1, "serial: one chunk after the other"
-    else:
-        n_threads, read_ahead = ThreadsEngine(memory_limit=choice.memory).plan(source)
-        blocks = n_threads * (2 if read_ahead else 1)
-        how = f"threads: {n_threads}, {'each reads one chunk ahead' if read_ahead else 'without reading ahead'}"
-    projected = projected_bytes(blocks, largest)
-    allowed = "no limit given" if choice.memory is None else f"{size(choice.memory)} allowed"
-    detail = f"{size(PROCESS_BYTES)} the process, {blocks} {'block' if blocks == 1 else 'blocks'}"
-    return [("engine", how), ("memory", f"{size(projected)} projected ({detail}), {allowed}")]
-
-
-def _cluster_facts(source: "Source", choice: EngineChoice) -> list[tuple[str, str]]:
-    from dsoftmax.cli.data import open_engine
-    from dsoftmax.cli.show import size
-    from dsoftmax.engine.memory import projected_bytes, require_blocks
+def _engine_facts(source: "Source", choice: EngineChoice, settings: "Settings") -> list[tuple[str, str]]:
+    from dsoftmax.cli.data import open_engine, plan_choice
     from dsoftmax.engine.threads import available_cores
+    from dsoftmax.training import expected_footprint
+    from dsoftmax.units import size
 
-    if choice.scheduler or choice.scheduler_file:
+    plan = plan_choice(source, choice, expected_footprint(source, settings))
+    if plan is None:
         with open_engine(choice) as engine:
             return [("engine", engine.describe()), ("memory", "what each worker was started with (--memory-limit)")]
-    cores = available_cores()
-    workers = choice.workers or cores
-    threads = max(cores // workers, 1)
-    each = None if choice.memory is None else choice.memory // workers
-    require_blocks(1, source.chunk_bytes, each)
-    least = projected_bytes(1, int(source.chunk_bytes.max()))
-    allowed = "no limit given" if each is None else f"{size(each)} allowed for each"
+    each = ""
+    how = f"{choice.engine}: {plan.threads}"
+    if choice.engine == "cluster":
+        workers = choice.workers or available_cores()
+        how, each = f"cluster: {workers} worker processes on this machine, threads in each: {plan.threads}", " in each worker"
+    ahead = f"{plan.read_ahead} read ahead" if plan.read_ahead else "none read ahead"
+    allowed = "no limit given" if plan.needs.allowed is None else f"{size(plan.needs.allowed)} allowed"
+    parts = ", ".join(f"{size(n_bytes)} {name}" for name, n_bytes in plan.parts.items() if n_bytes)
+    kept = min(plan.cache / max(plan.needs.total, 1), 1.0)
     return [
-        (
-            "engine",
-            f"cluster: {workers} worker processes of {threads} {'thread' if threads == 1 else 'threads'} on this machine",
-        ),
-        ("memory", f"at least {size(least)} projected for each worker, {allowed}"),
+        ("engine", how),
+        ("blocks", f"{plan.blocks} in flight{each}, {ahead}; {100 * kept:.0f} % of the data stays in memory from pass to pass"),
+        ("memory", f"{size(plan.projected)} projected{each}, {allowed}: {parts}"),
     ]
 
 
 def training_facts(source: "Source", settings: "Settings") -> list[tuple[str, str]]:
     """Return the solver, the dtype of the products, and the size of θ, each with its reason."""
-    from dsoftmax.cli.show import size
     from dsoftmax.softmax import compute_dtype
     from dsoftmax.solvers import SOLVERS
+    from dsoftmax.units import size
 
     if settings.dtype is not None:
         why = f"{settings.dtype}, as asked (--dtype)"

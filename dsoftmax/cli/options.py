@@ -13,6 +13,7 @@ Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 ENGINES = ("serial", "threads", "cluster")
 DTYPES = ("float32", "float64")
+KERNELS = ("auto", "numpy", "fused")
 MISSING = ("error", "fill")
 
 
@@ -147,6 +148,13 @@ objective_options = _chain(
     click.option("--class-weight", metavar="WEIGHTS", help="balanced, or label=weight,label=weight."),
     click.option("--classes", metavar="LABELS", help="The classes, a,b,c; found in the first pass if left out."),
     click.option("--dtype", type=Known(DTYPES), help="Of the products; by what is stored if left out."),
+    click.option(
+        "--kernel",
+        type=Known(KERNELS),
+        default="auto",
+        show_default=True,
+        help="What computes; fused needs numba, and is faster.",
+    ),
 )
 stopping_options = _chain(
     click.option("--tol", type=float, default=1e-4, show_default=True, help="Converged when max|∇F| is at most this."),

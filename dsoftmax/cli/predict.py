@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from dsoftmax import interrupts
 from dsoftmax.cli.options import (
     data_argument,
     features_option,
@@ -44,15 +45,16 @@ def command(
     RUN is a run directory, or a model.zarr. The output is a Zarr group with the array "labels", and "probabilities" on
     request; it appears whole or not at all.
     """
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+    with interrupts.shielded():
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from dsoftmax.blocks import n_rows
-    from dsoftmax.cli.data import open_data
-    from dsoftmax.cli.options import EngineChoice
-    from dsoftmax.cli.show import diagnostics, memory_line, output, show_facts
-    from dsoftmax.engine.threads import ThreadsEngine
-    from dsoftmax.inference import write_predictions
-    from dsoftmax.monitor.progress import clock, rate
+        from dsoftmax.blocks import n_rows
+        from dsoftmax.cli.data import open_data
+        from dsoftmax.cli.options import EngineChoice
+        from dsoftmax.cli.show import diagnostics, memory_line, output, show_facts
+        from dsoftmax.engine.threads import ThreadsEngine
+        from dsoftmax.inference import write_predictions
+        from dsoftmax.monitor.progress import clock, rate
 
     model = open_model(run)
     _require_output(out, overwrite, run, data)

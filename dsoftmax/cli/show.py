@@ -9,13 +9,14 @@ from rich.console import Console
 from rich.table import Table
 
 from dsoftmax.cli.options import EngineChoice
-from dsoftmax.monitor.memory import peak_bytes
 from dsoftmax.monitor.progress import clock, rate
+from dsoftmax.process import peak_bytes
+from dsoftmax.units import size
 
 if TYPE_CHECKING:
     from dsoftmax.metrics import Metrics
     from dsoftmax.rundir import RunDirectory
-    from dsoftmax.training import Result
+    from dsoftmax.training import Record, Result
 
 SHOWN_CLASSES = 30
 PLAIN_WIDTH = 132
@@ -56,14 +57,6 @@ def _console(stderr: bool) -> Console:
     return Console(stderr=stderr, highlight=False, markup=False, emoji=False, width=None if terminal else PLAIN_WIDTH)
 
 
-def size(n_bytes: float) -> str:
-    """Return bytes with the prefix that suits them."""
-    for prefix, unit in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
-        if n_bytes >= unit:
-            return f"{n_bytes / unit:,.1f} {prefix}"
-    return f"{n_bytes:,.0f} B"
-
-
 def show_facts(console: Console, facts: Sequence[tuple[str, str]]) -> None:
     """Print names and values, a line each."""
     width = max(len(name) for name, _ in facts)
@@ -71,12 +64,13 @@ def show_facts(console: Console, facts: Sequence[tuple[str, str]]) -> None:
         console.print(f"  {name:<{width}}  {value}", soft_wrap=True)
 
 
-def memory_line(choice: EngineChoice) -> str:
-    """Say what this process took, beside what it was allowed."""
+def memory_line(choice: EngineChoice, workers: Sequence[int] = ()) -> str:
+    """Say what this process and its workers took, beside what they were allowed."""
     text = f"{size(peak_bytes())} in this process"
-    if choice.engine == "cluster":
-        return text if choice.memory is None else f"{text}; {size(choice.memory)} allowed for the workers"
-    return f"{text}, {'no limit given' if choice.memory is None else f'{size(choice.memory)} allowed'}"
+    if workers:
+        text += f", {size(max(workers))} in the largest of {len(workers)} workers"
+    allowed = "no limit given" if choice.memory is None else f"{size(choice.memory)} allowed"
+    return f"{text}, {allowed}{' for all of them' if workers and choice.memory is not None else ''}"
 
 
 def summary(directory: "RunDirectory", outcome: Outcome, choice: EngineChoice) -> None:
@@ -102,11 +96,20 @@ def summary(directory: "RunDirectory", outcome: Outcome, choice: EngineChoice) -
         facts.append(("time", f"{clock(outcome.seconds)}; {busy / len(result.history):.3g} s a pass"))
         facts.append(("speed", f"{rate(rows / busy, 'rows/s')}, {rate(n_bytes / busy, 'B/s')} ({outcome.engine})"))
     facts += [
-        ("peak memory", memory_line(choice)),
+        ("peak memory", memory_line(choice, _worker_peaks(result.history))),
         ("model in", str(directory.file("model.zarr"))),
         ("passes in", str(directory.file("history.jsonl"))),
     ]
     show_facts(console, facts)
+
+
+def _worker_peaks(history: "Sequence[Record]") -> list[int]:
+    """The most memory that each worker process held (bytes); none where the passes ran in this process."""
+    peaks: dict[str, int] = {}
+    for record in history:
+        for name, done in record.work.items():
+            peaks[name] = max(peaks.get(name, 0), done.peak)
+    return [peak for name, peak in peaks.items() if name]
 
 
 def _percent(value: float | None) -> str:

@@ -1,15 +1,15 @@
 """``dsoftmax train``: a run in a run directory."""
 
 import shlex
-import signal
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from dsoftmax import interrupts
 from dsoftmax.cli import STOPPED
 from dsoftmax.cli.options import (
     EngineChoice,
@@ -67,9 +67,10 @@ def command(
     everything about the engine may change in between.
     """
     choice = engine_choice(engine, workers, scheduler, scheduler_file, memory)
-    from dsoftmax.cli.data import label_dtype, make_settings, open_data
-    from dsoftmax.cli.show import summary
-    from dsoftmax.rundir import RunDirectory
+    with interrupts.shielded():
+        from dsoftmax.cli.data import label_dtype, make_settings, open_data
+        from dsoftmax.cli.show import summary
+        from dsoftmax.rundir import RunDirectory
 
     directory = RunDirectory(out)
     directory.require_free()
@@ -77,10 +78,10 @@ def command(
     settings = make_settings(label_dtype(source), **options)
     try:
         outcome = train_in(directory, source, settings, choice, {"missing_chunks": missing_chunks}, ctx.obj, overwrite)
+        summary(directory, outcome, choice)
     except KeyboardInterrupt:
         interrupted(directory, ctx.obj)
         return STOPPED
-    summary(directory, outcome, choice)
     return 0 if outcome.result.converged else STOPPED
 
 
@@ -114,18 +115,21 @@ def train_in(
         Ctrl-C or SIGTERM; the checkpoint of the last pass stands.
     DsoftmaxError
     """
-    from dsoftmax.cli.data import open_engine
-    from dsoftmax.cli.show import Outcome, diagnostics
-    from dsoftmax.engine.memory import require_blocks
-    from dsoftmax.model import save_model
-    from dsoftmax.monitor.history import History, read_history
-    from dsoftmax.monitor.progress import Progress
-    from dsoftmax.rundir import fingerprint
-    from dsoftmax.training import train
+    with interrupts.shielded():
+        from dsoftmax.cli.data import open_engine, plan_choice
+        from dsoftmax.cli.show import Outcome, diagnostics
+        from dsoftmax.errors import WriteError
+        from dsoftmax.model import save_model
+        from dsoftmax.monitor.history import History, read_history
+        from dsoftmax.monitor.progress import Progress
+        from dsoftmax.objective import choose_kernel
+        from dsoftmax.rundir import fingerprint
+        from dsoftmax.training import train
 
-    if choice.engine != "cluster":  # before the first chunk is read
-        require_blocks(1, source.chunk_bytes, choice.memory)
-    with _sigterm_as_interrupt(), ExitStack() as stack:
+    used = directory.kernel() if settings.kernel == "auto" and not overwrite else None
+    settings = replace(settings, kernel=choose_kernel(settings.kernel, used))
+    plan_choice(source, choice)  # before the first chunk is read
+    with ExitStack() as stack:
         asked = {
             "objective": {**_objective(settings), **reading},
             "data": source.describe(),
@@ -136,26 +140,41 @@ def train_in(
         }
         # What can fail without this directory fails before anything in it is touched.
         engine = stack.enter_context(open_engine(choice))
-        stack.enter_context(directory.locked())
-        if overwrite:
-            directory.clear()
-        elif directory.has_checkpoint():
-            directory.require_same(asked)
-        directory.remove_drafts()
-        directory.write_asked(asked)
-        resume = _resume(directory, settings)
-        console = diagnostics()
-        past = read_history(directory.file("history.jsonl"))
-        if resume is not None:
-            console.print(f"{directory.path} holds a run of {resume.n_passes} passes.", soft_wrap=True)
-        history = stack.enter_context(History(directory.file("history.jsonl"), 0 if resume is None else resume.n_passes))
-        began_at = past[0]["gradient_max"] if resume is not None and past else None
-        started, described = time.perf_counter(), engine.describe()
-        with Progress(settings.tol, settings.max_iter, console, began_at=began_at) as progress:
-            # The line of history first, then the checkpoint: see dsoftmax.rundir.
-            result = train(source, engine, settings, resume=resume, watchers=[history, directory.save, progress])
-        seconds = time.perf_counter() - started
-        save_model(result.model, directory.file("model.zarr"), overwrite=True)
+        try:
+            with interrupts.shielded():
+                stack.enter_context(directory.locked())
+                if overwrite:
+                    directory.clear()
+                elif directory.has_checkpoint():
+                    directory.require_same(asked)
+                directory.remove_drafts()
+                directory.write_asked(asked)
+                resume = _resume(directory, settings)
+                past = read_history(directory.file("history.jsonl"))
+                history = History(directory.file("history.jsonl"), 0 if resume is None else resume.n_passes)
+                stack.enter_context(history)
+            console = diagnostics()
+            if resume is not None:
+                console.print(f"{directory.path} holds a run of {resume.n_passes} passes.", soft_wrap=True)
+            began_at = past[0]["gradient_max"] if resume is not None and past else None
+            started, described = time.perf_counter(), engine.describe()
+
+            def keep(record: Any, run: "Run") -> None:
+                with interrupts.shielded():
+                    # The line of history first, then the checkpoint: see dsoftmax.rundir.
+                    history(record, run)
+                    directory.save(record, run)
+                interrupts.require_none()
+
+            with Progress(
+                settings.tol, settings.max_iter, console, began_at=began_at, ongoing=lambda: engine.ongoing
+            ) as progress:
+                result = train(source, engine, settings, resume=resume, watchers=[keep, progress])
+            seconds = time.perf_counter() - started
+            with interrupts.shielded():
+                save_model(result.model, directory.file("model.zarr"), overwrite=True)
+        except WriteError as error:
+            raise WriteError(f"{error} {_kept(directory)}") from error
         return Outcome(result, seconds, described)
 
 
@@ -169,7 +188,7 @@ def _resume(directory: "RunDirectory", settings: "Settings") -> "Run | None":
 
     kind = type(solver_entry(settings.solver).make(lambda: 1.0).start(np.zeros((2, 2)), None))
     saved = directory.load(kind)
-    return Run(saved.statistics, saved.state, saved.n_passes, saved.double)
+    return Run(saved.statistics, saved.state, saved.n_passes, saved.double, saved.kernel)
 
 
 def _objective(settings: "Settings") -> dict[str, Any]:
@@ -182,30 +201,18 @@ def _objective(settings: "Settings") -> dict[str, Any]:
         "class_weight": {str(label): weight for label, weight in weights.items()} if isinstance(weights, dict) else weights,
         "classes": None if settings.classes is None else sorted(map(str, settings.classes.tolist())),
         "dtype": settings.dtype,
+        "kernel": settings.kernel,
     }
 
 
-@contextmanager
-def _sigterm_as_interrupt() -> Iterator[None]:
-    """Let SIGTERM, which schedulers send before they kill, end a run as Ctrl-C does."""
-
-    def interrupt(number: int, frame: Any) -> None:
-        raise KeyboardInterrupt
-
-    try:
-        before = signal.signal(signal.SIGTERM, interrupt)
-    except ValueError:  # not the main thread
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+def _kept(directory: "RunDirectory") -> str:
+    if not directory.entered:
+        return "This run has not begun."
+    passes = directory.passes()
+    return f"The checkpoint after pass {passes} is kept in {directory.path}." if passes else "No pass was complete."
 
 
 def interrupted(directory: "RunDirectory", command_line: list[str]) -> None:
     """Say what is kept, and the command that goes on."""
-    passes = directory.passes()
-    kept = f"the checkpoint after pass {passes} is kept in {directory.path}" if passes else "no pass was complete"
-    again = [part for part in command_line if part != "--overwrite"]
-    click.echo(f"Interrupted; {kept}. To go on:\n  {shlex.join(again)}", err=True)
+    again = [part for part in command_line if part != "--overwrite" or not directory.entered]
+    click.echo(f"Interrupted. {_kept(directory)} To go on:\n  {shlex.join(again)}", err=True)

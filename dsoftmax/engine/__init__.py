@@ -8,6 +8,7 @@ import sys
 from typing import Any, Protocol, runtime_checkable
 
 from dsoftmax.blocks import Source
+from dsoftmax.engine.meter import Ongoing
 from dsoftmax.engine.sums import Totals
 from dsoftmax.engine.visit import Visit
 from dsoftmax.errors import unknown_option
@@ -23,13 +24,20 @@ class Engine(Protocol):
     ----------
     n_threads : int
         Cores that compute, over all workers.
+    ongoing : Ongoing
+        The pass that runs now, or the last, for those who watch from another thread.
     """
 
     @property
     def n_threads(self) -> int: ...
+    @property
+    def ongoing(self) -> Ongoing: ...
 
     def total(self, visit: Visit, source: Source) -> Totals:
         """Visit every chunk once and return the added sums."""
+
+    def reserve(self, n_bytes: int) -> None:
+        """Say what the caller holds in this process (bytes): what is planned here leaves so much alone."""
 
     def describe(self) -> str:
         """Return one line for people."""
@@ -46,7 +54,7 @@ def make_engine(engine: Any = "auto", memory_limit: int | None = None) -> Engine
     engine : {"auto", "serial", "threads", "cluster"}, dask Client, or Engine
         "auto" takes the active dask client if there is one, else this machine's threads; "cluster" needs an active client.
     memory_limit : int, optional
-        Bytes that this process may use; bounds the blocks that "threads" holds at once.
+        Bytes that this process may use.
 
     Raises
     ------

@@ -9,6 +9,7 @@ import dask
 from distributed import Client, LocalCluster
 
 from dsoftmax.engine.cluster import ClusterEngine
+from dsoftmax.engine.memory import process_limit
 from dsoftmax.engine.threads import available_cores
 from dsoftmax.errors import ClusterError, OptionError
 
@@ -57,7 +58,7 @@ def local_cluster(n_workers: int | None = None, memory_limit: int | None = None)
     n_workers : int, optional
         Processes; the cores of this machine when None. The cores are divided among them.
     memory_limit : int, optional
-        Bytes for all of them together; no limit when None.
+        Bytes for all of them and this process together, in equal parts; no limit when None.
 
     Raises
     ------
@@ -68,12 +69,10 @@ def local_cluster(n_workers: int | None = None, memory_limit: int | None = None)
     n_workers = cores if n_workers is None else n_workers
     if n_workers < 1:
         raise OptionError(f"workers={n_workers}: a cluster needs at least one worker process.")
-    # A worker near its limit is paused and killed by dask; blocks are counted before they are read (engine.memory), so that
-    # dask's own spilling, which would rewrite the blocks of every pass, stays off.
-    settings = {
-        "distributed.worker.memory.target": False,
-        "distributed.worker.memory.spill": False,
-    }
+    # What a worker takes is planned before anything is read (engine.memory), so that dask's own remedies, which would rewrite the
+    # blocks of every pass or wait for memory that is meant to be taken, stay off. The last one, to kill, is left.
+    settings = {f"distributed.worker.memory.{remedy}": False for remedy in ("target", "spill", "pause")}
+    each = process_limit(n_workers, memory_limit)
     with (
         dask.config.set(settings),
         LocalCluster(
@@ -81,9 +80,9 @@ def local_cluster(n_workers: int | None = None, memory_limit: int | None = None)
             threads_per_worker=max(cores // n_workers, 1),
             processes=True,
             dashboard_address=":0",
-            memory_limit=memory_limit // n_workers if memory_limit else 0,
+            memory_limit=each or 0,
             silence_logs=logging.CRITICAL,  # errors come back to the caller; their traces on the workers are noise
         ) as cluster,
         Client(cluster) as client,
     ):
-        yield ClusterEngine(client)
+        yield ClusterEngine(client, driver_limit=each)

@@ -1,57 +1,219 @@
-"""How many blocks fit in the memory allowed: a pure function of integers."""
+"""The plan of a pass: how many threads, blocks and sums fit in the memory allowed. A pure function of integers.
+
+Three words answer whose bytes they are: *allowed* is what the user gave, *projected* what the plan adds up to, *measured* what
+the system counted afterwards (`dsoftmax.process`).
+"""
+
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from dsoftmax.blocks import Source
+from dsoftmax.engine.sums import ENTRY_BYTES
+from dsoftmax.engine.visit import Footprint
 from dsoftmax.errors import MemoryLimitError
+from dsoftmax.process import free_bytes
 
 PROCESS_BYTES = 160 * 2**20
 """What a Python process with NumPy, SciPy, Zarr and dask imported takes before it holds any data (bytes, measured)."""
-DECODE_FACTOR = 3
-"""A block takes its decoded bytes, up to as many stored ones until it is decoded, and what the allocator keeps of the last."""
+ROW_BYTES = 24
+"""What a row takes beside its features: its label as stored, its class code, its weight (bytes)."""
+LOADING = 2
+"""Beside the block itself, what is being loaded takes its stored bytes and, in Zarr's and dask's own readers, a copy."""
+LEAF_ENTRY_BYTES = 32
+"""What an entry of the sums takes in a thread that works on a leaf: the point in the products' dtype, the leaf's sum, and the
+copies that lay them out for the product (bytes)."""
+UNLIMITED_CACHE = 4
+"""Where no memory is allowed or forbidden, blocks are kept in one part of so many of what the system has to give."""
 
 
-def blocks_that_fit(chunk_bytes: NDArray[np.int64], memory_limit: int) -> int:
-    """Return how many of the largest blocks fit in ``memory_limit`` bytes beside the process itself."""
-    largest = int(chunk_bytes.max(initial=1))
-    return max(memory_limit - PROCESS_BYTES, 0) // (DECODE_FACTOR * max(largest, 1))
+TERMINATE = 0.95
+"""Part of its limit at which a worker is killed by its nanny, dask's default."""
+BELOW = 0.95
+"""Part of the bytes at which dask begins to spill, pause or kill that is planned with."""
 
 
-def projected_bytes(blocks: int, largest: int) -> int:
-    """Return what a process takes that holds ``blocks`` blocks of a chunk of ``largest`` bytes."""
-    return PROCESS_BYTES + DECODE_FACTOR * largest * blocks
+@dataclass(frozen=True)
+class Needs:
+    """What decides the plan of one process, in integers.
 
-
-def plan_threads(n_threads: int, n_chunks: int, chunk_bytes: NDArray[np.int64], memory_limit: int | None) -> tuple[int, bool]:
-    """Return how many threads visit ``n_chunks`` chunks, and whether each reads one ahead, so that their blocks fit.
-
-    Raises
-    ------
-    MemoryLimitError
-        Not even one block fits.
+    Attributes
+    ----------
+    allowed : int or None
+        Bytes; None for no limit.
+    cores : int
+        Threads that may compute.
+    n_chunks : int
+        Chunks that this process visits.
+    block : int
+        Bytes of the largest block, with its labels and weights.
+    loading : int
+        Bytes that loading it takes beside the block; 0 where blocks are in memory anyway.
+    sums, scratch : int
+        See `Footprint`.
+    reserve : int
+        Bytes that others hold in this process, such as the solver.
+    total : int
+        Bytes of all blocks that this process visits and that are worth keeping.
+    spare : int
+        Bytes that may keep blocks where there is no limit.
+    process : int
+        Bytes of the process before it holds any data.
     """
-    n_threads = max(min(n_threads, n_chunks), 1)
-    if memory_limit is None:
-        return n_threads, True
-    require_blocks(1, chunk_bytes, memory_limit)
-    fit = blocks_that_fit(chunk_bytes, memory_limit)
-    return min(n_threads, fit), fit >= 2 * n_threads
+
+    allowed: int | None
+    cores: int
+    n_chunks: int
+    block: int
+    loading: int
+    sums: int = 0
+    scratch: int = 0
+    reserve: int = 0
+    total: int = 0
+    spare: int = 0
+    process: int = PROCESS_BYTES
 
 
-def require_blocks(needed: int, chunk_bytes: NDArray[np.int64], memory_limit: int | None) -> None:
-    """Raise unless ``needed`` blocks of the largest chunk fit.
+@dataclass(frozen=True)
+class Plan:
+    """How a process makes its passes.
 
-    Raises
-    ------
-    MemoryLimitError
-        Naming what the largest chunk takes and what limit would do.
+    Attributes
+    ----------
+    needs : Needs
+    threads : int
+        That compute, and as many that read.
+    blocks : int
+        Blocks in flight: being loaded, waiting, or worked on.
+    totals : int
+        Sums that grow side by side; threads share them where memory is tight.
+    cache : int
+        Bytes of blocks that are kept from pass to pass.
     """
-    if memory_limit is None or blocks_that_fit(chunk_bytes, memory_limit) >= needed:
-        return
-    largest = int(chunk_bytes.max(initial=1))
-    enough = projected_bytes(needed, largest)
-    raise MemoryLimitError(
-        f"The memory allowed is {memory_limit / 2**20:,.0f} MiB; the process takes about {PROCESS_BYTES / 2**20:,.0f} MiB "
-        f"and a block of the largest chunk {largest / 2**20:,.1f} MiB, and three times that while it is read. Allow at least "
-        f"{enough / 2**20:,.0f} MiB, or store X in chunks of fewer rows."
+
+    needs: Needs
+    threads: int
+    blocks: int
+    totals: int
+    cache: int = 0
+
+    @property
+    def read_ahead(self) -> int:
+        """Blocks that are loaded or wait while all threads compute."""
+        return self.blocks - self.threads
+
+    @property
+    def parts(self) -> dict[str, int]:
+        """Bytes by what takes them."""
+        needs = self.needs
+        return {
+            "the process": needs.process,
+            "the solver": needs.reserve,
+            "sums": self.totals * needs.sums * ENTRY_BYTES,
+            "threads": self.threads * (needs.scratch + needs.sums * LEAF_ENTRY_BYTES),
+            "blocks": self.blocks * needs.block + min(self.blocks, self.threads) * needs.loading,
+            "kept blocks": self.cache,
+        }
+
+    @property
+    def projected(self) -> int:
+        """Bytes of all parts."""
+        return sum(self.parts.values())
+
+    @property
+    def fits(self) -> bool:
+        """Whether the process may take what it would take."""
+        return self.needs.allowed is None or self.projected <= self.needs.allowed
+
+
+def plan_pass(needs: Needs) -> Plan:
+    """Return the plan: as many threads as fit, each with a block read ahead if that fits too, and the rest for kept blocks.
+
+    The least plan, one thread and one block, is returned also where it does not fit: see `Plan.fits`.
+    """
+    threads = max(min(needs.cores, needs.n_chunks), 1)
+    if needs.allowed is None:
+        return Plan(needs, threads, 2 * threads, threads, min(needs.spare, needs.total))
+    ladder = (
+        Plan(needs, min(threads, blocks), blocks, totals)
+        for blocks in range(2 * threads, 0, -1)
+        for totals in dict.fromkeys((min(threads, blocks), 1))
     )
+    plan = next((plan for plan in ladder if plan.fits), Plan(needs, 1, 1, 1))
+    cache = min(max(needs.allowed - plan.projected, 0), needs.total)
+    return Plan(needs, plan.threads, plan.blocks, plan.totals, cache)
+
+
+def largest_block(source: Source) -> tuple[int, int]:
+    """Return the bytes and the rows of the chunk that takes most, its labels and weights included."""
+    sizes = (0 if source.resident else source.chunk_bytes) + ROW_BYTES * source.chunk_rows
+    if len(sizes) == 0:
+        return 0, 0
+    chunk = int(np.argmax(sizes))
+    return int(sizes[chunk]), int(source.chunk_rows[chunk])
+
+
+def needs_of(source: Source, work: Footprint, cores: int, allowed: int | None, **others: Any) -> Needs:
+    """Return what a pass over a source needs of a process that visits all its chunks; ``others`` are fields of `Needs`."""
+    block, _ = largest_block(source)
+    decoded = 0 if source.resident else int(source.chunk_bytes.max(initial=0))
+    total = 0 if source.resident else int(source.chunk_bytes.sum()) + ROW_BYTES * int(source.chunk_rows.sum())
+    needs = {"n_chunks": len(source.chunk_rows), "total": total, **others}
+    return Needs(allowed, cores, block=block, loading=LOADING * decoded, sums=work.sums, scratch=work.scratch, **needs)
+
+
+def require_fit(plan: Plan, source: Source) -> Plan:
+    """Return the plan if it fits.
+
+    Raises
+    ------
+    MemoryLimitError
+        Naming what the parts take, what limit would do, and how to store X in smaller chunks.
+    """
+    if plan.fits:
+        return plan
+    needs, parts = plan.needs, plan.parts
+    assert needs.allowed is not None
+    taken = ", ".join(f"{_mib(size)} {name}" for name, size in parts.items() if size >= 2**19)
+    message = (
+        f"The memory allowed is {_mib(needs.allowed)}; the least that this takes is {_mib(plan.projected)}: {taken}. "
+        f"Allow at least {_mib(plan.projected)}"
+    )
+    _, rows = largest_block(source)
+    left = needs.allowed - (plan.projected - parts["blocks"])
+    fit = left * rows // max(parts["blocks"], 1)
+    if source.resident or fit < 1:
+        raise MemoryLimitError(message + ".")
+    fewer = 1 << (int(fit).bit_length() - 1)
+    raise MemoryLimitError(
+        f"{message}, or store X in chunks of {fewer:,} rows or fewer (the largest now has {rows:,}):\n  "
+        f"{source.smaller_chunks(fewer)}"
+    )
+
+
+def process_limit(n_workers: int, memory_limit: int | None) -> int | None:
+    """Return the bytes of each process where ``n_workers`` workers and the one that drives them share an allowance."""
+    return None if memory_limit is None else memory_limit // (n_workers + 1)
+
+
+def planned_part(limit: int, *remedies: float | bool | None) -> int:
+    """Return what of a dask worker's limit is planned with: a little less than where dask takes its first remedy.
+
+    Parameters
+    ----------
+    limit : int
+        Bytes.
+    remedies : float, or False or None where it is off
+        Parts of the limit at which dask spills and pauses.
+    """
+    return int(BELOW * limit * min(float(part) for part in (*remedies, TERMINATE) if part))
+
+
+def _mib(n_bytes: int) -> str:
+    return f"{-(-n_bytes // 2**20):,} MiB"
+
+
+def spare_bytes() -> int:
+    """Return how much of this machine's memory may keep blocks where the user allowed no number: a part of what is free."""
+    return free_bytes() // UNLIMITED_CACHE

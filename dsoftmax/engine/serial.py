@@ -1,16 +1,24 @@
 """The reference meaning of a pass: one chunk after the other, in this thread."""
 
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from typing import Any
+
 from dsoftmax.blocks import Block, Source
 from dsoftmax.engine.blas import one_blas_thread
-from dsoftmax.engine.memory import require_blocks
+from dsoftmax.engine.memory import Plan, needs_of, plan_pass, require_fit
+from dsoftmax.engine.meter import Meter, Ongoing
 from dsoftmax.engine.sums import Totals
-from dsoftmax.engine.visit import Visit
+from dsoftmax.engine.visit import Footprint, Visit, footprint
 
 
-def add_block(visit: Visit, block: Block, totals: Totals) -> None:
-    """Visit the leaves of a block and add them to ``totals``."""
+def add_block(visit: Visit, block: Block, totals: Totals, lock: AbstractContextManager[Any] | None = None) -> None:
+    """Visit the leaves of a block and add them to ``totals``, which ``lock`` guards where threads share them."""
+    guard = lock or nullcontext()
     for leaf in block.leaves():
-        totals.add(visit(leaf), leaf.n_rows, leaf.nbytes)
+        sums = visit(leaf)
+        with guard:
+            totals.add(sums, leaf.n_rows, leaf.nbytes)
 
 
 class SerialEngine:
@@ -20,14 +28,35 @@ class SerialEngine:
 
     def __init__(self, memory_limit: int | None = None) -> None:
         self.memory_limit = memory_limit
+        self.ongoing = Ongoing()
+        self._reserve = 0
 
     def total(self, visit: Visit, source: Source) -> Totals:
-        require_blocks(1, source.chunk_bytes, self.memory_limit)
-        totals = Totals()
+        self.plan(source, footprint(visit, source))
+        totals, meter = Totals(), Meter()
+        self.ongoing = Ongoing(rows=int(source.chunk_rows.sum()))
         with one_blas_thread():
             for chunk in range(len(source.chunk_rows)):
-                add_block(visit, source.load(chunk), totals)
+                block = source.load(chunk)
+                meter.add(block.n_rows, block.nbytes, source.resident)
+                add_block(visit, block, totals)
+                self.ongoing.working[""] = meter.done
+        totals.work[""] = meter.done
         return totals
+
+    def plan(self, source: Source, work: Footprint | None = None) -> Plan:
+        """Return the plan of a pass.
+
+        Raises
+        ------
+        MemoryLimitError
+            One block does not fit.
+        """
+        needs = needs_of(source, work or Footprint(), 1, self.memory_limit, reserve=self._reserve)
+        return require_fit(replace(plan_pass(needs), blocks=1, cache=0), source)
+
+    def reserve(self, n_bytes: int) -> None:
+        self._reserve = n_bytes
 
     def describe(self) -> str:
         return "serial: this thread"

@@ -6,28 +6,36 @@ from hashlib import blake2b
 import numpy as np
 from numpy.typing import NDArray
 
-SLACK = 1.05
-"""No worker gets more than this times its fair part of the bytes, plus one chunk."""
+SLACK = 1.005
+"""No worker gets more than this times its fair part of the bytes, unless a chunk fits nowhere."""
+SLAB_SCORES = 2**19
+"""Scores that are held at once."""
 
 
-def assign(names: Sequence[str], weights: Sequence[int], chunk_bytes: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+def assign(names: Sequence[str], weights: Sequence[float], chunk_bytes: NDArray[np.int64]) -> list[NDArray[np.int64]]:
     """Return the chunks of each worker.
 
-    Every chunk ranks the workers by a hash of its number and their name and goes to the first that has room. A worker so
-    meets the same chunks in every pass and every run; one that is lost moves little else than its own.
+    Every chunk ranks the workers by a hash of its number and their name and goes to the first that has room; what fits
+    nowhere goes, the largest first, to the worker that is then the least loaded. A worker so meets the same chunks in every
+    pass and every run; one that is lost moves little else than its own.
 
     Parameters
     ----------
     names : sequence of str
         A name per worker, stable over restarts.
-    weights : sequence of int
-        The threads of each worker: its fair part is proportional to them.
+    weights : sequence of float
+        The threads of each worker, or another measure of its speed: its fair part is proportional to it.
     chunk_bytes : (n_chunks,) int64
 
     Returns
     -------
     list of (n,) int64
         Chunk numbers, ascending, one array a worker.
+
+    Notes
+    -----
+    Work n_chunks · n_workers hashes in a first round, and in each further round those of the chunks that found their
+    worker full; memory `SLAB_SCORES` scores and a few integers a chunk.
 
     References
     ----------
@@ -38,18 +46,40 @@ def assign(names: Sequence[str], weights: Sequence[int], chunk_bytes: NDArray[np
     if n_workers == 1:
         return [np.arange(n_chunks)]
     seeds = np.array([int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "little") for name in names], np.uint64)
-    with np.errstate(over="ignore"):
-        mixed = _mix(np.arange(1, n_chunks + 1, dtype=np.uint64)[:, None] * np.uint64(0x9E3779B97F4A7C15) ^ seeds[None, :])
-    uniform = (mixed >> np.uint64(11)).astype(np.float64) * 2.0**-53 + 2.0**-54
     fair = np.asarray(weights, np.float64) / np.sum(weights)
-    ranking = np.argsort(np.log(uniform) / fair, axis=1)[:, ::-1]  # weighted rendezvous: −w/log u, largest first
-    room = list(SLACK * fair * float(chunk_bytes.sum()))
-    owner = np.empty(n_chunks, np.int64)
-    for chunk, (size, order) in enumerate(zip(chunk_bytes.tolist(), ranking.tolist(), strict=True)):
-        worker = next((w for w in order if room[w] > 0), order[0])
-        room[worker] -= size
-        owner[chunk] = worker
+    room = SLACK * fair * float(chunk_bytes.sum())
+    owner = np.full(n_chunks, -1, np.int64)
+    left, open_ = np.arange(n_chunks), np.ones(n_workers, bool)
+    while len(left) and open_.any():
+        wanted = np.flatnonzero(open_)[_favourite(left, seeds[open_], fair[open_])]
+        for worker in np.unique(wanted):
+            mine = left[wanted == worker]
+            taken = np.cumsum(chunk_bytes[mine]) <= room[worker]
+            owner[mine[taken]] = worker
+            room[worker] -= chunk_bytes[mine[taken]].sum()
+            open_[worker] = bool(taken.all())
+        left = left[owner[left] < 0]
+    load = (SLACK * fair * float(chunk_bytes.sum()) - room).tolist()
+    parts = fair.tolist()
+    for chunk in left[np.argsort(-chunk_bytes[left], kind="stable")].tolist():
+        size = float(chunk_bytes[chunk])
+        least = min(range(n_workers), key=lambda worker: ((load[worker] + size) / parts[worker], names[worker]))
+        load[least] += size
+        owner[chunk] = least
     return [np.flatnonzero(owner == worker) for worker in range(n_workers)]
+
+
+def _favourite(chunks: NDArray[np.int64], seeds: NDArray[np.uint64], fair: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Return the place of each chunk's first worker: weighted rendezvous, the largest −w/log u."""
+    best = np.empty(len(chunks), np.int64)
+    step = max(SLAB_SCORES // len(seeds), 1)
+    for start in range(0, len(chunks), step):
+        numbers = chunks[start : start + step].astype(np.uint64) + np.uint64(1)
+        with np.errstate(over="ignore"):
+            mixed = _mix(numbers[:, None] * np.uint64(0x9E3779B97F4A7C15) ^ seeds[None, :])
+        uniform = (mixed >> np.uint64(11)).astype(np.float64) * 2.0**-53 + 2.0**-54
+        best[start : start + step] = np.argmax(np.log(uniform) / fair, axis=1)
+    return best
 
 
 def _mix(h: NDArray[np.uint64]) -> NDArray[np.uint64]:

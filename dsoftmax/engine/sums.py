@@ -20,18 +20,27 @@ up to 2³⁰ leaves can be added.
 """
 
 import copy
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dsoftmax.engine.meter import Done
+
 Float = NDArray[np.float64]
 
 _BITS = 32
 _BASE = float(2**_BITS)
 _LOWEST, _HIGHEST = -31, 31  # bins of 2^-992 … 2^1024, so that scales and limits stay finite
+_SCALES = np.ldexp(1.0, -_BITS * np.arange(_LOWEST, _HIGHEST + 1))
+
+ENTRY_BYTES = 33
+"""What an entry of a sum takes (bytes); 26 of them travel."""
+SLAB = 32_768
+"""Entries that are worked on at once: a handful of arrays of so many float64 stay in the second-level cache."""
 
 
 @dataclass(frozen=True)
@@ -53,71 +62,96 @@ class ExactSum:
 
     Notes
     -----
-    Memory 45 bytes an entry (three digits, a bin, its limit and scale), of which 29 travel; adding costs about a dozen
-    sweeps over the array. Not thread-safe: give each thread its own and `merge` them.
+    Memory `ENTRY_BYTES` an entry (three digits, a scale, a flag), and `SLAB` entries of scratch while it works; adding costs
+    about a dozen sweeps over a slab in the cache. Not thread-safe: give each thread its own and `merge` them.
     """
 
-    __slots__ = ("broken", "digits", "limit", "scale", "top")
+    __slots__ = ("broken", "digits", "scale", "shape")
 
     def __init__(self, shape: tuple[int, ...]) -> None:
-        self.digits = np.zeros((3, *shape), np.int64)  # bins top, top − 1, top − 2
-        self.top = np.full(shape, _LOWEST, np.int32)
-        self.limit, self.scale = _limit_and_scale(self.top)
-        self.broken = np.zeros(shape, bool)  # a nan or an infinity was added
+        n = math.prod(shape)
+        self.shape = shape
+        self.digits = np.zeros((3, n), np.int64)  # bins top, top − 1, top − 2
+        self.scale = np.full(n, _SCALES[0])  # 1/2³²ᵗᵒᵖ
+        self.broken = np.zeros(n, bool)  # a nan or an infinity was added
 
-    def __getstate__(self) -> tuple[NDArray, NDArray, NDArray]:
-        return self.digits, self.top, self.broken
+    def __getstate__(self) -> tuple[tuple[int, ...], NDArray, NDArray, NDArray]:
+        return self.shape, self.digits, _top(self.scale), self.broken
 
-    def __setstate__(self, state: tuple[NDArray, NDArray, NDArray]) -> None:
-        self.digits, self.top, self.broken = (np.array(part) for part in state)  # what travelled may be read-only
-        self.limit, self.scale = _limit_and_scale(self.top)
+    def __setstate__(self, state: tuple[tuple[int, ...], NDArray, NDArray, NDArray]) -> None:
+        self.shape, digits, top, broken = state
+        self.digits, self.broken = (part if part.flags.writeable else part.copy() for part in (digits, broken))
+        self.scale = _SCALES.take(top - _LOWEST)
 
     def add(self, values: Float) -> None:
         """Add one array of the same shape."""
-        size = np.abs(values)
-        if not np.all(size < self.limit):  # also false for nan
-            values = self._make_room(values, size)
-        rest, digit, whole = values * self.scale, np.empty_like(self.scale), np.empty_like(self.digits[0])
-        for k in range(3):
-            np.trunc(rest, out=digit)
-            np.copyto(whole, digit, casting="unsafe")
-            self.digits[k] += whole
-            if k < 2:
-                rest -= digit
-                rest *= _BASE
+        if values.shape != self.shape:
+            raise ValueError(f"an array of shape {values.shape} cannot be added to a sum of shape {self.shape}")
+        flat = values.reshape(-1)
+        for slab in _slabs(len(flat)):
+            digits = self.digits[:, slab]
+            with np.errstate(over="ignore"):  # a sum's first numbers lie far above the lowest bin
+                rest = flat[slab] * self.scale[slab]
+            digit = np.abs(rest)
+            if not np.all(digit < _BASE):  # too large for the bin; also true of nan
+                rest = self._make_room(flat[slab], slab)
+            whole = np.empty(rest.shape, np.int64)
+            for k in range(3):
+                np.trunc(rest, out=digit)
+                np.copyto(whole, digit, casting="unsafe")
+                digits[k] += whole
+                if k < 2:
+                    rest -= digit
+                    rest *= _BASE
 
-    def _make_room(self, values: Float, size: Float) -> Float:
+    def _make_room(self, values: Float, slab: slice) -> Float:
+        """Raise the bins of a slab to what the values need, and return the values in the new scale."""
         finite = np.isfinite(values)
         if not finite.all():
-            self.broken |= ~finite
+            self.broken[slab] |= ~finite
             values = np.where(finite, values, 0.0)
-            size = np.abs(values)
-        _, exponent = np.frexp(size)  # size < 2^exponent
-        top = np.where(size >= self.limit, (exponent - 1) // _BITS, self.top)
-        self._raise_to(np.minimum(top, _HIGHEST).astype(np.int32))
-        return values
+        _, exponent = np.frexp(values)  # |value| < 2^exponent
+        self._raise_to(np.maximum((exponent - 1) // _BITS, _top(self.scale[slab])), slab)
+        return values * self.scale[slab]
 
-    def _raise_to(self, top: NDArray[np.int32]) -> None:
-        self.digits = _shifted(self.digits, top - self.top)
-        self.top = top
-        self.limit, self.scale = _limit_and_scale(top)
+    def _raise_to(self, top: NDArray[np.integer], slab: slice) -> None:
+        digits = self.digits[:, slab]
+        digits[...] = _shifted(digits, top - _top(self.scale[slab]))
+        self.scale[slab] = _SCALES.take(top - _LOWEST)
 
     def merge(self, other: "ExactSum") -> None:
         """Add another sum of the same shape, which stays as it is."""
-        top = np.maximum(self.top, other.top)
-        if np.any(self.top != top):
-            self._raise_to(top)
-        self.digits += other.digits if np.all(other.top == top) else _shifted(other.digits, top - other.top)
+        for slab in _slabs(len(self.scale)):
+            mine, theirs, digits = self.scale[slab], other.scale[slab], other.digits[:, slab]
+            if not np.array_equal(mine, theirs):
+                top, lower = np.maximum(_top(mine), _top(theirs)), _top(theirs)
+                self._raise_to(top, slab)
+                digits = _shifted(digits, top - lower)
+            self.digits[:, slab] += digits
         self.broken |= other.broken
 
     def result(self) -> Float:
         """Return the sum, rounded to float64; nan where a nan or an infinity was added."""
-        sign = np.where(_carried(self.digits)[0] < 0, -1, 1)
-        d0, d1, d2 = _carried(self.digits * sign)  # of the size: digits of one sign, so that nothing cancels below
-        total = sign * (d0.astype(np.float64) + (d1 * _BASE + d2) / _BASE**2)
-        with np.errstate(over="ignore"):
-            total = np.ldexp(total, _BITS * self.top)
-        return np.where(self.broken, np.nan, total)
+        total = np.empty(len(self.scale))
+        for slab in _slabs(len(total)):
+            digits = self.digits[:, slab]
+            sign = np.where(_carried(digits)[0] < 0, -1, 1)
+            d0, d1, d2 = _carried(digits * sign)  # of the size: digits of one sign, so that nothing cancels below
+            part = sign * (d0.astype(np.float64) + (d1 * _BASE + d2) / _BASE**2)
+            with np.errstate(over="ignore"):
+                total[slab] = np.ldexp(part, _BITS * _top(self.scale[slab]).astype(np.int32))
+        total[self.broken] = np.nan
+        return total.reshape(self.shape)
+
+
+def _slabs(n: int) -> Iterator[slice]:
+    """Cut ``n`` entries into slabs that stay in the cache."""
+    return (slice(start, start + SLAB) for start in range(0, n, SLAB))
+
+
+def _top(scale: Float) -> NDArray[np.int8]:
+    """The highest bin of each entry, from 2⁻³²ᵗᵒᵖ."""
+    return ((1 - np.frexp(scale)[1]) // _BITS).astype(np.int8)
 
 
 def _carried(digits: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
@@ -127,7 +161,7 @@ def _carried(digits: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.i
     return d0 + (d1 >> _BITS), d1 & (2**_BITS - 1), d2 & (2**_BITS - 1)
 
 
-def _shifted(digits: NDArray[np.int64], shift: NDArray[np.int32]) -> NDArray[np.int64]:
+def _shifted(digits: NDArray[np.int64], shift: NDArray[np.integer]) -> NDArray[np.int64]:
     """Move the digits of each entry down by ``shift`` ≥ 0 bins; what falls under the third bin is cut off."""
     d0, d1, d2 = digits
     zero = np.int64(0)
@@ -140,12 +174,6 @@ def _shifted(digits: NDArray[np.int64], shift: NDArray[np.int32]) -> NDArray[np.
     )
 
 
-def _limit_and_scale(top: NDArray[np.int32]) -> tuple[Float, Float]:
-    """The first value too large for bin top (infinity for the highest), and 1/2³²ᵗᵒᵖ."""
-    with np.errstate(over="ignore"):
-        return np.ldexp(1.0, _BITS * (top + 1)), np.ldexp(1.0, -_BITS * top)
-
-
 class Totals:
     """Leaves added so far; engines fold leaves into it and merge the totals of threads and workers.
 
@@ -153,10 +181,13 @@ class Totals:
     ----------
     n_rows, n_bytes, n_leaves : int
         What was visited, decoded bytes of X.
+    work : dict from str to Done
+        What each worker did, by its name; this process has the name "". Not part of the sums.
     """
 
     def __init__(self) -> None:
         self.parts: dict[str, Any] = {}
+        self.work: dict[str, Done] = {}
         self.n_rows = self.n_bytes = self.n_leaves = 0
 
     def add(self, leaf: Mapping[str, Any], n_rows: int = 0, n_bytes: int = 0) -> None:
@@ -184,6 +215,8 @@ class Totals:
         self.n_rows += other.n_rows
         self.n_bytes += other.n_bytes
         self.n_leaves += other.n_leaves
+        for worker, done in other.work.items():
+            self.work[worker] = self.work.get(worker, Done()) + done
         for name, theirs in other.parts.items():
             mine = self.parts.get(name)
             if mine is None:

@@ -1,80 +1,221 @@
-"""A pass on this machine's cores: a thread per core, each reading one chunk ahead while it computes."""
+"""A pass on this machine's cores: threads that compute, and as many that load ahead of them into buffers used again."""
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from queue import Empty, SimpleQueue
+from typing import Any, TypeVar
 
-from dsoftmax.blocks import Block, Share, Source
+import numpy as np
+
+from dsoftmax.blocks import Block, Buffer, Share, Source
 from dsoftmax.engine.blas import one_blas_thread
-from dsoftmax.engine.memory import plan_threads
+from dsoftmax.engine.cache import Cache, owned
+from dsoftmax.engine.memory import Plan, needs_of, plan_pass, require_fit, spare_bytes
+from dsoftmax.engine.meter import Meter, Ongoing
 from dsoftmax.engine.serial import add_block
 from dsoftmax.engine.sums import Totals
-from dsoftmax.engine.visit import Visit
+from dsoftmax.engine.visit import Footprint, Visit, footprint
+from dsoftmax.errors import ReadError
 
 T = TypeVar("T")
 
+LOADS = 3
+"""Times that a chunk which cannot be read is tried; storage far away fails now and then."""
+PAUSE = 0.1
+"""Seconds before the second try; four times as long before each further one."""
+
+
+class Slot:
+    """A place for a block in flight, with a buffer that many blocks use one after the other."""
+
+    def __init__(self, n_bytes: int) -> None:
+        self.n_bytes = n_bytes
+        self._buffer: Buffer | None = None
+
+    @property
+    def buffer(self) -> Buffer:
+        """Room for the largest block of X, made when it is first wanted."""
+        if self._buffer is None:
+            self._buffer = np.empty(self.n_bytes, np.uint8)
+        return self._buffer
+
+
+class Feed:
+    """The blocks of a pass, handed to the threads that compute: what was loaded ahead first, else what is in memory.
+
+    Parameters
+    ----------
+    share : Share
+    chunks : sequence of int
+    plan : Plan
+    cache : Cache
+        Gives the blocks it keeps, and keeps others while it has room.
+    meter : Meter
+    resident : bool
+        Whether all blocks are in memory anyway, so that nothing is loaded ahead.
+    """
+
+    def __init__(self, share: Share, chunks: Sequence[int], plan: Plan, cache: Cache, meter: Meter, resident: bool) -> None:
+        self.share, self.plan, self.cache, self.meter = share, plan, cache, meter
+        self._here = deque(chunk for chunk in chunks if resident or chunk in cache)
+        self._stored = deque(() if resident else (chunk for chunk in chunks if chunk not in cache))
+        self.readers = min(plan.threads, plan.blocks, len(self._stored))
+        self._reading = self.readers
+        self._free: SimpleQueue[Slot | None] = SimpleQueue()
+        self._ready: SimpleQueue[tuple[Block, Slot, bool] | None] = SimpleQueue()
+        self._lock, self._stopped = threading.Lock(), False
+        largest = plan.needs.block
+        for _ in range(plan.blocks):
+            self._free.put(Slot(largest))
+        if not self.readers:
+            self._end()
+
+    def read(self) -> None:
+        """Load chunks until none is left, on a thread of its own."""
+        try:
+            while (slot := self._free.get()) is not None and not self._stopped:
+                try:
+                    chunk = self._stored.popleft()
+                except IndexError:
+                    self._free.put(slot)
+                    break
+                keep = self.cache.has_room(self.plan.needs.block)
+                block = self._load(chunk, None if keep else slot.buffer)
+                if keep:
+                    block = owned(block)
+                    self.cache.keep(chunk, block)
+                self._ready.put((block, slot, False))
+                del block
+        except BaseException:
+            self.stop()
+            raise
+        with self._lock:
+            self._reading -= 1
+            last = self._reading == 0
+        if last:
+            self._end()
+
+    def _load(self, chunk: int, buffer: Buffer | None) -> Block:
+        for attempt in range(1, LOADS + 1):
+            try:
+                return self.share.load(chunk, buffer)
+            except ReadError:
+                if attempt == LOADS or self._stopped:
+                    raise
+                self.meter.retry()
+                time.sleep(PAUSE * 4 ** (attempt - 1))
+        raise AssertionError("unreachable")
+
+    def blocks(self) -> Iterator[Block]:
+        """Yield blocks to one computing thread; each is good until the next is asked for."""
+        while not self._stopped:
+            found = self._loaded(wait=False)
+            if found is None and (chunk := self._next_here()) is not None:
+                block = self.cache.get(chunk)
+                block = self._load(chunk, None) if block is None else block
+                self.meter.add(block.n_rows, block.nbytes, kept=True)
+                yield block
+                continue
+            if found is None:
+                found = self._loaded(wait=True)
+                if found is None:
+                    return
+            block, slot, kept = found
+            self.meter.add(block.n_rows, block.nbytes, kept)
+            yield block
+            del block, found
+            self._free.put(slot)
+
+    def _next_here(self) -> int | None:
+        try:
+            return self._here.popleft()
+        except IndexError:
+            return None
+
+    def _loaded(self, wait: bool) -> tuple[Block, Slot, bool] | None:
+        """Return a block that was loaded; None where there is none yet, or none any more when told to wait."""
+        try:
+            found = self._ready.get(block=wait)
+        except Empty:
+            return None
+        if found is None:
+            self._ready.put(None)  # the end is the end for all
+        return found
+
+    def stop(self) -> None:
+        """Let every thread end at its next chunk."""
+        self._stopped = True
+        self._end()
+
+    def _end(self) -> None:
+        self._ready.put(None)
+        for _ in range(self.readers):
+            self._free.put(None)
+
 
 def on_threads(
-    work: Callable[[Iterator[Block]], T], share: Share, chunks: Iterable[int], n_threads: int, read_ahead: bool = True
+    work: Callable[[Iterator[Block]], T],
+    share: Share,
+    chunks: Sequence[int],
+    plan: Plan,
+    cache: Cache | None = None,
+    meter: Meter | None = None,
+    resident: bool = False,
 ) -> list[T]:
-    """Hand the blocks of the chunks to ``work`` on ``n_threads`` threads and return what each thread's ``work`` returned.
+    """Hand the blocks of the chunks to ``work`` on the plan's threads and return what each thread's ``work`` returned.
 
-    Each thread holds the block it computes on and, with ``read_ahead``, the next one, which a second thread reads. The
-    first error stops all threads at their next chunk and is raised.
+    A block is good until ``work`` asks for the next one. The first error stops all threads at their next chunk and is
+    raised; a chunk that cannot be read is tried `LOADS` times.
     """
-    queue, lock, stop = iter(chunks), threading.Lock(), threading.Event()
+    feed = Feed(share, chunks, plan, cache or Cache(), meter or Meter(), resident)
+    n_threads = max(min(plan.threads, len(chunks)), 1)
 
-    def next_chunk() -> int | None:
-        with lock:
-            return None if stop.is_set() else next(queue, None)
-
-    def blocks(readers: ThreadPoolExecutor) -> Iterator[Block]:
-        if not read_ahead:
-            while (chunk := next_chunk()) is not None:
-                yield share.load(chunk)
-            return
-        chunk = next_chunk()
-        ahead: Future[Block] | None = None if chunk is None else readers.submit(share.load, chunk)
-        while ahead is not None:
-            block = ahead.result()
-            chunk = next_chunk()
-            ahead = None if chunk is None else readers.submit(share.load, chunk)
-            yield block
-            del block
-
-    def run(readers: ThreadPoolExecutor) -> T:
+    def compute() -> T:
         try:
-            return work(blocks(readers))
+            return work(feed.blocks())
         except BaseException:
-            stop.set()
+            feed.stop()
             raise
 
-    with (
-        one_blas_thread(),
-        ThreadPoolExecutor(n_threads, "dsoftmax-read") as readers,
-        ThreadPoolExecutor(n_threads, "dsoftmax-compute") as workers,
-    ):
-        working = [workers.submit(run, readers) for _ in range(n_threads)]
+    with one_blas_thread(), ThreadPoolExecutor(feed.readers + n_threads, "dsoftmax") as pool:
         try:
-            return [done.result() for done in working]
+            reading = [pool.submit(feed.read) for _ in range(feed.readers)]
+            computing = [pool.submit(compute) for _ in range(n_threads)]
+            done = [one.result() for one in computing]
+            for one in reading:
+                one.result()
+            return done
         except BaseException:  # Ctrl-C too: let the threads end before the interpreter goes on
-            stop.set()
+            feed.stop()
             raise
 
 
-def visit_chunks(visit: Visit, share: Share, chunks: Iterable[int], n_threads: int, read_ahead: bool = True) -> Totals:
-    """Visit the chunks on ``n_threads`` threads and return their totals."""
+def visit_chunks(
+    visit: Visit,
+    share: Share,
+    chunks: Sequence[int],
+    plan: Plan,
+    cache: Cache | None = None,
+    meter: Meter | None = None,
+    resident: bool = False,
+) -> Totals:
+    """Visit the chunks on the plan's threads and return their totals."""
+    totals = [Totals() for _ in range(plan.totals)]
+    locks = [threading.Lock() for _ in totals]
+    numbers = iter(range(plan.threads))
 
-    def work(blocks: Iterator[Block]) -> Totals:
-        totals = Totals()
+    def work(blocks: Iterator[Block]) -> None:
+        mine = next(numbers) % len(totals)
         for block in blocks:
-            add_block(visit, block, totals)
+            add_block(visit, block, totals[mine], locks[mine])
             del block
-        return totals
 
-    first, *others = on_threads(work, share, chunks, n_threads, read_ahead)
+    on_threads(work, share, chunks, plan, cache, meter, resident)
+    first, *others = totals
     for other in others:
         first.merge(other)
     return first
@@ -96,29 +237,58 @@ class ThreadsEngine:
     n_threads : int, optional
         The cores this process may run on when None.
     memory_limit : int, optional
-        Bytes that this process may use. Fewer threads run where not all their blocks fit.
+        Bytes that this process may use. Fewer threads run where not all their blocks fit; what is left keeps decoded blocks
+        from pass to pass. Without a limit, a quarter of the memory that is free keeps blocks.
+
+    Attributes
+    ----------
+    ongoing : Ongoing
+        See `dsoftmax.engine.Engine`.
     """
 
     def __init__(self, n_threads: int | None = None, memory_limit: int | None = None) -> None:
         self.n_threads = n_threads or available_cores()
         self.memory_limit = memory_limit
+        self._meter, self._rows = Meter(), 0
+        self._reserve = 0
+        self._spare: int | None = None
+        self._source: Source | None = None
+        self._cache = Cache()
 
     def total(self, visit: Visit, source: Source) -> Totals:
-        n_threads, read_ahead = self.plan(source)
-        return visit_chunks(visit, source, range(len(source.chunk_rows)), n_threads, read_ahead)
+        plan = self.plan(source, footprint(visit, source))
+        if source is not self._source:
+            self._source, self._cache = source, Cache()
+        self._cache.resize(plan.cache)
+        self._meter, self._rows = Meter(), int(source.chunk_rows.sum())
+        chunks = range(len(source.chunk_rows))
+        totals = visit_chunks(visit, source, chunks, plan, self._cache, self._meter, source.resident)
+        totals.work[""] = self._meter.done
+        return totals
 
-    def plan(self, source: Source) -> tuple[int, bool]:
-        """Return the threads and whether each reads ahead, so that their blocks fit in the memory allowed.
+    @property
+    def ongoing(self) -> Ongoing:
+        return Ongoing(rows=self._rows, working={"": self._meter.done})
+
+    def plan(self, source: Source, work: Footprint | None = None) -> Plan:
+        """Return how a pass is made, so that it fits in the memory allowed.
 
         Raises
         ------
         MemoryLimitError
-            Not even one block fits.
+            Not even one thread with one block fits.
         """
-        return plan_threads(self.n_threads, len(source.chunk_rows), source.chunk_bytes, self.memory_limit)
+        if self._spare is None:
+            self._spare = spare_bytes()
+        others: dict[str, Any] = {"reserve": self._reserve, "spare": self._spare}
+        needs = needs_of(source, work or Footprint(), self.n_threads, self.memory_limit, **others)
+        return require_fit(plan_pass(needs), source)
+
+    def reserve(self, n_bytes: int) -> None:
+        self._reserve = n_bytes
 
     def describe(self) -> str:
         return f"threads: {self.n_threads} in this process"
 
     def close(self) -> None:
-        pass
+        self._source, self._cache = None, Cache()

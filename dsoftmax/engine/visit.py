@@ -1,9 +1,35 @@
-"""What an engine calls on every leaf."""
+"""What an engine calls on every leaf, and what memory that takes."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from dsoftmax.blocks import Block
+from dsoftmax.blocks import Block, Source
 
 Visit = Callable[[Block], Mapping[str, Any]]
-"""A picklable pure function of a leaf that returns its sums (see `dsoftmax.engine.sums`)."""
+"""A picklable pure function of a leaf that returns its sums (see `dsoftmax.engine.sums`).
+
+A visit may have a method ``footprint(n_features, sparse)`` that returns its `Footprint`; one without is taken to need nothing.
+"""
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """What a visit takes beside the rows.
+
+    Attributes
+    ----------
+    sums : int
+        Entries (float64) of what it returns for a leaf.
+    scratch : int
+        Bytes of each thread while it works on a leaf, beside the sums of the leaf.
+    """
+
+    sums: int = 0
+    scratch: int = 0
+
+
+def footprint(visit: Visit, source: Source) -> Footprint:
+    """Return what a visit says that it takes."""
+    say = getattr(visit, "footprint", None)
+    return Footprint() if say is None else say(source.n_features, source.sparse)

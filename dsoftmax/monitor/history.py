@@ -3,11 +3,14 @@
 import json
 import math
 import os
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
 from dsoftmax.checkpoint import write_text
+from dsoftmax.errors import ReadError
+from dsoftmax.files import writing
 
 
 class Record(Protocol):
@@ -24,12 +27,25 @@ class History:
     path : Path
     n_passes : int
         What the checkpoint knows: lines of later passes were written before an interruption, and are made again.
+
+    Raises
+    ------
+    ReadError
+        The file lacks passes that the checkpoint knows.
+    WriteError
     """
 
     def __init__(self, path: Path, n_passes: int = 0) -> None:
-        kept = [record for record in read_history(path) if record["pass"] <= n_passes]
+        kept = read_history(path)[:n_passes]
+        if len(kept) < n_passes:
+            raise ReadError(
+                f"{path} holds the first {len(kept)} of the {n_passes} passes that the checkpoint beside it knows; a line is damaged "
+                "or missing. Restore it from a copy, or pass --overwrite to begin anew."
+            )
         write_text(path, "".join(_line(record) for record in kept))
-        self._file = path.open("a", encoding="utf-8")
+        self._path = path
+        with writing(path, 0):
+            self._file = path.open("ab", buffering=0)
 
     def __enter__(self) -> "History":
         return self
@@ -38,9 +54,18 @@ class History:
         self._file.close()
 
     def __call__(self, record: Record, run: Any) -> None:
-        self._file.write(_line(record.as_dict()))
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        line = _line(record.as_dict()).encode()
+        end = self._file.seek(0, os.SEEK_END)
+        try:
+            with writing(self._path, len(line)):
+                rest = memoryview(line)
+                while rest:
+                    rest = rest[self._file.write(rest) :]
+                os.fsync(self._file.fileno())
+        except BaseException:
+            with suppress(OSError):  # what is left of the line is cut off when the run goes on
+                self._file.truncate(end)
+            raise
 
 
 def _line(record: dict[str, Any]) -> str:

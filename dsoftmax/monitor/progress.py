@@ -3,6 +3,7 @@
 import math
 import time
 from collections import deque
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -12,6 +13,12 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from dsoftmax.engine.meter import Ongoing
+
+SLOW = 0.5
+"""Seconds after which a pass shows how far it has come."""
+SHOWN_WORKERS = 8
+"""Workers that have a line of their own, the slowest first."""
 WINDOW = 12
 """Passes that the estimate of what is left looks back on."""
 
@@ -33,6 +40,8 @@ class Record(Protocol):
     def rows(self) -> int: ...
     @property
     def bytes(self) -> int: ...
+    @property
+    def kept(self) -> float: ...
 
 
 class Walk:
@@ -102,9 +111,20 @@ class Progress:
         Seconds between plain lines; the first and the last pass are always shown.
     began_at : float, optional
         max|∇F| of the first pass, where this is the continuation of a run.
+    ongoing : callable, optional
+        Returns the pass that runs now, for the live line.
     """
 
-    def __init__(self, tol: float, max_iter: int, console: Console, every: float = 1.0, began_at: float | None = None) -> None:
+    def __init__(
+        self,
+        tol: float,
+        max_iter: int,
+        console: Console,
+        every: float = 1.0,
+        began_at: float | None = None,
+        ongoing: Callable[[], Ongoing] | None = None,
+    ) -> None:
+        self.ongoing = ongoing or Ongoing
         self.walk = Walk(tol, max_iter, began_at)
         self.console, self.every = console, every
         self._since = time.monotonic()
@@ -142,7 +162,8 @@ class Progress:
         if math.isfinite(record.objective):
             words += [f"F {record.objective:.6f}", f"log₁₀ max|∇F| {_log(record.gradient_max)} → {_log(self.walk.tol)}"]
         pace = max(record.seconds, 1e-9)
-        return [*words, rate(record.rows / pace, "rows/s"), rate(record.bytes / pace, "B/s")]
+        words += [rate(record.rows / pace, "rows/s"), rate(record.bytes / pace, "B/s")]
+        return [*words, f"{100 * record.kept:.0f} % from memory"] if record.kept else words
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         grid = Table.grid(padding=(0, 1))
@@ -150,6 +171,7 @@ class Progress:
         record = self.walk.last
         if record is None:
             yield Text(f"first pass: classes, ranges and sums … {waited:.0f} s")
+            yield from self._pass()
             return
         cells: list[Any] = [Text("  ".join(self._words(record)), no_wrap=True, overflow="ellipsis")]
         cells.append(ProgressBar(total=1.0, completed=self.walk.done, width=16))
@@ -160,6 +182,26 @@ class Progress:
         )
         grid.add_row(*cells)
         yield grid
+        if waited >= SLOW:
+            yield from self._pass()
+
+    def _pass(self) -> Iterator[Text]:
+        """How far the pass that runs has come, and how fast each worker is."""
+        ongoing = self.ongoing()
+        done, rows = ongoing.done, max(ongoing.rows, 1)
+        visited = sum(one.rows for one in done.values())
+        if not visited:
+            return
+        yield Text(f"  {100 * min(visited / rows, 1.0):.0f} % of the rows", no_wrap=True)
+        if set(done) == {""}:
+            return
+        slowest_first = sorted(done.items(), key=lambda item: item[1].pace)
+        for name, one in slowest_first[:SHOWN_WORKERS]:
+            share = f"{100 * one.rows / rows:.0f} %"
+            text = f"    worker {name}: {share}, {rate(one.pace, 'rows/s')}, {100 * one.kept:.0f} % from memory"
+            yield Text(text, no_wrap=True, overflow="ellipsis")
+        if len(done) > SHOWN_WORKERS:
+            yield Text(f"    and {len(done) - SHOWN_WORKERS} faster ones, up to {rate(slowest_first[-1][1].pace, 'rows/s')}")
 
 
 def _log(value: float) -> str:

@@ -21,19 +21,22 @@ class Entry:
     ----------
     make : callable
         From a function that returns L ≥ λmax(∇²F) to the solver.
+    vectors : int
+        Arrays in the shape of θ (float64) that it holds at most, those of a new and of the last state included.
     gram : bool
         Whether the statistics should hold the Gram matrix.
     """
 
     make: Callable[[Callable[[], float]], Solver]
+    vectors: int
     gram: bool = False
 
 
 SOLVERS: dict[str, Entry] = {
-    "lbfgs": Entry(lambda bound: LBFGS()),
-    "gradient-descent": Entry(lambda bound: FixedStep(1 / bound()), gram=True),
-    "gradient-descent-armijo": Entry(lambda bound: Armijo(1 / bound()), gram=True),
-    "nesterov": Entry(lambda bound: Nesterov(1 / bound()), gram=True),
+    "lbfgs": Entry(lambda bound: LBFGS(), vectors=56),
+    "gradient-descent": Entry(lambda bound: FixedStep(1 / bound()), vectors=12, gram=True),
+    "gradient-descent-armijo": Entry(lambda bound: Armijo(1 / bound()), vectors=12, gram=True),
+    "nesterov": Entry(lambda bound: Nesterov(1 / bound()), vectors=12, gram=True),
 }
 
 

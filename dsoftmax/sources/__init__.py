@@ -3,6 +3,8 @@
 from typing import Any
 
 from dsoftmax.blocks import Names, Source
+from dsoftmax.errors import unknown_option
+from dsoftmax.sources.rows import MISSING_CHUNKS
 
 
 def open_source(
@@ -24,7 +26,11 @@ def open_source(
     ------
     DataError
         Shapes or dtypes that do not fit.
+    OptionError
+        ``missing_chunks`` is unknown.
     """
+    if missing_chunks not in MISSING_CHUNKS:
+        raise unknown_option("missing_chunks", missing_chunks, MISSING_CHUNKS)
     kinds = {_kind(values) for values in (X, y, weights) if values is not None}
     if "dask" in kinds:
         from dsoftmax.sources.dask_array import dask_source

@@ -116,6 +116,9 @@ class DaskSource:
     def needs(self, chunk: int) -> tuple[Any, ...]:
         return tuple(self.recipes[chunk].futures.values())
 
+    def smaller_chunks(self, rows: int) -> str:
+        return f"X = X.rechunk({{0: {rows}}})"
+
     def describe(self) -> dict[str, Any]:
         return {
             "arrays": dict(zip(("X", "y", "weights"), self.tokens, strict=False)),
@@ -207,10 +210,11 @@ def _as_dask(values: Any, chunks: Any, name: str, missing_chunks: str) -> da.Arr
             "DataFrame or Series."
         )
     if hasattr(values, "store_path"):  # a Zarr array: whole shards or chunks of rows
-        from dsoftmax.sources.zarr_array import ZarrRows
+        from dsoftmax.sources.zarr_array import row_chunks
+        from dsoftmax.sources.zarr_rows import ZarrRows
 
         rows = ZarrRows(values, name, missing_chunks)
-        return da.from_array(rows, chunks=(rows.stored[0], *rows.shape[1:]))
+        return da.from_array(rows, chunks=(tuple(row_chunks(rows).tolist()), *rows.shape[1:]))
     if scipy.sparse.issparse(values):
         values = dense_or_csr(values)
         return da.from_array(values, chunks=(row_bytes_and_step(values)[1], -1), asarray=False)

@@ -1,25 +1,61 @@
-"""Chunks of a Zarr array in local files, read and decoded by the thread that asks, straight into the block.
+"""Chunks and shards of a Zarr array in local files, read and decoded by the thread that asks, straight into the block.
 
 Zarr's own reader passes every chunk through one event loop, where threads queue. Most arrays are plain, and for them a
-chunk is a file with one compressed C-ordered array in it; all others are left to Zarr.
+file is one compressed C-ordered array, or a shard of such with an index; all others are left to Zarr.
 """
 
 import itertools
-import struct
-from collections.abc import Callable
+import os
+import threading
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO
 
 import numpy as np
 import zarr
-from numcodecs import Blosc, GZip, Zstd  # Zarr's own dependency
 from numpy.typing import NDArray
 from zarr.storage import LocalStore
 
-Decode = Callable[[bytes, NDArray], None]
-"""Decode a file's bytes into a contiguous array of the chunk's shape."""
+from dsoftmax.sources.codecs import Decode, copy_bytes, is_little_endian, known_decoder
+from dsoftmax.sources.shards import NOWHERE, ShardIndex, read_into, shard_index
 
-BLOSC_HEADER = struct.Struct("<4xIxxxxI")  # sizes of the content, decoded and encoded
+SMALL_BYTES = 256 * 2**10
+"""Inner chunks of no more than this, encoded, are read together where they lie so (bytes)."""
+
+Span = tuple[int, int]
+"""First and last + 1, of rows or columns."""
+
+
+class MissingChunkError(Exception):
+    """A stored chunk is not there.
+
+    Attributes
+    ----------
+    what : str
+        "the chunk c/3/0", or "the inner chunk (2, 0) of the shard c/3/0".
+    rows : Span
+        Those asked for that the file should hold.
+    """
+
+    def __init__(self, what: str, rows: Span) -> None:
+        super().__init__(f"{what} is missing")
+        self.what, self.rows = what, rows
+
+
+class DamagedChunkError(Exception):
+    """A file cannot be read or is not what it should be; its cause says why.
+
+    Attributes
+    ----------
+    key : str
+        Of the chunk or shard.
+    rows : Span
+        Those asked for that the file should hold.
+    """
+
+    def __init__(self, key: str, rows: Span) -> None:
+        super().__init__(f"{key} is damaged")
+        self.key, self.rows = key, rows
 
 
 class LocalChunks:
@@ -30,124 +66,163 @@ class LocalChunks:
     root : Path
         Of the array.
     array : zarr.Array
-    decode : Decode, optional
-        None where chunks are not compressed.
+    decode : Decode
+    index : ShardIndex, optional
+        Where files are shards.
+
+    Notes
+    -----
+    Each thread keeps the scratch memory of its last reads: an encoded chunk, and a decoded one where a chunk does not hold
+    whole rows of the block.
     """
 
-    def __init__(self, root: Path, array: zarr.Array, decode: Decode | None) -> None:
-        self.root, self.decode = root, decode
-        self.shape, self.dtype = tuple(array.shape), np.dtype(array.dtype)
+    def __init__(self, root: Path, array: zarr.Array, decode: Decode, index: ShardIndex | None = None) -> None:
+        self.root, self.decode, self.index = root, decode, index
+        self.dtype = np.dtype(array.dtype)
         self.width = array.shape[1] if array.ndim == 2 else 1
-        self.chunk = (array.chunks[0], array.chunks[1] if array.ndim == 2 else 1)
-        self.key = array.metadata.encode_chunk_key
+        self.stored, self.chunk = (
+            (shape[0], shape[1] if len(shape) == 2 else 1) for shape in (array.shards or array.chunks, array.chunks)
+        )
+        self.chunk_bytes = self.chunk[0] * self.chunk[1] * self.dtype.itemsize
+        self.ndim, self.key = array.ndim, array.metadata.encode_chunk_key
+        self._kept = threading.local()
 
-    def read(self, start: int, stop: int) -> NDArray | None:
-        """Return rows ``start:stop``; None if a file is missing. A chunk of whole rows is decoded in place, others by a copy.
+    @property
+    def compressed(self) -> bool:
+        return self.decode is not copy_bytes
+
+    def read(self, start: int, stop: int, out: NDArray) -> None:
+        """Fill ``out`` with rows ``start:stop``.
+
+        Chunks of whole rows are decoded in place, others by a copy; of chunks that are not compressed only the rows that are
+        asked for are read.
+
+        Parameters
+        ----------
+        start, stop : int
+        out : (stop − start,) or (stop − start, p) ndarray, C-contiguous, in the array's dtype
 
         Raises
         ------
-        ValueError, RuntimeError, OSError
-            A file that is not one whole chunk.
+        MissingChunkError
+        DamagedChunkError
         """
-        out = np.empty((stop - start, self.width), self.dtype)
-        step, width = self.chunk
-        buffer: NDArray | None = None
-        for number, column in itertools.product(range(start // step, -(-stop // step)), range(-(-self.width // width))):
-            low, high = max(number * step, start), min((number + 1) * step, stop)
-            left, right = column * width, min((column + 1) * width, self.width)
-            part = out[low - start : high - start, left:right]
-            place = (number, column)[: len(self.shape)]
-            if part.shape == (step, self.width):
-                if not self._load(self.root / self.key(place), part):
-                    return None
-                continue
-            buffer = np.empty(self.chunk, self.dtype) if buffer is None else buffer
-            if not self._load(self.root / self.key(place), buffer):
-                return None
-            part[...] = buffer[low - number * step : high - number * step, : right - left]
-        return out.reshape(stop - start, *self.shape[1:])
+        flat = out.reshape(stop - start, self.width)
+        for (number, column), rows, columns in _overlaps((start, stop), (0, self.width), self.stored):
+            key = self.key((number, column)[: self.ndim])
+            part = flat[rows[0] - start : rows[1] - start, columns[0] : columns[1]]
+            try:
+                with (self.root / key).open("rb", buffering=0) as file:
+                    lost = self._read_file(file, rows[0] - number * self.stored[0], part)
+            except FileNotFoundError:
+                raise MissingChunkError(f"the chunk {key}", rows) from None
+            except Exception as error:
+                raise DamagedChunkError(key, rows) from error
+            if lost is not None:
+                raise MissingChunkError(f"the inner chunk {lost[: self.ndim]} of the shard {key}", rows)
 
-    def _load(self, path: Path, target: NDArray) -> bool:
-        """Fill ``target`` from a file; False if there is none."""
-        try:
-            with path.open("rb", buffering=0) as file:
-                if self.decode is not None:
-                    self.decode(file.read(), target)
-                    return True
-                found = path.stat().st_size
-                if found != target.nbytes:
-                    raise ValueError(f"the file holds {found:,} bytes; needed are {target.nbytes:,}")
-                view, done = target.reshape(-1).view(np.uint8).data, 0
-                while done < len(view):
-                    count = file.readinto(view[done:])
-                    if not count:
-                        raise ValueError(f"the file ended after {done:,} of {len(view):,} bytes")
-                    done += count
-        except FileNotFoundError:
-            return False
-        return True
+    def _read_file(self, file: BinaryIO, first: int, part: NDArray) -> tuple[int, int] | None:
+        """Fill ``part`` with the file's rows from ``first`` on; return the place of an inner chunk that is not there, if any."""
+        size = os.fstat(file.fileno()).st_size
+        index = None if self.index is None else self.index.read(file, size)
+        overlaps = list(_overlaps((first, first + len(part)), (0, part.shape[1]), self.chunk))
+        spans = [(0, size) if index is None else (int(index[place][0]), int(index[place][1])) for place, _, _ in overlaps]
+        lost = next((overlap[0] for overlap, span in zip(overlaps, spans, strict=True) if span == (NOWHERE, NOWHERE)), None)
+        if lost is not None:
+            return lost
+        together = self._read_together(file, spans) if self.compressed else None
+        for (place, rows, columns), (offset, length) in zip(overlaps, spans, strict=True):
+            target = part[rows[0] - first : rows[1] - first, columns[0] : columns[1]]
+            skipped = rows[0] - place[0] * self.chunk[0]
+            if not self.compressed:
+                self._read_rows(file, offset, length, skipped, target)
+            elif together is not None:
+                low = offset - spans[0][0]
+                self._decode(together[low : low + length], skipped, target)
+            else:
+                encoded = self._room("encoded", length)
+                file.seek(offset)
+                read_into(file, encoded.data)
+                self._decode(encoded, skipped, target)
+        return None
+
+    def _read_together(self, file: BinaryIO, spans: list[tuple[int, int]]) -> NDArray[np.uint8] | None:
+        """Return the bytes of small chunks that follow each other in the file: one read costs less than one for each."""
+        size = sum(length for _, length in spans)
+        if len(spans) < 2 or size > SMALL_BYTES * len(spans):
+            return None
+        start, end = spans[0][0], spans[0][0]
+        for offset, length in spans:
+            if offset != end:
+                return None
+            end += length
+        encoded = self._room("encoded", size)
+        file.seek(start)
+        read_into(file, encoded.data)
+        return encoded
+
+    def _read_rows(self, file: BinaryIO, offset: int, length: int, first: int, target: NDArray) -> None:
+        """Fill ``target`` with rows, from ``first`` on, of a chunk that is not compressed and begins at ``offset``."""
+        if length != self.chunk_bytes:
+            raise ValueError(f"the chunk takes {length:,} bytes; needed are {self.chunk_bytes:,}")
+        in_place = target.shape[1] == self.chunk[1] and target.flags.c_contiguous
+        rows = target if in_place else self._scratch("decoded", len(target))
+        file.seek(offset + first * self.chunk[1] * self.dtype.itemsize)
+        read_into(file, rows.reshape(-1).view(np.uint8).data)
+        if not in_place:
+            target[...] = rows[:, : target.shape[1]]
+
+    def _decode(self, encoded: NDArray[np.uint8], first: int, target: NDArray) -> None:
+        """Fill ``target`` with rows of a chunk from ``first`` on: in place where it is the whole chunk."""
+        if target.shape == self.chunk and target.flags.c_contiguous:
+            self.decode(encoded, target)
+            return
+        rows = self._scratch("decoded", self.chunk[0])
+        self.decode(encoded, rows)
+        target[...] = rows[first : first + len(target), : target.shape[1]]
+
+    def _scratch(self, name: str, n_rows: int) -> NDArray:
+        shape = (n_rows, self.chunk[1])
+        return self._room(name, n_rows * shape[1] * self.dtype.itemsize).view(self.dtype).reshape(shape)
+
+    def _room(self, name: str, n_bytes: int) -> NDArray[np.uint8]:
+        """Return this thread's scratch memory of that name: fresh pages cost more than decoding into used ones."""
+        room: NDArray[np.uint8] | None = getattr(self._kept, name, None)
+        if room is None or room.nbytes < n_bytes:
+            room = np.empty(n_bytes, np.uint8)
+            setattr(self._kept, name, room)
+        return room[:n_bytes]
+
+
+def _overlaps(rows: Span, columns: Span, step: tuple[int, int]) -> Iterator[tuple[tuple[int, int], Span, Span]]:
+    """Yield the places of a grid that a rectangle meets, and the rows and columns of it that lie in each."""
+    across = [range(low // by, -(-high // by)) for (low, high), by in zip((rows, columns), step, strict=True)]
+    for i, j in itertools.product(*across):
+        yield (
+            (i, j),
+            (max(i * step[0], rows[0]), min((i + 1) * step[0], rows[1])),
+            (max(j * step[1], columns[0]), min((j + 1) * step[1], columns[1])),
+        )
 
 
 def local_chunks(array: zarr.Array) -> LocalChunks | None:
-    """Return the reader of a plain local array: not sharded, not filtered, C-ordered native numbers, at most one compressor
-    of Blosc, Zstandard or gzip. None for every other array.
+    """Return the reader of a plain local array: not filtered, C-ordered native numbers, at most one compressor of Blosc,
+    Zstandard or gzip, in files of a chunk each or in shards with an index as Zarr writes it. None for every other array.
     """
     store = array.store_path.store
     plain = (
         isinstance(store, LocalStore)
-        and len(array.shape) in (1, 2)
-        and array.shards is None
+        and array.ndim in (1, 2)
         and not array.filters
-        and array.order == "C"
+        and (array.metadata.zarr_format == 3 or array.order == "C")
         and array.dtype.kind in "biuf"
         and array.dtype.isnative
-        and _little_endian(array.serializer)
-        and len(array.compressors) <= 1
+        and is_little_endian(array.serializer)
     )
     if not plain:
         return None
-    decode: Decode | None = None
-    if array.compressors:
-        decode = DECODERS.get(_name(array.compressors[0]))
-        if decode is None:
-            return None
-    return LocalChunks(store.root / array.store_path.path, array, decode)
-
-
-def _name(codec: Any) -> str:
-    return str(codec.to_dict()["name"] if hasattr(codec, "to_dict") else codec.get_config()["id"])
-
-
-def _little_endian(serializer: Any) -> bool:
-    """Whether values lie in the file as they do in memory; v2 has no serializer, and says so by its dtype."""
-    if np.little_endian is False:
-        return False
-    if serializer is None:
-        return True
-    about = serializer.to_dict()
-    return about["name"] == "bytes" and about.get("configuration", {}).get("endian", "little") == "little"
-
-
-def _blosc(encoded: bytes, target: NDArray) -> None:
-    if len(encoded) < BLOSC_HEADER.size:
-        raise ValueError(f"the file holds {len(encoded)} bytes, less than a header")
-    decoded_bytes, encoded_bytes = BLOSC_HEADER.unpack_from(encoded)
-    if (decoded_bytes, encoded_bytes) != (target.nbytes, len(encoded)):
-        raise ValueError(
-            f"the file's header tells of {encoded_bytes:,} bytes that make {decoded_bytes:,}; it holds {len(encoded):,}, and "
-            f"needed are {target.nbytes:,}"
-        )
-    Blosc().decode(encoded, target)
-
-
-def _by_copy(codec: Any) -> Decode:
-    def decode(encoded: bytes, target: NDArray) -> None:
-        decoded = np.frombuffer(codec.decode(encoded), target.dtype)
-        if decoded.size != target.size:
-            raise ValueError(f"the file decodes to {decoded.nbytes:,} bytes; needed are {target.nbytes:,}")
-        target[...] = decoded.reshape(target.shape)
-
-    return decode
-
-
-DECODERS: dict[str, Decode] = {"blosc": _blosc, "zstd": _by_copy(Zstd()), "gzip": _by_copy(GZip())}
+    decode = known_decoder(array.compressors)
+    index = None if array.shards is None else shard_index(array)
+    if decode is None or (index is None) != (array.shards is None):
+        return None
+    return LocalChunks(store.root / array.store_path.path, array, decode, index)

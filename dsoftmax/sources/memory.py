@@ -1,6 +1,5 @@
 """Arrays in memory: NumPy and SciPy sparse."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
@@ -35,8 +34,11 @@ class MemoryRows:
     def read(self, start: int, stop: int, buffer: Buffer | None = None) -> Features:
         return rows_between(self.array, start, stop)
 
-    def only(self, spans: Sequence[tuple[int, int]]) -> Rows:
-        return Pieces(self.shape, self.dtype, {start: self.read(start, stop) for start, stop in spans})
+    def only(self, starts: NDArray[np.int64], stops: NDArray[np.int64]) -> Rows:
+        return Pieces(self.shape, self.array, starts, stops, starts)
+
+    def smaller_chunks(self, rows: int) -> str:
+        return ""
 
     def describe(self) -> dict[str, Any]:
         digest = blake2b(digest_size=16)
@@ -49,18 +51,50 @@ class MemoryRows:
 
 @dataclass(frozen=True)
 class Pieces:
-    """Some spans of an array in memory, by their first row."""
+    """Some spans of an array in memory; only their rows are pickled.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Of the whole array.
+    array : ndarray or CSR
+        Holds the spans, and before it is pickled all rows.
+    starts, stops : (n,) int64
+        Ascending.
+    offsets : (n,) int64
+        Where in ``array`` each span begins.
+    """
 
     shape: tuple[int, ...]
-    dtype: np.dtype
-    pieces: dict[int, Features]
+    array: Features
+    starts: NDArray[np.int64]
+    stops: NDArray[np.int64]
+    offsets: NDArray[np.int64]
     resident = True
 
-    def read(self, start: int, stop: int, buffer: Buffer | None = None) -> Features:
-        return self.pieces[start]
+    def __reduce__(self) -> tuple[Any, ...]:
+        lengths = self.stops - self.starts
+        places = zip(self.offsets.tolist(), lengths.tolist(), strict=True)
+        spans = [rows_between(self.array, low, low + n) for low, n in places] or [rows_between(self.array, 0, 0)]
+        sparse = scipy.sparse.issparse(self.array)
+        held = scipy.sparse.vstack(spans, format="csr") if sparse else np.concatenate(spans, dtype=self.dtype)
+        return Pieces, (self.shape, held, self.starts, self.stops, np.cumsum(lengths) - lengths)
 
-    def only(self, spans: Sequence[tuple[int, int]]) -> Rows:
-        return Pieces(self.shape, self.dtype, {start: self.pieces[start] for start, _ in spans})
+    @property
+    def dtype(self) -> np.dtype:
+        return np.dtype(self.array.dtype)
+
+    def read(self, start: int, stop: int, buffer: Buffer | None = None) -> Features:
+        place = int(np.searchsorted(self.starts, start, side="right")) - 1
+        low = int(self.offsets[place]) + start - int(self.starts[place])
+        return rows_between(self.array, low, low + stop - start)
+
+    def only(self, starts: NDArray[np.int64], stops: NDArray[np.int64]) -> Rows:
+        places = np.searchsorted(self.starts, starts, side="right") - 1
+        return Pieces(self.shape, self.array, starts, stops, self.offsets[places] + starts - self.starts[places])
+
+    def smaller_chunks(self, rows: int) -> str:
+        return ""
 
     def describe(self) -> dict[str, Any]:
         return {"kind": "memory", "shape": list(self.shape), "dtype": str(self.dtype)}

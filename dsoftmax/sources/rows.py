@@ -37,8 +37,11 @@ class Rows(Protocol):
     def read(self, start: int, stop: int, buffer: Buffer | None = None) -> Features:
         """Return rows ``start:stop``, in ``buffer`` where that is given and of use; thread-safe."""
 
-    def only(self, spans: Sequence[tuple[int, int]]) -> "Rows":
-        """Return what can read these spans and is cheap to pickle."""
+    def only(self, starts: NDArray[np.int64], stops: NDArray[np.int64]) -> "Rows":
+        """Return what can read the spans ``starts[i]:stops[i]``, which ascend, and is cheap to pickle."""
+
+    def smaller_chunks(self, rows: int) -> str:
+        """Return the line that stores the array in chunks of ``rows`` rows; empty where there is no need."""
 
     def describe(self) -> dict[str, Any]:
         """Return what is stored, in JSON types."""
@@ -91,21 +94,25 @@ class RowSource:
         return Block(X, y, weights, start, self.names)
 
     def share(self, chunks: Sequence[int]) -> "RowShare":
-        spans = {chunk: (int(self.starts[chunk]), int(self.starts[chunk] + self.chunk_rows[chunk])) for chunk in chunks}
-        wanted = list(spans.values())
+        numbers = np.unique(np.asarray(chunks, np.int64))
+        starts = self.starts[numbers]
+        stops = starts + self.chunk_rows[numbers]
         nothing = np.zeros(0, np.int64)
         source = replace(
             self,
-            X=self.X.only(wanted),
-            y=None if self.y is None else self.y.only(wanted),
-            weights=None if self.weights is None else self.weights.only(wanted),
+            X=self.X.only(starts, stops),
+            y=None if self.y is None else self.y.only(starts, stops),
+            weights=None if self.weights is None else self.weights.only(starts, stops),
             chunk_rows=nothing,
             chunk_bytes=nothing,
         )
-        return RowShare(source, spans)
+        return RowShare(source, numbers, starts, stops)
 
     def needs(self, chunk: int) -> tuple[Any, ...]:
         return ()
+
+    def smaller_chunks(self, rows: int) -> str:
+        return self.X.smaller_chunks(rows)
 
     def describe(self) -> dict[str, Any]:
         parts = {"X": self.X, "y": self.y, "weights": self.weights}
@@ -117,13 +124,26 @@ class RowSource:
 
 @dataclass(frozen=True)
 class RowShare:
-    """Some chunks of a `RowSource`, and the rows they span."""
+    """Some chunks of a `RowSource`, and the rows they span.
+
+    Attributes
+    ----------
+    source : RowSource
+    chunks : (n,) int64
+        Ascending.
+    starts, stops : (n,) int64
+    """
 
     source: RowSource
-    spans: dict[int, tuple[int, int]]
+    chunks: NDArray[np.int64]
+    starts: NDArray[np.int64]
+    stops: NDArray[np.int64]
 
     def load(self, chunk: int, buffer: Buffer | None = None) -> Block:
-        return self.source._load(*self.spans[chunk], buffer)
+        place = int(np.searchsorted(self.chunks, chunk))
+        if place == len(self.chunks) or self.chunks[place] != chunk:
+            raise KeyError(f"chunk {chunk} is not in this share of {len(self.chunks):,} chunks")
+        return self.source._load(int(self.starts[place]), int(self.stops[place]), buffer)
 
 
 def check_shapes(names: Names, X: tuple[int, ...], y: tuple[int, ...] | None, weights: tuple[int, ...] | None) -> None:

@@ -1,178 +1,21 @@
-"""Zarr arrays, v2 and v3: one for X, one for y, optionally one for weights; read by whole chunks or shards."""
+"""Sources of Zarr arrays: one for X, one for y, optionally one for weights, cut into chunks by how X is stored."""
 
-import itertools
-import threading
-from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+import math
 from typing import Any
 
 import numpy as np
 import zarr
 from numpy.typing import NDArray
-from zarr.core.sync import sync
-from zarr.storage import LocalStore
 
-from dsoftmax.blocks import Buffer, Names
-from dsoftmax.errors import ReadError, unknown_option
-from dsoftmax.sources.local_chunks import local_chunks
+from dsoftmax.blocks import Names, leaf_rows
 from dsoftmax.sources.memory import MemoryRows
-from dsoftmax.sources.rows import MISSING_CHUNKS, Rows, RowSource, check_shapes, cut, require_numbers
+from dsoftmax.sources.rows import Rows, RowSource, check_shapes, cut, require_numbers
+from dsoftmax.sources.zarr_rows import ZarrRows
 
 GROUP_BYTES = 2**20
 """Small stored chunks are read together until they make about this much (bytes)."""
-KEPT_UNITS = 4
-"""Decoded chunks of y or weights that are kept, where they are longer than those of X."""
-
-
-class ZarrRows:
-    """A Zarr array.
-
-    Parameters
-    ----------
-    array : zarr.Array
-    missing : {"error", "fill"}
-        What a chunk that is not in the store means: a loss, or the fill value. Zarr's writers leave out chunks that hold
-        nothing but the fill value, and its readers cannot tell the two apart.
-    """
-
-    resident = False
-
-    def __init__(self, array: zarr.Array, name: str, missing: str = "error") -> None:
-        if missing not in MISSING_CHUNKS:
-            raise unknown_option("missing_chunks", missing, MISSING_CHUNKS)
-        self.array, self.name, self.missing = array, name, missing
-        self._units: OrderedDict[int, NDArray] = OrderedDict()
-        self._lock = threading.Lock()
-        self._local = local_chunks(array)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return ZarrRows, (self.array, self.name, self.missing)
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return tuple(self.array.shape)
-
-    @property
-    def dtype(self) -> np.dtype:
-        return np.dtype(self.array.dtype)
-
-    @property
-    def stored(self) -> tuple[int, ...]:
-        """The shape of what is stored as one object: a shard, or a chunk."""
-        return tuple(self.array.shards or self.array.chunks)
-
-    @property
-    def ndim(self) -> int:
-        return len(self.shape)
-
-    def __getitem__(self, index: tuple[slice, ...]) -> NDArray:
-        """Read a span of rows, as dask asks for it."""
-        start, stop, _ = index[0].indices(self.shape[0])
-        return self.read(start, stop)[(slice(None), *index[1:])]
-
-    def read(self, start: int, stop: int, buffer: Buffer | None = None) -> NDArray:
-        unit = self.stored[0]
-        if len(self.shape) > 1 or (start % unit == 0 and (stop % unit == 0 or stop == self.shape[0])):
-            return self._read(start, stop)
-        parts = []
-        for number in range(start // unit, -(-stop // unit)):
-            low, high = number * unit, min((number + 1) * unit, self.shape[0])
-            parts.append(self._unit(number, low, high)[max(start - low, 0) : stop - low])
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
-
-    def _unit(self, number: int, start: int, stop: int) -> NDArray:
-        """Read one stored chunk, or take it from the few that are kept."""
-        with self._lock:
-            if number in self._units:
-                self._units.move_to_end(number)
-                return self._units[number]
-        values = self._read(start, stop)
-        with self._lock:
-            self._units[number] = values
-            while len(self._units) > KEPT_UNITS:
-                self._units.popitem(last=False)
-        return values
-
-    def _read(self, start: int, stop: int) -> NDArray:
-        if self.missing == "error":
-            self._require_chunks(start, stop)
-        try:
-            values = None if self._local is None else self._local.read(start, stop)
-            if values is None:
-                values = np.asarray(self.array[start:stop])
-        except Exception as error:
-            raise self._damaged(start, stop, error) from error
-        return values
-
-    def _damaged(self, start: int, stop: int, error: Exception) -> ReadError:
-        """Name the first stored chunk that cannot be read alone; all of them where each can, as after a lost connection."""
-        keys = "among " + ", ".join(itertools.islice(self._keys(start, stop), 3))
-        for place in self._places(start, stop):
-            low, high = place[0] * self.stored[0], min((place[0] + 1) * self.stored[0], self.shape[0])
-            columns = [slice(i * step, (i + 1) * step) for i, step in zip(place[1:], self.stored[1:], strict=True)]
-            try:
-                self.array[(slice(low, high), *columns)]
-            except Exception as alone:
-                start, stop, error, keys = low, high, alone, self.array.metadata.encode_chunk_key(place)
-                break
-        return ReadError(
-            f"{self.name} rows {start:,}–{stop - 1:,} cannot be read ({type(error).__name__}: {error}). The stored chunk {keys} "
-            "is truncated, damaged or out of reach. Write it again from its origin, then run the same command."
-        )
-
-    def _places(self, start: int, stop: int) -> Iterator[tuple[int, ...]]:
-        grid = [range(start // self.stored[0], -(-stop // self.stored[0]))]
-        grid += [range(-(-size // step)) for size, step in zip(self.shape[1:], self.stored[1:], strict=True)]
-        return itertools.product(*grid)
-
-    def _keys(self, start: int, stop: int) -> Iterator[str]:
-        return (self.array.metadata.encode_chunk_key(place) for place in self._places(start, stop))
-
-    def _require_chunks(self, start: int, stop: int) -> None:
-        path = self.array.store_path
-        for key in self._keys(start, stop):
-            if isinstance(path.store, LocalStore):
-                exists = (path.store.root / path.path / key).exists()
-            else:
-                exists = sync((path / key).exists())
-            if not exists:
-                raise ReadError(
-                    f"{self.name} rows {start:,}–{stop - 1:,}: the chunk {key} is not in {path}. Either it was lost, or never "
-                    f"written because it holds nothing but the fill value {self.array.fill_value!r}. If it was lost, write it "
-                    "again; if the fill value is meant, say missing_chunks='fill' (--missing-chunks fill)."
-                )
-
-    def only(self, spans: Sequence[tuple[int, int]]) -> Rows:
-        return self
-
-    def describe(self) -> dict[str, Any]:
-        return {
-            "kind": "zarr",
-            "store": str(self.array.store_path),
-            "shape": list(self.shape),
-            "dtype": str(self.array.dtype),
-            "chunks": list(self.array.chunks),
-            "shards": list(self.array.shards) if self.array.shards else None,
-            "format": int(self.array.metadata.zarr_format),
-            "compressors": [_settings(codec) for codec in self.array.compressors],
-        }
-
-
-def read_whole(array: zarr.Array, name: str, missing_chunks: str = "error") -> NDArray:
-    """Return all values of an array, as labels or weights of rows that are in memory."""
-    rows = ZarrRows(array, name, missing_chunks)
-    return rows.read(0, rows.shape[0])
-
-
-def _settings(codec: Any) -> str:
-    """Return a codec's name and options: "blosc(cname=lz4, clevel=5, …)", alike in v2 and v3."""
-    if hasattr(codec, "to_dict"):
-        stored = codec.to_dict()
-        name, options = stored["name"], stored.get("configuration", {})
-    else:
-        options = codec.get_config()
-        name = options.pop("id")
-    return f"{name}({', '.join(f'{key}={value}' for key, value in options.items())})"
+PART_BYTES = 16 * 2**20
+"""Large stored chunks that can be read in parts are cut into parts of about this much (bytes)."""
 
 
 def zarr_source(
@@ -182,12 +25,13 @@ def zarr_source(
     names: Names | None = None,
     missing_chunks: str = "error",
 ) -> RowSource:
-    """Return a source that reads a Zarr array by whole chunks or shards; opening it reads metadata only.
+    """Return a source that reads a Zarr array by its chunks or shards; opening it reads metadata only.
 
     Parameters
     ----------
     X : (n, p) zarr.Array
-        Its chunks or shards cut the rows; small ones are read several at a time.
+        Its chunks or shards cut the rows; small ones are read several at a time, large ones in parts where that is possible
+        without decoding them twice: shards, and local chunks that are not compressed.
     y, weights : (n,) zarr.Array or array-like, optional
         Read by the rows of X, whatever their own chunks.
     names : Names, optional
@@ -219,9 +63,57 @@ def zarr_source(
         None if sample_weights is None else sample_weights.shape,
     )
     require_numbers(names.X, features.dtype)
-    n, p = features.shape
-    row_bytes = p * features.dtype.itemsize
-    stored = min(features.stored[0], n)
-    step = stored * max(GROUP_BYTES // (stored * row_bytes), 1)
-    chunk_rows = cut(n, step)
+    chunk_rows = row_chunks(features)
+    row_bytes = features.shape[1] * features.dtype.itemsize
     return RowSource(features, labels, sample_weights, chunk_rows, chunk_rows * row_bytes, False, names)
+
+
+def row_chunks(rows: ZarrRows) -> NDArray[np.int64]:
+    """Return the rows of the chunks that a stored array makes, (n_chunks,)."""
+    n, *width = rows.shape
+    p = math.prod(width)
+    if n * p == 0:  # refused later, with its name
+        return np.array([n], np.int64)
+    return cut_stored(n, p, p * rows.dtype.itemsize, rows.stored[0], rows.unit_rows)
+
+
+def cut_stored(n: int, p: int, row_bytes: int, stored_rows: int, unit_rows: int) -> NDArray[np.int64]:
+    """Return the rows of the chunks of a source: a pure function of how X is stored.
+
+    Stored chunks of less than `GROUP_BYTES` are taken several at a time. Those of more than about `PART_BYTES` are cut,
+    each alone::
+
+        stored   |           0           |           1           |  2 |
+        chunks   |  0  |  1  |  2  |  3  |  4  |  5  |  6  |  7  | 8  |
+
+    Parameters
+    ----------
+    n, p : int
+        Rows and features.
+    row_bytes : int
+        Of X, decoded.
+    stored_rows : int
+        Of what is stored as one object: a chunk or a shard.
+    unit_rows : int
+        What of it can be read without reading more: ``stored_rows`` where it must be decoded whole, an inner chunk of a
+        shard, or 1. Of single rows a multiple of `leaf_rows` is taken, so that the leaves are those of the whole chunk.
+
+    Returns
+    -------
+    (n_chunks,) int64
+    """
+    stored = min(stored_rows, n)
+    unit = leaf_rows(p) if unit_rows == 1 else unit_rows
+    n_parts = max(round(stored * row_bytes / PART_BYTES), 1)
+    step = max(round(stored / n_parts / unit), 1) * unit
+    if n_parts == 1 or step >= stored:
+        return cut(n, stored * max(GROUP_BYTES // (stored * row_bytes), 1))
+    whole, rest = divmod(n, stored)
+    parts = [np.tile(cut(stored, step), whole)] + ([cut(rest, step)] if rest else [])
+    return np.concatenate(parts)
+
+
+def read_whole(array: zarr.Array, name: str, missing_chunks: str = "error") -> NDArray:
+    """Return all values of an array, as labels or weights of rows that are in memory."""
+    rows = ZarrRows(array, name, missing_chunks)
+    return rows.read(0, rows.shape[0])

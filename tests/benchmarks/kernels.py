@@ -2,18 +2,20 @@
 
     python tests/benchmarks/kernels.py [seconds per figure]
 
-One thread. The rates are measured first: float32 products (sgemm of the size that the shape asks for), reading memory, and
-exponentials. The roofline of a shape is the sum of what its products, its exponentials and one reading of its stored bytes
-would take at these rates; the share is that time over the measured one. Compare figures within a run, never across runs.
+One thread. For each shape the NumPy kernel, the compiled one, the textbook formula, scikit-learn's own loss and gradient and the
+two float32 products of a tile (sgemm) take turns. The roofline of a shape is the sum of what its products, its exponentials and
+one reading of its stored bytes would take at the machine's rates, with the better of this shape's sgemm and that of a large
+square; the share is that time over the measured one. Compare figures within a run, never across runs.
 """
 
-import statistics
 import sys
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import scipy.sparse
+from machine import Rates, interleaved, rates, sgemm_work
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
@@ -21,42 +23,70 @@ from sklearn._loss import HalfMultinomialLoss
 from sklearn.linear_model._linear_loss import LinearModelLoss
 from threadpoolctl import threadpool_limits
 
-from dsoftmax.softmax import value_and_gradient
+from dsoftmax import fused, softmax
 
 DENSE = [(12, 8, "u2"), (54, 7, "i2"), (784, 10, "u1"), (384, 150, "f4"), (1024, 1000, "f4")]
 SPARSE = [(20_000, 20, 0.002), (20_000, 20, 0.02), (65_536, 75, 0.002)]
 BLOCK_BYTES = 32 * 2**20
+LARGE = (512, 512, 4096)
+"""K, p and rows of a product that BLAS is at its best with."""
+KERNELS = {"numpy": softmax.value_and_gradient} | ({"fused": fused.value_and_gradient} if fused.available() else {})
 
 
-def seconds(work: Callable[[], object], least: float) -> float:
-    """Return the median time of ``work``, after a warm-up, over at least three calls and ``least`` seconds."""
-    work()
-    times: list[float] = []
-    while len(times) < 3 or sum(times) < least:
-        started = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - started)
-    return statistics.median(times)
+@dataclass(frozen=True)
+class Problem:
+    """A block of one shape: X (n, p), y (n,) codes, theta (K, p+1)."""
+
+    name: str
+    X: Any
+    y: NDArray
+    theta: NDArray
+
+    @property
+    def bytes(self) -> int:
+        """Stored bytes of X."""
+        sparse = scipy.sparse.issparse(self.X)
+        return int(self.X.data.nbytes + self.X.indices.nbytes) if sparse else int(self.X.nbytes)
+
+    @property
+    def flops(self) -> int:
+        """Of the two products."""
+        K, d = self.theta.shape
+        return 4 * K * (self.X.nnz if scipy.sparse.issparse(self.X) else (d - 1) * self.X.shape[0])
 
 
-def sgemm_rate(K: int, p: int, least: float) -> float:
-    """Flops a second of (K, p)·(p, 4096) in float32."""
+@dataclass(frozen=True)
+class Figures:
+    """What was measured for one problem.
+
+    Attributes
+    ----------
+    problem : Problem
+    seconds : dict
+        Median seconds a block of "numpy", "fused", "textbook" and "scikit-learn".
+    sgemm : float
+        Flops a second of the products of a tile of this shape; nan for CSR.
+    roofline : float
+        Seconds a block at the machine's rates; nan for CSR.
+    """
+
+    problem: Problem
+    seconds: dict[str, float]
+    sgemm: float
+    roofline: float
+
+
+def problems() -> Iterator[Problem]:
+    """Yield a block of every shape."""
     rng = np.random.default_rng(0)
-    A, B = rng.random((K, p), np.float32), rng.random((p, 4096), np.float32)
-    out = np.empty((K, 4096), np.float32)
-    return 2 * K * p * 4096 / seconds(lambda: np.matmul(A, B, out=out), least)
-
-
-def read_rate(least: float) -> float:
-    """Bytes a second that a sum over 256 MiB reads."""
-    values = np.ones(64 * 2**20, np.float32)
-    return values.nbytes / seconds(values.sum, least)
-
-
-def exp_rate(least: float) -> float:
-    """Float32 exponentials a second, in the cache."""
-    values, out = np.zeros(2**15, np.float32), np.empty(2**15, np.float32)
-    return len(values) / seconds(lambda: np.exp(values, out=out), least)
+    for p, K, dtype in DENSE:
+        n = max(BLOCK_BYTES // (4 * p), 4096)
+        X = (rng.random((n, p)) * 100).astype(dtype)
+        yield Problem(f"({p}, {K}) {np.dtype(dtype).name}", X, rng.integers(0, K, n), rng.standard_normal((K, p + 1)) / 100)
+    for p, K, density in SPARSE:
+        n = 16_384
+        X = scipy.sparse.random_array((n, p), density=density, format="csr", dtype=np.float32, rng=rng)
+        yield Problem(f"({p}, {K}) CSR {density:.1%}", X, rng.integers(0, K, n), rng.standard_normal((K, p + 1)) / 100)
 
 
 def textbook(theta: NDArray, X: NDArray, y: NDArray) -> NDArray:
@@ -87,35 +117,44 @@ def scikit_learn(theta: NDArray, X: object, y: NDArray) -> Callable[[], object]:
     return lambda: loss.loss_gradient(coef, ready, labels, l2_reg_strength=0.0, n_threads=1)
 
 
+def measure(problem: Problem, machine: Rates, least: float) -> Figures:
+    """Return the figures of one problem; call with BLAS at one thread."""
+    X, y, theta = problem.X, problem.y, problem.theta
+    sparse = scipy.sparse.issparse(X)
+    plain = textbook_sparse if sparse else textbook
+    works: dict[str, Callable[[], object]] = {
+        name: lambda kernel=kernel: kernel(theta, X, y)  # type: ignore[misc]
+        for name, kernel in KERNELS.items()
+    }
+    works |= {"textbook": lambda: plain(theta, X, y), "scikit-learn": scikit_learn(theta, X, y)}
+    if sparse:
+        return Figures(problem, interleaved(works, least), np.nan, np.nan)
+    K, p = len(theta), X.shape[1]
+    tile, flops = sgemm_work(K, p, min(softmax.tile_rows(X, K, np.dtype(np.float32)), X.shape[0]))
+    large, large_flops = sgemm_work(*LARGE)
+    seconds = interleaved({**works, "tile": tile, "large": large}, least)
+    sgemm, best = flops / seconds.pop("tile"), large_flops / seconds.pop("large")
+    roofline = problem.flops / max(sgemm, best) + K * X.shape[0] / machine.exp + problem.bytes / machine.read
+    return Figures(problem, seconds, sgemm, roofline)
+
+
 def main(least: float) -> None:
-    rng = np.random.default_rng(0)
-    reading, exponentials = read_rate(least), exp_rate(least)
-    table = Table(title=f"one thread; memory {reading / 1e9:.1f} GB/s, exp {exponentials / 1e9:.2f} G/s")
-    for name in ("shape", "Mrows/s", "GB/s", "sgemm GF/s", "of the roofline", "textbook / ours", "scikit-learn / ours"):
-        table.add_column(name, justify="left" if name == "shape" else "right")
     with threadpool_limits(1):
-        for p, K, dtype in DENSE:
-            n = max(BLOCK_BYTES // (4 * p), 4096)
-            X = (rng.random((n, p)) * 100).astype(dtype)
-            y, theta = rng.integers(0, K, n), rng.standard_normal((K, p + 1)) / 100
-            gemm = sgemm_rate(K, p, least)
-            roofline = 4 * K * p * n / gemm + K * n / exponentials + X.nbytes / reading
-            ours = seconds(lambda X=X, y=y, theta=theta: value_and_gradient(theta, X, y), least)
-            plain = seconds(lambda X=X, y=y, theta=theta: textbook(theta, X, y), least)
-            theirs = seconds(scikit_learn(theta, X, y), least)
-            cells = [n / ours / 1e6, X.nbytes / ours / 1e9, gemm / 1e9, roofline / ours, plain / ours, theirs / ours]
-            table.add_row(f"({p}, {K}) {np.dtype(dtype).name}", *(f"{cell:.3g}" for cell in cells))
-        for p, K, density in SPARSE:
-            n = 16_384
-            X = scipy.sparse.random_array((n, p), density=density, format="csr", dtype=np.float32, rng=rng)
-            y, theta = rng.integers(0, K, n), rng.standard_normal((K, p + 1)) / 100
-            ours = seconds(lambda X=X, y=y, theta=theta: value_and_gradient(theta, X, y), least)
-            plain = seconds(lambda X=X, y=y, theta=theta: textbook_sparse(theta, X, y), least)
-            theirs = seconds(scikit_learn(theta, X, y), least)
-            size = X.data.nbytes + X.indices.nbytes
-            cells = [f"{n / ours / 1e6:.3g}", f"{size / ours / 1e9:.3g}", "", "", f"{plain / ours:.3g}", f"{theirs / ours:.3g}"]
-            table.add_row(f"({p}, {K}) CSR {density:.1%}", *cells)
-    Console(width=120).print(table)
+        machine = rates(least)
+        table = Table(title=f"one thread; memory {machine.read / 1e9:.1f} GB/s, exp {machine.exp / 1e9:.2f} G/s")
+        heads = ("Mrows/s", "GB/s", "GF/s", "of sgemm", "of the roofline", "textbook / it", "scikit-learn / it")
+        for name in ("shape", "kernel", *heads):
+            table.add_column(name, justify="left" if name in ("shape", "kernel") else "right")
+        for problem in problems():
+            found = measure(problem, machine, least)
+            for kernel in KERNELS:
+                taken = found.seconds[kernel]
+                rate = problem.flops / taken
+                cells = [problem.X.shape[0] / taken / 1e6, problem.bytes / taken / 1e9, rate / 1e9]
+                cells += [rate / found.sgemm, found.roofline / taken]
+                cells += [found.seconds[name] / taken for name in ("textbook", "scikit-learn")]
+                table.add_row(problem.name, kernel, *("" if np.isnan(cell) else f"{cell:.3g}" for cell in cells))
+    Console(width=140).print(table)
 
 
 if __name__ == "__main__":

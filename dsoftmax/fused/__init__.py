@@ -1,0 +1,139 @@
+"""Value and gradient of one block in compiled loops: `dsoftmax.softmax.value_and_gradient` without its passes over memory.
+
+The same sums, to rounding. A tile of rows is converted, multiplied, turned into residuals and multiplied again before it
+leaves the cache, in loops that hold no interpreter lock, so that threads do not wait for each other. The tiles and the
+order of every sum depend on shapes and dtypes alone, so the same rows give the same bits.
+
+`dsoftmax.fused.plan` says which loops run for which shape. numba is imported at the first call; ``pip install 'dsoftmax[fast]'``.
+"""
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+from numpy.typing import NDArray
+
+from dsoftmax import softmax
+from dsoftmax.fused.plan import COLUMNS, VECTOR_BYTES, narrow_rows, pitch_of, scratch_bytes, up, way, wide_rows
+from dsoftmax.softmax import SPARSE_TILE_ROWS, Features, Float, compute_dtype
+
+__all__ = ["VECTOR_BYTES", "available", "scratch_bytes", "takes", "value_and_gradient", "way"]
+
+
+@cache
+def available() -> bool:
+    """Return whether numba can be imported, by importing it: it may be there and refuse the NumPy beside it."""
+    try:
+        import numba  # noqa: F401
+    except (ImportError, OSError):
+        return False
+    return True
+
+
+def takes(stored: np.dtype) -> bool:
+    """Return whether the loops read this dtype; others (float16, long double, big-endian) are left to NumPy."""
+    return stored.isnative and (stored.kind in "biu" or stored in (np.float32, np.float64))
+
+
+def value_and_gradient(
+    theta: Float, X: Features, y: NDArray, weights: Float | None = None, dtype: np.dtype | None = None
+) -> tuple[float, Float]:
+    """Return J and ∇J of one block, as sums.
+
+    Parameters, results and conventions are those of `dsoftmax.softmax.value_and_gradient`.
+
+    Notes
+    -----
+    Work 4·K·p flops and K exponentials a row (CSR: 4·K·nnz); memory `scratch_bytes`. Products of the compute dtype are summed
+    in it over 4,096 rows (CSR and BLAS: over a tile of `dsoftmax.softmax`), beyond that in float64.
+    """
+    dtype = np.dtype(dtype or compute_dtype(X.dtype))
+    sparse = scipy.sparse.issparse(X)
+    chosen = way(X.shape[1], len(theta), sparse)
+    if chosen == "products":
+        return softmax.value_and_gradient(theta, X, y, weights, dtype, _residuals)
+    if not takes(X.dtype) or (sparse and X.format != "csr"):
+        return softmax.value_and_gradient(theta, X, y, weights, dtype)
+    lanes = VECTOR_BYTES // dtype.itemsize
+    labels, s = _rows(y, dtype, lanes), _rows(1.0 if weights is None else weights, dtype, lanes, X.shape[0])
+    run = {"narrow": _narrow, "wide": _wide, "sparse": _sparse}[chosen]
+    return run(theta, X, labels, s, dtype, lanes)
+
+
+def _narrow(theta: Float, X: NDArray, labels: NDArray, s: NDArray, dtype: np.dtype, lanes: int) -> tuple[float, Float]:
+    from dsoftmax.fused import dense
+
+    K, d = theta.shape
+    gradient = np.zeros(theta.shape)
+    tile = narrow_rows(d, K, dtype.itemsize)
+    point = theta.astype(dtype).reshape(-1)
+    value = dense.narrow(point, K, d - 1, *_stored(X), labels, s, len(X), tile, gradient.reshape(-1), lanes)
+    return value, gradient
+
+
+def _wide(theta: Float, X: NDArray, labels: NDArray, s: NDArray, dtype: np.dtype, lanes: int) -> tuple[float, Float]:
+    from dsoftmax.fused import dense
+
+    K, d = theta.shape
+    pitch = pitch_of(d, lanes)
+    point = np.zeros((K, pitch), dtype)
+    point[:, :d] = theta
+    gradient = np.zeros(theta.shape)
+    tile = wide_rows(pitch, K, dtype.itemsize)
+    value = dense.wide(point.reshape(-1), K, d - 1, pitch, *_stored(X), labels, s, len(X), tile, gradient.reshape(-1), lanes)
+    return value, gradient
+
+
+def _sparse(theta: Float, X: Features, labels: NDArray, s: NDArray, dtype: np.dtype, lanes: int) -> tuple[float, Float]:
+    from dsoftmax.fused import sparse
+
+    K, d = theta.shape
+    pitch = up(K, lanes)
+    point = np.zeros((d - 1, pitch), dtype)
+    point[:, :K] = theta[:, :-1].T
+    intercepts = np.full(pitch, -1e30, dtype)  # classes that fill the last vector have P = 0
+    intercepts[:K] = theta[:, -1]
+    gradient = np.zeros((d, K))
+    entries = [part for array in (X.data, X.indices, X.indptr) for part in (array.ctypes.data, _tag(array))]
+    value = sparse.csr(
+        point.reshape(-1),
+        intercepts,
+        K,
+        pitch,
+        d - 1,
+        *entries,
+        labels,
+        s,
+        X.shape[0],
+        SPARSE_TILE_ROWS,
+        gradient.reshape(-1),
+        lanes,
+    )
+    return value, np.ascontiguousarray(gradient.T)
+
+
+def _residuals(Z: NDArray, y: NDArray, weights: Any) -> float:
+    """Do what `dsoftmax.softmax.residuals` does, in one pass of a few columns after the other."""
+    from dsoftmax.fused import dense
+
+    lanes = VECTOR_BYTES // Z.itemsize
+    labels, s = _rows(y, Z.dtype, lanes), _rows(weights, Z.dtype, lanes, Z.shape[1])
+    return float(dense.tile_residuals(Z.reshape(-1), *Z.shape, labels, s, COLUMNS, COLUMNS + 2 * lanes, lanes))
+
+
+def _rows(values: Any, dtype: np.dtype, lanes: int, n: int | None = None) -> NDArray:
+    """One number a row in the compute dtype, and zeros to fill the last vectors; labels are exact in it."""
+    n = len(values) if n is None else n
+    out = np.zeros(n + 2 * lanes, dtype)
+    out[:n] = values
+    return out
+
+
+def _stored(X: NDArray) -> tuple[int, int, int, NDArray]:
+    """Where X lies, its strides in bytes, and its dtype: so that all layouts share one compiled loop."""
+    return X.ctypes.data, X.strides[0], X.strides[1], _tag(X)
+
+
+def _tag(array: NDArray) -> NDArray:
+    return np.empty(0, np.uint8 if array.dtype.kind == "b" else array.dtype)

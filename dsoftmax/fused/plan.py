@@ -1,0 +1,88 @@
+"""Which loops run for a shape, in tiles of which size, and what they take: arithmetic on integers.
+
+There are four ways, and `way` chooses one by the shape:
+
+======== ============================================================ =================================================
+way      when                                                         how
+======== ============================================================ =================================================
+narrow   few features                                                 vectors hold rows: the tile lies feature by feature
+wide     more features, few classes: too few for BLAS to be good at   vectors hold features: the tile lies row by row
+products many classes                                                 BLAS multiplies, a loop makes the residuals
+sparse   CSR                                                          vectors hold classes: one row of X at a time
+======== ============================================================ =================================================
+"""
+
+from typing import Literal
+
+import numpy as np
+
+from dsoftmax import softmax
+from dsoftmax.blocks import leaf_rows
+
+Way = Literal["narrow", "wide", "products", "sparse"]
+
+VECTOR_BYTES = 32
+"""Of one vector: 8 float32 or 4 float64."""
+NARROW_FEATURES = 64
+"""With fewer features than this, vectors hold rows."""
+WIDE_CLASSES = 64
+"""With fewer classes than this, BLAS is slower than the loops."""
+NARROW_BYTES = 2**15
+"""A tile by features and its logits: the first-level cache."""
+WIDE_BYTES = 192 * 2**10
+"""A tile by rows and its logits: less than half of the second-level cache."""
+PARTIAL_SUMS = 2**13
+"""The most entries of θ whose sums may be kept by lane while tiles pass: with 32 bytes each they fit the second-level cache."""
+COLUMNS = 64
+"""Rows of a tile whose logits are made residuals at a time, after BLAS."""
+
+
+def way(n_features: int, n_classes: int, sparse: bool) -> Way:
+    """Return the loops for a shape."""
+    if sparse:
+        return "sparse"
+    if n_features < NARROW_FEATURES and (n_features + 1) * n_classes <= PARTIAL_SUMS:
+        return "narrow"
+    return "wide" if n_classes < WIDE_CLASSES else "products"
+
+
+def scratch_bytes(n_features: int, n_classes: int, dtype: np.dtype, sparse: bool) -> int:
+    """Return what a leaf takes beside its rows and arrays in the shape of θ (bytes)."""
+    d, itemsize, lanes = n_features + 1, dtype.itemsize, VECTOR_BYTES // dtype.itemsize
+    rows = 16 * leaf_rows(n_features)  # labels and weights in the compute dtype, with room for copies on the way
+    chosen = way(n_features, n_classes, sparse)
+    if chosen == "sparse":
+        return rows + 3 * up(n_classes, lanes) * n_features * itemsize
+    if chosen == "products":
+        return rows + softmax.scratch_bytes(n_features, n_classes, dtype, sparse) + n_classes * (COLUMNS + 16) * itemsize
+    if chosen == "narrow":
+        return rows + (d + n_classes) * narrow_rows(d, n_classes, itemsize) * itemsize + d * n_classes * VECTOR_BYTES
+    pitch = pitch_of(d, lanes)
+    return rows + ((pitch + n_classes) * wide_rows(pitch, n_classes, itemsize) + 2 * n_classes * pitch) * itemsize
+
+
+def up(number: int, multiple: int) -> int:
+    return -(-number // multiple) * multiple
+
+
+def _odd(number: int) -> int:
+    return number | 1
+
+
+def pitch_of(d: int, lanes: int) -> int:
+    """Entries between two rows: an odd number of pairs of vectors, so that the rows spread over the sets of the cache."""
+    return 2 * lanes * _odd(-(-d // (2 * lanes)))
+
+
+def narrow_rows(d: int, n_classes: int, itemsize: int) -> int:
+    return _tile_rows(NARROW_BYTES // (itemsize * (d + n_classes)), itemsize)
+
+
+def wide_rows(pitch: int, n_classes: int, itemsize: int) -> int:
+    return _tile_rows(WIDE_BYTES // (itemsize * (pitch + n_classes)), itemsize)
+
+
+def _tile_rows(fit: int, itemsize: int) -> int:
+    """About ``fit`` rows, an odd number of pairs of vectors up to 31: these too are a distance between rows of logits."""
+    pair = 2 * VECTOR_BYTES // itemsize
+    return pair * _odd(min(max(fit // pair, 1), 31))

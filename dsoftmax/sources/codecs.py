@@ -1,0 +1,104 @@
+"""What undoes the compression of one stored chunk, into memory that is there already."""
+
+import struct
+import zlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numcodecs import GZip, blosc, zstd  # Zarr's own dependency
+from numpy.typing import NDArray
+
+Decode = Callable[[NDArray[np.uint8], NDArray], None]
+"""Decode the bytes of a chunk into a contiguous array of its shape; raises where they are not exactly that chunk."""
+
+BLOSC_HEADER = struct.Struct("<4xIxxxxI")  # sizes of the content, decoded and encoded
+ZSTD_MAGIC = 0xFD2FB528
+
+
+def known_decoder(compressors: Sequence[Any]) -> Decode | None:
+    """Return what decodes chunks of these compressors, of Zarr v2 or v3; None where that is left to Zarr."""
+    if not compressors:
+        return copy_bytes
+    return DECODERS.get(_name(compressors[0])) if len(compressors) == 1 else None
+
+
+def is_little_endian(serializer: Any) -> bool:
+    """Return whether values lie in the chunk as they do in memory; v2 has no serializer, and says so by its dtype."""
+    if not np.little_endian:
+        return False
+    if serializer is None:
+        return True
+    about = serializer.to_dict()
+    return about["name"] == "bytes" and about.get("configuration", {}).get("endian", "little") == "little"
+
+
+def copy_bytes(encoded: NDArray[np.uint8], target: NDArray) -> None:
+    """Decode what is not compressed. Readers know it by its name and read straight into the block in its place."""
+    np.copyto(target.reshape(-1).view(np.uint8), encoded)
+
+
+def _name(codec: Any) -> str:
+    return str(codec.to_dict()["name"] if hasattr(codec, "to_dict") else codec.get_config()["id"])
+
+
+def _blosc(encoded: NDArray[np.uint8], target: NDArray) -> None:
+    if len(encoded) < BLOSC_HEADER.size:
+        raise ValueError(f"{len(encoded)} bytes were stored, less than a header")
+    decoded_bytes, encoded_bytes = BLOSC_HEADER.unpack_from(encoded.data)
+    if (decoded_bytes, encoded_bytes) != (target.nbytes, len(encoded)):
+        raise ValueError(
+            f"the header tells of {encoded_bytes:,} bytes that make {decoded_bytes:,}; stored are {len(encoded):,}, and "
+            f"needed are {target.nbytes:,}"
+        )
+    blosc.decompress(encoded, target)
+
+
+def _zstd(encoded: NDArray[np.uint8], target: NDArray) -> None:
+    if zstd_content_bytes(encoded[:18].tobytes()) == target.nbytes:
+        zstd.decompress(encoded, target)
+    else:  # streamed, so that the size is not in the header, or damaged
+        _fill(target, zstd.decompress(encoded))
+
+
+def zstd_content_bytes(header: bytes) -> int | None:
+    """Return the decoded size that a Zstandard frame's header tells (bytes); None if it tells none.
+
+    Parameters
+    ----------
+    header : bytes
+        The first 18 bytes of the frame, or all if there are fewer.
+
+    References
+    ----------
+    RFC 8878, section 3.1.1.1.
+    """
+    if len(header) < 5 or int.from_bytes(header[:4], "little") != ZSTD_MAGIC:
+        return None
+    descriptor = header[4]
+    single_segment = descriptor >> 5 & 1
+    size_bytes = (single_segment, 2, 4, 8)[descriptor >> 6]
+    start = 5 + (not single_segment) + (0, 1, 2, 4)[descriptor & 3]
+    field = header[start : start + size_bytes]
+    if not size_bytes or len(field) < size_bytes:
+        return None
+    return int.from_bytes(field, "little") + (256 if size_bytes == 2 else 0)
+
+
+def _gzip(encoded: NDArray[np.uint8], target: NDArray) -> None:
+    stream = zlib.decompressobj(31)  # 31: with gzip's header
+    decoded = stream.decompress(encoded.data, max(target.nbytes, 1))
+    if stream.eof and not stream.unused_data:
+        _fill(target, decoded)
+    else:  # several members, padding, or damage
+        _fill(target, GZip().decode(encoded))
+
+
+def _fill(target: NDArray, decoded: Any) -> None:
+    found = np.frombuffer(decoded, np.uint8)
+    if found.size != target.nbytes:
+        raise ValueError(f"the stored bytes decode to {found.size:,} bytes; needed are {target.nbytes:,}")
+    np.copyto(target.reshape(-1).view(np.uint8), found)
+
+
+DECODERS: dict[str, Decode] = {"blosc": _blosc, "zstd": _zstd, "gzip": _gzip}

@@ -1,0 +1,119 @@
+"""Peak memory beside the memory allowed, on data ten times as large: dense and CSR, threads and worker processes.
+
+    python tests/benchmarks/memory.py [MiB allowed for each process]
+
+Every case trains in a process of its own; the peak is what the system counted for it (VmHWM), and for its workers.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import zarr
+from rich.console import Console
+from rich.table import Table
+
+TIMES = 10
+P_DENSE, K_DENSE = 64, 8
+P_SPARSE, K_SPARSE, DENSITY = 20_000, 20, 0.002
+
+TRAIN = """
+import json, sys
+import numpy as np
+from dsoftmax.engine.threads import ThreadsEngine
+from dsoftmax.engine.connect import local_cluster
+from dsoftmax.process import peak_bytes
+from dsoftmax.training import Settings, train
+sys.path.insert(0, sys.argv[4])
+import memory
+
+def main():
+    source, allowed, place = memory.opened(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+    settings = Settings(max_iter=3, tol=0.0)
+    if place == "threads":
+        result = train(source, ThreadsEngine(memory_limit=allowed), settings)
+    else:
+        with local_cluster(2, 3 * allowed) as engine:
+            result = train(source, engine, settings)
+    workers = [done.peak for record in result.history for name, done in record.work.items() if name]
+    print(json.dumps({"peak": max([peak_bytes(), *workers]), "bytes": result.history[-1].bytes,
+                      "kept": result.history[-1].kept, "passes": result.run.n_passes}))
+
+if __name__ == "__main__":
+    main()
+"""
+
+
+def write_dense(folder: Path, n_bytes: int) -> None:
+    """A Zarr group with X uint8, so that the store is as large as the decoded data are, and y."""
+    rng = np.random.default_rng(0)
+    step = 4 * 2**20 // P_DENSE
+    n = -(-n_bytes // (step * P_DENSE)) * step
+    group = zarr.create_group(folder / "dense.zarr")
+    X = group.create_array("X", shape=(n, P_DENSE), dtype="u1", chunks=(step, P_DENSE))
+    y = group.create_array("y", shape=(n,), dtype="u1", chunks=(step,), config={"write_empty_chunks": True})
+    block = rng.integers(0, 16, (step, P_DENSE), np.uint8)
+    labels = rng.integers(0, K_DENSE, step, np.uint8)
+    for start in range(0, n, step):
+        X[start : start + step], y[start : start + step] = np.roll(block, start, axis=0), np.roll(labels, start)
+
+
+def csr_block(number: int, rows: int) -> object:
+    """A block of CSR, made where it is wanted: the same for the same number."""
+    import scipy.sparse
+
+    rng = np.random.default_rng(number)
+    count = int(P_SPARSE * DENSITY)
+    columns = rng.integers(0, P_SPARSE, (rows, count), np.int32)
+    pointers = np.arange(0, rows * count + 1, count, dtype=np.int32)
+    values = rng.random(rows * count, np.float32)
+    return scipy.sparse.csr_array((values, columns.ravel(), pointers), shape=(rows, P_SPARSE))
+
+
+def opened(what: str) -> object:
+    """Return the source: a Zarr group by its path, or "csr:BYTES"."""
+    from dsoftmax.sources import open_source
+
+    if not what.startswith("csr:"):
+        group = zarr.open_group(what, mode="r")
+        return open_source(group["X"], group["y"])
+    import dask
+    import dask.array as da
+    import scipy.sparse
+
+    row_bytes = 8 * int(P_SPARSE * DENSITY)
+    rows = 4 * 2**20 // row_bytes
+    n_blocks = -(-int(what[4:]) // (rows * row_bytes))
+    meta = scipy.sparse.csr_array((0, P_SPARSE), dtype=np.float32)
+    make = dask.delayed(csr_block)
+    blocks = [da.from_delayed(make(i, rows), (rows, P_SPARSE), np.float32, meta=meta) for i in range(n_blocks)]
+    y = np.random.default_rng(1).integers(0, K_SPARSE, n_blocks * rows)
+    return open_source(da.concatenate(blocks), y)
+
+
+def main(allowed: int) -> None:
+    table = Table(title=f"{allowed / 2**20:.0f} MiB allowed for each process, three iterations")
+    for name in ("data", "where", "decoded MiB", "times the memory allowed", "largest peak MiB", "of the allowed", "kept"):
+        table.add_column(name, justify="right")
+    with tempfile.TemporaryDirectory() as name:
+        write_dense(Path(name), TIMES * allowed)
+        script = Path(name) / "train.py"
+        script.write_text(TRAIN)
+        for what, where in ((f"{name}/dense.zarr", "Zarr, dense"), (f"csr:{TIMES * allowed}", "dask, CSR")):
+            for place in ("threads", "2 processes"):
+                command = [sys.executable, str(script), what, str(allowed), place.split()[-1], str(Path(__file__).parent)]
+                ran = subprocess.run(command, capture_output=True, text=True, check=False)
+                if ran.returncode:
+                    sys.exit(ran.stderr)
+                found = json.loads(ran.stdout.splitlines()[-1])
+                figures = (found["bytes"] / allowed, found["peak"] / 2**20, found["peak"] / allowed)
+                cells = [f"{found['bytes'] / 2**20:,.0f}", *(f"{figure:.3g}" for figure in figures), f"{found['kept']:.0%}"]
+                table.add_row(where, place, *cells)
+    Console(width=120).print(table)
+
+
+if __name__ == "__main__":
+    main(int(float(sys.argv[1]) * 2**20) if len(sys.argv) > 1 else 256 * 2**20)
