@@ -35,15 +35,21 @@ KERNELS = {"numpy": softmax.value_and_gradient, "fused": fused.value_and_gradien
 """The functions that a run may take for J and ∇J of a leaf. Their last bits differ, so a run keeps to one."""
 
 
-def choose_kernel(asked: str, used: str | None = None) -> str:
+FUSED_FROM = 512 * 2**20
+"""A process that may take less (bytes) is not burdened with a compiler: see `dsoftmax.fused.CODE_BYTES`."""
+
+
+def choose_kernel(asked: str, used: str | None = None, allowed: int | None = None) -> str:
     """Return the name of the kernel of a run.
 
     Parameters
     ----------
     asked : {"auto", "numpy", "fused"}
-        "auto" is what was used, else fused where numba can be imported.
+        "auto" is what was used, else fused where numba can be imported and memory is not tight.
     used : str, optional
         By the run that is gone on with.
+    allowed : int, optional
+        Bytes that each process which computes may take.
 
     Raises
     ------
@@ -59,7 +65,8 @@ def choose_kernel(asked: str, used: str | None = None) -> str:
         )
     chosen = used or asked
     if chosen == "auto":
-        return "fused" if fused.available() else "numpy"
+        tight = allowed is not None and allowed < FUSED_FROM
+        return "fused" if not tight and fused.available() else "numpy"
     if chosen == "fused" and not fused.available():
         why, instead = (
             ("", "pass kernel='numpy'") if used is None else (", which this run used,", "begin anew with kernel='numpy'")
@@ -117,8 +124,9 @@ class Evaluate:
         K = len(self.encoder.classes)
         entries = K * (n_features + 1)
         sums = sum(1 + entries * (1 + (query.direction is not None)) + entries**2 * query.hessian for query in self.queries)
-        scratch = fused.scratch_bytes if self.kernel == "fused" else softmax.scratch_bytes
-        return Footprint(sums, scratch(n_features, K, self.dtype, sparse))
+        if self.kernel == "fused":
+            return Footprint(sums, fused.scratch_bytes(n_features, K, self.dtype, sparse), fused.CODE_BYTES)
+        return Footprint(sums, softmax.scratch_bytes(n_features, K, self.dtype, sparse))
 
     def __call__(self, block: Block) -> dict[str, Any]:
         if self.kernel == "fused" and not fused.available():

@@ -27,6 +27,8 @@ MAX_GRAM_FEATURES = 4096
 """Beyond this the Gram matrix costs more than it tells."""
 
 
+USUAL_DENSITY = 20
+"""Rows of CSR are taken to hold one value in so many features, where memory is planned."""
 USUAL_CLASSES = 16
 """Classes that memory is planned for until the first pass has counted them."""
 
@@ -103,7 +105,8 @@ class Collect:
     def footprint(self, n_features: int, sparse: bool) -> Footprint:
         """Return what a leaf takes beside its rows; classes that are not known yet are taken to be `USUAL_CLASSES`."""
         K, d = USUAL_CLASSES if self.encoder is None else len(self.encoder.classes), n_features + 1
-        return Footprint((K + 4) * d + d * d * self.gram, 8 * 8 * tile_rows(n_features) * n_features)
+        values = tile_rows(n_features) * (max(n_features // USUAL_DENSITY, 1) if sparse else n_features)
+        return Footprint((K + 4) * d + d * d * self.gram, 8 * 8 * values + 64 * n_features)
 
     def __call__(self, block: Block) -> dict[str, Any]:
         """Return the sums of one leaf, in float64.

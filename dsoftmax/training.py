@@ -228,13 +228,13 @@ def collect_statistics(engine: Engine, source: Source, classes: NDArray | None, 
     return statistics, Cost(time.perf_counter() - started, totals.n_rows, totals.n_bytes, totals.work)
 
 
-def expected_footprint(source: Source, settings: Settings) -> Footprint:
+def expected_footprint(source: Source, settings: Settings, allowed: int | None) -> Footprint:
     """Return what a pass takes beside the rows, before the classes are counted: see `Collect.footprint`."""
     if settings.classes is None:
         return Collect().footprint(source.n_features, source.sparse)
     encoder = Encoder(given_classes(settings.classes))
     query = Query(np.zeros((len(encoder.classes), source.n_features + 1)))
-    visit = Evaluate((query,), encoder, None, _first_dtype(source, settings), choose_kernel(settings.kernel))
+    visit = Evaluate((query,), encoder, None, _first_dtype(source, settings), choose_kernel(settings.kernel, None, allowed))
     return visit.footprint(source.n_features, source.sparse)
 
 
@@ -279,7 +279,7 @@ def train(
     DataError, OptionError, ReadError, MemoryLimitError, ClusterError
     """
     settings.check()
-    kernel = choose_kernel(settings.kernel, None if resume is None else resume.kernel)
+    kernel = choose_kernel(settings.kernel, None if resume is None else resume.kernel, engine.process_limit)
     entry = solver_entry(settings.solver)
     history: list[Record] = []
 

@@ -23,7 +23,7 @@ class Passes:
     """An engine that counts its passes, and may break in one of them."""
 
     n_threads = 1
-    ongoing = Ongoing()
+    ongoing, process_limit = Ongoing(), None
 
     def __init__(self, breaks_in=None):
         self.n, self.breaks_in = 0, breaks_in

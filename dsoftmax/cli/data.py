@@ -13,7 +13,7 @@ from dsoftmax import interrupts
 from dsoftmax.blocks import Names, Source
 from dsoftmax.cli.options import EngineChoice
 from dsoftmax.engine import Engine, make_engine
-from dsoftmax.engine.memory import Plan, needs_of, plan_pass, planned_part, process_limit, require_fit, spare_bytes
+from dsoftmax.engine.memory import Plan, equal_parts, needs_of, plan_pass, planned_part, require_fit, spare_bytes
 from dsoftmax.engine.serial import SerialEngine
 from dsoftmax.engine.threads import ThreadsEngine, available_cores
 from dsoftmax.engine.visit import Footprint
@@ -71,6 +71,13 @@ def open_engine(choice: EngineChoice) -> Iterator[Engine]:
     yield make_engine(choice.engine, choice.memory)
 
 
+def process_limit(choice: EngineChoice) -> int | None:
+    """Return the bytes that each process may take; None for no limit, and for workers that are not ours."""
+    if choice.engine != "cluster" or choice.memory is None:
+        return choice.memory
+    return equal_parts(choice.workers or available_cores(), choice.memory)
+
+
 def plan_choice(source: Source, choice: EngineChoice, work: Footprint | None = None) -> Plan | None:
     """Return the plan of a pass, of each worker where there are several; None for a cluster whose workers are not ours.
 
@@ -87,7 +94,7 @@ def plan_choice(source: Source, choice: EngineChoice, work: Footprint | None = N
         return None
     cores = available_cores()
     n_workers = choice.workers or cores
-    each = process_limit(n_workers, choice.memory)
+    each = process_limit(choice)
     n_chunks = -(-len(source.chunk_rows) // n_workers)
     allowed = None if each is None else planned_part(each)
     spare = spare_bytes() // n_workers

@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from dsoftmax.demo import Scene
     from dsoftmax.rundir import RunDirectory
 
-MEMORY = 256 * 2**20
+MEMORY = 384 * 2**20
 """Allowed for this process; on a cluster for each worker."""
 
 
 @click.command("demo")
-@click.option("--memory", type=Bytes(), help="Memory allowed.  [default: 256MiB for each process]")
-@click.option("--size", type=float, default=4.0, show_default=True, help="Size of the scene, in units of the memory allowed.")
+@click.option("--memory", type=Bytes(), help="Memory allowed.  [default: 384MiB for each process]")
+@click.option("--size", type=float, default=3.0, show_default=True, help="Size of the scene, in units of the memory allowed.")
 @click.option("--engine", type=Known(ENGINES), help="Where passes run; threads, or cluster with --workers.")
 @click.option("--workers", type=int, metavar="N", help="Start a dask cluster of N processes on this machine.")
 @click.option(

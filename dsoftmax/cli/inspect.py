@@ -113,12 +113,13 @@ def pass_facts(source: "Source", choice: EngineChoice, settings: "Settings") -> 
 
 
 def _engine_facts(source: "Source", choice: EngineChoice, settings: "Settings") -> list[tuple[str, str]]:
-    from dsoftmax.cli.data import open_engine, plan_choice
+    from dsoftmax.cli.data import open_engine, plan_choice, process_limit
     from dsoftmax.engine.threads import available_cores
     from dsoftmax.training import expected_footprint
     from dsoftmax.units import size
 
-    plan = plan_choice(source, choice, expected_footprint(source, settings))
+    limit = process_limit(choice)
+    plan = plan_choice(source, choice, expected_footprint(source, settings, limit))
     if plan is None:
         with open_engine(choice) as engine:
             return [("engine", engine.describe()), ("memory", "what each worker was started with (--memory-limit)")]

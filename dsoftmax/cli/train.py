@@ -116,7 +116,7 @@ def train_in(
     DsoftmaxError
     """
     with interrupts.shielded():
-        from dsoftmax.cli.data import open_engine, plan_choice
+        from dsoftmax.cli.data import open_engine, plan_choice, process_limit
         from dsoftmax.cli.show import Outcome, diagnostics
         from dsoftmax.errors import WriteError
         from dsoftmax.model import save_model
@@ -127,7 +127,7 @@ def train_in(
         from dsoftmax.training import train
 
     used = directory.kernel() if settings.kernel == "auto" and not overwrite else None
-    settings = replace(settings, kernel=choose_kernel(settings.kernel, used))
+    settings = replace(settings, kernel=choose_kernel(settings.kernel, used, process_limit(choice)))
     plan_choice(source, choice)  # before the first chunk is read
     with ExitStack() as stack:
         asked = {

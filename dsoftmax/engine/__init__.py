@@ -24,12 +24,16 @@ class Engine(Protocol):
     ----------
     n_threads : int
         Cores that compute, over all workers.
+    process_limit : int or None
+        Bytes that each process which computes may take; None for no limit.
     ongoing : Ongoing
         The pass that runs now, or the last, for those who watch from another thread.
     """
 
     @property
     def n_threads(self) -> int: ...
+    @property
+    def process_limit(self) -> int | None: ...
     @property
     def ongoing(self) -> Ongoing: ...
 

@@ -17,7 +17,7 @@ import uuid
 import warnings
 import weakref
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import CancelledError
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -195,6 +195,10 @@ class ClusterEngine:
     def n_threads(self) -> int:
         return sum(worker["nthreads"] for worker in self._workers().values())
 
+    @property
+    def process_limit(self) -> int | None:
+        return min((w["memory_limit"] for w in self._workers().values() if w.get("memory_limit")), default=None)
+
     def describe(self) -> str:
         workers = self._workers()
         threads = sum(worker["nthreads"] for worker in workers.values())
@@ -338,8 +342,9 @@ class ClusterEngine:
                 if waiting[name]:
                     ask(waiting[name].popleft(), address)
         while running:
+            queued = len({errand.worker for errand in running.values()}) < len(running)
             twins = any(errand.twin is not None for errand in running.values())
-            self._wait_once(list(running), first=twins or any(waiting.values()))
+            self._wait_once(list(running), names, first=queued or twins or any(waiting.values()))
             for future in [future for future in running if future.done()]:
                 if future not in running:  # its twin came first
                     continue
@@ -453,7 +458,7 @@ class ClusterEngine:
             results = [self._submit(merge, group, key=f"dsoftmax-merge-{key}-{level}-{i}") for i, group in enumerate(groups)]
             self.n_tasks += len(results)
             kept += results
-        self._wait(results, self.timeout)
+        self._wait(results, [one.worker for one in self._assigned.values()], self.timeout)
         first, *others = self._sync(self.client._gather, results)
         for other in others:
             first.merge(other)
@@ -624,52 +629,59 @@ class ClusterEngine:
                 raise self._gone(f"has had no worker for {self.timeout:g} s")
             time.sleep(0.1)
 
-    def _wait(self, futures: Sequence[Future], limit: float | None = None) -> None:
+    def _wait(self, futures: Sequence[Future], team: Collection[str] = (), limit: float | None = None) -> None:
         """Wait until the futures are done.
 
         Parameters
         ----------
         futures : sequence of Future
+        team : collection of str
+            Addresses of the workers that they were planned for.
         limit : float, optional
-            Seconds after which a worker of the team that does not answer ends the wait.
+            Seconds after which one of them that does not answer ends the wait.
 
         Raises
         ------
-        ClusterError
+        ClusterError, TimeoutError
             See `_wait_once`.
-        TimeoutError
         """
         started = time.monotonic()
         while any(future.status == "pending" for future in futures):
-            self._wait_once(futures)
+            self._wait_once(futures, team)
             if limit is not None and time.monotonic() - started > limit:
                 ready = _ready(self._present())
-                if missing := [one.worker for one in self._assigned.values() if one.worker not in ready]:
+                if missing := [address for address in team if address not in ready]:
                     raise TimeoutError(f"{', '.join(missing)} did not answer for {limit:g} s")
 
-    def _wait_once(self, futures: Sequence[Future], first: bool = False) -> None:
+    def _wait_once(self, futures: Sequence[Future], team: Collection[str] = (), first: bool = False) -> None:
         """Wait until the futures, or the first of them, are done, but no longer than `WAIT_SECONDS`.
 
         Raises
         ------
         ClusterError
             There has been no scheduler, no worker, or no progress for too long.
+        TimeoutError
+            The whole team has been replaced by other workers.
         """
         started = time.monotonic()
         try:
             wait(futures, timeout=WAIT_SECONDS, return_when="FIRST_COMPLETED" if first else "ALL_COMPLETED")
             self._alone_since = None
+            return
         except TimeoutError:
-            alive = bool(self._present())
-            now = time.monotonic()
-            self._alone_since = None if alive else self._alone_since or started
-            if self._alone_since is not None and now - self._alone_since > self.timeout:
-                raise self._gone(f"has not answered or had no worker for {self.timeout:g} s") from None
-            if now - self.ongoing.heard > STALL_SECONDS:
-                raise ClusterError(
-                    f"No worker of the cluster at {self._address()} has made progress for {STALL_SECONDS:g} s. Look at their "
-                    "logs; restart them, then run the same command: it goes on from the last pass."
-                ) from None
+            pass
+        present, now = self._present(), time.monotonic()
+        self._alone_since = None if present else self._alone_since or started
+        if self._alone_since is not None and now - self._alone_since > self.timeout:
+            raise self._gone(f"has not answered or had no worker for {self.timeout:g} s")
+        if present and team and not any(address in present for address in team):
+            # A task that is left without any worker waits for one at the address it was meant for, also where others may do.
+            raise TimeoutError("all workers were lost, and others have come")
+        if now - self.ongoing.heard > STALL_SECONDS:
+            raise ClusterError(
+                f"No worker of the cluster at {self._address()} has made progress for {STALL_SECONDS:g} s. Look at their "
+                "logs; restart them, then run the same command: it goes on from the last pass."
+            )
 
     def _take_report(self, told: dict[str, Any]) -> None:
         """Take a worker's report, on the client's own thread."""

@@ -9,7 +9,7 @@ import dask
 from distributed import Client, LocalCluster
 
 from dsoftmax.engine.cluster import ClusterEngine
-from dsoftmax.engine.memory import process_limit
+from dsoftmax.engine.memory import equal_parts
 from dsoftmax.engine.threads import available_cores
 from dsoftmax.errors import ClusterError, OptionError
 
@@ -72,7 +72,7 @@ def local_cluster(n_workers: int | None = None, memory_limit: int | None = None)
     # What a worker takes is planned before anything is read (engine.memory), so that dask's own remedies, which would rewrite the
     # blocks of every pass or wait for memory that is meant to be taken, stay off. The last one, to kill, is left.
     settings = {f"distributed.worker.memory.{remedy}": False for remedy in ("target", "spill", "pause")}
-    each = process_limit(n_workers, memory_limit)
+    each = equal_parts(n_workers, memory_limit)
     with (
         dask.config.set(settings),
         LocalCluster(

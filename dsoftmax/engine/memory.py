@@ -13,10 +13,12 @@ from dsoftmax.blocks import Source
 from dsoftmax.engine.sums import ENTRY_BYTES
 from dsoftmax.engine.visit import Footprint
 from dsoftmax.errors import MemoryLimitError
-from dsoftmax.process import free_bytes
+from dsoftmax.process import free_bytes, resident_bytes
 
 PROCESS_BYTES = 160 * 2**20
-"""What a Python process with NumPy, SciPy, Zarr and dask imported takes before it holds any data (bytes, measured)."""
+"""What a process with NumPy, SciPy, Zarr and dask imported takes before it holds any data, where it cannot be asked (bytes)."""
+MARGIN = 24 * 2**20
+"""What a process comes to take beside what is planned: modules imported late, thread stacks, what the allocator keeps (bytes)."""
 ROW_BYTES = 24
 """What a row takes beside its features: its label as stored, its class code, its weight (bytes)."""
 LOADING = 2
@@ -60,6 +62,8 @@ class Needs:
         Bytes that may keep blocks where there is no limit.
     process : int
         Bytes of the process before it holds any data.
+    code : int
+        Bytes that compiled code will take in it.
     """
 
     allowed: int | None
@@ -73,6 +77,7 @@ class Needs:
     total: int = 0
     spare: int = 0
     process: int = PROCESS_BYTES
+    code: int = 0
 
 
 @dataclass(frozen=True)
@@ -109,6 +114,7 @@ class Plan:
         needs = self.needs
         return {
             "the process": needs.process,
+            "compiled code": needs.code,
             "the solver": needs.reserve,
             "sums": self.totals * needs.sums * ENTRY_BYTES,
             "threads": self.threads * (needs.scratch + needs.sums * LEAF_ENTRY_BYTES),
@@ -160,7 +166,9 @@ def needs_of(source: Source, work: Footprint, cores: int, allowed: int | None, *
     decoded = 0 if source.resident else int(source.chunk_bytes.max(initial=0))
     total = 0 if source.resident else int(source.chunk_bytes.sum()) + ROW_BYTES * int(source.chunk_rows.sum())
     needs = {"n_chunks": len(source.chunk_rows), "total": total, **others}
-    return Needs(allowed, cores, block=block, loading=LOADING * decoded, sums=work.sums, scratch=work.scratch, **needs)
+    return Needs(
+        allowed, cores, block=block, loading=LOADING * decoded, sums=work.sums, scratch=work.scratch, code=work.code, **needs
+    )
 
 
 def require_fit(plan: Plan, source: Source) -> Plan:
@@ -192,7 +200,7 @@ def require_fit(plan: Plan, source: Source) -> Plan:
     )
 
 
-def process_limit(n_workers: int, memory_limit: int | None) -> int | None:
+def equal_parts(n_workers: int, memory_limit: int | None) -> int | None:
     """Return the bytes of each process where ``n_workers`` workers and the one that drives them share an allowance."""
     return None if memory_limit is None else memory_limit // (n_workers + 1)
 
@@ -212,6 +220,20 @@ def planned_part(limit: int, *remedies: float | bool | None) -> int:
 
 def _mib(n_bytes: int) -> str:
     return f"{-(-n_bytes // 2**20):,} MiB"
+
+
+_before: int | None = None
+
+
+def process_bytes() -> int:
+    """Return what this process took when it was first asked, with `MARGIN`: what it takes beside anything that is planned.
+
+    Asked later, it would also count blocks that were given back and that the allocator keeps to use again.
+    """
+    global _before
+    if _before is None:
+        _before = resident_bytes() + MARGIN if resident_bytes() else PROCESS_BYTES
+    return _before
 
 
 def spare_bytes() -> int:

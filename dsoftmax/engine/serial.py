@@ -6,7 +6,7 @@ from typing import Any
 
 from dsoftmax.blocks import Block, Source
 from dsoftmax.engine.blas import one_blas_thread
-from dsoftmax.engine.memory import Plan, needs_of, plan_pass, require_fit
+from dsoftmax.engine.memory import Plan, needs_of, plan_pass, process_bytes, require_fit
 from dsoftmax.engine.meter import Meter, Ongoing
 from dsoftmax.engine.sums import Totals
 from dsoftmax.engine.visit import Footprint, Visit, footprint
@@ -52,11 +52,15 @@ class SerialEngine:
         MemoryLimitError
             One block does not fit.
         """
-        needs = needs_of(source, work or Footprint(), 1, self.memory_limit, reserve=self._reserve)
+        needs = needs_of(source, work or Footprint(), 1, self.memory_limit, reserve=self._reserve, process=process_bytes())
         return require_fit(replace(plan_pass(needs), blocks=1, cache=0), source)
 
     def reserve(self, n_bytes: int) -> None:
         self._reserve = n_bytes
+
+    @property
+    def process_limit(self) -> int | None:
+        return self.memory_limit
 
     def describe(self) -> str:
         return "serial: this thread"

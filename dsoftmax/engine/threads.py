@@ -14,7 +14,7 @@ import numpy as np
 from dsoftmax.blocks import Block, Buffer, Share, Source
 from dsoftmax.engine.blas import one_blas_thread
 from dsoftmax.engine.cache import Cache, owned
-from dsoftmax.engine.memory import Plan, needs_of, plan_pass, require_fit, spare_bytes
+from dsoftmax.engine.memory import Plan, needs_of, plan_pass, process_bytes, require_fit, spare_bytes
 from dsoftmax.engine.meter import Meter, Ongoing
 from dsoftmax.engine.serial import add_block
 from dsoftmax.engine.sums import Totals
@@ -280,12 +280,16 @@ class ThreadsEngine:
         """
         if self._spare is None:
             self._spare = spare_bytes()
-        others: dict[str, Any] = {"reserve": self._reserve, "spare": self._spare}
+        others: dict[str, Any] = {"reserve": self._reserve, "spare": self._spare, "process": process_bytes()}
         needs = needs_of(source, work or Footprint(), self.n_threads, self.memory_limit, **others)
         return require_fit(plan_pass(needs), source)
 
     def reserve(self, n_bytes: int) -> None:
         self._reserve = n_bytes
+
+    @property
+    def process_limit(self) -> int | None:
+        return self.memory_limit
 
     def describe(self) -> str:
         return f"threads: {self.n_threads} in this process"

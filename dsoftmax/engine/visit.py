@@ -23,10 +23,13 @@ class Footprint:
         Entries (float64) of what it returns for a leaf.
     scratch : int
         Bytes of each thread while it works on a leaf, beside the sums of the leaf.
+    code : int
+        Bytes of a process for code that is compiled or loaded for this visit.
     """
 
     sums: int = 0
     scratch: int = 0
+    code: int = 0
 
 
 def footprint(visit: Visit, source: Source) -> Footprint:

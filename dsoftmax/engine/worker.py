@@ -14,13 +14,12 @@ from numpy.typing import NDArray
 
 from dsoftmax.blocks import Block, Share
 from dsoftmax.engine.cache import Cache
-from dsoftmax.engine.memory import PROCESS_BYTES, Needs, plan_pass, planned_part, spare_bytes
+from dsoftmax.engine.memory import PROCESS_BYTES, Needs, plan_pass, planned_part, process_bytes, spare_bytes
 from dsoftmax.engine.meter import Meter
 from dsoftmax.engine.sums import Totals
 from dsoftmax.engine.threads import visit_chunks
 from dsoftmax.engine.visit import Visit
 from dsoftmax.errors import MemoryLimitError
-from dsoftmax.process import resident_bytes
 
 TICK = 0.5
 """Seconds between two reports of a visit to whoever watches."""
@@ -54,7 +53,7 @@ class Home:
     def __init__(self, worker: Worker) -> None:
         self.busy = threading.Lock()
         shared = worker.address.startswith("inproc")  # the process of the driver and of other workers
-        self.process = PROCESS_BYTES if shared else max(PROCESS_BYTES, resident_bytes())
+        self.process = PROCESS_BYTES if shared else process_bytes()
         self.spare = spare_bytes()
         self.caches: weakref.WeakValueDictionary[str, Cache] = weakref.WeakValueDictionary()
 

@@ -18,7 +18,11 @@ from dsoftmax import softmax
 from dsoftmax.fused.plan import COLUMNS, VECTOR_BYTES, narrow_rows, pitch_of, scratch_bytes, up, way, wide_rows
 from dsoftmax.softmax import SPARSE_TILE_ROWS, Features, Float, compute_dtype
 
-__all__ = ["VECTOR_BYTES", "available", "scratch_bytes", "takes", "value_and_gradient", "way"]
+CODE_BYTES = 144 * 2**20
+"""What numba and the loops of one shape take in a process that has to compile them; some 40 MiB less where it finds them
+compiled (bytes, measured)."""
+
+__all__ = ["CODE_BYTES", "VECTOR_BYTES", "available", "scratch_bytes", "takes", "value_and_gradient", "way"]
 
 
 @cache

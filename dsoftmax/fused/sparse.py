@@ -11,7 +11,7 @@ from dsoftmax.fused.vectors import constant, exp, larger, largest, load, log1p, 
 
 @compiled
 def _row_residuals(z: Any, pitch: Any, label: Any, weight: Any, lanes: Any) -> Any:
-    """Replace the logits of one row by sᵢ(Pᵢₖ − 1{yᵢ=k}); return 1/P of the label less one, and the label's logit."""
+    """Replace the logits z of one row by sᵢ(Pᵢₖ − 1{yᵢ=k}); return Σⱼ exp(zⱼ − max z) − 1, and z of the label less max z."""
     top = load(z, 0)
     for j in range(lanes, pitch, lanes):
         top = larger(load(z, j), top)
