@@ -20,6 +20,7 @@ Buffer = NDArray[np.uint8]
 
 LEAF_BYTES = 32 * 2**20
 """A leaf's rows as float32 take about this much if dense (bytes)."""
+LEAST_LEAF_ROWS, MOST_LEAF_ROWS = 4096, 65536
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,11 @@ class Block:
         return int(self.X.nbytes)
 
     def leaves(self) -> Iterator["Block"]:
-        """Yield the block in leaves of `leaf_rows` rows: the pieces whose sums are added without order."""
-        step = leaf_rows(self.X.shape[1])
+        """Yield the block in leaves: the pieces whose sums are added without order.
+
+        Of `leaf_rows` rows, CSR of `MOST_LEAF_ROWS`: adding the sums of a leaf costs the same however few values it holds.
+        """
+        step = MOST_LEAF_ROWS if scipy.sparse.issparse(self.X) else leaf_rows(self.X.shape[1])
         if self.n_rows <= step:
             yield self
             return
@@ -85,7 +89,7 @@ class Block:
 def leaf_rows(n_features: int) -> int:
     """Return the rows of a leaf: the power of two between 4,096 and 65,536 that makes about `LEAF_BYTES` of float32."""
     fit = max(LEAF_BYTES // (4 * max(n_features, 1)), 1)
-    return int(min(max(1 << (fit.bit_length() - 1), 4096), 65536))
+    return int(min(max(1 << (fit.bit_length() - 1), LEAST_LEAF_ROWS), MOST_LEAF_ROWS))
 
 
 def room(buffer: Buffer | None, shape: tuple[int, ...], dtype: np.dtype) -> NDArray:

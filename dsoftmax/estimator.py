@@ -6,10 +6,12 @@ warnings); without it, a few lines stand in.
 
 import copy
 import inspect
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,8 +21,9 @@ from numpy.typing import NDArray
 from dsoftmax import inference
 from dsoftmax.blocks import Names, Source
 from dsoftmax.engine import Engine, make_engine
+from dsoftmax.engine.spool import SpoolTo
 from dsoftmax.engine.threads import ThreadsEngine
-from dsoftmax.errors import DataError, unknown_option
+from dsoftmax.errors import DataError, OptionError, unknown_option
 from dsoftmax.model import Model
 from dsoftmax.sources import is_dask, is_lazy, open_source
 from dsoftmax.sources.rows import MISSING_CHUNKS, check_shapes
@@ -128,7 +131,11 @@ class SoftmaxRegression(_Base):
     missing_chunks : {"error", "fill"}, default "error"
         For Zarr: what a chunk that is not in the store means.
     memory_limit : int or str, optional
-        Bytes this process may use, or such as "2GiB"; bounds how many blocks it holds at once.
+        Bytes this process may use, or such as "2GiB". What it leaves keeps decoded blocks from pass to pass; without it, a
+        quarter of the memory that is free does. The workers of a cluster have limits of their own.
+    spool : path, optional
+        A directory on a local disk, of every worker if there are workers, for decoded blocks that memory does not hold: worth it
+        where the data are remote, or compressed hard. It is emptied again.
 
     Attributes
     ----------
@@ -187,6 +194,7 @@ class SoftmaxRegression(_Base):
         kernel: str = "auto",
         missing_chunks: str = "error",
         memory_limit: int | str | None = None,
+        spool: str | os.PathLike[str] | None = None,
     ) -> None:
         self.C = C
         self.solver = solver
@@ -201,6 +209,7 @@ class SoftmaxRegression(_Base):
         self.kernel = kernel
         self.missing_chunks = missing_chunks
         self.memory_limit = memory_limit
+        self.spool = spool
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -418,14 +427,24 @@ class SoftmaxRegression(_Base):
         if self.missing_chunks not in MISSING_CHUNKS:
             raise unknown_option("missing_chunks", self.missing_chunks, MISSING_CHUNKS)
         self._memory_limit()
+        self._spool_to()
         return settings
 
     def _memory_limit(self) -> int | None:
         return None if self.memory_limit is None else parse_bytes(self.memory_limit)
 
+    def _spool_to(self) -> SpoolTo | None:
+        if self.spool is None:
+            return None
+        if not isinstance(self.spool, (str, os.PathLike)):
+            raise OptionError(f"spool={self.spool!r}; needed is the path of a directory on a local disk, or None.")
+        if isinstance(self.engine, str) and self.engine == "serial":
+            raise OptionError("spool does nothing for engine='serial', which keeps no blocks. Leave one of them out.")
+        return SpoolTo(str(Path(self.spool).absolute()))
+
     @contextmanager
     def _open_engine(self) -> Iterator[Engine]:
-        engine = make_engine(self.engine, self._memory_limit())
+        engine = make_engine(self.engine, self._memory_limit(), self._spool_to())
         try:
             yield engine
         finally:

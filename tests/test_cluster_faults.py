@@ -468,7 +468,7 @@ def test_a_chunk_that_is_damaged_is_an_error_that_names_its_rows(pair, folder, t
     shutil.copytree(folder, broken)
     (broken / "X/c/7/0").write_bytes(b"nothing")
     source = open_source(zarr.open_array(broken / "X", mode="r"), zarr.open_array(broken / "y", mode="r"))
-    with engine_of(pair) as engine, pytest.raises(ReadError, match=r"rows\.zarr.*X.*rows? 3,500"):
+    with engine_of(pair) as engine, pytest.raises(ReadError, match=r"X rows 3,500–3,999 cannot be read"):
         train(source, engine, SETTINGS)
 
 
@@ -511,7 +511,7 @@ def test_pieces_of_a_slow_worker_are_taken_by_the_other(pair, source, tmp_path):
             assert totals.result()["sum"].tobytes() == expected.result()["sum"].tobytes()
             assert {chunk for _, chunk in log.take()} == set(range(N // ROWS))
         assert firsts[1] < 0.6 * firsts[0]
-        assert totals.work[str(slow)].rows < ROWS * share / 2
+        assert totals.work[str(slow)].rows <= ROWS * share / 2
 
 
 def _infos(client):

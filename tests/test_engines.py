@@ -27,6 +27,7 @@ from dsoftmax.engine.memory import (
     process_bytes,
 )
 from dsoftmax.engine.serial import SerialEngine
+from dsoftmax.engine.spool import SpoolTo
 from dsoftmax.engine.sums import ENTRY_BYTES
 from dsoftmax.engine.threads import LOADS, ThreadsEngine, available_cores, visit_chunks
 from dsoftmax.engine.visit import Footprint
@@ -77,6 +78,7 @@ def test_an_engine_that_is_wrong_fails_the_contract():
 def test_all_engines_return_the_same_bits_from_every_storage(kind, tmp_path, monkeypatch):
     monkeypatch.setattr("dsoftmax.sources.zarr_array.GROUP_BYTES", 0)
     monkeypatch.setattr("dsoftmax.sources.memory.CHUNK_BYTES", 2000)
+    monkeypatch.setattr("dsoftmax.sources.memory.CSR_CHUNK_BYTES", 2000)
     data = stored.KINDS[kind](tmp_path)
     source = open_source(*data)
     assert len(source.chunk_rows) > 1 or "one chunk" in kind or kind in ("lists", "numpy with labels in dask")
@@ -299,6 +301,26 @@ def test_the_limit_that_a_message_asks_for_is_enough():
     assert ThreadsEngine(2, asked * 2**20).plan(source).blocks == 1
     with pytest.raises(MemoryLimitError):
         ThreadsEngine(2, (asked - 1) * 2**20).plan(source)
+
+
+def test_what_memory_does_not_keep_is_read_back_from_the_spool(tmp_path):
+    engine = ThreadsEngine(2, room(2, 4, cache=3 * 2400 + BLOCK), SpoolTo(str(tmp_path / "spool")))
+    source = Counting(10)
+    expected = bits(engine.total(rows_and_labels, source).result())
+    for _ in range(2):  # two readers may both have hoped for the last place in memory
+        assert bits(engine.total(rows_and_labels, source).result()) == expected
+    before = len(source.loads)
+    assert bits(engine.total(rows_and_labels, source).result()) == expected
+    assert len(source.loads) == before < 13
+    assert list((tmp_path / "spool").glob("*/*.block"))
+    engine.close()
+    assert list((tmp_path / "spool").iterdir()) == []
+
+
+def test_a_spool_that_cannot_be_made_says_so(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OptionError, match=r"spool='.*file'.*Needed is a directory on a local disk"):
+        ThreadsEngine(2, spool=SpoolTo(str(tmp_path / "file"))).total(rows_and_labels, Counting(2))
 
 
 @pytest.mark.parametrize("fails", [1, LOADS - 1])

@@ -506,7 +506,7 @@ def test_parameters_clone_and_pickle():
         "memory_limit",
         "missing_chunks",
     ]
-    assert sorted(estimator.get_params()) == [*names, "solver", "tol", "warm_start"]
+    assert sorted(estimator.get_params()) == [*names, "solver", "spool", "tol", "warm_start"]
     copied = clone(estimator)
     assert copied.get_params() == estimator.get_params()
     assert copied.class_weight is not estimator.class_weight

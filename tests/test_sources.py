@@ -35,6 +35,7 @@ def grouping(request, monkeypatch):
     if request.param != "small chunks together":
         monkeypatch.setattr("dsoftmax.sources.zarr_array.GROUP_BYTES", 0)
         monkeypatch.setattr("dsoftmax.sources.memory.CHUNK_BYTES", 2000)
+        monkeypatch.setattr("dsoftmax.sources.memory.CSR_CHUNK_BYTES", 2000)
     if request.param == "large chunks in parts":
         monkeypatch.setattr("dsoftmax.sources.zarr_array.PART_BYTES", 300)
         monkeypatch.setattr("dsoftmax.sources.zarr_array.leaf_rows", lambda p: 8)

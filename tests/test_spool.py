@@ -71,6 +71,7 @@ def files(directory):
 def test_every_storage_comes_back_bit_for_bit(kind, tmp_path, monkeypatch):
     monkeypatch.setattr("dsoftmax.sources.zarr_array.GROUP_BYTES", 0)
     monkeypatch.setattr("dsoftmax.sources.memory.CHUNK_BYTES", 2000)
+    monkeypatch.setattr("dsoftmax.sources.memory.CSR_CHUNK_BYTES", 2000)
     source = open_source(*stored.KINDS[kind](tmp_path))
     spooled, chunks = Spool(source, tmp_path / "spool", 10 * MIB), range(len(source.chunk_rows))
     for _ in range(3):

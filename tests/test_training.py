@@ -207,6 +207,7 @@ def test_a_start_where_F_is_not_finite_ends_with_a_sentence(data, name, dtype, b
 def test_the_end_is_the_same_to_the_last_bit_on_any_number_of_threads(kind, tmp_path, monkeypatch):
     monkeypatch.setattr("dsoftmax.sources.zarr_array.GROUP_BYTES", 0)
     monkeypatch.setattr("dsoftmax.sources.memory.CHUNK_BYTES", 2000)
+    monkeypatch.setattr("dsoftmax.sources.memory.CSR_CHUNK_BYTES", 2000)
     source = open_source(*stored.KINDS[kind](tmp_path))
     ends = [train(source, engine, Settings(max_iter=6)) for engine in (SerialEngine(), ThreadsEngine(2), ThreadsEngine(7))]
     assert len({end.model.theta.tobytes() for end in ends}) == 1

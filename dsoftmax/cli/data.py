@@ -2,8 +2,9 @@
 
 import signal
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from dsoftmax.cli.options import EngineChoice
 from dsoftmax.engine import Engine, make_engine
 from dsoftmax.engine.memory import Plan, equal_parts, needs_of, plan_pass, planned_part, require_fit, spare_bytes
 from dsoftmax.engine.serial import SerialEngine
+from dsoftmax.engine.spool import SpoolTo
 from dsoftmax.engine.threads import ThreadsEngine, available_cores
 from dsoftmax.engine.visit import Footprint
 from dsoftmax.errors import OptionError
@@ -51,24 +53,26 @@ def open_engine(choice: EngineChoice) -> Iterator[Engine]:
     ------
     ClusterError, OptionError
     """
+    spool = None if choice.spool is None else SpoolTo(str(Path(choice.spool).absolute()), choice.spool_limit)
     if choice.engine == "cluster":
         with interrupts.shielded():
             from dsoftmax.engine import connect
 
         if choice.scheduler or choice.scheduler_file:
-            with connect.connected(choice.scheduler, choice.scheduler_file) as engine:
+            with connect.connected(choice.scheduler, choice.scheduler_file, spool=spool) as engine, closing(engine):
                 yield engine
         else:
             stack = ExitStack()
             try:
                 with interrupts.shielded(), _ctrl_c_is_ours():
-                    engine = stack.enter_context(connect.local_cluster(choice.workers, choice.memory))
+                    engine = stack.enter_context(connect.local_cluster(choice.workers, choice.memory, spool))
                 yield engine
             finally:
                 with interrupts.shielded():
                     stack.close()
         return
-    yield make_engine(choice.engine, choice.memory)
+    with closing(make_engine(choice.engine, choice.memory, spool)) as local:
+        yield local
 
 
 def process_limit(choice: EngineChoice) -> int | None:

@@ -39,10 +39,12 @@ def command(
     scheduler: str | None,
     scheduler_file: str | None,
     memory: int | None,
+    spool: str | None,
+    spool_limit: int | None,
     as_json: bool,
 ) -> int:
     """Compare the model of RUN with the labelled rows of DATA: log loss, accuracy, and every class."""
-    choice = engine_choice(engine, workers, scheduler, scheduler_file, memory)
+    choice = engine_choice(engine, workers, scheduler, scheduler_file, memory, spool, spool_limit)
     with interrupts.shielded():
         from dsoftmax.cli.data import open_data, open_engine
         from dsoftmax.cli.predict import open_model

@@ -43,13 +43,15 @@ def command(
     scheduler: str | None,
     scheduler_file: str | None,
     memory: int | None,
+    spool: str | None,
+    spool_limit: int | None,
     **options: Any,
 ) -> int:
     """Say what the Zarr store DATA holds and what `train` would do with these options.
 
     Takes the options of `train`, reads metadata only, and starts nothing; with --scheduler it asks that cluster who is there.
     """
-    choice = engine_choice(engine, workers, scheduler, scheduler_file, memory)
+    choice = engine_choice(engine, workers, scheduler, scheduler_file, memory, spool, spool_limit)
     with interrupts.shielded():
         from dsoftmax.cli.data import label_dtype, make_settings, open_data
         from dsoftmax.cli.show import output, show_facts

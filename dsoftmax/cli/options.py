@@ -70,6 +70,10 @@ class EngineChoice:
         Processes of a cluster that is started for this command; the cores when None.
     scheduler, scheduler_file : str or None
         A cluster that runs already.
+    spool : str or None
+        Directory for decoded blocks.
+    spool_limit : int or None
+        Bytes of them in each process.
     memory : int or None
         Bytes for this process, or for all workers that are started.
     """
@@ -79,10 +83,18 @@ class EngineChoice:
     scheduler: str | None = None
     scheduler_file: str | None = None
     memory: int | None = None
+    spool: str | None = None
+    spool_limit: int | None = None
 
 
 def engine_choice(
-    engine: str | None, workers: int | None, scheduler: str | None, scheduler_file: str | None, memory: int | None
+    engine: str | None,
+    workers: int | None,
+    scheduler: str | None,
+    scheduler_file: str | None,
+    memory: int | None,
+    spool: str | None = None,
+    spool_limit: int | None = None,
 ) -> EngineChoice:
     """Return where the passes run.
 
@@ -105,7 +117,11 @@ def engine_choice(
             "(`dask worker --memory-limit`). Leave --memory out."
         )
     chosen = engine or ("cluster" if given else "threads")
-    return EngineChoice(chosen, workers, scheduler, scheduler_file, memory)
+    if spool is not None and chosen == "serial":
+        raise OptionError("--spool does nothing for --engine serial, which keeps no blocks. Leave one of them out.")
+    if spool_limit is not None and spool is None:
+        raise OptionError("--spool-limit does nothing without --spool DIRECTORY. Give both, or leave it out.")
+    return EngineChoice(chosen, workers, scheduler, scheduler_file, memory, spool, spool_limit)
 
 
 def _chain(*decorators: Decorator) -> Decorator:
@@ -138,6 +154,10 @@ engine_options = _chain(
     click.option("--scheduler", metavar="ADDRESS", help="Use the dask cluster at tcp://host:port."),
     click.option("--scheduler-file", metavar="FILE", help="Use the dask cluster that this file names."),
     memory_option,
+    click.option(
+        "--spool", metavar="DIRECTORY", help="Keep decoded blocks on this local disk, where memory does not hold them."
+    ),
+    click.option("--spool-limit", type=Bytes(), help="Of the disk for each process.  [default: half of what is free]"),
 )
 objective_options = _chain(
     click.option(

@@ -57,6 +57,8 @@ def command(
     scheduler: str | None,
     scheduler_file: str | None,
     memory: int | None,
+    spool: str | None,
+    spool_limit: int | None,
     overwrite: bool,
     out: Path,
     **options: Any,
@@ -66,7 +68,7 @@ def command(
     The same command again goes on where the run stopped, with the same result to the last bit. tol, max-iter, and
     everything about the engine may change in between.
     """
-    choice = engine_choice(engine, workers, scheduler, scheduler_file, memory)
+    choice = engine_choice(engine, workers, scheduler, scheduler_file, memory, spool, spool_limit)
     with interrupts.shielded():
         from dsoftmax.cli.data import label_dtype, make_settings, open_data
         from dsoftmax.cli.show import summary

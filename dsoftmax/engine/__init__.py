@@ -5,13 +5,16 @@ added `Totals`. All engines return the same bits, because the leaves are cut by 
 """
 
 import sys
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from dsoftmax.blocks import Source
 from dsoftmax.engine.meter import Ongoing
 from dsoftmax.engine.sums import Totals
 from dsoftmax.engine.visit import Visit
 from dsoftmax.errors import unknown_option
+
+if TYPE_CHECKING:
+    from dsoftmax.engine.spool import SpoolTo
 
 ENGINES = ("auto", "serial", "threads", "cluster")
 
@@ -50,7 +53,7 @@ class Engine(Protocol):
         """Give back what the engine holds on workers."""
 
 
-def make_engine(engine: Any = "auto", memory_limit: int | None = None) -> Engine:
+def make_engine(engine: Any = "auto", memory_limit: int | None = None, spool: "SpoolTo | None" = None) -> Engine:
     """Return the engine that an option names.
 
     Parameters
@@ -59,6 +62,8 @@ def make_engine(engine: Any = "auto", memory_limit: int | None = None) -> Engine
         "auto" takes the active dask client if there is one, else this machine's threads; "cluster" needs an active client.
     memory_limit : int, optional
         Bytes that this process may use.
+    spool : SpoolTo, optional
+        Where to put decoded blocks that are not kept in memory; not for "serial".
 
     Raises
     ------
@@ -74,16 +79,18 @@ def make_engine(engine: Any = "auto", memory_limit: int | None = None) -> Engine
         if engine == "serial":
             return SerialEngine(memory_limit)
         if engine == "threads" or (engine == "auto" and "distributed" not in sys.modules):
-            return ThreadsEngine(memory_limit=memory_limit)
+            return ThreadsEngine(memory_limit=memory_limit, spool=spool)
         from dsoftmax.engine.cluster import ClusterEngine, active_client
 
         client = active_client(required=engine == "cluster")
-        return ThreadsEngine(memory_limit=memory_limit) if client is None else ClusterEngine(client)
+        if client is not None:
+            return ClusterEngine(client, spool=spool)
+        return ThreadsEngine(memory_limit=memory_limit, spool=spool)
     if isinstance(engine, Engine):
         return engine
     if "distributed" in sys.modules:
         from dsoftmax.engine.cluster import ClusterEngine, is_client
 
         if is_client(engine):
-            return ClusterEngine(engine)
+            return ClusterEngine(engine, spool=spool)
     raise unknown_option("engine", engine, [*ENGINES, "a dask Client"])

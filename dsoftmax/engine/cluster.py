@@ -36,6 +36,7 @@ from dsoftmax.blocks import Source
 from dsoftmax.engine.memory import PROCESS_BYTES, ROW_BYTES, needs_of, plan_pass, planned_part, require_fit
 from dsoftmax.engine.meter import Done, Ongoing
 from dsoftmax.engine.shares import assign
+from dsoftmax.engine.spool import SpoolTo
 from dsoftmax.engine.sums import ENTRY_BYTES, Totals
 from dsoftmax.engine.visit import Footprint, Visit, footprint
 from dsoftmax.engine.worker import TOPIC, Piece, keep, merge, take_share, visit_lent, visit_piece
@@ -160,6 +161,8 @@ class ClusterEngine:
         Seconds without a worker, or without the scheduler, after which a pass gives up.
     driver_limit : int, optional
         Bytes that this process may take, where it shares an allowance with its workers.
+    spool : SpoolTo, optional
+        Where each worker puts decoded blocks that it does not keep in memory.
 
     Attributes
     ----------
@@ -173,12 +176,14 @@ class ClusterEngine:
         The pass that runs now, or the last.
     """
 
-    def __init__(self, client: Client, timeout: float = 60.0, driver_limit: int | None = None) -> None:
+    def __init__(
+        self, client: Client, timeout: float = 60.0, driver_limit: int | None = None, spool: SpoolTo | None = None
+    ) -> None:
         if client.asynchronous:
             raise OptionError("The dask client is asynchronous; dsoftmax needs one made with asynchronous=False.")
         self.client = client
         self.timeout = timeout
-        self.driver_limit = driver_limit
+        self.driver_limit, self.spool = driver_limit, spool
         self.n_tasks = self.n_attempts = self.n_stolen = 0
         self.ongoing = Ongoing()
         self._run = uuid.uuid4().hex[:12]
@@ -205,8 +210,15 @@ class ClusterEngine:
         return f"cluster: {len(workers)} workers, {threads} threads at {self._address()}"
 
     def close(self) -> None:
-        self._assigned, self._source = {}, None
+        self._forget()
+        self._source = None
         _engines.pop(self._run, None)
+
+    def _forget(self) -> None:
+        """Let the cluster drop the shares and the blocks kept, also where the traceback of an error still knows of them."""
+        if self._assigned:
+            self._cancel([future for one in self._assigned.values() for future in (one.share, one.kept)])
+        self._assigned, self._pace, self._reading_pace = {}, {}, {}
 
     def reserve(self, n_bytes: int) -> None:
         """Say what the driver holds; the workers do not share its memory.
@@ -224,7 +236,8 @@ class ClusterEngine:
 
     def total(self, visit: Visit, source: Source) -> Totals:
         if source is not self._source:
-            self._assigned, self._source, self._pace, self._reading_pace = {}, source, {}, {}
+            self._forget()
+            self._source = source
         number, last = next(self._passes), ""
         for attempt in range(ATTEMPTS):
             self.n_attempts += 1
@@ -259,7 +272,7 @@ class ClusterEngine:
         kept: list[Future] = []
         try:
             if len(team) > 1 and len(packed := pickle.dumps(visit)) > INLINE_BYTES:
-                point = self._submit(pickle.loads, packed, key=f"dsoftmax-point-{key}")
+                point = self._submit(pickle.loads, packed, key=f"dsoftmax-point-{key}", **_where(team))
                 kept.append(point)
                 self.n_tasks += 1
             results = self._visit(visit, point, source, self._pieces(source, team, work, number), key, kept)
@@ -303,7 +316,7 @@ class ClusterEngine:
         first = FRACTIONS[0] * (1.0 if fair is None or seconds is None else min(fair / seconds, 1.0))
         rest = (1 - first) / (1 - FRACTIONS[0])
         parts = np.cumsum([first, *(rest * fraction for fraction in FRACTIONS[1:-1])]) * one.n_bytes
-        ends = np.searchsorted(np.cumsum(one.chunk_bytes), parts, side="right")
+        ends = np.maximum(np.searchsorted(np.cumsum(one.chunk_bytes), parts, side="right"), 1)
         return sorted({0, *ends.tolist(), len(one.chunks)})
 
     def _visit(
@@ -440,10 +453,8 @@ class ClusterEngine:
         idle = [address for address in names if address in ready and address not in busy]
         for future, errand in list(running.items()):
             if errand.twin is None and late(errand):
-                # What was lent may wait for the point, which another worker has: then the same worker may do it alone.
-                helper = next(
-                    (a for a in idle if a != errand.worker), errand.worker if errand.worker in idle and errand.lent else None
-                )
+                # A piece may wait for the point, which a worker has that does not answer: then the same one may do it alone.
+                helper = min(idle, key=lambda address: address == errand.worker, default=None)
                 if helper is not None:
                     idle.remove(helper)
                     errand.twin = ask(errand, helper, twin=future)
@@ -455,13 +466,18 @@ class ClusterEngine:
             if len(results) == 1 or (len(results) <= FAN_IN and len(results) * sums * ENTRY_BYTES <= DIRECT_BYTES):
                 break
             groups = [results[i : i + FAN_IN] for i in range(0, len(results), FAN_IN)]
-            results = [self._submit(merge, group, key=f"dsoftmax-merge-{key}-{level}-{i}") for i, group in enumerate(groups)]
+            where = _where(self._in_order())
+            results = [
+                self._submit(merge, group, key=f"dsoftmax-merge-{key}-{level}-{i}", **where) for i, group in enumerate(groups)
+            ]
             self.n_tasks += len(results)
             kept += results
         self._wait(results, [one.worker for one in self._assigned.values()], self.timeout)
         first, *others = self._sync(self.client._gather, results)
         for other in others:
             first.merge(other)
+        if first.n_rows != self.ongoing.rows:
+            raise ConnectionError(f"the pieces that came back hold {first.n_rows:,} of {self.ongoing.rows:,} rows")
         for name, done in first.work.items():
             self._pace[name] = done.bytes / max(done.seconds, 1e-6)
             if done.kept < 0.5:
@@ -513,7 +529,9 @@ class ClusterEngine:
         mark = f"{self._run}-{uuid.uuid4().hex[:8]}"
         needs = [list(source.needs(chunk)) for chunk in chunks.tolist()] if held else []
         share = self._submit(take_share, source.share(chunks.tolist()), chunks, needs, key=f"dsoftmax-share-{mark}", **where)
-        kept = self._submit(keep, share, self._run, name, key=f"dsoftmax-keep-{mark}", **where)
+        kept = self._submit(
+            keep, share, self._run, name, None if source.resident else self.spool, key=f"dsoftmax-keep-{mark}", **where
+        )
         directory, host = str(info["local_directory"]), str(info["host"])
         return Assigned(name, address, directory, host, chunks, source.chunk_bytes[chunks], held, share, kept)
 
@@ -687,10 +705,10 @@ class ClusterEngine:
         """Take a worker's report, on the client's own thread."""
         if told["pass"] != self.ongoing.number:
             return
-        done, before = Done(**told["done"]), self.ongoing.working.get(told["worker"])
+        done, before = Done(**told["done"]), self.ongoing.working.get(told["name"])
         if before is None or done.rows != before.rows:  # a worker may tell forever that it has come no further
             self.ongoing.heard = time.monotonic()
-        self.ongoing.working[told["worker"]] = done
+        self.ongoing.working[told["name"]] = done
 
     def _cancel(self, futures: list[Future]) -> None:
         with suppress(Exception):  # a scheduler that is gone has nothing to cancel
@@ -698,6 +716,11 @@ class ClusterEngine:
 
     def _address(self) -> str:
         return getattr(self.client.scheduler, "address", "an unknown address")
+
+
+def _where(team: Sequence[Assigned]) -> dict[str, Any]:
+    """Say that a task is for any of the team, which a worker that does not answer has left."""
+    return {"workers": [one.worker for one in team], "allow_other_workers": True}
 
 
 def _ready(workers: dict[str, Any]) -> dict[str, Any]:

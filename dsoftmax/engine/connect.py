@@ -10,12 +10,15 @@ from distributed import Client, LocalCluster
 
 from dsoftmax.engine.cluster import ClusterEngine
 from dsoftmax.engine.memory import equal_parts
+from dsoftmax.engine.spool import SpoolTo
 from dsoftmax.engine.threads import available_cores
 from dsoftmax.errors import ClusterError, OptionError
 
 
 @contextmanager
-def connected(scheduler: str | None, scheduler_file: str | None, timeout: float = 15.0) -> Iterator[ClusterEngine]:
+def connected(
+    scheduler: str | None, scheduler_file: str | None, timeout: float = 15.0, spool: SpoolTo | None = None
+) -> Iterator[ClusterEngine]:
     """Connect to a running scheduler.
 
     Parameters
@@ -26,6 +29,8 @@ def connected(scheduler: str | None, scheduler_file: str | None, timeout: float 
         JSON file that ``dask scheduler --scheduler-file`` writes.
     timeout : float
         Seconds to wait for an answer.
+    spool : SpoolTo, optional
+        See `ClusterEngine`.
 
     Raises
     ------
@@ -46,11 +51,13 @@ def connected(scheduler: str | None, scheduler_file: str | None, timeout: float 
             "Check the address, and that `dask scheduler` runs there and can be reached from here."
         ) from error
     with client:
-        yield ClusterEngine(client)
+        yield ClusterEngine(client, spool=spool)
 
 
 @contextmanager
-def local_cluster(n_workers: int | None = None, memory_limit: int | None = None) -> Iterator[ClusterEngine]:
+def local_cluster(
+    n_workers: int | None = None, memory_limit: int | None = None, spool: SpoolTo | None = None
+) -> Iterator[ClusterEngine]:
     """Start worker processes on this machine, and stop them at the end.
 
     Parameters
@@ -59,6 +66,8 @@ def local_cluster(n_workers: int | None = None, memory_limit: int | None = None)
         Processes; the cores of this machine when None. The cores are divided among them.
     memory_limit : int, optional
         Bytes for all of them and this process together, in equal parts; no limit when None.
+    spool : SpoolTo, optional
+        See `ClusterEngine`.
 
     Raises
     ------
@@ -85,4 +94,4 @@ def local_cluster(n_workers: int | None = None, memory_limit: int | None = None)
         ) as cluster,
         Client(cluster) as client,
     ):
-        yield ClusterEngine(client, driver_limit=each)
+        yield ClusterEngine(client, driver_limit=each, spool=spool)

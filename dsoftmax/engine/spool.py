@@ -6,18 +6,55 @@ from where it came.
 
 import errno
 import os
+import shutil
 import threading
 import uuid
 import weakref
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dsoftmax.blocks import Block, Buffer, Share
 from dsoftmax.engine.blockfile import HEAD, describe_block, read_block, write_block
 from dsoftmax.engine.spooldir import SpoolDirectory
+from dsoftmax.errors import OptionError
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@dataclass(frozen=True)
+class SpoolTo:
+    """Where spools are made.
+
+    Attributes
+    ----------
+    directory : str
+        On a local disk of every machine that computes; made where it does not exist.
+    limit : int, optional
+        Bytes of each process; half of what the disk has free when None.
+    """
+
+    directory: str
+    limit: int | None = None
+
+    def open(self, share: Share) -> "Spool":
+        """Return a new spool of a share.
+
+        Raises
+        ------
+        OptionError
+            The directory cannot be made or written.
+        """
+        try:
+            spool = Spool(share, self.directory, 0)
+            spool.limit_bytes = shutil.disk_usage(self.directory).free // 2 if self.limit is None else self.limit
+        except OSError as error:
+            raise OptionError(
+                f"spool={self.directory!r}: {error}. Needed is a directory on a local disk that can be written. Pass another, or "
+                "leave it out: blocks are then decoded in every pass."
+            ) from error
+        return spool
 
 
 class Spool:

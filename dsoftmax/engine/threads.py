@@ -17,6 +17,7 @@ from dsoftmax.engine.cache import Cache, owned
 from dsoftmax.engine.memory import Plan, needs_of, plan_pass, process_bytes, require_fit, spare_bytes
 from dsoftmax.engine.meter import Meter, Ongoing
 from dsoftmax.engine.serial import add_block
+from dsoftmax.engine.spool import Spool, SpoolTo
 from dsoftmax.engine.sums import Totals
 from dsoftmax.engine.visit import Footprint, Visit, footprint
 from dsoftmax.errors import ReadError
@@ -57,10 +58,22 @@ class Feed:
     meter : Meter
     resident : bool
         Whether all blocks are in memory anyway, so that nothing is loaded ahead.
+    spool : Share, optional
+        Of the same blocks: loads those that are not kept.
     """
 
-    def __init__(self, share: Share, chunks: Sequence[int], plan: Plan, cache: Cache, meter: Meter, resident: bool) -> None:
+    def __init__(
+        self,
+        share: Share,
+        chunks: Sequence[int],
+        plan: Plan,
+        cache: Cache,
+        meter: Meter,
+        resident: bool,
+        spool: Share | None = None,
+    ) -> None:
         self.share, self.plan, self.cache, self.meter = share, plan, cache, meter
+        self.spool = spool or share
         self._here = deque(chunk for chunk in chunks if resident or chunk in cache)
         self._stored = deque(() if resident else (chunk for chunk in chunks if chunk not in cache))
         self.readers = min(plan.threads, plan.blocks, len(self._stored))
@@ -84,7 +97,7 @@ class Feed:
                     self._free.put(slot)
                     break
                 keep = self.cache.has_room(self.plan.needs.block)
-                block = self._load(chunk, None if keep else slot.buffer)
+                block = self._load(self.share, chunk) if keep else self._load(self.spool, chunk, slot.buffer)
                 if keep:
                     block = owned(block)
                     self.cache.keep(chunk, block)
@@ -99,10 +112,10 @@ class Feed:
         if last:
             self._end()
 
-    def _load(self, chunk: int, buffer: Buffer | None) -> Block:
+    def _load(self, share: Share, chunk: int, buffer: Buffer | None = None) -> Block:
         for attempt in range(1, LOADS + 1):
             try:
-                return self.share.load(chunk, buffer)
+                return share.load(chunk, buffer)
             except ReadError:
                 if attempt == LOADS or self._stopped:
                     raise
@@ -116,7 +129,7 @@ class Feed:
             found = self._loaded(wait=False)
             if found is None and (chunk := self._next_here()) is not None:
                 block = self.cache.get(chunk)
-                block = self._load(chunk, None) if block is None else block
+                block = self._load(self.share, chunk) if block is None else block
                 self.meter.add(block.n_rows, block.nbytes, kept=True)
                 yield block
                 continue
@@ -165,13 +178,14 @@ def on_threads(
     cache: Cache | None = None,
     meter: Meter | None = None,
     resident: bool = False,
+    spool: Share | None = None,
 ) -> list[T]:
     """Hand the blocks of the chunks to ``work`` on the plan's threads and return what each thread's ``work`` returned.
 
     A block is good until ``work`` asks for the next one. The first error stops all threads at their next chunk and is
     raised; a chunk that cannot be read is tried `LOADS` times.
     """
-    feed = Feed(share, chunks, plan, cache or Cache(), meter or Meter(), resident)
+    feed = Feed(share, chunks, plan, cache or Cache(), meter or Meter(), resident, spool)
     n_threads = max(min(plan.threads, len(chunks)), 1)
 
     def compute() -> T:
@@ -202,6 +216,7 @@ def visit_chunks(
     cache: Cache | None = None,
     meter: Meter | None = None,
     resident: bool = False,
+    spool: Share | None = None,
 ) -> Totals:
     """Visit the chunks on the plan's threads and return their totals."""
     totals = [Totals() for _ in range(plan.totals)]
@@ -214,7 +229,7 @@ def visit_chunks(
             add_block(visit, block, totals[mine], locks[mine])
             del block
 
-    on_threads(work, share, chunks, plan, cache, meter, resident)
+    on_threads(work, share, chunks, plan, cache, meter, resident, spool)
     first, *others = totals
     for other in others:
         first.merge(other)
@@ -239,6 +254,8 @@ class ThreadsEngine:
     memory_limit : int, optional
         Bytes that this process may use. Fewer threads run where not all their blocks fit; what is left keeps decoded blocks
         from pass to pass. Without a limit, a quarter of the memory that is free keeps blocks.
+    spool : SpoolTo, optional
+        Where to put decoded blocks that are not kept in memory.
 
     Attributes
     ----------
@@ -246,9 +263,10 @@ class ThreadsEngine:
         See `dsoftmax.engine.Engine`.
     """
 
-    def __init__(self, n_threads: int | None = None, memory_limit: int | None = None) -> None:
+    def __init__(self, n_threads: int | None = None, memory_limit: int | None = None, spool: SpoolTo | None = None) -> None:
         self.n_threads = n_threads or available_cores()
-        self.memory_limit = memory_limit
+        self.memory_limit, self.spool = memory_limit, spool
+        self._spooled: Spool | None = None
         self._meter, self._rows = Meter(), 0
         self._reserve = 0
         self._spare: int | None = None
@@ -258,11 +276,13 @@ class ThreadsEngine:
     def total(self, visit: Visit, source: Source) -> Totals:
         plan = self.plan(source, footprint(visit, source))
         if source is not self._source:
-            self._source, self._cache = source, Cache()
+            self.close()
+            self._source = source
+            self._spooled = self.spool.open(source) if self.spool is not None and not source.resident else None
         self._cache.resize(plan.cache)
         self._meter, self._rows = Meter(), int(source.chunk_rows.sum())
         chunks = range(len(source.chunk_rows))
-        totals = visit_chunks(visit, source, chunks, plan, self._cache, self._meter, source.resident)
+        totals = visit_chunks(visit, source, chunks, plan, self._cache, self._meter, source.resident, self._spooled)
         totals.work[""] = self._meter.done
         return totals
 
@@ -296,3 +316,6 @@ class ThreadsEngine:
 
     def close(self) -> None:
         self._source, self._cache = None, Cache()
+        if self._spooled is not None:
+            self._spooled.close()
+        self._spooled = None

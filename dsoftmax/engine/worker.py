@@ -16,6 +16,7 @@ from dsoftmax.blocks import Block, Share
 from dsoftmax.engine.cache import Cache
 from dsoftmax.engine.memory import PROCESS_BYTES, Needs, plan_pass, planned_part, process_bytes, spare_bytes
 from dsoftmax.engine.meter import Meter
+from dsoftmax.engine.spool import SpoolTo
 from dsoftmax.engine.sums import Totals
 from dsoftmax.engine.threads import visit_chunks
 from dsoftmax.engine.visit import Visit
@@ -79,8 +80,9 @@ def home() -> Home:
 class Kept:
     """A share on the worker that keeps its blocks. What arrives on another worker is the share alone."""
 
-    def __init__(self, taken: Taken, run: str) -> None:
+    def __init__(self, taken: Taken, run: str, spool: SpoolTo | None) -> None:
         self.taken = taken
+        self.spool = None if spool is None else spool.open(taken.share)
         self.cache = home().cache(run)
         self.cache.retain(taken.chunks)
 
@@ -122,9 +124,9 @@ def take_share(share: Share, chunks: NDArray[np.int64], held: Sequence[Sequence[
     return Taken(share, chunks)
 
 
-def keep(taken: Taken, run: str, owner: str) -> Kept | Taken:
+def keep(taken: Taken, run: str, owner: str, spool: SpoolTo | None = None) -> Kept | Taken:
     """Let the worker of this name keep the blocks of its share; another one, which dask asks when the owner is lost, has its own."""
-    return Kept(taken, run) if str(get_worker().name) == owner else taken
+    return Kept(taken, run, spool) if str(get_worker().name) == owner else taken
 
 
 def visit_lent(visit: Visit, share: Share, chunks: NDArray[np.int64], held: Sequence[Sequence[Any]], piece: Piece) -> Totals:
@@ -173,7 +175,8 @@ def visit_piece(visit: Visit, whose: Kept | Taken, piece: Piece) -> Totals:
 
         with _reported(worker, piece, meter):
             chunks = taken.chunks[piece.start : piece.stop].tolist()
-            totals = visit_chunks(visit_wanted, taken.share, chunks, plan, cache, meter, piece.resident)
+            spool = whose.spool if isinstance(whose, Kept) else None
+            totals = visit_chunks(visit_wanted, taken.share, chunks, plan, cache, meter, piece.resident, spool)
     totals.work[str(worker.name)] = meter.done
     return totals
 
@@ -210,7 +213,7 @@ def _reported(worker: Worker, piece: Piece, meter: Meter) -> Iterator[None]:
     end = threading.Event()
 
     def report() -> None:
-        told = {"run": piece.run, "pass": piece.number, "worker": str(worker.name)}
+        told = {"run": piece.run, "pass": piece.number, "name": str(worker.name)}  # dask adds the address as "worker"
         while not end.wait(TICK):
             with suppress(Exception):  # a worker that closes has nobody to tell
                 worker.log_event(TOPIC, {**told, "done": vars(meter.done)})

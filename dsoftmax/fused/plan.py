@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 
 from dsoftmax import softmax
-from dsoftmax.blocks import leaf_rows
+from dsoftmax.blocks import MOST_LEAF_ROWS, leaf_rows
 
 Way = Literal["narrow", "wide", "products", "sparse"]
 
@@ -49,7 +49,8 @@ def way(n_features: int, n_classes: int, sparse: bool) -> Way:
 def scratch_bytes(n_features: int, n_classes: int, dtype: np.dtype, sparse: bool) -> int:
     """Return what a leaf takes beside its rows and arrays in the shape of θ (bytes)."""
     d, itemsize, lanes = n_features + 1, dtype.itemsize, VECTOR_BYTES // dtype.itemsize
-    rows = 16 * leaf_rows(n_features)  # labels and weights in the compute dtype, with room for copies on the way
+    # Labels and weights in the compute dtype, with room for copies on the way.
+    rows = 16 * (MOST_LEAF_ROWS if sparse else leaf_rows(n_features))
     chosen = way(n_features, n_classes, sparse)
     if chosen == "sparse":
         return rows + 3 * up(n_classes, lanes) * n_features * itemsize

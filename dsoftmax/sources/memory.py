@@ -14,6 +14,8 @@ from dsoftmax.sources.rows import Rows, RowSource, check_shapes, cut, dense_or_c
 
 CHUNK_BYTES = 2 * 2**20
 """What a chunk of an array in memory takes (bytes): small enough for many cores to share."""
+CSR_CHUNK_BYTES = 16 * 2**20
+"""Of CSR more: its rows are short, and the sums of a chunk, which cost as much for few rows as for many, are wide."""
 
 
 @dataclass(frozen=True)
@@ -101,11 +103,14 @@ class Pieces:
 
 
 def row_bytes_and_step(X: Features) -> tuple[int, int]:
-    """Return the bytes of a row, on average for CSR, and the rows of a chunk: a power of two that makes `CHUNK_BYTES`."""
+    """Return the bytes of a row, on average for CSR, and the rows of a chunk: a power of two that makes `CHUNK_BYTES`, of CSR
+    `CSR_CHUNK_BYTES`.
+    """
     sparse = scipy.sparse.issparse(X)
     stored = (X.data.nbytes + X.indices.nbytes) // max(X.shape[0], 1) if sparse else X.shape[1] * X.dtype.itemsize
     row_bytes = max(stored, 1)
-    return row_bytes, max(1 << max(CHUNK_BYTES // row_bytes, 1).bit_length() - 1, 64)
+    n_bytes = CSR_CHUNK_BYTES if sparse else CHUNK_BYTES
+    return row_bytes, max(1 << max(n_bytes // row_bytes, 1).bit_length() - 1, 64)
 
 
 def memory_source(X: Any, y: Any = None, weights: Any = None, names: Names | None = None) -> RowSource:

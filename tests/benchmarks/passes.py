@@ -1,0 +1,140 @@
+"""Whole passes beside the kernel alone, textbook NumPy and scikit-learn, for every shape, all in one run.
+
+    python tests/benchmarks/passes.py [MiB decoded per shape] [words that the names of the shapes hold, such as "(12, 8)"]
+
+For each shape the same rows are visited in several ways, which take turns:
+
+* "kernel": the kernel on blocks in memory, one thread; its share of the roofline is that of ``kernels.py``;
+* "threads, kept": a pass of this process's threads whose blocks are all kept in memory;
+* "threads, Zarr": a pass over compressed Zarr (lz4), nothing kept, page cache warm;
+* "2 processes": a pass of a dask cluster of two worker processes over the same store, blocks kept;
+* "textbook" and "scikit-learn": on the whole block, one thread.
+
+"of the cores" compares a pass with what its work would take if it were spread evenly: the kernel's seconds (and for "Zarr" the
+CPU seconds of reading and decoding, measured alone) over the number of cores. 1 is perfect; the goals are 1/1.1 kept and
+1/1.2 from Zarr. CSR lies in dask blocks in memory, so there is nothing to decode.
+"""
+
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+import zarr
+from kernels import Problem, measure, problems
+from machine import interleaved, rates
+from rich.console import Console
+from rich.table import Table
+from threadpoolctl import threadpool_limits
+from zarr.codecs import BloscCodec
+
+from dsoftmax.blocks import Source
+from dsoftmax.engine.cluster import ClusterEngine
+from dsoftmax.engine.connect import local_cluster
+from dsoftmax.engine.memory import LOADING, ROW_BYTES, process_bytes
+from dsoftmax.engine.threads import ThreadsEngine
+from dsoftmax.fused import CODE_BYTES, available
+from dsoftmax.labels import Encoder
+from dsoftmax.objective import Evaluate
+from dsoftmax.oracle import Query
+from dsoftmax.sources import open_source
+
+MOST_FLOPS = 50e9
+"""Of a pass; shapes with many classes get fewer rows."""
+CHUNK_BYTES = 4 * 2**20
+KERNEL = "fused" if available() else "numpy"
+
+
+def stored(problem: Problem, folder: Path, n_bytes: int) -> Source:
+    """Return the problem's rows again and again, about ``n_bytes`` of them: in compressed Zarr, or in memory for CSR."""
+    X, y = problem.X, problem.y
+    copies = max(n_bytes // problem.bytes, 1)
+    if scipy.sparse.issparse(X):
+        return open_source(scipy.sparse.vstack([X] * copies, format="csr"), np.tile(y, copies))
+    group = zarr.create_group(folder / problem.name.replace(" ", "_"))
+    n, p = len(X) * copies, X.shape[1]
+    step = max(CHUNK_BYTES // (p * X.dtype.itemsize), 1)
+    codec = BloscCodec(cname="lz4", clevel=5)
+    Z = group.create_array("X", shape=(n, p), dtype=X.dtype, chunks=(step, p), compressors=codec)
+    labels = group.create_array("y", shape=(n,), dtype="u2", chunks=(step,), config={"write_empty_chunks": True})
+    for start in range(0, n, step):
+        rows = np.arange(start, min(start + step, n)) % len(X)
+        Z[start : start + rows.size], labels[start : start + rows.size] = X[rows], y[rows]
+    return open_source(Z, labels)
+
+
+def cpu_of_loading(source: Source) -> float:
+    """CPU seconds of loading all chunks in one thread, page cache warm."""
+    buffer = np.empty(int(source.chunk_bytes.max()), np.uint8)
+    best = np.inf
+    for _ in range(2):
+        started = time.process_time()
+        for chunk in range(len(source.chunk_rows)):
+            source.load(chunk, buffer)
+        best = min(best, time.process_time() - started)
+    return best
+
+
+def streaming_limit(source: Source, threads: int, evaluate: Evaluate) -> int:
+    """The memory that just lets every thread read a block ahead, so that nothing is kept."""
+    work = evaluate.footprint(source.n_features, source.sparse)
+    block = int(source.chunk_bytes.max()) + ROW_BYTES * int(source.chunk_rows.max())
+    blocks = 2 * threads * block + threads * LOADING * int(source.chunk_bytes.max())
+    return process_bytes() + CODE_BYTES + threads * (work.scratch + 80 * work.sums) + blocks
+
+
+def main(n_bytes: int, words: Sequence[str]) -> None:
+    least = 0.5
+    table = Table(title=f"whole passes, {KERNEL} kernel")
+    for name in ("shape", "way", "Mrows/s", "GB/s", "of the roofline", "of the cores", "textbook / it", "scikit-learn / it"):
+        table.add_column(name, justify="left" if name in ("shape", "way") else "right")
+    with tempfile.TemporaryDirectory() as folder, local_cluster(2) as cluster:
+        with threadpool_limits(1):
+            machine = rates(least)
+        for problem in problems():
+            if words and not any(word in problem.name for word in words):
+                continue
+            flops_a_byte = problem.flops / problem.bytes
+            source = stored(problem, Path(folder), int(min(n_bytes, MOST_FLOPS / flops_a_byte)))
+            K = len(problem.theta)
+            dtype = np.dtype(np.float32)
+            evaluate = Evaluate((Query(problem.theta),), Encoder(np.arange(K)), None, dtype, KERNEL)
+            kept = ThreadsEngine()
+            streaming = ThreadsEngine(memory_limit=streaming_limit(source, kept.n_threads, evaluate))
+            with threadpool_limits(1):
+                figures = measure(problem, machine, least)
+            n, n_rows = len(problem.y), int(source.chunk_rows.sum())
+            block_seconds = figures.seconds[KERNEL] * n_rows / n
+            loading = 0.0 if source.resident else cpu_of_loading(source)
+            ways: dict[str, Callable[[], object]] = {"threads, kept": lambda e=kept, s=source, v=evaluate: e.total(v, s)}
+            ideal = {"kernel": block_seconds, "threads, kept": block_seconds / kept.n_threads}
+            if not source.resident:
+                ways["threads, Zarr"] = lambda e=streaming, s=source, v=evaluate: e.total(v, s)
+                ideal["threads, Zarr"] = (block_seconds + loading) / kept.n_threads
+            ways["2 processes"] = lambda e=cluster, s=source, v=evaluate: _checked(e, v, s)
+            ideal["2 processes"] = block_seconds / 2
+            seconds = {"kernel": block_seconds, **interleaved(ways, least)}
+            plain = {name: figures.seconds[name] * n_rows / n for name in ("textbook", "scikit-learn")}
+            for way, taken in {**seconds, **plain}.items():
+                cores = 1 if way in ("kernel", *plain) else 2
+                cells: list[Any] = [n_rows / taken / 1e6, problem.bytes * n_rows / n / taken / 1e9]
+                cells.append(figures.roofline * n_rows / n / cores / taken)
+                cells.append(ideal[way] / taken if way in ideal else np.nan)
+                cells += [plain[name] / taken for name in plain]
+                table.add_row(problem.name, way, *("" if np.isnan(cell) else f"{cell:.3g}" for cell in cells))
+            table.add_section()
+    Console(width=140).print(table)
+
+
+def _checked(engine: ClusterEngine, evaluate: Evaluate, source: Source) -> object:
+    totals = engine.total(evaluate, source)
+    assert totals.n_rows == int(source.chunk_rows.sum())
+    return totals
+
+
+if __name__ == "__main__":
+    main(int(float(sys.argv[1]) * 2**20) if len(sys.argv) > 1 else 256 * 2**20, sys.argv[2:])
