@@ -350,11 +350,15 @@ class ClusterEngine:
                     ask(errand, worker)
 
         names = {queue[0].owner.worker: name for name, queue in waiting.items() if queue}
+        left = {(name, errand.piece.start) for name, queue in waiting.items() for errand in queue}
         for _ in range(QUEUED):
             for address, name in names.items():
                 if waiting[name]:
                     ask(waiting[name].popleft(), address)
-        while running:
+        while left:
+            for address, name in names.items():  # a worker may have lost all it was asked for to others, and still have pieces
+                if waiting[name] and not any(errand.worker == address for errand in running.values()):
+                    ask(waiting[name].popleft(), address)
             queued = len({errand.worker for errand in running.values()}) < len(running)
             twins = any(errand.twin is not None for errand in running.values())
             self._wait_once(list(running), names, first=queued or twins or any(waiting.values()))
@@ -366,6 +370,7 @@ class ClusterEngine:
                 if future.status == "finished":
                     if twin is not None:
                         self._cancel([errand.twin])
+                    left.remove((errand.owner.name, errand.piece.start))
                     results.append(future)
                     self._note(errand, names[errand.worker])
                     for other in running.values():

@@ -74,8 +74,10 @@ class Feed:
     ) -> None:
         self.share, self.plan, self.cache, self.meter = share, plan, cache, meter
         self.spool = spool or share
-        self._here = deque(chunk for chunk in chunks if resident or chunk in cache)
-        self._stored = deque(() if resident else (chunk for chunk in chunks if chunk not in cache))
+        self._here: deque[int] = deque()
+        self._stored: deque[int] = deque()
+        for chunk in chunks:  # asked once: the cache may be another's too
+            (self._here if resident or chunk in cache else self._stored).append(chunk)
         self.readers = min(plan.threads, plan.blocks, len(self._stored))
         self._reading = self.readers
         self._free: SimpleQueue[Slot | None] = SimpleQueue()

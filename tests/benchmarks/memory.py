@@ -54,7 +54,9 @@ def write_dense(folder: Path, n_bytes: int) -> None:
     step = 4 * 2**20 // P_DENSE
     n = -(-n_bytes // (step * P_DENSE)) * step
     group = zarr.create_group(folder / "dense.zarr")
-    X = group.create_array("X", shape=(n, P_DENSE), dtype="u1", chunks=(step, P_DENSE), compressors=BloscCodec(cname="lz4", clevel=1))
+    X = group.create_array(
+        "X", shape=(n, P_DENSE), dtype="u1", chunks=(step, P_DENSE), compressors=BloscCodec(cname="lz4", clevel=1)
+    )
     y = group.create_array("y", shape=(n,), dtype="u1", chunks=(step,), config={"write_empty_chunks": True})
     block = np.tile(rng.integers(0, 16, (64, P_DENSE), np.uint8), (step // 64, 1))
     labels = rng.integers(0, K_DENSE, step, np.uint8)
@@ -116,4 +118,4 @@ def main(allowed: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(float(sys.argv[1]) * 2**20) if len(sys.argv) > 1 else 256 * 2**20)
+    main(int(float(sys.argv[1]) * 2**20) if len(sys.argv) > 1 else 320 * 2**20)

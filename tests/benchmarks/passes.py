@@ -45,7 +45,7 @@ from dsoftmax.sources import open_source
 
 MOST_FLOPS = 50e9
 """Of a pass; shapes with many classes get fewer rows."""
-CHUNK_BYTES = 4 * 2**20
+CHUNK_BYTES = 8 * 2**20
 KERNEL = "fused" if available() else "numpy"
 
 
