@@ -356,9 +356,10 @@ class ClusterEngine:
                 if waiting[name]:
                     ask(waiting[name].popleft(), address)
         while left:
-            for address, name in names.items():  # a worker may have lost all it was asked for to others, and still have pieces
-                if waiting[name] and not any(errand.worker == address for errand in running.values()):
-                    ask(waiting[name].popleft(), address)
+            if not running:  # what is left is of workers that others were faster than, and nobody else wanted it
+                for address, name in names.items():
+                    if waiting[name]:
+                        ask(waiting[name].popleft(), address)
             queued = len({errand.worker for errand in running.values()}) < len(running)
             twins = any(errand.twin is not None for errand in running.values())
             self._wait_once(list(running), names, first=queued or twins or any(waiting.values()))

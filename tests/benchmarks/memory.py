@@ -96,21 +96,42 @@ def opened(what: str) -> object:
     return open_source(da.concatenate(blocks), y)
 
 
+def measured(what: str, place: str, allowed: int, folder: Path) -> dict[str, float]:
+    """Train in a process of its own and return the largest peak of its processes, and what a pass visited and found kept.
+
+    Parameters
+    ----------
+    what : str
+        See `opened`.
+    place : {"threads", "processes"}
+    allowed : int
+        Bytes for each process.
+    folder : Path
+        For the script.
+
+    Raises
+    ------
+    RuntimeError
+        With what the process said.
+    """
+    script = folder / "train.py"
+    script.write_text(TRAIN)
+    command = [sys.executable, str(script), what, str(allowed), place, str(Path(__file__).parent)]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
+    if ran.returncode:
+        raise RuntimeError(ran.stderr)
+    return dict(json.loads(ran.stdout.splitlines()[-1]))
+
+
 def main(allowed: int) -> None:
     table = Table(title=f"{allowed / 2**20:.0f} MiB allowed for each process, two iterations")
     for name in ("data", "where", "decoded MiB", "times the memory allowed", "largest peak MiB", "of the allowed", "kept"):
         table.add_column(name, justify="right")
     with tempfile.TemporaryDirectory() as name:
         write_dense(Path(name), TIMES * allowed)
-        script = Path(name) / "train.py"
-        script.write_text(TRAIN)
         for what, where in ((f"{name}/dense.zarr", "Zarr, dense"), (f"csr:{TIMES * allowed}", "dask, CSR")):
-            for place in ("threads", "2 processes"):
-                command = [sys.executable, str(script), what, str(allowed), place.split()[-1], str(Path(__file__).parent)]
-                ran = subprocess.run(command, capture_output=True, text=True, check=False)
-                if ran.returncode:
-                    sys.exit(ran.stderr)
-                found = json.loads(ran.stdout.splitlines()[-1])
+            for place in ("threads", "processes"):
+                found = measured(what, place, allowed, Path(name))
                 figures = (found["bytes"] / allowed, found["peak"] / 2**20, found["peak"] / allowed)
                 cells = [f"{found['bytes'] / 2**20:,.0f}", *(f"{figure:.3g}" for figure in figures), f"{found['kept']:.0%}"]
                 table.add_row(where, place, *cells)
