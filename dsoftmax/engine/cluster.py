@@ -446,7 +446,7 @@ class ClusterEngine:
     def _help(self, running: dict[Future, Errand], names: dict[str, str], ask: Callable[..., Future]) -> None:
         """Give pieces that do not come back to another worker too, one that is there and has nothing of late."""
         now = time.monotonic()
-        if all(errand.twin is not None or now - errand.since < PATIENCE_SECONDS / 2 for errand in running.values()):
+        if all(now - errand.since < PATIENCE_SECONDS / 2 for errand in running.values()):
             return
         ready = _ready(self._present())
 
@@ -458,7 +458,13 @@ class ClusterEngine:
         busy = {errand.worker for errand in running.values() if not late(errand)}
         idle = [address for address in names if address in ready and address not in busy]
         for future, errand in list(running.items()):
-            if errand.twin is None and late(errand):
+            if future not in running or not late(errand):
+                continue
+            if errand.twin is not None and errand.twin in running and running[errand.twin].worker not in ready:
+                del running[errand.twin]  # who was to help does not answer either
+                self._cancel([errand.twin])
+                errand.twin = None
+            if errand.twin is None:
                 # A piece may wait for the point, which a worker has that does not answer: then the same one may do it alone.
                 helper = min(idle, key=lambda address: address == errand.worker, default=None)
                 if helper is not None:

@@ -17,7 +17,7 @@ from dsoftmax.process import free_bytes, resident_bytes
 
 PROCESS_BYTES = 160 * 2**20
 """What a process with NumPy, SciPy, Zarr and dask imported takes before it holds any data, where it cannot be asked (bytes)."""
-MARGIN = 24 * 2**20
+MARGIN = 40 * 2**20
 """What a process comes to take beside what is planned: modules imported late, thread stacks, what the allocator keeps (bytes)."""
 ROW_BYTES = 24
 """What a row takes beside its features: its label as stored, its class code, its weight (bytes)."""

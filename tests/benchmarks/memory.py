@@ -19,7 +19,7 @@ from zarr.codecs import BloscCodec
 
 TIMES = 10
 P_DENSE, K_DENSE = 64, 8
-P_SPARSE, K_SPARSE, DENSITY = 20_000, 20, 0.002
+P_SPARSE, K_SPARSE, DENSITY = 20_000, 5, 0.002
 
 TRAIN = """
 import json, sys
