@@ -139,4 +139,4 @@ def main(allowed: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(float(sys.argv[1]) * 2**20) if len(sys.argv) > 1 else 320 * 2**20)
+    main(int(float(sys.argv[1]) * 2**20) if len(sys.argv) > 1 else 384 * 2**20)
