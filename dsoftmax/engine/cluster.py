@@ -281,6 +281,9 @@ class ClusterEngine:
         except BaseException:
             self._cancel(kept)
             raise
+        finally:
+            for future in kept:  # now, and not when the last traceback that knows of them is collected
+                future.release()
 
     def _pieces(self, source: Source, team: Sequence[Assigned], work: Footprint, number: int) -> dict[str, deque[Errand]]:
         """Cut each share into pieces, by worker name: one where it is short, else four, the first in proportion to the pace.

@@ -4,7 +4,6 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import dask
 from distributed import Client, LocalCluster
@@ -14,10 +13,6 @@ from dsoftmax.engine.memory import equal_parts
 from dsoftmax.engine.spool import SpoolTo
 from dsoftmax.engine.threads import available_cores
 from dsoftmax.errors import ClusterError, OptionError
-
-ALLOCATOR = {"MALLOC_TRIM_THRESHOLD_": 64 * 2**20, "MALLOC_MMAP_THRESHOLD_": 32 * 2**20}
-"""Let the allocator of glibc keep what a leaf takes for the next leaf, as it does where nothing is said. Dask's nanny says otherwise,
-which costs a kernel a fifth and more of its time in page faults."""
 
 
 @contextmanager
@@ -85,11 +80,7 @@ def local_cluster(
         raise OptionError(f"workers={n_workers}: a cluster needs at least one worker process.")
     # What a worker takes is planned before anything is read (engine.memory), so that dask's own remedies, which would rewrite the
     # blocks of every pass or wait for memory that is meant to be taken, stay off. The last one, to kill, is left.
-    settings: dict[str, Any] = {f"distributed.worker.memory.{remedy}": False for remedy in ("target", "spill", "pause")}
-    settings["distributed.nanny.pre-spawn-environ"] = {
-        **dask.config.get("distributed.nanny.pre-spawn-environ", {}),
-        **ALLOCATOR,
-    }
+    settings = {f"distributed.worker.memory.{remedy}": False for remedy in ("target", "spill", "pause")}
     each = equal_parts(n_workers, memory_limit)
     with (
         dask.config.set(settings),

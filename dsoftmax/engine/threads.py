@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from dsoftmax.blocks import Block, Buffer, Share, Source
+from dsoftmax.engine.allocator import keep_freed_memory
 from dsoftmax.engine.blas import one_blas_thread
 from dsoftmax.engine.cache import Cache, owned
 from dsoftmax.engine.memory import Plan, needs_of, plan_pass, process_bytes, require_fit, spare_bytes
@@ -187,6 +188,7 @@ def on_threads(
     A block is good until ``work`` asks for the next one. The first error stops all threads at their next chunk and is
     raised; a chunk that cannot be read is tried `LOADS` times.
     """
+    keep_freed_memory()
     feed = Feed(share, chunks, plan, cache or Cache(), meter or Meter(), resident, spool)
     n_threads = max(min(plan.threads, len(chunks)), 1)
 
