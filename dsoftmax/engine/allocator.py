@@ -1,6 +1,7 @@
-"""Let the allocator keep what a leaf takes for the next leaf."""
+"""Let the allocator keep what a leaf takes for the next leaf, and give it back when all is done."""
 
 import ctypes
+from contextlib import suppress
 from functools import cache
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of <malloc.h>
@@ -23,3 +24,9 @@ def keep_freed_memory() -> None:
         return
     mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
     mallopt(M_MMAP_THRESHOLD, OWN_MAPPING_BYTES)
+
+
+def give_back_freed_memory() -> None:
+    """Have glibc give back what is free; elsewhere, do nothing."""
+    with suppress(AttributeError, OSError, TypeError):  # not glibc
+        ctypes.CDLL(None).malloc_trim(0)

@@ -11,6 +11,7 @@ import scipy.sparse
 from numpy.typing import NDArray
 
 from dsoftmax.blocks import Block
+from dsoftmax.engine.allocator import give_back_freed_memory
 
 
 class Cache:
@@ -60,10 +61,11 @@ class Cache:
     def resize(self, budget: int) -> None:
         """Change the budget; blocks that no longer fit go, the latest first."""
         with self._lock:
-            self.budget = budget
+            self.budget, before = budget, self.n_bytes
             while self.n_bytes > budget:
-                _, block = self._blocks.popitem()
-                self.n_bytes -= held_bytes(block)
+                self.n_bytes -= held_bytes(self._blocks.popitem()[1])
+        if self.n_bytes < before:
+            give_back_freed_memory()
 
 
 def held_bytes(block: Block) -> int:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from dsoftmax.blocks import Source
+from dsoftmax.engine.allocator import give_back_freed_memory
 from dsoftmax.engine.sums import ENTRY_BYTES
 from dsoftmax.engine.visit import Footprint
 from dsoftmax.errors import MemoryLimitError
@@ -17,7 +18,7 @@ from dsoftmax.process import free_bytes, resident_bytes
 
 PROCESS_BYTES = 160 * 2**20
 """What a process with NumPy, SciPy, Zarr and dask imported takes before it holds any data, where it cannot be asked (bytes)."""
-MARGIN = 40 * 2**20
+MARGIN = 64 * 2**20
 """What a process comes to take beside what is planned: modules imported late, thread stacks, what the allocator keeps (bytes)."""
 ROW_BYTES = 24
 """What a row takes beside its features: its label as stored, its class code, its weight (bytes)."""
@@ -232,6 +233,7 @@ def process_bytes() -> int:
     """
     global _before
     if _before is None:
+        give_back_freed_memory()
         _before = resident_bytes() + MARGIN if resident_bytes() else PROCESS_BYTES
     return _before
 

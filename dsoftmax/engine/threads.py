@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from dsoftmax.blocks import Block, Buffer, Share, Source
-from dsoftmax.engine.allocator import keep_freed_memory
+from dsoftmax.engine.allocator import give_back_freed_memory, keep_freed_memory
 from dsoftmax.engine.blas import one_blas_thread
 from dsoftmax.engine.cache import Cache, owned
 from dsoftmax.engine.memory import Plan, needs_of, plan_pass, process_bytes, require_fit, spare_bytes
@@ -323,3 +323,4 @@ class ThreadsEngine:
         if self._spooled is not None:
             self._spooled.close()
         self._spooled = None
+        give_back_freed_memory()
