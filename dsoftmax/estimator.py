@@ -136,6 +136,8 @@ class SoftmaxRegression(_Base):
     spool : path, optional
         A directory on a local disk, of every worker if there are workers, for decoded blocks that memory does not hold: worth it
         where the data are remote, or compressed hard. It is emptied again.
+    spool_limit : int or str, optional
+        Bytes that each process may put there, or such as "20GiB"; half of what is free when None.
 
     Attributes
     ----------
@@ -195,6 +197,7 @@ class SoftmaxRegression(_Base):
         missing_chunks: str = "error",
         memory_limit: int | str | None = None,
         spool: str | os.PathLike[str] | None = None,
+        spool_limit: int | str | None = None,
     ) -> None:
         self.C = C
         self.solver = solver
@@ -210,6 +213,7 @@ class SoftmaxRegression(_Base):
         self.missing_chunks = missing_chunks
         self.memory_limit = memory_limit
         self.spool = spool
+        self.spool_limit = spool_limit
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -435,12 +439,13 @@ class SoftmaxRegression(_Base):
 
     def _spool_to(self) -> SpoolTo | None:
         if self.spool is None:
+            if self.spool_limit is not None:
+                raise OptionError("spool_limit does nothing without spool=DIRECTORY. Give both, or leave it out.")
             return None
         if not isinstance(self.spool, (str, os.PathLike)):
             raise OptionError(f"spool={self.spool!r}; needed is the path of a directory on a local disk, or None.")
-        if isinstance(self.engine, str) and self.engine == "serial":
-            raise OptionError("spool does nothing for engine='serial', which keeps no blocks. Leave one of them out.")
-        return SpoolTo(str(Path(self.spool).absolute()))
+        limit = None if self.spool_limit is None else parse_bytes(self.spool_limit)
+        return SpoolTo(str(Path(self.spool).absolute()), limit)
 
     @contextmanager
     def _open_engine(self) -> Iterator[Engine]:

@@ -104,19 +104,19 @@ def replacing_directory(path: Path, n_bytes: int) -> Iterator[Path]:
         yield draft
         with writing(path, n_bytes):
             _flush_tree(draft)
-            if not _exists(path):
+            if not exists(path):
                 draft.rename(path)
             elif not _exchange(draft, path):
                 path.rename(old)
                 draft.rename(path)
             _flush_directory(path.parent)
     except BaseException:
-        if _exists(old) and not _exists(path):
+        if exists(old) and not exists(path):
             old.rename(path)
         raise
     finally:
         remove(draft)
-        if _exists(path):
+        if exists(path):
             remove(old)
 
 
@@ -134,12 +134,13 @@ def _beside(path: Path) -> Path:
     return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
 
 
-def _exists(path: Path) -> bool:
+def exists(path: Path) -> bool:
+    """Return whether anything has this name, a link that leads nowhere included."""
     return path.exists() or path.is_symlink()
 
 
-def remove(path: Path) -> None:
-    """Remove a file, a link or a directory, if it is there; what cannot be removed stays.
+def remove(path: Path) -> bool:
+    """Remove a file, a link or a directory, if it is there, and return whether it is gone; what cannot be removed stays.
 
     A directory that threads of Zarr were writing when an error ended it may get another file while it is removed.
     """
@@ -150,8 +151,28 @@ def remove(path: Path) -> None:
         else:
             with suppress(OSError):
                 path.unlink(missing_ok=True)
-        if not _exists(path):
-            return
+        if not exists(path):
+            return True
+    return False
+
+
+def lock(handle: int, wait: bool = False) -> bool | None:
+    """Lock an open file; the system gives the lock back when the process ends in whatever way.
+
+    Returns
+    -------
+    bool or None
+        Whether this process has it now; None where there are no such locks (Windows, some network file systems).
+    """
+    try:
+        import fcntl
+    except ImportError:
+        return None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except OSError as error:
+        return False if error.errno in (errno.EWOULDBLOCK, errno.EACCES) else None
+    return True
 
 
 def _flush_tree(top: Path) -> None:

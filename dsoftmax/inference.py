@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from dsoftmax import metrics, softmax
 from dsoftmax.blocks import Block, Names, Source, n_rows
 from dsoftmax.engine import Engine
-from dsoftmax.engine.threads import ThreadsEngine, on_threads
+from dsoftmax.engine.threads import Feed, ThreadsEngine, on_threads
 from dsoftmax.engine.visit import Footprint
 from dsoftmax.errors import DataError, OutputExistsError
 from dsoftmax.files import replacing_directory, writing
@@ -135,7 +135,7 @@ def _each_block(function: Callable[[Block], None], source: Source, engine: Engin
         for block in blocks:
             function(block)
 
-    on_threads(work, source, range(len(source.chunk_rows)), plan, resident=source.resident)
+    on_threads(work, Feed(source, range(len(source.chunk_rows)), plan, source.resident))
 
 
 def _scratch(model: Model, source: Source, wide: bool) -> int:

@@ -12,10 +12,8 @@ In a pass the line of history comes first and the checkpoint second: after a cra
 than the checkpoint, and what is more is cut off.
 """
 
-import errno
 import json
 import platform
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,8 +28,8 @@ from numpy.typing import NDArray
 
 from dsoftmax.blocks import Block, Source
 from dsoftmax.checkpoint import from_arrays, read_arrays, to_arrays, write_arrays, write_text
-from dsoftmax.errors import OutputExistsError, ReadError, RunMismatchError
-from dsoftmax.files import remove, writing
+from dsoftmax.errors import OutputExistsError, ReadError, RunMismatchError, WriteError
+from dsoftmax.files import exists, lock, remove, writing
 from dsoftmax.statistics import Statistics
 
 FORMAT = 1
@@ -80,7 +78,7 @@ class RunDirectory:
         ------
         OutputExistsError
         """
-        if self.is_run() or not _exists(self.path):
+        if self.is_run() or not exists(self.path):
             return
         foreign = next((entry.name for entry in self.path.iterdir() if not _ours(entry)), None) if self.path.is_dir() else ""
         if foreign is not None:
@@ -102,9 +100,9 @@ class RunDirectory:
         """
         with writing(self.file(LOCK), 0):
             self.path.mkdir(parents=True, exist_ok=True)
-            lock = self.file(LOCK).open("a")
-        with lock as handle:
-            if not _lock(handle.fileno()):
+            held = self.file(LOCK).open("a")
+        with held:
+            if lock(held.fileno()) is False:  # a file system without locks is no reason not to train
                 raise OutputExistsError(
                     f"Another process is training in {self.path} right now. Wait for it, stop it, or pass another --out."
                 )
@@ -115,9 +113,16 @@ class RunDirectory:
 
         The model goes first, which nobody should take for the next run's, then the checkpoint: whatever else is left after
         an interruption is a run that begins anew.
+
+        Raises
+        ------
+        WriteError
         """
         for name in ("model.zarr", "checkpoint.npz", "statistics.npz", "history.jsonl"):
-            _remove(self.file(name))
+            if not remove(self.file(name)):
+                raise WriteError(
+                    f"{self.file(name)} of the run before cannot be removed. Remove it yourself, or pass another --out."
+                )
         self.remove_drafts()
 
     def remove_drafts(self) -> None:
@@ -294,31 +299,6 @@ def _differences(name: str, was: Any, now: Any) -> Iterator[str]:
         yield f"{label}: was {json.dumps(was)}, is {json.dumps(now)}"
 
 
-def _exists(path: Path) -> bool:
-    return path.exists() or path.is_symlink()
-
-
 def _ours(entry: Path) -> bool:
     """A file of a run, its draft (``.NAME.…``), or the lock."""
     return entry.name == LOCK or entry.name in FILES or any(entry.name.startswith(f".{name}.") for name in FILES)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
-
-
-def _lock(handle: int) -> bool:
-    """Take the lock, which the system gives back when the process ends in whatever way."""
-    try:
-        import fcntl
-    except ImportError:  # not on Windows
-        return True
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        # A file system without locks is no reason not to train.
-        return error.errno not in (errno.EWOULDBLOCK, errno.EACCES)
-    return True

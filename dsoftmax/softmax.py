@@ -73,23 +73,19 @@ def compute_dtype(stored: np.dtype) -> np.dtype:
     return np.dtype(np.float32 if exact else np.float64)
 
 
-def tile_rows(X: Features, n_classes: int, dtype: np.dtype) -> int:
+def tile_rows(n_features: int, n_classes: int, dtype: np.dtype, sparse: bool) -> int:
     """Return the rows of a tile: what fits in `TILE_BYTES`, a multiple of 64 between 512 and 16,384; CSR as stated."""
-    n_features, itemsize = X.shape[1], dtype.itemsize
-    if scipy.sparse.issparse(X):
+    if sparse:
         return SPARSE_TILE_ROWS
-    fit = TILE_BYTES // ((n_features + 2 * n_classes) * itemsize)
-    return int(min(max(fit // 64 * 64, 512), 16384))
+    fit = TILE_BYTES // ((n_features + 2 * n_classes) * dtype.itemsize)
+    return min(max(fit // 64 * 64, 512), 16384)
 
 
 def scratch_bytes(n_features: int, n_classes: int, dtype: np.dtype, sparse: bool) -> int:
     """Return what a kernel takes for its tiles, beside arrays in the shape of θ (bytes)."""
-    if sparse:
-        rows, widths = SPARSE_TILE_ROWS, 4 * n_classes  # the logits, SciPy's product, the residuals laid out for the other
-    else:
-        rows = max(min(TILE_BYTES // ((n_features + 2 * n_classes) * dtype.itemsize), 16384), 512)
-        widths = n_features + 2 * n_classes
-    return rows * (widths * dtype.itemsize + 64)
+    # CSR: the logits, SciPy's product, and the residuals laid out for the other product.
+    widths = 4 * n_classes if sparse else n_features + 2 * n_classes
+    return tile_rows(n_features, n_classes, dtype, sparse) * (widths * dtype.itemsize + 64)
 
 
 def rows_between(X: Features, start: int, stop: int) -> Features:
@@ -107,8 +103,8 @@ def rows_between(X: Features, start: int, stop: int) -> Features:
 def _tiles(X: Features, n_classes: int, dtype: np.dtype) -> Iterator[tuple[slice, Features]]:
     """Yield the row slices of X and the rows themselves in the compute dtype; one buffer serves all dense tiles."""
     n, p = X.shape
-    step = tile_rows(X, n_classes, dtype)
     sparse = scipy.sparse.issparse(X)
+    step = tile_rows(p, n_classes, dtype, sparse)
     convert = not sparse and (X.dtype != dtype or not X.flags.c_contiguous)
     buffer = np.empty((min(step, n), p), dtype) if convert else None
     for start in range(0, n, step):
@@ -129,7 +125,8 @@ def _order(X: Features) -> Literal["C", "F"]:
 
 def _scratch(theta: NDArray, X: Features, dtype: np.dtype) -> NDArray:
     """Return room for the logits of a tile, flat: (K · rows,)."""
-    return np.empty(len(theta) * min(X.shape[0], tile_rows(X, len(theta), dtype)), dtype)
+    rows = tile_rows(X.shape[1], len(theta), dtype, scipy.sparse.issparse(X))
+    return np.empty(len(theta) * min(X.shape[0], rows), dtype)
 
 
 def _logits(theta: NDArray, tile: Features, out: NDArray) -> NDArray:

@@ -1,5 +1,7 @@
 """What the first pass learns: the classes, their sums, the scale of every feature; and that everything is finite."""
 
+import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -13,7 +15,7 @@ from dsoftmax.engine.sums import Grouped, Largest
 from dsoftmax.engine.visit import Footprint
 from dsoftmax.errors import DataError
 from dsoftmax.labels import MAX_CLASSES, TABLE_SPAN, Encoder, given_classes, ordered_classes, plain_labels
-from dsoftmax.softmax import SPARSE_TILE_ROWS, Features, rows_between
+from dsoftmax.softmax import Features, rows_between
 
 Float = NDArray[np.float64]
 
@@ -27,15 +29,24 @@ MAX_GRAM_FEATURES = 4096
 """Beyond this the Gram matrix costs more than it tells."""
 
 
-USUAL_DENSITY = 20
-"""Rows of CSR are taken to hold one value in so many features, where memory is planned."""
 USUAL_CLASSES = 16
 """Classes that memory is planned for until the first pass has counted them."""
 
 
 def tile_rows(n_features: int) -> int:
-    """Return the rows of a tile: what fits in `TILE_BYTES`, between 256 and 8,192."""
+    """Return the rows of a dense tile: what fits in `TILE_BYTES`, between 256 and 8,192."""
     return min(max(TILE_BYTES // (8 * n_features), 256), 8192)
+
+
+def tiles(X: Features) -> Iterator[slice]:
+    """Cut rows into tiles: dense ones of `tile_rows`, CSR ones that begin in different `TILE_BYTES` of values as float64."""
+    n, p = X.shape
+    if scipy.sparse.issparse(X):
+        ends = np.searchsorted(X.indptr, np.arange(TILE_BYTES // 8, X.indptr[-1], TILE_BYTES // 8))
+        bounds = np.unique([0, *ends, n])
+    else:
+        bounds = np.append(np.arange(0, n, tile_rows(p)), n)
+    return (slice(start, stop) for start, stop in itertools.pairwise(bounds.tolist()))
 
 
 @dataclass(frozen=True)
@@ -105,7 +116,7 @@ class Collect:
     def footprint(self, n_features: int, sparse: bool) -> Footprint:
         """Return what a leaf takes beside its rows; classes that are not known yet are taken to be `USUAL_CLASSES`."""
         K, d = USUAL_CLASSES if self.encoder is None else len(self.encoder.classes), n_features + 1
-        values = tile_rows(n_features) * (max(n_features // USUAL_DENSITY, 1) if sparse else n_features)
+        values = TILE_BYTES // 8 + n_features if sparse else tile_rows(n_features) * n_features
         return Footprint((K + 4) * d + d * d * self.gram, 8 * 8 * values + 64 * n_features)
 
     def __call__(self, block: Block) -> dict[str, Any]:
@@ -116,7 +127,7 @@ class Collect:
         DataError
             NaN or infinity in X, y or the weights; a negative weight; a label that is no class.
         """
-        X, (n, p) = block.X, block.X.shape
+        X, p = block.X, block.X.shape[1]
         check_finite(block)
         weights = checked_weights(block)
         assert block.y is not None
@@ -126,9 +137,7 @@ class Collect:
             self.encoder.codes(block)
         sums = _LeafSums(len(labels), p, self.gram)
         add = sums.add_sparse if scipy.sparse.issparse(X) else sums.add_dense
-        step = SPARSE_TILE_ROWS if scipy.sparse.issparse(X) else tile_rows(p)
-        for start in range(0, n, step):
-            rows = slice(start, min(start + step, n))
+        for rows in tiles(X):
             add(rows_between(X, rows.start, rows.stop), codes[rows], weights[rows])
         by_class = np.column_stack([sums.by_class, np.bincount(codes, weights, len(labels))])
         counts = np.bincount(codes, minlength=len(labels))

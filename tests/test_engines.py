@@ -29,7 +29,7 @@ from dsoftmax.engine.memory import (
 from dsoftmax.engine.serial import SerialEngine
 from dsoftmax.engine.spool import SpoolTo
 from dsoftmax.engine.sums import ENTRY_BYTES
-from dsoftmax.engine.threads import LOADS, ThreadsEngine, available_cores, visit_chunks
+from dsoftmax.engine.threads import LOADS, Feed, ThreadsEngine, available_cores, visit_all
 from dsoftmax.engine.visit import Footprint
 from dsoftmax.errors import DataError, MemoryLimitError, OptionError, ReadError
 from dsoftmax.labels import Encoder, plain_labels
@@ -274,7 +274,7 @@ def test_sums_that_threads_share_have_the_same_bits():
     needs = needs_of(source, Footprint(), 4, None)
     expected = bits(SerialEngine().total(rows_and_labels, source).result())
     for totals in (1, 3):
-        found = visit_chunks(rows_and_labels, source, range(40), Plan(needs, 4, 8, totals))
+        found = visit_all(rows_and_labels, Feed(source, range(40), Plan(needs, 4, 8, totals)))
         assert bits(found.result()) == expected
 
 

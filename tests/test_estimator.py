@@ -491,6 +491,25 @@ def test_warm_start_on_other_data_says_so():
     assert_array_equal(estimator.classes_, [0, 1, 2])
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"spool": 3}, r"spool=3; needed is the path"),
+        ({"spool_limit": "1GiB"}, r"spool_limit does nothing without spool=DIRECTORY"),
+        ({"spool": "here", "engine": "serial"}, r"spool does nothing for engine='serial'"),
+        ({"spool": "here", "engine": SerialEngine()}, r"spool does nothing for an engine that was made before"),
+    ],
+)
+def test_a_spool_that_nothing_would_use_is_an_error(options, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(OptionError, match=message):
+        SoftmaxRegression(**options).fit(*make_data(2))
+
+
+def test_the_limit_of_a_spool_reaches_it(tmp_path):
+    assert SoftmaxRegression(spool=tmp_path, spool_limit="2KiB")._spool_to().limit == 2048
+
+
 def test_parameters_clone_and_pickle():
     given = {"C": 0.5, "solver": "nesterov", "class_weight": {0: 2.0}, "engine": "serial", "memory_limit": "1GiB"}
     estimator = SoftmaxRegression(**given)
@@ -506,7 +525,7 @@ def test_parameters_clone_and_pickle():
         "memory_limit",
         "missing_chunks",
     ]
-    assert sorted(estimator.get_params()) == [*names, "solver", "spool", "tol", "warm_start"]
+    assert sorted(estimator.get_params()) == [*names, "solver", "spool", "spool_limit", "tol", "warm_start"]
     copied = clone(estimator)
     assert copied.get_params() == estimator.get_params()
     assert copied.class_weight is not estimator.class_weight

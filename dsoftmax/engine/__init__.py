@@ -11,7 +11,7 @@ from dsoftmax.blocks import Source
 from dsoftmax.engine.meter import Ongoing
 from dsoftmax.engine.sums import Totals
 from dsoftmax.engine.visit import Visit
-from dsoftmax.errors import unknown_option
+from dsoftmax.errors import OptionError, unknown_option
 
 if TYPE_CHECKING:
     from dsoftmax.engine.spool import SpoolTo
@@ -63,16 +63,19 @@ def make_engine(engine: Any = "auto", memory_limit: int | None = None, spool: "S
     memory_limit : int, optional
         Bytes that this process may use.
     spool : SpoolTo, optional
-        Where to put decoded blocks that are not kept in memory; not for "serial".
+        Where to put decoded blocks that are not kept in memory; for "serial", which keeps none, an error.
 
     Raises
     ------
     OptionError
-        The name is unknown, or there is no active client.
+        The name is unknown, there is no active client, or a spool is given with an engine that cannot use it.
     """
     from dsoftmax.engine.serial import SerialEngine
     from dsoftmax.engine.threads import ThreadsEngine
 
+    if spool is not None and (engine == "serial" or isinstance(engine, Engine)):
+        which = "engine='serial', which keeps no blocks" if isinstance(engine, str) else "an engine that was made before"
+        raise OptionError(f"spool does nothing for {which}. Leave one of them out.")
     if isinstance(engine, str):
         if engine not in ENGINES:
             raise unknown_option("engine", engine, ENGINES)

@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 
 from dsoftmax import __version__
 from dsoftmax.blocks import Source
-from dsoftmax.engine.memory import PROCESS_BYTES, ROW_BYTES, needs_of, plan_pass, planned_part, require_fit
+from dsoftmax.engine.memory import ROW_BYTES, needs_of, plan_pass, planned_part, process_bytes, require_fit
 from dsoftmax.engine.meter import Done, Ongoing
 from dsoftmax.engine.shares import assign
 from dsoftmax.engine.spool import SpoolTo
@@ -228,10 +228,10 @@ class ClusterEngine:
         MemoryLimitError
             This process may not take so much.
         """
-        if self.driver_limit is not None and PROCESS_BYTES + n_bytes > self.driver_limit:
+        if self.driver_limit is not None and process_bytes() + n_bytes > self.driver_limit:
             raise MemoryLimitError(
                 f"Of the memory allowed, this process has {self.driver_limit / 2**20:,.0f} MiB and takes about "
-                f"{(PROCESS_BYTES + n_bytes) / 2**20:,.0f} MiB, most of it the solver's vectors. Allow more, or start fewer workers."
+                f"{(process_bytes() + n_bytes) / 2**20:,.0f} MiB, most of it the solver's vectors. Allow more, or start fewer workers."
             )
 
     def total(self, visit: Visit, source: Source) -> Totals:
@@ -298,11 +298,12 @@ class ClusterEngine:
         n_pieces = sum(len(ends) - 1 for ends in bounds.values())
         merging = min(max(n_pieces, 2), FAN_IN + 1) * work.sums * ENTRY_BYTES  # what a merge takes in, and its own sum
         hosts = [one.host for one in team]
+        common = needs_of(source, work, 1, None, reserve=merging)
         cut: dict[str, deque[Errand]] = {}
         for one in team:
             pace, rows = paces[one.name], source.chunk_rows[one.chunks]
             keepable = 0 if source.resident else one.n_bytes + ROW_BYTES * int(rows.sum())
-            needs = needs_of(source, work, 1, None, n_chunks=len(one.chunks), reserve=merging, total=keepable)
+            needs = replace(common, n_chunks=len(one.chunks), total=keepable)
             cut[one.name] = deque()
             for start, stop in itertools.pairwise(bounds[one.name]):
                 piece = Piece(start, stop, needs, source.resident, hosts.count(one.host), self._run, number)

@@ -4,7 +4,7 @@ Three words answer whose bytes they are: *allowed* is what the user gave, *proje
 the system counted afterwards (`dsoftmax.process`).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -29,8 +29,6 @@ LEAF_ENTRY_BYTES = 32
 copies that lay them out for the product (bytes)."""
 UNLIMITED_CACHE = 4
 """Where no memory is allowed or forbidden, blocks are kept in one part of so many of what the system has to give."""
-
-
 TERMINATE = 0.95
 """Part of its limit at which a worker is killed by its nanny, dask's default."""
 BELOW = 0.95
@@ -148,8 +146,7 @@ def plan_pass(needs: Needs) -> Plan:
         for totals in dict.fromkeys((min(threads, blocks), 1))
     )
     plan = next((plan for plan in ladder if plan.fits), Plan(needs, 1, 1, 1))
-    cache = min(max(needs.allowed - plan.projected, 0), needs.total)
-    return Plan(needs, plan.threads, plan.blocks, plan.totals, cache)
+    return replace(plan, cache=min(max(needs.allowed - plan.projected, 0), needs.total))
 
 
 def largest_block(source: Source) -> tuple[int, int]:
@@ -234,7 +231,8 @@ def process_bytes() -> int:
     global _before
     if _before is None:
         give_back_freed_memory()
-        _before = resident_bytes() + MARGIN if resident_bytes() else PROCESS_BYTES
+        resident = resident_bytes()
+        _before = resident + MARGIN if resident else PROCESS_BYTES
     return _before
 
 

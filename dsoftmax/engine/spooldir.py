@@ -11,6 +11,8 @@ import uuid
 from contextlib import suppress
 from pathlib import Path
 
+from dsoftmax.files import lock
+
 PREFIX = "dsoftmax-spool-"
 
 
@@ -29,7 +31,7 @@ class SpoolDirectory:
             self.folder = parent / f"{PREFIX}{uuid.uuid4().hex}"
             self._lock_file = _lock_path(self.folder)
             self._lock = os.open(self._lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            _lock(self._lock, wait=True)
+            lock(self._lock, wait=True)
             if _same(self._lock, self._lock_file):
                 break
             os.close(self._lock)  # another process came between opening and locking, and took it for a leftover
@@ -51,16 +53,16 @@ def remove_leftovers(parent: Path) -> list[str]:
     for lock_file in sorted(parent.glob(f"{PREFIX}*.lock")):
         folder = lock_file.with_suffix("")
         try:
-            lock = os.open(lock_file, os.O_RDWR | os.O_CLOEXEC)
+            handle = os.open(lock_file, os.O_RDWR | os.O_CLOEXEC)
         except OSError:  # gone by now, or another user's
             continue
         try:
-            if _lock(lock, wait=False) and _same(lock, lock_file):
+            if lock(handle) and _same(handle, lock_file):  # where there are no locks, leftovers stay
                 _remove(folder)
                 lock_file.unlink(missing_ok=True)
                 removed.append(folder.name)
         finally:
-            os.close(lock)
+            os.close(handle)
     return removed
 
 
@@ -74,17 +76,6 @@ def _remove(folder: Path) -> None:
 
 def _lock_path(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}.lock")
-
-
-def _lock(descriptor: int, wait: bool) -> bool:
-    """Lock a file; without ``wait``, unless another holds it. Where there are no such locks nobody gets one, and leftovers stay."""
-    try:
-        import fcntl  # not on Windows
-
-        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except (ImportError, OSError):
-        return False
-    return True
 
 
 def _same(descriptor: int, path: Path) -> bool:

@@ -54,13 +54,20 @@ class Feed:
     share : Share
     chunks : sequence of int
     plan : Plan
-    cache : Cache
-        Gives the blocks it keeps, and keeps others while it has room.
-    meter : Meter
     resident : bool
         Whether all blocks are in memory anyway, so that nothing is loaded ahead.
+    cache : Cache, optional
+        Gives the blocks it keeps, and keeps others while it has room.
+    meter : Meter, optional
     spool : Share, optional
         Of the same blocks: loads those that are not kept.
+
+    Attributes
+    ----------
+    threads : int
+        That compute.
+    readers : int
+        Threads that load ahead.
     """
 
     def __init__(
@@ -68,21 +75,22 @@ class Feed:
         share: Share,
         chunks: Sequence[int],
         plan: Plan,
-        cache: Cache,
-        meter: Meter,
-        resident: bool,
+        resident: bool = False,
+        cache: Cache | None = None,
+        meter: Meter | None = None,
         spool: Share | None = None,
     ) -> None:
-        self.share, self.plan, self.cache, self.meter = share, plan, cache, meter
-        self.spool = spool or share
+        self.share, self.plan = share, plan
+        self.cache, self.meter, self.spool = cache or Cache(), meter or Meter(), spool or share
         self._here: deque[int] = deque()
         self._stored: deque[int] = deque()
         for chunk in chunks:  # asked once: the cache may be another's too
-            (self._here if resident or chunk in cache else self._stored).append(chunk)
+            (self._here if resident or chunk in self.cache else self._stored).append(chunk)
+        self.threads = max(min(plan.threads, len(chunks)), 1)
         self.readers = min(plan.threads, plan.blocks, len(self._stored))
         self._reading = self.readers
         self._free: SimpleQueue[Slot | None] = SimpleQueue()
-        self._ready: SimpleQueue[tuple[Block, Slot, bool] | None] = SimpleQueue()
+        self._ready: SimpleQueue[tuple[Block, Slot] | None] = SimpleQueue()
         self._lock, self._stopped = threading.Lock(), False
         largest = plan.needs.block
         for _ in range(plan.blocks):
@@ -104,7 +112,7 @@ class Feed:
                 if keep:
                     block = owned(block)
                     self.cache.keep(chunk, block)
-                self._ready.put((block, slot, False))
+                self._ready.put((block, slot))
                 del block
         except BaseException:
             self.stop()
@@ -140,8 +148,8 @@ class Feed:
                 found = self._loaded(wait=True)
                 if found is None:
                     return
-            block, slot, kept = found
-            self.meter.add(block.n_rows, block.nbytes, kept)
+            block, slot = found
+            self.meter.add(block.n_rows, block.nbytes, kept=False)
             yield block
             del block, found
             self._free.put(slot)
@@ -152,7 +160,7 @@ class Feed:
         except IndexError:
             return None
 
-    def _loaded(self, wait: bool) -> tuple[Block, Slot, bool] | None:
+    def _loaded(self, wait: bool) -> tuple[Block, Slot] | None:
         """Return a block that was loaded; None where there is none yet, or none any more when told to wait."""
         try:
             found = self._ready.get(block=wait)
@@ -173,24 +181,13 @@ class Feed:
             self._free.put(None)
 
 
-def on_threads(
-    work: Callable[[Iterator[Block]], T],
-    share: Share,
-    chunks: Sequence[int],
-    plan: Plan,
-    cache: Cache | None = None,
-    meter: Meter | None = None,
-    resident: bool = False,
-    spool: Share | None = None,
-) -> list[T]:
-    """Hand the blocks of the chunks to ``work`` on the plan's threads and return what each thread's ``work`` returned.
+def on_threads(work: Callable[[Iterator[Block]], T], feed: Feed) -> list[T]:
+    """Hand the blocks of a feed to ``work`` on its threads and return what each thread's ``work`` returned.
 
     A block is good until ``work`` asks for the next one. The first error stops all threads at their next chunk and is
     raised; a chunk that cannot be read is tried `LOADS` times.
     """
     keep_freed_memory()
-    feed = Feed(share, chunks, plan, cache or Cache(), meter or Meter(), resident, spool)
-    n_threads = max(min(plan.threads, len(chunks)), 1)
 
     def compute() -> T:
         try:
@@ -199,10 +196,10 @@ def on_threads(
             feed.stop()
             raise
 
-    with one_blas_thread(), ThreadPoolExecutor(feed.readers + n_threads, "dsoftmax") as pool:
+    with one_blas_thread(), ThreadPoolExecutor(feed.readers + feed.threads, "dsoftmax") as pool:
         try:
             reading = [pool.submit(feed.read) for _ in range(feed.readers)]
-            computing = [pool.submit(compute) for _ in range(n_threads)]
+            computing = [pool.submit(compute) for _ in range(feed.threads)]
             done = [one.result() for one in computing]
             for one in reading:
                 one.result()
@@ -212,20 +209,11 @@ def on_threads(
             raise
 
 
-def visit_chunks(
-    visit: Visit,
-    share: Share,
-    chunks: Sequence[int],
-    plan: Plan,
-    cache: Cache | None = None,
-    meter: Meter | None = None,
-    resident: bool = False,
-    spool: Share | None = None,
-) -> Totals:
-    """Visit the chunks on the plan's threads and return their totals."""
-    totals = [Totals() for _ in range(plan.totals)]
+def visit_all(visit: Visit, feed: Feed) -> Totals:
+    """Visit the blocks of a feed on its threads and return their totals."""
+    totals = [Totals() for _ in range(feed.plan.totals)]
     locks = [threading.Lock() for _ in totals]
-    numbers = iter(range(plan.threads))
+    numbers = iter(range(feed.threads))
 
     def work(blocks: Iterator[Block]) -> None:
         mine = next(numbers) % len(totals)
@@ -233,7 +221,7 @@ def visit_chunks(
             add_block(visit, block, totals[mine], locks[mine])
             del block
 
-    on_threads(work, share, chunks, plan, cache, meter, resident, spool)
+    on_threads(work, feed)
     first, *others = totals
     for other in others:
         first.merge(other)
@@ -286,7 +274,7 @@ class ThreadsEngine:
         self._cache.resize(plan.cache)
         self._meter, self._rows = Meter(), int(source.chunk_rows.sum())
         chunks = range(len(source.chunk_rows))
-        totals = visit_chunks(visit, source, chunks, plan, self._cache, self._meter, source.resident, self._spooled)
+        totals = visit_all(visit, Feed(source, chunks, plan, source.resident, self._cache, self._meter, self._spooled))
         totals.work[""] = self._meter.done
         return totals
 

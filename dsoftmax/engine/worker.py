@@ -18,7 +18,7 @@ from dsoftmax.engine.memory import PROCESS_BYTES, Needs, plan_pass, planned_part
 from dsoftmax.engine.meter import Meter
 from dsoftmax.engine.spool import SpoolTo
 from dsoftmax.engine.sums import Totals
-from dsoftmax.engine.threads import visit_chunks
+from dsoftmax.engine.threads import Feed, visit_all
 from dsoftmax.engine.visit import Visit
 from dsoftmax.errors import MemoryLimitError
 
@@ -142,15 +142,17 @@ def visit_piece(visit: Visit, whose: Kept | Taken, piece: Piece) -> Totals:
     MemoryLimitError
     """
     worker, here, wanted = get_worker(), home(), Wanted()
-    own = isinstance(whose, Kept)
-    cache, taken = (whose.cache, whose.taken) if isinstance(whose, Kept) else (Cache(), whose)
+    if isinstance(whose, Kept):
+        taken, cache, spool, keepable = whose.taken, whose.cache, whose.spool, piece.needs.total
+    else:
+        taken, cache, spool, keepable = whose, Cache(), None, 0
     with here.busy:
         wanted.check()  # waiting for others may have taken long
         needs = replace(
             piece.needs,
             allowed=allowed_bytes(worker),
             cores=worker.state.nthreads,
-            total=piece.needs.total if own else 0,
+            total=keepable,
             spare=here.spare // piece.neighbours,
         )
         others = [one for one in here.caches.values() if one is not cache]
@@ -175,8 +177,7 @@ def visit_piece(visit: Visit, whose: Kept | Taken, piece: Piece) -> Totals:
 
         with _reported(worker, piece, meter):
             chunks = taken.chunks[piece.start : piece.stop].tolist()
-            spool = whose.spool if isinstance(whose, Kept) else None
-            totals = visit_chunks(visit_wanted, taken.share, chunks, plan, cache, meter, piece.resident, spool)
+            totals = visit_all(visit_wanted, Feed(taken.share, chunks, plan, piece.resident, cache, meter, spool))
     totals.work[str(worker.name)] = meter.done
     return totals
 

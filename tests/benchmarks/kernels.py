@@ -130,7 +130,7 @@ def measure(problem: Problem, machine: Rates, least: float) -> Figures:
     if sparse:
         return Figures(problem, interleaved(works, least), np.nan, np.nan)
     K, p = len(theta), X.shape[1]
-    tile, flops = sgemm_work(K, p, min(softmax.tile_rows(X, K, np.dtype(np.float32)), X.shape[0]))
+    tile, flops = sgemm_work(K, p, min(softmax.tile_rows(p, K, np.dtype(np.float32), sparse), X.shape[0]))
     large, large_flops = sgemm_work(*LARGE)
     seconds = interleaved({**works, "tile": tile, "large": large}, least)
     sgemm, best = flops / seconds.pop("tile"), large_flops / seconds.pop("large")
