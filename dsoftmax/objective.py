@@ -10,7 +10,7 @@ formula above gives scikit-learn's ‖w‖²/(2C): the same F, and the same larg
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,7 +24,9 @@ from dsoftmax.engine.meter import Done
 from dsoftmax.engine.visit import Footprint
 from dsoftmax.errors import DataError, DsoftmaxError, OptionError, unknown_option
 from dsoftmax.labels import Encoder
-from dsoftmax.oracle import Answer, Query
+from dsoftmax.oracle import Answer, Problem, Query
+from dsoftmax.sample import with_class_weights
+from dsoftmax.softmax import Features
 from dsoftmax.statistics import Statistics
 
 Float = NDArray[np.float64]
@@ -35,6 +37,8 @@ KERNELS = {"numpy": softmax.value_and_gradient, "fused": fused.value_and_gradien
 """The functions that a run may take for J and ∇J of a leaf. Their last bits differ, so a run keeps to one."""
 
 
+MOMENT_ROWS, MOMENT_PART = 512, 32
+"""Moments are estimated from so many rows of a leaf, or from one in so many if that is more."""
 FUSED_FROM = 512 * 2**20
 """A process that may take less (bytes) is not burdened with a compiler: see `dsoftmax.fused.CODE_BYTES`."""
 
@@ -123,10 +127,19 @@ class Evaluate:
         """Return what a leaf takes beside its rows."""
         K = len(self.encoder.classes)
         entries = K * (n_features + 1)
-        sums = sum(1 + entries * (1 + (query.direction is not None)) + entries**2 * query.hessian for query in self.queries)
+        sums = sum(
+            (1 + entries) * (1 + n_trials(query))
+            + entries * (query.direction is not None)
+            + entries**2 * query.hessian
+            + K * K * query.moments
+            for query in self.queries
+        )
+        scratch = softmax.scratch_bytes(n_features, K, self.dtype, sparse)
+        if any(query.hessian for query in self.queries):
+            scratch = max(scratch, softmax.hessian_scratch_bytes(n_features, K))
         if self.kernel == "fused":
-            return Footprint(sums, fused.scratch_bytes(n_features, K, self.dtype, sparse), fused.CODE_BYTES)
-        return Footprint(sums, softmax.scratch_bytes(n_features, K, self.dtype, sparse))
+            return Footprint(sums, max(scratch, fused.scratch_bytes(n_features, K, self.dtype, sparse)), fused.CODE_BYTES)
+        return Footprint(sums, scratch)
 
     def __call__(self, block: Block) -> dict[str, Any]:
         if self.kernel == "fused" and not fused.available():
@@ -141,13 +154,38 @@ class Evaluate:
             weights = self.class_weights[y] if weights is None else weights * self.class_weights[y]
         leaf: dict[str, Any] = {}
         for i, query in enumerate(self.queries):
-            value, gradient = value_and_gradient(query.theta, block.X, y, weights, self.dtype)
-            leaf[f"value {i}"], leaf[f"gradient {i}"] = np.float64(value), gradient
+            for name, theta in points(i, query):
+                value, gradient = value_and_gradient(theta, block.X, y, weights, self.dtype)
+                leaf[f"value {name}"], leaf[f"gradient {name}"] = np.float64(value), gradient
             if query.direction is not None:
                 leaf[f"product {i}"] = softmax.hessian_product(query.theta, query.direction, block.X, weights, self.dtype)
             if query.hessian:
                 leaf[f"hessian {i}"] = softmax.hessian(query.theta, block.X, weights)
+            if query.moments:
+                leaf[f"moments {i}"] = _moments(query.theta, block, weights, self.dtype)
         return leaf
+
+
+def n_trials(query: Query) -> int:
+    """Return how many other points a query looks at."""
+    return 0 if query.trials is None else len(query.trials)
+
+
+def points(i: int, query: Query) -> Iterator[tuple[str, Float]]:
+    """Yield the points of query ``i`` and what their sums are called."""
+    yield f"{i}", query.theta
+    for j in range(n_trials(query)):
+        assert query.trials is not None
+        yield f"{i}.{j}", query.trials[j]
+
+
+def _moments(theta: Float, block: Block, weights: Float | None, dtype: np.dtype) -> Float:
+    """Return the moments of a leaf, estimated from every so-manieth row: they shape steps, and need not be exact."""
+    step = max(block.n_rows // max(MOMENT_ROWS, block.n_rows // MOMENT_PART), 1)
+    if weights is None:
+        return softmax.moments(theta, block.X[::step], None, dtype) * (block.n_rows / max(len(range(0, block.n_rows, step)), 1))
+    part = weights[::step].sum()
+    return softmax.moments(theta, block.X[::step], weights[::step], dtype) * (weights.sum() / part if part > 0 else 0.0)
 
 
 @dataclass(frozen=True)
@@ -197,6 +235,26 @@ class Objective:
         top = heaviest * self.statistics.largest_eigenvalue(self.fit_intercept)
         return 0.5 * top / self.total_weight + self.penalty
 
+    @property
+    def penalties(self) -> Float:
+        """λ of every entry of θ, (K, p+1)."""
+        found = np.full(self.statistics.class_sums.shape, self.penalty)
+        found[:, -1] = 0
+        return found
+
+    def problem(self) -> Problem:
+        """Return what a solver may know before its first question."""
+        statistics = self.statistics
+        free = np.ones(statistics.class_sums.shape, bool)
+        free[:, -1] = self.fit_intercept
+        mass = statistics.class_weights * (1.0 if self.class_weights is None else self.class_weights)
+        shares = mass / mass.sum()
+        total = statistics.class_weights.sum()
+        gram = statistics.gram / total if statistics.gram.size else np.append(statistics.squares / total, 1.0)
+        local = LocalObjective(self) if statistics.sample.n_rows else None
+        moments = np.diag(shares) - np.outer(shares, shares)
+        return Problem(lambda: self.curvature_bound, self.penalties, free, gram, moments, local)
+
     def start(self) -> tuple[Float, Answer]:
         """Return θ = 0 with b = log priors, centred, and the answer there, which the statistics hold: P is constant."""
         sums = self.statistics.class_sums
@@ -218,12 +276,27 @@ class Objective:
         started = time.perf_counter()
         visit = Evaluate((query,), Encoder(self.statistics.classes), self.class_weights, self.dtype, self.kernel)
         totals = self.engine.total(visit, self.source)
-        sums = totals.result()
-        answer = self._finish(query, float(sums["value 0"]), sums["gradient 0"], sums.get("product 0"), sums.get("hessian 0"))
+        answer = self.finish(query, totals.result())
         return answer, Cost(time.perf_counter() - started, totals.n_rows, totals.n_bytes, totals.work)
 
+    def finish(self, query: Query, sums: Mapping[str, Any], i: int = 0) -> Answer:
+        """Return the answer to the query that was number ``i`` of a pass."""
+        (_, *others) = points(i, query)
+        trials = tuple(
+            self._finish(Query(theta), float(sums[f"value {name}"]), sums[f"gradient {name}"]) for name, theta in others
+        )
+        names = (f"{what} {i}" for what in ("product", "hessian", "moments"))
+        found = self._finish(query, float(sums[f"value {i}"]), sums[f"gradient {i}"], *(sums.get(name) for name in names))
+        return replace(found, trials=trials)
+
     def _finish(
-        self, query: Query, J: float, gradient: Float, product: Float | None = None, hessian: Float | None = None
+        self,
+        query: Query,
+        J: float,
+        gradient: Float,
+        product: Float | None = None,
+        hessian: Float | None = None,
+        moments: Float | None = None,
     ) -> Answer:
         """From sums to F: divide by S, add the penalty, hold still what is not free."""
         S, penalty, theta = self.total_weight, self.penalty, query.theta
@@ -241,7 +314,7 @@ class Objective:
                 hessian[held, :] = hessian[:, held] = 0
         n = max(int(self.statistics.class_rows.sum()), 1)
         error = ROUNDING[self.dtype] * (abs(value) + self._reach(theta) / np.sqrt(n))
-        return Answer(value, gradient, float(error), product, hessian)
+        return Answer(value, gradient, float(error), product, hessian, None if moments is None else moments / S)
 
     @property
     def _sizes(self) -> Float:
@@ -269,6 +342,48 @@ class Objective:
     def in_double(self) -> "Objective":
         """Return the same objective with products in float64."""
         return replace(self, dtype=np.dtype(np.float64))
+
+
+class LocalObjective:
+    """F on the sample of the first pass, in memory: see `dsoftmax.oracle.Local`.
+
+    Products are in float64 and run on this thread. The rows are converted once, when they are first asked for.
+    """
+
+    def __init__(self, objective: Objective) -> None:
+        self.objective = objective
+        self.sample = with_class_weights(objective.statistics.sample, objective.class_weights)
+        self._rows: Features | None = None
+
+    @property
+    def n_rows(self) -> int:
+        return self.sample.n_rows
+
+    @property
+    def _X(self) -> Features:
+        if self._rows is None:
+            self._rows = self.sample.X.astype(np.float64)
+        return self._rows
+
+    def value_and_gradient(self, theta: Float) -> tuple[float, Float]:
+        """Return F and ∇F, estimated from the sample; work and memory as the kernel's."""
+        run = KERNELS[self.objective.kernel]
+        J, gradient = run(theta, self._X, self.sample.codes, self.sample.weights, np.dtype(np.float64))
+        answer = self.objective._finish(Query(theta), J, gradient)
+        return answer.value, answer.gradient
+
+    def products(self, theta: Float) -> Callable[[Float], Float]:
+        """Return what multiplies by ∇²F at a point, estimated from the sample."""
+        of_sums, objective = softmax.hessian_products(theta, self._X, self.sample.weights), self.objective
+        total = objective.total_weight
+        return lambda direction: objective._penalised(of_sums(direction) / total, direction)
+
+    def hessian(self, theta: Float) -> Float:
+        """Return ∇²F, estimated from the sample."""
+        sums = softmax.hessian(theta, self._X, self.sample.weights)
+        answer = self.objective._finish(Query(theta), 0.0, np.zeros_like(theta), hessian=sums)
+        assert answer.hessian is not None
+        return answer.hessian
 
 
 def class_weight_vector(class_weight: Any, statistics: Statistics) -> Float | None:

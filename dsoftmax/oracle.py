@@ -1,7 +1,8 @@
 """What a solver may ask, and what one pass over the data says."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,11 +22,17 @@ class Query:
         Ask for the product of the Hessian at ``theta`` with it.
     hessian : bool
         Ask for the Hessian at ``theta``.
+    moments : bool
+        Ask for the moments of the probabilities at ``theta``.
+    trials : (m, K, p+1) float64, optional
+        Other points whose value and gradient the same pass finds: they share the rows.
     """
 
     theta: Float
     direction: Float | None = None
     hessian: bool = False
+    moments: bool = False
+    trials: Float | None = None
 
 
 @dataclass(frozen=True)
@@ -44,6 +51,10 @@ class Answer:
         ∇²F · direction, where it was asked for.
     hessian : (K·(p+1), K·(p+1)) float64, optional
         ∇²F, where it was asked for.
+    moments : (K, K) float64, optional
+        A = Σ sᵢ(diag pᵢ − pᵢpᵢᵀ)/S, estimated from a part of the rows, where it was asked for: ∇²F ≈ A ⊗ G + penalty.
+    trials : tuple of Answer
+        For each point of the query's ``trials``, in their order.
     """
 
     value: float
@@ -51,6 +62,61 @@ class Answer:
     value_error: float = 0.0
     product: Float | None = None
     hessian: Float | None = None
+    moments: Float | None = None
+    trials: "tuple[Answer, ...]" = ()
+
+
+@runtime_checkable
+class Local(Protocol):
+    """F on a sample of the rows, in memory: what a solver may look at as often as it likes.
+
+    Attributes
+    ----------
+    n_rows : int
+        Rows of the sample.
+    """
+
+    @property
+    def n_rows(self) -> int: ...
+
+    def value_and_gradient(self, theta: Float) -> tuple[float, Float]:
+        """Return F and ∇F at (K, p+1) float64, estimated from the sample, the penalty included."""
+
+    def products(self, theta: Float) -> Callable[[Float], Float]:
+        """Return what multiplies (K, p+1) float64 by ∇²F at a point."""
+
+    def hessian(self, theta: Float) -> Float:
+        """Return ∇²F, (K·(p+1), K·(p+1))."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What a solver may know before its first question.
+
+    Attributes
+    ----------
+    curvature_bound : callable
+        Returns L ≥ λmax(∇²F).
+    penalty : (K, p+1) float64
+        λ of every entry of θ: F holds λ/2·θ²; 0 where an entry is free of penalty.
+    free : (K, p+1) bool
+        Entries that move; the others stay as they are.
+    gram : (p+1, p+1) or (p+1,) float64
+        G = Σ sᵢx̃ᵢx̃ᵢᵀ/S with x̃ = [x, 1], or its diagonal.
+    moments : (K, K) float64
+        A at the start: diag π − ππᵀ of the class shares π.
+    local : Local, optional
+    l1 : float
+        λ₁ of ‖W‖₁, which answers leave out and the solver adds.
+    """
+
+    curvature_bound: Callable[[], float]
+    penalty: Float
+    free: NDArray[np.bool_]
+    gram: Float
+    moments: Float
+    local: Local | None = None
+    l1: float = 0.0
 
 
 class State(Protocol):

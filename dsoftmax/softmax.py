@@ -56,6 +56,7 @@ from typing import Any, Literal
 import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
+from scipy.linalg.blas import dsyrk
 
 Float = NDArray[np.float64]
 Features = Any  # ndarray or scipy.sparse.csr_array / csr_matrix, (rows, p)
@@ -271,6 +272,42 @@ def hessian_product(
     return np.ascontiguousarray(product)
 
 
+def hessian_products(theta: Float, X: Features, weights: Float | None = None) -> Callable[[Float], Float]:
+    """Return what gives H·V of one block for any V, with the probabilities at θ kept: for many products at one point.
+
+    Parameters
+    ----------
+    theta : (K, p+1) float64
+    X : (rows, p) float64 ndarray or CSR
+    weights : (rows,) float64, optional
+
+    Returns
+    -------
+    callable
+        From (K, p+1) float64 to (K, p+1) float64.
+
+    Notes
+    -----
+    Work 4·K·p flops a row (CSR: 4·K·nnz) a product; memory three arrays of (K, rows) float64.
+    """
+    K, rows = len(theta), X.shape[0]
+    P = _exponentials(_logits(theta, X, np.empty(K * rows)))
+    P /= P.sum(axis=0)
+    sP = P if weights is None else P * weights
+    room = np.empty(K * rows)
+    order = _order(X)
+
+    def product(direction: Float) -> Float:
+        A = _logits(np.asarray(direction, order=order), X, room)
+        A -= np.einsum("kn,kn->n", P, A)
+        A *= sP
+        found = np.zeros(theta.shape, order=order)
+        _add_product(A, X, found)
+        return np.ascontiguousarray(found)
+
+    return product
+
+
 def hessian(theta: Float, X: Features, weights: Float | None = None) -> Float:
     """Return the Hessian of one block, H = blockdiag(XₐᵀDₖXₐ) − ΨᵀΨ with Xₐ = [X, 1], in float64.
 
@@ -278,7 +315,7 @@ def hessian(theta: Float, X: Features, weights: Float | None = None) -> Float:
     ----------
     theta : (K, p+1) float64
     X : (rows, p) ndarray or CSR
-        CSR tiles are made dense, `SPARSE_TILE_ROWS` rows at a time.
+        CSR tiles are made dense.
     weights : (rows,) float64, optional
 
     Returns
@@ -288,25 +325,73 @@ def hessian(theta: Float, X: Features, weights: Float | None = None) -> Float:
 
     Notes
     -----
-    Work 2·(K·(p+1))² flops a row; memory the Hessian and one tile of (rows, K·(p+1)) float64.
+    Work (K·(p+1))² flops a row, half of them saved by symmetry; memory the Hessian and `hessian_scratch_bytes`.
     """
     K, d = theta.shape
-    dtype = np.dtype(np.float64)
-    H = np.zeros((K * d, K * d))
+    n = X.shape[0]
+    H, blocks = np.zeros((K * d, K * d), order="F"), [np.zeros((d, d), order="F") for _ in range(K)]
+    step = hessian_rows(K * d)
+    for start in range(0, n, step):
+        rows = slice(start, min(start + step, n))
+        tile = rows_between(X, rows.start, rows.stop)
+        Xa = np.ones((tile.shape[0], d))
+        Xa[:, :-1] = tile.astype(np.float64).toarray() if scipy.sparse.issparse(tile) else tile
+        P = softmax(Xa @ theta.T)
+        if weights is not None:
+            Xa *= np.sqrt(weights[rows, None])
+        for k in range(K):  # dsyrk computes one triangle
+            half = Xa * np.sqrt(P[:, k, None])
+            blocks[k] = dsyrk(1.0, half.T, beta=1.0, c=blocks[k], overwrite_c=1)
+        psi = (P[:, :, None] * Xa[:, None, :]).reshape(len(Xa), K * d)
+        H = dsyrk(-1.0, psi.T, beta=1.0, c=H, overwrite_c=1)
+    for k in range(K):
+        part = slice(k * d, (k + 1) * d)
+        H[part, part] += blocks[k]
+    return np.ascontiguousarray(np.triu(H) + np.triu(H, 1).T)
+
+
+def hessian_rows(n_entries: int) -> int:
+    """Return the rows of a tile of `hessian`: Ψ of as many takes about `TILE_BYTES`, between 64 and 4,096."""
+    return int(min(max(TILE_BYTES // (8 * n_entries), 64), 4096))
+
+
+def hessian_scratch_bytes(n_features: int, n_classes: int) -> int:
+    """Return what `hessian` takes beside its result: Ψ, a few arrays of its rows, and the triangle (bytes)."""
+    d = n_features + 1
+    return 8 * (hessian_rows(n_classes * d) * (n_classes * d + 3 * d + 4 * n_classes) + 2 * (n_classes * d) ** 2)
+
+
+def moments(theta: Float, X: Features, weights: Float | None = None, dtype: np.dtype | None = None) -> Float:
+    """Return the moments of the probabilities of one block, Σ sᵢ(diag pᵢ − pᵢpᵢᵀ).
+
+    Parameters
+    ----------
+    theta : (K, p+1) float64
+    X : (rows, p) ndarray or CSR
+    weights : (rows,) float64, optional
+    dtype : dtype, optional
+        Of the products; `compute_dtype` of X when None.
+
+    Returns
+    -------
+    (K, K) float64
+        The curvature of the losses by the logits, which ∇²J ≈ moments ⊗ G/S takes to be the same for all rows.
+
+    Notes
+    -----
+    Work 2·K·(p + K) flops and K exponentials a row (CSR: 2·K·(nnz + K)); memory one tile and its two (K, rows) arrays.
+    """
+    dtype = np.dtype(dtype or compute_dtype(X.dtype))
+    point = theta.astype(dtype, order=_order(X))
+    found = np.zeros((len(theta), len(theta)))
     logits = _scratch(theta, X, dtype)
-    for rows, tile in _tiles(X, K, dtype):
-        P = _exponentials(_logits(theta, tile, logits))
+    for rows, tile in _tiles(X, len(theta), dtype):
+        P = _exponentials(_logits(point, tile, logits))
         P /= P.sum(axis=0)
-        dense = tile.toarray() if scipy.sparse.issparse(tile) else tile
-        ones = np.ones((dense.shape[0], 1))
-        Xa = np.hstack([dense, ones])
-        root = np.sqrt(ones if weights is None else weights[rows, None])
-        for k in range(K):
-            half = Xa * (np.sqrt(P[k])[:, None] * root)
-            H[k * d : (k + 1) * d, k * d : (k + 1) * d] += half.T @ half
-        psi = (P.T[:, :, None] * (Xa * root)[:, None, :]).reshape(len(Xa), K * d)
-        H -= psi.T @ psi
-    return H
+        sP = P * _weights_of(weights, rows, dtype)
+        found -= sP @ P.T
+        found[np.diag_indices(len(found))] += sP.sum(axis=1, dtype=np.float64)
+    return found
 
 
 def decision_function(theta: Float, X: Features, dtype: np.dtype | None = None) -> NDArray:

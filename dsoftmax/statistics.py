@@ -1,8 +1,8 @@
-"""What the first pass learns: the classes, their sums, the scale of every feature; and that everything is finite."""
+"""What the first pass learns: the classes, their sums, the scale of every feature, a sample; and that everything is finite."""
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,8 @@ from dsoftmax.engine.sums import Grouped, Largest
 from dsoftmax.engine.visit import Footprint
 from dsoftmax.errors import DataError
 from dsoftmax.labels import MAX_CLASSES, TABLE_SPAN, Encoder, given_classes, ordered_classes, plain_labels
+from dsoftmax.sample import NOTHING, Draw, Sample
+from dsoftmax.sample import finish as finish_sample
 from dsoftmax.softmax import Features, rows_between
 
 Float = NDArray[np.float64]
@@ -27,6 +29,13 @@ FEW_LABELS = 16
 """With at most so many labels, a product with their dense indicator is cheaper than counting by label."""
 MAX_GRAM_FEATURES = 4096
 """Beyond this the Gram matrix costs more than it tells."""
+GRAM_FEATURES = 64
+"""With no more features than this, all rows go into an estimate of the Gram matrix too."""
+GRAM_ROWS = 16
+"""An estimate of the Gram matrix is made of at least so many rows for each feature."""
+ROWS_PER_ENTRY = 20
+"""A sample is thinned to so many rows for each free parameter, where it holds more, and to `LEAST_SAMPLE` at least."""
+LEAST_SAMPLE = 2000
 
 
 USUAL_CLASSES = 16
@@ -69,6 +78,10 @@ class Statistics:
         Σ wᵢ|x̃ᵢⱼ|·‖x̃ᵢ‖₁ with x̃ = [x, 1]: row sums that bound the Gram matrix.
     gram : (p+1, p+1) float64
         Σ wᵢx̃ᵢx̃ᵢᵀ where it was asked for, else of shape (0, 0).
+    gram_share : float
+        The part of the rows that the Gram matrix was estimated from; 1 where it is exact.
+    sample : Sample
+        Rows that were drawn; empty where none were.
     """
 
     classes: NDArray
@@ -79,6 +92,8 @@ class Statistics:
     high: Float
     absolute: Float
     gram: Float
+    gram_share: float = 1.0
+    sample: Sample = NOTHING
 
     @property
     def class_weights(self) -> Float:
@@ -90,7 +105,7 @@ class Statistics:
         trace and the largest row sum of absolute values (Gershgorin).
         """
         use = slice(None) if fit_intercept else slice(-1)
-        if self.gram.size:
+        if self.gram.size and self.gram_share == 1:
             G = self.gram[use, use]
             top = scipy.linalg.eigvalsh(G, subset_by_index=[len(G) - 1, len(G) - 1])
             return float(top[0]) * (1 + 1e-12)
@@ -104,20 +119,24 @@ class Collect:
 
     Attributes
     ----------
-    gram : bool
-        Whether to collect the Gram matrix; 2·p² flops a row.
+    gram : float
+        The part of the rows from which to collect the Gram matrix, 0 … 1; p² flops for each of them.
     encoder : Encoder, optional
         Of the classes that were given: other labels are an error, here where their rows are known.
+    draw : Draw, optional
+        The sample to draw.
     """
 
-    gram: bool = False
+    gram: float = 0.0
     encoder: Encoder | None = None
+    draw: Draw | None = None
 
     def footprint(self, n_features: int, sparse: bool) -> Footprint:
         """Return what a leaf takes beside its rows; classes that are not known yet are taken to be `USUAL_CLASSES`."""
         K, d = USUAL_CLASSES if self.encoder is None else len(self.encoder.classes), n_features + 1
         values = TILE_BYTES // 8 + n_features if sparse else tile_rows(n_features) * n_features
-        return Footprint((K + 4) * d + d * d * self.gram, 8 * 8 * values + 64 * n_features)
+        drawn = 0 if self.draw is None else self.draw.n_bytes
+        return Footprint((K + 4) * d + d * d * (self.gram > 0), 8 * 8 * values + 64 * n_features, rows=drawn)
 
     def __call__(self, block: Block) -> dict[str, Any]:
         """Return the sums of one leaf, in float64.
@@ -135,10 +154,14 @@ class Collect:
         check_count(len(labels), block)
         if self.encoder is not None:
             self.encoder.codes(block)
-        sums = _LeafSums(len(labels), p, self.gram)
+        sums = _LeafSums(len(labels), p, self.gram > 0)
         add = sums.add_sparse if scipy.sparse.issparse(X) else sums.add_dense
+        passed, in_gram = 0.0, 0.0
         for rows in tiles(X):
-            add(rows_between(X, rows.start, rows.stop), codes[rows], weights[rows])
+            passed += self.gram * (rows.stop - rows.start)
+            whole = passed > in_gram  # a tile now and then, so that their rows are the part that was asked for
+            in_gram += whole * (rows.stop - rows.start)
+            add(rows_between(X, rows.start, rows.stop), codes[rows], weights[rows], whole)
         by_class = np.column_stack([sums.by_class, np.bincount(codes, weights, len(labels))])
         counts = np.bincount(codes, minlength=len(labels))
         leaf = {
@@ -148,7 +171,11 @@ class Collect:
             "high": Largest(sums.high),
             "absolute": sums.absolute,
         }
-        return {**leaf, "gram": sums.gram} if self.gram else leaf
+        if self.gram:
+            leaf |= {"gram": sums.gram, "gram_weight": np.float64(sums.gram[-1, -1])}
+        if self.draw is not None:
+            leaf["sample"] = self.draw.rows(block, codes, weights, sums.gram if in_gram == block.n_rows else NO_GRAM)
+        return leaf
 
 
 class _LeafSums:
@@ -160,7 +187,7 @@ class _LeafSums:
         self.low, self.high = np.full(p, np.inf), np.full(p, -np.inf)
         self.gram = np.zeros((p + 1, p + 1) if gram else (0, 0))
 
-    def add_dense(self, stored: NDArray, codes: NDArray, w: Float) -> None:
+    def add_dense(self, stored: NDArray, codes: NDArray, w: Float, to_gram: bool = True) -> None:
         """Add a tile of an ndarray.
 
         NumPy reduces along contiguous numbers fast, and short rows slowly. So a tile of few features is laid out feature by
@@ -181,7 +208,7 @@ class _LeafSums:
         else:
             for j in range(p):
                 self.by_class[:, j] += np.bincount(codes, X[j] * w, n_labels)
-        if self.gram.size:
+        if self.gram.size and to_gram:
             weighted = X * w
             self.gram[:-1, :-1] += weighted @ X.T
             self._add_edge(weighted.sum(axis=1), w)
@@ -191,13 +218,13 @@ class _LeafSums:
         self.absolute[-1] += norm.sum()
         self.squares += np.square(size, out=size) @ w
 
-    def add_sparse(self, stored: Features, codes: NDArray, w: Float) -> None:
+    def add_sparse(self, stored: Features, codes: NDArray, w: Float, to_gram: bool = True) -> None:
         """Add a tile of CSR."""
         X = stored.astype(np.float64)
         self.by_class += (_indicator(codes, w, len(self.by_class)).tocsr() @ X).toarray()
         np.minimum(self.low, X.min(axis=0).toarray().ravel(), out=self.low)
         np.maximum(self.high, X.max(axis=0).toarray().ravel(), out=self.high)
-        if self.gram.size:
+        if self.gram.size and to_gram:
             weighted = X.multiply(w[:, None]).tocsr()
             self.gram[:-1, :-1] += (weighted.T @ X).toarray()
             self._add_edge(np.asarray(weighted.sum(axis=0)).ravel(), w)
@@ -237,6 +264,14 @@ def labels_and_codes(y: NDArray) -> tuple[NDArray, NDArray[np.integer]]:
     return labels, codes
 
 
+NO_GRAM = np.zeros((0, 0))
+
+
+def gram_part(n_features: int, n: int) -> float:
+    """Return the part of the rows from which the Gram matrix is estimated: all where features are few."""
+    return 1.0 if n_features <= GRAM_FEATURES else min(GRAM_ROWS * n_features / max(n, 1), 1.0)
+
+
 def finish(totals: dict[str, Any], classes: NDArray | None) -> Statistics:
     """Return the statistics from the totals of a pass of `Collect`.
 
@@ -265,6 +300,10 @@ def finish(totals: dict[str, Any], classes: NDArray | None) -> Statistics:
     sums = np.stack([one["sums"] for one in per_class])
     if not sums[:, -1].sum() > 0:
         raise DataError("The sample weights are all zero; needed is a positive sum. Leave them out, or check their units.")
+    gram = totals.get("gram", NO_GRAM)
+    share = 1.0
+    if gram.size and totals["gram_weight"] > 0:
+        share = float(totals["gram_weight"] / sums[:, -1].sum())
     return Statistics(
         ordered,
         np.array([int(one["rows"]) for one in per_class], np.int64),
@@ -273,8 +312,20 @@ def finish(totals: dict[str, Any], classes: NDArray | None) -> Statistics:
         -totals["low"],
         totals["high"],
         totals["absolute"],
-        totals.get("gram", np.zeros((0, 0))),
+        gram if share == 1 else gram / share,
+        share,
+        _sample(totals, ordered, sums, sum(int(one["rows"]) for one in found.values())),
     )
+
+
+def _sample(totals: dict[str, Any], classes: NDArray, sums: Float, n: int) -> Sample:
+    rows = totals.get("sample")
+    if rows is None:
+        return NOTHING
+    K, d = sums.shape
+    codes = Encoder(classes).codes(Block(rows.columns["X"], rows.columns["y"]))
+    most = max(ROWS_PER_ENTRY * d * (K - 1), LEAST_SAMPLE)
+    return finish_sample(rows, codes, sums, most, whole=len(codes) == n)
 
 
 def check_finite(block: Block) -> None:
@@ -333,8 +384,3 @@ def check_count(n_labels: int, block: Block | None) -> None:
             f"{where} holds {n_labels:,} different labels, more than {MAX_CLASSES:,}. Is it a row number or a measurement? "
             "Needed is one class a row."
         )
-
-
-def to_arrays(statistics: Statistics) -> dict[str, NDArray]:
-    """Return the fields as arrays, for saving."""
-    return {one.name: getattr(statistics, one.name) for one in fields(statistics)}

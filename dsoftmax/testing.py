@@ -7,7 +7,7 @@ import dataclasses
 import json
 import math
 import pickle
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ from dsoftmax.checkpoint import from_arrays, to_arrays
 from dsoftmax.engine import Engine
 from dsoftmax.engine.sums import Grouped, Largest, Totals
 from dsoftmax.errors import DataError
-from dsoftmax.oracle import Answer, Query, Solver
+from dsoftmax.oracle import Answer, Problem, Query, Solver
 from dsoftmax.sources.memory import MemoryRows
 from dsoftmax.sources.rows import RowSource
 
@@ -272,7 +272,9 @@ class Convex:
         shape = query.theta.shape
         product = None if query.direction is None else (H @ query.direction.ravel()).reshape(shape)
         gradient = (self.turn.T @ slope).reshape(shape)
-        return Answer(value, gradient, self.noise, product, H if query.hessian else None)
+        trials = () if query.trials is None else tuple(self.answer(Query(theta)) for theta in query.trials)
+        moments = np.eye(shape[0]) if query.moments else None
+        return Answer(value, gradient, self.noise, product, H if query.hessian else None, moments, trials)
 
 
 def check_solver(solver: Solver, max_passes: int = MAX_PASSES) -> int:
@@ -311,6 +313,42 @@ def check_solver(solver: Solver, max_passes: int = MAX_PASSES) -> int:
     broken = solver.tell(solver.start(far, None), Answer(np.nan, np.full(shape, np.nan)))
     _require(broken.stuck, "F is nan at the start, and the state is not stuck: the run would never end")
     return n_passes
+
+
+@dataclass(frozen=True)
+class LocalConvex:
+    """A convex function as the sample in memory that a solver looks at: see `dsoftmax.oracle.Local`."""
+
+    function: Convex
+
+    @property
+    def n_rows(self) -> int:
+        return 100
+
+    def value_and_gradient(self, theta: Float) -> tuple[float, Float]:
+        """Return F and ∇F."""
+        answer = self.function.answer(Query(theta))
+        return answer.value, answer.gradient
+
+    def products(self, theta: Float) -> Callable[[Float], Float]:
+        """Return what multiplies by ∇²F."""
+        H = self.hessian(theta)
+        return lambda V: (H @ V.ravel()).reshape(V.shape)
+
+    def hessian(self, theta: Float) -> Float:
+        """Return ∇²F."""
+        H = self.function.answer(Query(theta, hessian=True)).hessian
+        assert H is not None
+        return H
+
+
+def convex_problem(shape: tuple[int, int] = (3, 4), seed: int = 7) -> Problem:
+    """Return what a solver may know of the functions of `check_solver`: L = 1, and a sample that is another such function."""
+    rng = np.random.default_rng(seed)
+    turn = np.linalg.qr(rng.normal(size=(shape[0] * shape[1],) * 2))[0]
+    local = LocalConvex(Convex(rng.normal(size=shape), turn, quadratic=False))
+    nothing, free = np.zeros(shape), np.ones(shape, bool)
+    return Problem(lambda: 1.0, nothing, free, np.eye(shape[1]), np.eye(shape[0]), local)
 
 
 def best_start(rng: np.random.Generator, shape: tuple[int, ...]) -> Float:
@@ -392,6 +430,8 @@ def _bits(value: Any) -> Any:
         return np.float64(value).tobytes()
     if isinstance(value, np.ndarray):
         return (value.shape, value.dtype.str, value.tobytes())
+    if isinstance(value, tuple):
+        return tuple(_bits(part) for part in value)
     if isinstance(value, Mapping):
         return tuple((name, _bits(part)) for name, part in value.items())
     return (type(value).__name__, value)

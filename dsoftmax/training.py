@@ -1,5 +1,6 @@
 """The run: a loop of passes that asks a solver, answers from the data, and lets watchers see."""
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -7,19 +8,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dsoftmax.blocks import Source
+from dsoftmax.blocks import Source, n_rows
 from dsoftmax.engine import Engine
 from dsoftmax.engine.blas import one_blas_thread
 from dsoftmax.engine.meter import Done
 from dsoftmax.engine.visit import Footprint
-from dsoftmax.errors import DataError, OptionError
+from dsoftmax.errors import DataError, MemoryLimitError, OptionError
 from dsoftmax.labels import Encoder, given_classes
 from dsoftmax.model import Model, centred
 from dsoftmax.objective import Cost, Evaluate, Objective, choose_kernel, class_weight_vector
 from dsoftmax.oracle import Query, Solver
+from dsoftmax.sample import Draw, plan_draw
 from dsoftmax.softmax import compute_dtype
-from dsoftmax.solvers import solver_entry
-from dsoftmax.statistics import MAX_GRAM_FEATURES, Collect, Statistics, finish
+from dsoftmax.solvers import Entry, solver_entry
+from dsoftmax.statistics import MAX_GRAM_FEATURES, Collect, Statistics, finish, gram_part
 
 Float = NDArray[np.float64]
 
@@ -211,19 +213,31 @@ class Result:
     history: list[Record] = field(default_factory=list)
 
 
-def collect_statistics(engine: Engine, source: Source, classes: NDArray | None, gram: bool) -> tuple[Statistics, Cost]:
+def collect_statistics(
+    engine: Engine, source: Source, classes: NDArray | None, gram: str = "", draw: Draw | None = None
+) -> tuple[Statistics, Cost]:
     """Make the first pass.
+
+    Parameters
+    ----------
+    engine : Engine
+    source : Source
+    classes : (K,) ndarray, optional
+    gram : {"", "exact", "estimate"}
+        Whether to collect the Gram matrix, from all rows or from enough of them; not for CSR or very many features.
+    draw : Draw, optional
+        The sample to draw.
 
     Raises
     ------
     DataError
         What the data hold is not what training needs.
     """
-    import time
-
     started = time.perf_counter()
-    gram = gram and not source.sparse and source.n_features <= MAX_GRAM_FEATURES
-    totals = engine.total(Collect(gram, None if classes is None else Encoder(given_classes(classes))), source)
+    wanted = bool(gram) and not source.sparse and source.n_features <= MAX_GRAM_FEATURES
+    part = (1.0 if gram == "exact" else gram_part(source.n_features, n_rows(source))) if wanted else 0.0
+    encoder = None if classes is None else Encoder(given_classes(classes))
+    totals = engine.total(Collect(part, encoder, draw), source)
     statistics = finish(totals.result(), classes)
     return statistics, Cost(time.perf_counter() - started, totals.n_rows, totals.n_bytes, totals.work)
 
@@ -295,14 +309,20 @@ def train(
     with one_blas_thread():  # the driver's own arithmetic too: its bits must not depend on its cores
         if resume is not None:
             run = resume
-            engine.reserve(8 * entry.vectors * run.statistics.class_sums.size)
+            engine.reserve(held_bytes(entry, run.statistics))
             objective = make_objective(source, engine, settings, run.statistics, run.double, kernel)
-            solver = entry.make(lambda: objective.curvature_bound)
+            solver = entry.make(objective.problem())
         else:
-            statistics, cost = collect_statistics(engine, source, settings.classes, entry.gram)
-            engine.reserve(8 * entry.vectors * statistics.class_sums.size)
-            objective = make_objective(source, engine, settings, statistics, False, kernel)
-            solver = entry.make(lambda: objective.curvature_bound)
+            draw = plan_draw(source, engine.process_limit) if entry.sample else None
+            if entry.sample and draw is None:
+                raise MemoryLimitError(
+                    f"solver={settings.solver!r} works on a sample in memory, and the memory allowed has no room for 100 rows. Allow "
+                    "more, or pass solver='lbfgs'."
+                )
+            statistics, cost = collect_statistics(engine, source, settings.classes, entry.gram, draw)
+            engine.reserve(held_bytes(entry, statistics))
+            objective = make_objective(source, engine, settings, statistics, entry.double, kernel)
+            solver = entry.make(objective.problem())
             run = Run(statistics, _start(solver, objective, theta), 1, objective.dtype == np.float64, kernel)
             tell_watchers(run, cost)
         while (ending := _ending(run, settings, blocked := _blocked(run, objective))) is None:
@@ -314,6 +334,12 @@ def train(
             tell_watchers(run, cost)
     status, converged = ending
     return Result(_model(run, source, settings, status), run, status, converged, history)
+
+
+def held_bytes(entry: Entry, statistics: Statistics) -> int:
+    """Return what a solver and what it knows take in this process (bytes)."""
+    size = statistics.class_sums.size
+    return 8 * (entry.vectors * size + entry.matrices * size**2) + 8 * 3 * statistics.gram.size + 2 * statistics.sample.n_bytes
 
 
 def _start(solver: Solver, objective: Objective, theta: Float | None) -> Any:

@@ -15,3 +15,13 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 @pytest.fixture
 def rng():
     return np.random.default_rng(20260801)
+
+
+@pytest.fixture
+def small_sample(monkeypatch):
+    """Let the first pass draw no more than about an eighth of data that it would otherwise draw whole."""
+    from dsoftmax import sample
+
+    monkeypatch.setattr(sample, "LEAST_BYTES", 0)
+    monkeypatch.setattr(sample, "LEAST_ROWS", 10)
+    monkeypatch.setattr(sample, "MOST_SHARE", 0.125)

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1] / "dsoftmax"
 LEVELS = {
     0: ("dsoftmax", "softmax", "fused", "blocks", "oracle", "errors", "units", "process", "files"),
     1: ("sources", "engine", "solvers"),
-    2: ("statistics", "labels", "objective", "model", "metrics", "checkpoint", "monitor"),
+    2: ("statistics", "sample", "labels", "objective", "model", "metrics", "checkpoint", "monitor"),
     3: ("training", "inference", "rundir"),
     4: ("estimator", "cli", "demo", "testing", "interrupts", "__main__"),
 }

@@ -25,7 +25,7 @@ DOUBLE = np.dtype("f8")
 
 def objective_of(X, y, weights=None, C=1.0, class_weight=None, fit_intercept=True, gram=True, classes=None, dtype=DOUBLE):
     source, engine = open_source(X, y, weights), SerialEngine()
-    statistics, _ = collect_statistics(engine, source, classes, gram)
+    statistics, _ = collect_statistics(engine, source, classes, "exact" if gram else "")
     return Objective(engine, source, statistics, C, class_weight_vector(class_weight, statistics), fit_intercept, dtype)
 
 

@@ -19,13 +19,13 @@ from dsoftmax.solvers import SOLVERS, solver_entry
 from dsoftmax.solvers.gradient_descent import Armijo, FixedStep, Nesterov
 from dsoftmax.solvers.lbfgs import LBFGS, inverse_product
 from dsoftmax.sources import open_source
-from dsoftmax.testing import Convex, check_solver
+from dsoftmax.testing import Convex, check_solver, convex_problem
 from dsoftmax.training import Settings, train
 
 
 @pytest.mark.parametrize("name", SOLVERS)
 def test_every_solver_keeps_the_contract(name):
-    check_solver(solver_entry(name).make(lambda: 1.0))
+    check_solver(solver_entry(name).make(convex_problem()))
 
 
 def test_lbfgs_needs_few_passes():
@@ -125,7 +125,7 @@ def test_lbfgs_keeps_the_newest_pairs(rng):
 
 @pytest.mark.parametrize("name", SOLVERS)
 def test_hyper_parameters_and_states_are_frozen(name):
-    solver = solver_entry(name).make(lambda: 1.0)
+    solver = solver_entry(name).make(convex_problem((2, 2)))
     state = solver.start(np.zeros((2, 2)), None)
     with pytest.raises(dataclasses.FrozenInstanceError):
         state.n_iter = 3
@@ -135,7 +135,7 @@ def test_hyper_parameters_and_states_are_frozen(name):
 
 @pytest.mark.parametrize("name", SOLVERS)
 def test_a_zero_gradient_leads_nowhere_but_to_finite_numbers(name):
-    solver = solver_entry(name).make(lambda: 1.0)
+    solver = solver_entry(name).make(convex_problem((2, 2)))
     theta = np.ones((2, 2))
     answer = Answer(1.0, np.zeros((2, 2)))
     state = solver.start(theta, answer)
@@ -147,7 +147,7 @@ def test_a_zero_gradient_leads_nowhere_but_to_finite_numbers(name):
 @pytest.mark.parametrize("name", ["lbfgs", "gradient-descent-armijo"])
 def test_infinite_trials_are_rejected_until_the_step_is_short(name):
     """F is finite only where every |θ| < 1e-3: the first trial lands outside."""
-    solver = solver_entry(name).make(lambda: 1.0)
+    solver = solver_entry(name).make(convex_problem((2, 2)))
 
     def answer(theta):
         if abs(theta).max() >= 1e-3:
@@ -163,7 +163,7 @@ def test_infinite_trials_are_rejected_until_the_step_is_short(name):
 
 @pytest.mark.parametrize("name", ["lbfgs", "gradient-descent-armijo"])
 def test_a_gradient_that_points_uphill_ends_as_stuck_after_bounded_passes(name):
-    solver = solver_entry(name).make(lambda: 1.0)
+    solver = solver_entry(name).make(convex_problem((2, 2)))
     g = np.ones((2, 2))
 
     def answer(theta):

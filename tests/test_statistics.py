@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
 from dsoftmax.blocks import Block, Names
-from dsoftmax.checkpoint import from_arrays
+from dsoftmax.checkpoint import from_arrays, to_arrays
 from dsoftmax.engine.sums import Totals
 from dsoftmax.errors import DataError
 from dsoftmax.labels import MAX_CLASSES, Encoder, given_classes
 from dsoftmax.softmax import rows_between
-from dsoftmax.statistics import FEW_FEATURES, Collect, Statistics, finish, labels_and_codes, tile_rows, to_arrays
+from dsoftmax.statistics import FEW_FEATURES, Collect, Statistics, finish, labels_and_codes, tile_rows
 
 
 def statistics_of(blocks, gram=True, classes=None):
@@ -224,6 +224,8 @@ def test_labels_of_two_kinds_in_two_chunks_are_refused():
 def test_statistics_survive_saving(rng):
     found = statistics_of([Block(rng.normal(size=(9, 2)), np.array(["a", "bc", "d"] * 3))])
     again = from_arrays(Statistics, to_arrays(found))
-    for name, values in to_arrays(found).items():
-        assert_array_equal(getattr(again, name), values)
-        assert getattr(again, name).dtype == values.dtype
+    before, after = to_arrays(found), to_arrays(again)
+    assert before.keys() == after.keys()
+    for name, values in before.items():
+        assert_array_equal(after[name], values)
+        assert after[name].dtype == values.dtype

@@ -58,8 +58,8 @@ def source(data):
 
 
 @pytest.mark.parametrize("name", SOLVERS)
-def test_a_run_that_is_stopped_after_any_pass_and_resumed_has_the_same_bits(source, tmp_path, name):
-    settings = Settings(solver=name, tol=1e-5, max_iter=8)
+def test_a_run_that_is_stopped_after_any_pass_and_resumed_has_the_same_bits(source, tmp_path, name, small_sample):
+    settings = Settings(solver=name, tol=1e-8, max_iter=8)
     runs = []
     whole = train(source, SerialEngine(), settings, watchers=[lambda record, run: runs.append(run)])
     assert len(runs) == whole.run.n_passes > 5
@@ -134,7 +134,7 @@ def test_it_converges_to_scikit_learn_and_says_so(data, source):
 
 @pytest.mark.parametrize("name", SOLVERS)
 @pytest.mark.parametrize("max_iter", [0, 1, 3])
-def test_max_iter_counts_accepted_steps(source, name, max_iter):
+def test_max_iter_counts_accepted_steps(source, name, max_iter, small_sample):
     result = train(source, SerialEngine(), Settings(solver=name, max_iter=max_iter, tol=1e-12))
     assert not result.converged
     assert result.run.state.n_iter == max_iter

@@ -183,13 +183,10 @@ def train_in(
 def _resume(directory: "RunDirectory", settings: "Settings") -> "Run | None":
     if not directory.has_checkpoint():
         return None
-    import numpy as np
-
     from dsoftmax.solvers import solver_entry
     from dsoftmax.training import Run
 
-    kind = type(solver_entry(settings.solver).make(lambda: 1.0).start(np.zeros((2, 2)), None))
-    saved = directory.load(kind)
+    saved = directory.load(solver_entry(settings.solver).state)
     return Run(saved.statistics, saved.state, saved.n_passes, saved.double, saved.kernel)
 
 

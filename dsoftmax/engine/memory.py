@@ -164,6 +164,7 @@ def needs_of(source: Source, work: Footprint, cores: int, allowed: int | None, *
     decoded = 0 if source.resident else int(source.chunk_bytes.max(initial=0))
     total = 0 if source.resident else int(source.chunk_bytes.sum()) + ROW_BYTES * int(source.chunk_rows.sum())
     needs = {"n_chunks": len(source.chunk_rows), "total": total, **others}
+    needs["reserve"] = needs.get("reserve", 0) + 2 * work.rows  # as they are found, and joined
     return Needs(
         allowed, cores, block=block, loading=LOADING * decoded, sums=work.sums, scratch=work.scratch, code=work.code, **needs
     )

@@ -7,6 +7,7 @@ float64 array          exactly, without order (`ExactSum`)
 integer array or int   as integers
 `Largest`              element by element, the larger; nan wins
 `Grouped`              group by group, each a leaf of its own
+`Rows`                 kept, all of them; in the end by their numbers
 =====================  =============================================================
 
 How floats are added
@@ -26,6 +27,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy.sparse
 from numpy.typing import NDArray
 
 from dsoftmax.engine.meter import Done
@@ -55,6 +57,22 @@ class Grouped:
     """Leaves by group, such as class sums by label."""
 
     leaves: Mapping[Any, Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Some rows of the data, which are kept and not added.
+
+    Attributes
+    ----------
+    numbers : (m,) int64
+        In the whole data set; each row occurs in one leaf.
+    columns : dict from str to (m, …) ndarray or CSR
+        What is kept of each row.
+    """
+
+    numbers: NDArray[np.int64]
+    columns: Mapping[str, Any]
 
 
 class ExactSum:
@@ -202,6 +220,8 @@ class Totals:
                     groups.setdefault(group, Totals()).add(inner)
             elif isinstance(part, Largest):
                 self.parts[name] = _larger(self.parts.get(name), part)
+            elif isinstance(part, Rows):
+                self.parts.setdefault(name, []).append(part)
             elif np.asarray(part).dtype.kind in "iub":
                 self.parts[name] = self.parts.get(name, 0) + np.asarray(part).astype(np.int64)
             else:
@@ -219,7 +239,9 @@ class Totals:
             self.work[worker] = self.work.get(worker, Done()) + done
         for name, theirs in other.parts.items():
             mine = self.parts.get(name)
-            if mine is None:
+            if isinstance(theirs, list):  # rows never change
+                self.parts[name] = [*(mine or []), *theirs]
+            elif mine is None:
                 self.parts[name] = copy.deepcopy(theirs)
             elif isinstance(mine, ExactSum):
                 mine.merge(theirs)
@@ -233,7 +255,7 @@ class Totals:
         return self
 
     def result(self) -> dict[str, Any]:
-        """Return the totals by name: float64 and int64 arrays, and a dict of such dicts where leaves were grouped."""
+        """Return the totals by name: float64 and int64 arrays, `Rows`, and a dict of such dicts where leaves were grouped."""
         return {name: _finished(part) for name, part in self.parts.items()}
 
 
@@ -248,4 +270,16 @@ def _finished(part: Any) -> Any:
         return part.values
     if isinstance(part, dict):
         return {group: inner.result() for group, inner in part.items()}
-    return part
+    return _in_order(part) if isinstance(part, list) else part
+
+
+def _in_order(pieces: list[Rows]) -> Rows:
+    """Join rows, ascending by their numbers."""
+    numbers = np.concatenate([piece.numbers for piece in pieces])
+    order = np.argsort(numbers)
+    columns = {}
+    for name in pieces[0].columns:
+        parts = [piece.columns[name] for piece in pieces]
+        joined = scipy.sparse.vstack(parts, "csr") if scipy.sparse.issparse(parts[0]) else np.concatenate(parts)
+        columns[name] = joined[order]
+    return Rows(numbers[order], columns)

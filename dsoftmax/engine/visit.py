@@ -25,11 +25,14 @@ class Footprint:
         Bytes of each thread while it works on a leaf, beside the sums of the leaf.
     code : int
         Bytes of a process for code that is compiled or loaded for this visit.
+    rows : int
+        Bytes of rows that the totals of the whole pass hold.
     """
 
     sums: int = 0
     scratch: int = 0
     code: int = 0
+    rows: int = 0
 
 
 def footprint(visit: Visit, source: Source) -> Footprint:

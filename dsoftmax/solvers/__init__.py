@@ -6,11 +6,13 @@ A solver is a frozen set of hyper-parameters and three pure functions, ``start``
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 from dsoftmax.errors import unknown_option
-from dsoftmax.oracle import Solver
-from dsoftmax.solvers.gradient_descent import Armijo, FixedStep, Nesterov
-from dsoftmax.solvers.lbfgs import LBFGS
+from dsoftmax.oracle import Problem, Solver
+from dsoftmax.solvers.gradient_descent import Armijo, DescentState, FixedStep, Nesterov, NesterovState
+from dsoftmax.solvers.lbfgs import LBFGS, LBFGSState
+from dsoftmax.solvers.surrogate import Surrogate, SurrogateState
 
 
 @dataclass(frozen=True)
@@ -20,23 +22,41 @@ class Entry:
     Attributes
     ----------
     make : callable
-        From a function that returns L ≥ λmax(∇²F) to the solver.
+        From the problem to the solver.
+    state : type
+        Of its states.
     vectors : int
         Arrays in the shape of θ (float64) that it holds at most, those of a new and of the last state included.
-    gram : bool
+    matrices : int
+        Arrays in the shape of the Hessian (float64) that it holds at most.
+    gram : {"", "exact", "estimate"}
         Whether the statistics should hold the Gram matrix.
+    sample : bool
+        Whether it needs a sample.
+    double : bool
+        Whether products are in float64 from the first pass: its passes are few, and F must be exact.
     """
 
-    make: Callable[[Callable[[], float]], Solver]
+    make: Callable[[Problem], Solver]
+    state: type
     vectors: int
-    gram: bool = False
+    matrices: int = 0
+    gram: Literal["", "exact", "estimate"] = ""
+    sample: bool = False
+    double: bool = False
+
+
+def _step(problem: Problem) -> float:
+    return 1 / problem.curvature_bound()
 
 
 SOLVERS: dict[str, Entry] = {
-    "lbfgs": Entry(lambda bound: LBFGS(), vectors=56),
-    "gradient-descent": Entry(lambda bound: FixedStep(1 / bound()), vectors=12, gram=True),
-    "gradient-descent-armijo": Entry(lambda bound: Armijo(1 / bound()), vectors=12, gram=True),
-    "nesterov": Entry(lambda bound: Nesterov(1 / bound()), vectors=12, gram=True),
+    "surrogate": Entry(Surrogate.of, SurrogateState, vectors=80, matrices=12, gram="estimate", sample=True, double=True),
+    "lbfgs-kronecker": Entry(LBFGS.preconditioned, LBFGSState, vectors=60, gram="estimate"),
+    "lbfgs": Entry(lambda problem: LBFGS(), LBFGSState, vectors=56),
+    "gradient-descent": Entry(lambda problem: FixedStep(_step(problem)), DescentState, vectors=12, gram="exact"),
+    "gradient-descent-armijo": Entry(lambda problem: Armijo(_step(problem)), DescentState, vectors=12, gram="exact"),
+    "nesterov": Entry(lambda problem: Nesterov(_step(problem)), NesterovState, vectors=12, gram="exact"),
 }
 
 

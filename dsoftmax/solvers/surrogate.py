@@ -1,0 +1,340 @@
+r"""Newton's method on a surrogate: a sample in memory stands for the data, corrected so that it agrees with them here.
+
+At θₜ a pass has found F, ∇F and perhaps ∇²F. The surrogate is
+
+.. math::  m(θ) = f(θ) + ⟨∇F(θ_t) − ∇f(θ_t),\, δ⟩ + ½ δᵀCδ + ½ μ\, δᵀBδ,   δ = θ − θ_t,   B = ∇²f(θ_t) + C
+
+with f the same objective on the sample (Shamir, Srebro and Zhang 2014, "Communication-efficient distributed optimization using an
+approximate Newton-type method", eq. 13; Jordan, Lee and Yang 2019). It has the data's gradient at θₜ, and the sample's curvature
+everywhere, which follows the losses where a quadratic would not. C is what the sample's Hessian lacks:
+∇²F − ∇²f exactly where a pass was asked for it, and beside that the symmetric rank-one matrix that fits the gradients of
+the passes since (Nocedal and Wright 2006, section 6.2, in the compact form of Byrd, Nocedal and Schnabel 1994, eq. 5.2). With it
+the error of a step is that of the sample's *third* derivative.
+
+A pass values several points: the minima of m for several dampings μ (Levenberg and Marquardt's, in the metric of B), so that a
+step that is too bold costs no pass of its own. The best one is the next θ.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import scipy.linalg
+from numpy.typing import NDArray
+
+from dsoftmax.oracle import Answer, Local, Problem, Query
+from dsoftmax.solvers.inner import Function, minimise
+from dsoftmax.solvers.line_search import DELTA
+
+Float = NDArray[np.float64]
+
+TRIALS = 3
+"""Points that a pass values."""
+TENFOLD, LEAST_DAMPING, FIRST_DAMPING, MOST_DAMPING = 10.0, 1e-3, 0.01, 1e9
+TRUST = (0.75, 1.3)
+"""Between these ratios of what a step gained to what was promised, C is good enough to do without a new Hessian."""
+CHEAP_ENTRIES = 200
+"""With no more entries of θ than this, a Hessian costs about as much as the gradient and is always asked for."""
+MEMORY = 10
+"""Pairs of the rank-one matrix."""
+ROUNDING = 4e-16
+"""Relative rounding of f."""
+SHRINKS = 0.9
+"""Where F is flat to rounding, a gradient that is shorter by this is progress."""
+LIFT = 1e-10
+"""Added to the diagonal, scaled to 1, of what is factorised: rounding must not make it indefinite."""
+PIN = 1e-3
+"""Curvature given to directions that change no probability, as part of the others' mean."""
+
+
+@dataclass(frozen=True)
+class SurrogateState:
+    """See `dsoftmax.oracle.State` for the common fields.
+
+    Attributes
+    ----------
+    trials : (m, K, p+1) float64
+        Points of the next query; the Hessian is asked for at the first.
+    promised : (m,) float64
+        How far the surrogate falls to each.
+    dampings : (m,) float64
+        μ of each.
+    damping : float
+        The least μ to try next.
+    trusted : bool
+        Whether the last step gained what was promised.
+    correction : (K·(p+1), K·(p+1)) float64
+        The exact part of C; of shape (0, 0) while it is zero.
+    steps, lacks : (n, K, p+1) float64
+        δ of earlier points and by how much the change of ∇F differed there from that of ∇f + C·δ.
+    refused : int
+        Passes since the last step.
+    """
+
+    theta: Float
+    value: float
+    gradient: Float
+    value_error: float
+    n_iter: int
+    stuck: str
+    trials: Float
+    promised: Float
+    dampings: Float
+    damping: float
+    trusted: bool
+    correction: Float
+    steps: Float
+    lacks: Float
+    refused: int
+
+
+@dataclass(frozen=True)
+class Surrogate:
+    """Newton on a sampled surrogate.
+
+    Attributes
+    ----------
+    local : Local
+        The sample.
+    free : (K, p+1) bool
+        Entries that move.
+    penalty : (K, p+1) float64
+    hessians : bool
+        Whether passes may be asked for the Hessian.
+    """
+
+    local: Local
+    free: NDArray[np.bool_]
+    penalty: Float
+    hessians: bool = True
+
+    @classmethod
+    def of(cls, problem: Problem) -> "Surrogate":
+        """Return the solver of a problem that has a sample."""
+        assert problem.local is not None
+        return cls(problem.local, problem.free, problem.penalty)
+
+    def start(self, theta: Float, answer: Answer | None, n_iter: int = 0) -> SurrogateState:
+        none, no_numbers = np.zeros((0, *theta.shape)), np.zeros(0)
+        state = SurrogateState(
+            theta, np.nan, np.zeros_like(theta), 0.0, n_iter, "", theta[None], no_numbers, no_numbers, 0.0, False,
+            np.zeros((0, 0)), none, none, 0,
+        )  # fmt: skip
+        return state if answer is None else self._aim(_at(state, theta, answer, n_iter))
+
+    def ask(self, state: SurrogateState) -> Query:
+        first, *others = state.trials
+        hessian = self.hessians and not np.isnan(state.value) and (not state.trusted or first.size <= CHEAP_ENTRIES)
+        return Query(first, hessian=hessian, trials=np.stack(others) if others else None)
+
+    def tell(self, state: SurrogateState, answer: Answer) -> SurrogateState:
+        if np.isnan(state.value):
+            state = _at(state, state.theta, answer, state.n_iter)
+            return state if state.stuck else self._aim(state)
+        found = (answer, *answer.trials)
+        values = np.array([one.value if np.isfinite(one.value) else np.inf for one in found])
+        error = max(state.value_error, answer.value_error)
+        sizes = np.array([np.linalg.norm(one.gradient) for one in found])
+        best = int(np.argmin(np.where(values <= values.min() + error, sizes, np.inf)))
+        state = self._learn(state, found)
+        if answer.hessian is not None and np.isfinite(answer.hessian).all():
+            exact = answer.hessian - self.local.hessian(state.trials[0])
+            state = replace(state, correction=exact, steps=state.steps[:0], lacks=state.lacks[:0])
+        if not self._improves(state, found[best], state.trials[best]):
+            if state.damping >= MOST_DAMPING:
+                return replace(state, stuck="no step of the surrogate decreases F beyond rounding")
+            larger = max(TENFOLD * float(state.dampings.max()), LEAST_DAMPING)
+            return self._aim(replace(state, damping=larger, trusted=False, refused=state.refused + 1))
+        ratio = (state.value - values[best]) / max(state.promised[best], 1e-300)
+        used = state.dampings[best]
+        damping = used / TENFOLD if used > LEAST_DAMPING else 0.0
+        trusted = bool(TRUST[0] <= ratio <= TRUST[1]) or values[best] >= state.value - found[best].value_error
+        state = replace(state, damping=damping, trusted=trusted, refused=0)
+        return self._aim(_at(state, state.trials[best], found[best], state.n_iter + 1))
+
+    def _improves(self, state: SurrogateState, answer: Answer, theta: Float) -> bool:
+        """Whether F falls; where rounding hides that, whether the slope or the gradient does (Hager and Zhang 2005, eq. 4.1)."""
+        if not np.isfinite(answer.value):
+            return False
+        error = max(state.value_error, answer.value_error)
+        if answer.value < state.value - error:
+            return True
+        if answer.value > state.value + error:
+            return False
+        step = theta - state.theta
+        slope, before = float(np.sum(answer.gradient * step)), float(np.sum(state.gradient * step))
+        shrinks = np.linalg.norm(answer.gradient) < SHRINKS * np.linalg.norm(state.gradient)
+        return bool(shrinks or abs(slope) <= (1 - 2 * DELTA) * -before)
+
+    def _learn(self, state: SurrogateState, found: tuple[Answer, ...]) -> SurrogateState:
+        """Add to the rank-one matrix what the passes' points say of the Hessian that the surrogate lacks."""
+        here = self.local.value_and_gradient(state.theta)[1]
+        steps, lacks = list(state.steps), list(state.lacks)
+        order = np.argsort([-one.value if np.isfinite(one.value) else -np.inf for one in found])  # the best comes last
+        for i in order:
+            if not found[i].value <= state.value + abs(state.value):  # too far away to say anything of here
+                continue
+            step = state.trials[i] - state.theta
+            change = found[i].gradient - state.gradient - (self.local.value_and_gradient(state.trials[i])[1] - here)
+            lack = change - _times(state.correction, step)
+            if np.sum(step * step) > 0:
+                steps.append(step)
+                lacks.append(lack)
+        keep = max(len(steps) - MEMORY, 0)
+        if not steps:
+            return state
+        return replace(state, steps=np.stack(steps)[keep:], lacks=np.stack(lacks)[keep:])
+
+    def _aim(self, state: SurrogateState) -> SurrogateState:
+        """Minimise the surrogate for several dampings: the next points."""
+        if state.stuck:
+            return state
+        theta = state.theta
+        C = _rank_one(state.steps, state.lacks, theta.size)
+        if state.correction.size:
+            C = C + state.correction
+        B = self.local.hessian(theta) + C
+        least = float(scipy.linalg.eigvalsh(B, subset_by_index=[0, 0])[0])
+        if least < -1e-9 * float(np.abs(np.diag(B)).max()):  # C took too much: turn what is concave round
+            values, vectors = scipy.linalg.eigh(B)
+            C = C + (vectors * (np.abs(values) - values)) @ vectors.T
+            B = (vectors * np.abs(values)) @ vectors.T
+        pinned = self._pinned(B)
+        value, gradient = self.local.value_and_gradient(theta)
+        lift = state.gradient - gradient
+        dampings = _ladder(state.damping)
+        models = [_Model(self, theta, value, lift, C + damping * B) for damping in dampings]
+        solve = _solve(pinned, theta.shape) or _diagonal(pinned, theta.shape)
+        if (
+            state.n_iter == 0 and state.refused == 0 and np.any(state.gradient)
+        ):  # the sample's own minimum: from far away its gradient is the better guide
+            models = [_Model(self, theta, value, np.zeros_like(theta), np.zeros((0, 0))), *models[:-1]]
+            dampings = [0.0, *dampings[:-1]]
+        found = [minimise(model.function, theta, solve, model.factorise) for model in models]
+        return replace(
+            state,
+            trials=np.stack([point for point, _ in found]),
+            promised=np.array([fall for _, fall in found]),
+            dampings=np.array(dampings),
+        )
+
+    def _pinned(self, B: Float) -> Float:
+        """Return B with curvature in the directions that change no probability, and where θ must not move."""
+        K, d = self.free.shape
+        size = np.maximum(np.diag(B).reshape(K, d).mean(axis=0), 0)
+        shift = np.where(self.penalty.max(axis=0) > 0, 0.0, PIN * np.maximum(size, 1e-12))
+        found = B + np.kron(np.ones((K, K)) / K, np.diag(shift))
+        floor = 1e-12 * np.maximum(np.diag(found), 0) + 1e-300
+        found[np.diag_indices(len(found))] += np.where(self.free.ravel(), floor, 1.0)
+        return found
+
+
+def _at(state: SurrogateState, theta: Float, answer: Answer, n_iter: int) -> SurrogateState:
+    return replace(
+        state,
+        theta=theta,
+        value=answer.value,
+        gradient=answer.gradient,
+        value_error=answer.value_error,
+        n_iter=n_iter,
+        stuck="" if np.isfinite(answer.value) else "F is not finite",
+    )
+
+
+def _times(matrix: Float, V: Float) -> Float:
+    if not matrix.size:
+        return np.zeros_like(V)
+    found: Float = (matrix @ V.ravel()).reshape(V.shape)
+    return found
+
+
+def _rank_one(steps: Float, lacks: Float, size: int) -> Float:
+    """Return the symmetric matrix C of least rank with C·stepᵢ = lackᵢ: Y (SᵀY)⁻¹ Yᵀ with SᵀY made symmetric."""
+    if not len(steps):
+        return np.zeros((size, size))
+    S, Y = steps.reshape(len(steps), -1), lacks.reshape(len(lacks), -1)
+    products = S @ Y.T
+    middle = np.tril(products) + np.tril(products, -1).T
+    scale = 1 / np.sqrt(np.maximum(np.abs(np.diag(middle)), 1e-300))
+    values, vectors = scipy.linalg.eigh(middle * np.outer(scale, scale))
+    seen = np.abs(values) > 1e-8  # the others would divide by what is nearly zero (eq. 6.26)
+    half = (vectors[:, seen] * scale[:, None]).T @ Y
+    found: Float = half.T @ (half / values[seen, None])
+    return found
+
+
+def _ladder(damping: float) -> list[float]:
+    """Return the dampings to try: from the least on, each ten times the one before; 0 before all where nothing speaks against it."""
+    if damping > 0:
+        return [damping * TENFOLD**k for k in range(TRIALS)]
+    return [0.0, *(FIRST_DAMPING * TENFOLD**k for k in range(TRIALS - 1))]
+
+
+@dataclass(frozen=True)
+class _Model:
+    """The surrogate m at one point, less its value there.
+
+    Attributes
+    ----------
+    solver : Surrogate
+    theta : (K, p+1) float64
+        θₜ.
+    value : float
+        f(θₜ).
+    lift : (K, p+1) float64
+        ∇F(θₜ) − ∇f(θₜ).
+    added : (K·(p+1), K·(p+1)) float64
+        C + μB; of shape (0, 0) for zero.
+    """
+
+    solver: Surrogate
+    theta: Float
+    value: float
+    lift: Float
+    added: Float
+
+    @property
+    def function(self) -> Function:
+        """What is minimised."""
+        return Function(self._value_and_gradient, self._products, ROUNDING * (1 + abs(self.value)))
+
+    def _value_and_gradient(self, at: Float) -> tuple[float, Float]:
+        step = at - self.theta
+        there, slope = self.solver.local.value_and_gradient(at)
+        bent = _times(self.added, step)
+        value = there - self.value + float(np.sum(self.lift * step)) + 0.5 * float(np.sum(bent * step))
+        return value, slope + self.lift + bent
+
+    def _products(self, at: Float) -> Callable[[Float], Float]:
+        of_local = self.solver.local.products(at)
+        return lambda V: of_local(V) + _times(self.added, V)
+
+    def factorise(self, at: Float) -> Callable[[Float], Float] | None:
+        """Return what solves with the Hessian at another point; None where that is not positive definite."""
+        H = self.solver.local.hessian(at)
+        return _solve(self.solver._pinned(H + self.added if self.added.size else H), at.shape)
+
+
+def _solve(matrix: Float, shape: tuple[int, ...]) -> Callable[[Float], Float] | None:
+    """Return what solves with a positive definite matrix; None where it is not."""
+    diagonal = np.diag(matrix)
+    if not (np.isfinite(matrix).all() and diagonal.min() > 0):
+        return None
+    scale = 1 / np.sqrt(diagonal)
+    scaled = matrix * np.outer(scale, scale)
+    scaled[np.diag_indices(len(scaled))] += LIFT
+    try:
+        factor = scipy.linalg.cho_factor(scaled, overwrite_a=True, check_finite=False)
+    except scipy.linalg.LinAlgError:
+        return None
+
+    def solve(right: Float) -> Float:
+        found: Float = (scale * scipy.linalg.cho_solve(factor, scale * right.ravel())).reshape(shape)
+        return found
+
+    return solve
+
+
+def _diagonal(matrix: Float, shape: tuple[int, ...]) -> Callable[[Float], Float]:
+    size = np.maximum(np.diag(matrix), 1e-12 * float(np.abs(matrix).max()) + 1e-300).reshape(shape)
+    return lambda right: right / size
