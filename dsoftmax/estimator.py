@@ -25,9 +25,10 @@ from dsoftmax.engine.spool import SpoolTo
 from dsoftmax.engine.threads import ThreadsEngine
 from dsoftmax.errors import DataError, OptionError, unknown_option
 from dsoftmax.model import Model
+from dsoftmax.settings import Settings, product_dtype
 from dsoftmax.sources import is_dask, is_lazy, open_source
 from dsoftmax.sources.rows import MISSING_CHUNKS, check_shapes
-from dsoftmax.training import Record, Result, Run, Settings, product_dtype, train
+from dsoftmax.training import Record, Result, Run, train
 from dsoftmax.units import parse_bytes
 
 Float = NDArray[np.float64]
@@ -107,8 +108,8 @@ class SoftmaxRegression(_Base):
     ----------
     C : float, default 1.0
         Inverse strength of the penalty; ``inf`` for none.
-    solver : str, default "lbfgs"
-        "lbfgs", or another name in `dsoftmax.solvers.SOLVERS`.
+    solver : str, default "auto"
+        "auto" chooses by the sizes of the problem (`dsoftmax.solvers.choose`); or a name in `dsoftmax.solvers.SOLVERS`.
     tol : float, default 1e-4
         Converged when max|∇F| ≤ tol.
     max_iter : int, default 100
@@ -184,7 +185,7 @@ class SoftmaxRegression(_Base):
         self,
         *,
         C: float = 1.0,
-        solver: str = "lbfgs",
+        solver: str = "auto",
         tol: float = 1e-4,
         max_iter: int = 100,
         fit_intercept: bool = True,

@@ -10,76 +10,32 @@ formula above gives scikit-learn's ‖w‖²/(2C): the same F, and the same larg
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dsoftmax import fused, softmax
-from dsoftmax.blocks import Block, Source
+from dsoftmax import softmax
+from dsoftmax.blocks import Source
 from dsoftmax.engine import Engine
 from dsoftmax.engine.meter import Done
-from dsoftmax.engine.visit import Footprint
-from dsoftmax.errors import DataError, DsoftmaxError, OptionError, unknown_option
+from dsoftmax.errors import DataError, OptionError
+from dsoftmax.evaluate import KERNELS, Evaluate, Question
+from dsoftmax.held import Held
 from dsoftmax.labels import Encoder
 from dsoftmax.oracle import Answer, Problem, Query
 from dsoftmax.sample import with_class_weights
 from dsoftmax.softmax import Features
+from dsoftmax.solvers.kronecker import Kronecker
 from dsoftmax.statistics import Statistics
 
 Float = NDArray[np.float64]
 
 ROUNDING = {np.dtype(np.float32): 1e-7, np.dtype(np.float64): 1e-15}
 """Relative rounding of F, by the dtype of the products."""
-KERNELS = {"numpy": softmax.value_and_gradient, "fused": fused.value_and_gradient}
-"""The functions that a run may take for J and ∇J of a leaf. Their last bits differ, so a run keeps to one."""
-
-
-MOMENT_ROWS, MOMENT_PART = 512, 32
-"""Moments are estimated from so many rows of a leaf, or from one in so many if that is more."""
-FUSED_FROM = 512 * 2**20
-"""A process that may take less (bytes) is not burdened with a compiler: see `dsoftmax.fused.CODE_BYTES`."""
-
-
-def choose_kernel(asked: str, used: str | None = None, allowed: int | None = None) -> str:
-    """Return the name of the kernel of a run.
-
-    Parameters
-    ----------
-    asked : {"auto", "numpy", "fused"}
-        "auto" is what was used, else fused where numba can be imported and memory is not tight.
-    used : str, optional
-        By the run that is gone on with.
-    allowed : int, optional
-        Bytes that each process which computes may take.
-
-    Raises
-    ------
-    OptionError
-        No such kernel, not the one that was used, or numba is missing.
-    """
-    if asked not in ("auto", *KERNELS):
-        raise unknown_option("kernel", asked, ("auto", *KERNELS))
-    if used is not None and asked not in ("auto", used):
-        raise OptionError(
-            f"kernel={asked!r}, but the run to go on with used {used!r}; it must keep to one, or its last bits change. "
-            "Leave kernel='auto', or begin anew."
-        )
-    chosen = used or asked
-    if chosen == "auto":
-        tight = allowed is not None and allowed < FUSED_FROM
-        return "fused" if not tight and fused.available() else "numpy"
-    if chosen == "fused" and not fused.available():
-        why, instead = (
-            ("", "pass kernel='numpy'") if used is None else (", which this run used,", "begin anew with kernel='numpy'")
-        )
-        raise OptionError(
-            f"kernel='fused'{why} needs numba, which cannot be imported here. Install it with pip install 'dsoftmax[fast]', or "
-            f"{instead}."
-        )
-    return chosen
 
 
 @dataclass(frozen=True)
@@ -103,92 +59,6 @@ class Cost:
 
 
 @dataclass(frozen=True)
-class Evaluate:
-    """The visit that answers queries; all of them share the rows while they are in the cache.
-
-    Attributes
-    ----------
-    queries : tuple of Query
-    encoder : Encoder
-    class_weights : (K,) float64 or None
-    dtype : numpy dtype
-        Of the products.
-    kernel : str
-        A name in `KERNELS`: chosen once for a run, so that every worker computes the same bits.
-    """
-
-    queries: tuple[Query, ...]
-    encoder: Encoder
-    class_weights: Float | None
-    dtype: np.dtype
-    kernel: str = "numpy"
-
-    def footprint(self, n_features: int, sparse: bool) -> Footprint:
-        """Return what a leaf takes beside its rows."""
-        K = len(self.encoder.classes)
-        entries = K * (n_features + 1)
-        sums = sum(
-            (1 + entries) * (1 + n_trials(query))
-            + entries * (query.direction is not None)
-            + entries**2 * query.hessian
-            + K * K * query.moments
-            for query in self.queries
-        )
-        scratch = softmax.scratch_bytes(n_features, K, self.dtype, sparse)
-        if any(query.hessian for query in self.queries):
-            scratch = max(scratch, softmax.hessian_scratch_bytes(n_features, K))
-        if self.kernel == "fused":
-            return Footprint(sums, max(scratch, fused.scratch_bytes(n_features, K, self.dtype, sparse)), fused.CODE_BYTES)
-        return Footprint(sums, scratch)
-
-    def __call__(self, block: Block) -> dict[str, Any]:
-        if self.kernel == "fused" and not fused.available():
-            raise DsoftmaxError(
-                "This run uses kernel='fused', which needs numba, and a process that computes for it cannot import numba. Install "
-                "it on every worker with pip install 'dsoftmax[fast]', or begin anew with kernel='numpy'."
-            )
-        value_and_gradient = KERNELS[self.kernel]
-        y = self.encoder.codes(block)
-        weights = block.weights
-        if self.class_weights is not None:
-            weights = self.class_weights[y] if weights is None else weights * self.class_weights[y]
-        leaf: dict[str, Any] = {}
-        for i, query in enumerate(self.queries):
-            for name, theta in points(i, query):
-                value, gradient = value_and_gradient(theta, block.X, y, weights, self.dtype)
-                leaf[f"value {name}"], leaf[f"gradient {name}"] = np.float64(value), gradient
-            if query.direction is not None:
-                leaf[f"product {i}"] = softmax.hessian_product(query.theta, query.direction, block.X, weights, self.dtype)
-            if query.hessian:
-                leaf[f"hessian {i}"] = softmax.hessian(query.theta, block.X, weights)
-            if query.moments:
-                leaf[f"moments {i}"] = _moments(query.theta, block, weights, self.dtype)
-        return leaf
-
-
-def n_trials(query: Query) -> int:
-    """Return how many other points a query looks at."""
-    return 0 if query.trials is None else len(query.trials)
-
-
-def points(i: int, query: Query) -> Iterator[tuple[str, Float]]:
-    """Yield the points of query ``i`` and what their sums are called."""
-    yield f"{i}", query.theta
-    for j in range(n_trials(query)):
-        assert query.trials is not None
-        yield f"{i}.{j}", query.trials[j]
-
-
-def _moments(theta: Float, block: Block, weights: Float | None, dtype: np.dtype) -> Float:
-    """Return the moments of a leaf, estimated from every so-manieth row: they shape steps, and need not be exact."""
-    step = max(block.n_rows // max(MOMENT_ROWS, block.n_rows // MOMENT_PART), 1)
-    if weights is None:
-        return softmax.moments(theta, block.X[::step], None, dtype) * (block.n_rows / max(len(range(0, block.n_rows, step)), 1))
-    part = weights[::step].sum()
-    return softmax.moments(theta, block.X[::step], weights[::step], dtype) * (weights.sum() / part if part > 0 else 0.0)
-
-
-@dataclass(frozen=True)
 class Objective:
     """F on a source, through an engine.
 
@@ -204,7 +74,9 @@ class Objective:
     dtype : numpy dtype
         Of the products.
     kernel : str
-        A name in `KERNELS`.
+        A name in `dsoftmax.evaluate.KERNELS`.
+    held : Held, optional
+        Rows that do not count; ``statistics`` are then those of the others.
     """
 
     engine: Engine
@@ -215,6 +87,7 @@ class Objective:
     fit_intercept: bool
     dtype: np.dtype
     kernel: str = "numpy"
+    held: Held | None = None
 
     @property
     def total_weight(self) -> float:
@@ -255,6 +128,37 @@ class Objective:
         moments = np.diag(shares) - np.outer(shares, shares)
         return Problem(lambda: self.curvature_bound, self.penalties, free, gram, moments, local)
 
+    @cached_property
+    def _kronecker(self) -> Kronecker:
+        return Kronecker.of(self.problem())
+
+    def gap(self, gradient: Float, moments: Float | None = None) -> float:
+        """Return an estimate of F − F*: half the Newton decrement, ½·∇FᵀB⁻¹∇F, with B = A ⊗ G + λI in the Hessian's place.
+
+        Parameters
+        ----------
+        gradient : (K, p+1) float64
+        moments : (K, K) float64, optional
+            A; that of the start when None.
+        """
+        known = self.problem().moments if moments is None else moments
+        if not (np.isfinite(gradient).all() and np.isfinite(known).all()):
+            return np.nan
+        return 0.5 * float(np.sum(gradient * self._kronecker.inverse(known)(gradient)))
+
+    def gap_bound(self, gradient: Float) -> float:
+        """Return ‖∇F‖²/(2λ) ≥ F − F*, which holds where every parameter is penalised; nan where it does not."""
+        if self.fit_intercept or not self.penalty > 0:
+            return np.nan
+        return float(np.sum(gradient**2)) / (2 * self.penalty)
+
+    def separated(self, value: float) -> bool:
+        """Return whether F says that every row is classified rightly: a row that is not has a loss of at least log 2."""
+        least = self.statistics.least_weight
+        if self.class_weights is not None:
+            least *= float(self.class_weights[self.class_weights > 0].min(initial=np.inf))
+        return bool(value * self.total_weight < np.log(2) * least)
+
     def start(self) -> tuple[Float, Answer]:
         """Return θ = 0 with b = log priors, centred, and the answer there, which the statistics hold: P is constant."""
         sums = self.statistics.class_sums
@@ -273,21 +177,24 @@ class Objective:
 
     def answer(self, query: Query) -> tuple[Answer, Cost]:
         """Answer a query with exactly one pass over the data."""
-        started = time.perf_counter()
-        visit = Evaluate((query,), Encoder(self.statistics.classes), self.class_weights, self.dtype, self.kernel)
-        totals = self.engine.total(visit, self.source)
-        answer = self.finish(query, totals.result())
-        return answer, Cost(time.perf_counter() - started, totals.n_rows, totals.n_bytes, totals.work)
+        (answer,), cost = answers([self], [query])
+        return answer, cost
 
-    def finish(self, query: Query, sums: Mapping[str, Any], i: int = 0) -> Answer:
-        """Return the answer to the query that was number ``i`` of a pass."""
-        (_, *others) = points(i, query)
-        trials = tuple(
-            self._finish(Query(theta), float(sums[f"value {name}"]), sums[f"gradient {name}"]) for name, theta in others
-        )
-        names = (f"{what} {i}" for what in ("product", "hessian", "moments"))
-        found = self._finish(query, float(sums[f"value {i}"]), sums[f"gradient {i}"], *(sums.get(name) for name in names))
-        return replace(found, trials=trials)
+    def question(self, query: Query) -> Question:
+        """Return what a pass is to find for a query."""
+        return Question(query, self.class_weights, self.dtype, self.held)
+
+    def finish(self, question: Question, sums: Mapping[str, Any], i: int = 0) -> Answer:
+        """Return the answer to the question that was number ``i`` of a pass."""
+        query = question.query
+        parts = {}
+        for name, theta in question.points():
+            names = {part: f"{part}{name} {i}" for part in ("value", "gradient", "held")}
+            others = [sums.get(f"{part} {i}") if not name else None for part in ("product", "hessian", "moments")]
+            asked = query if not name else Query(theta)
+            found = self._finish(asked, float(sums[names["value"]]), sums[names["gradient"]], *others)
+            parts[name] = replace(found, held=sums.get(names["held"]))
+        return replace(parts.pop(""), trials=tuple(parts.values()))
 
     def _finish(
         self,
@@ -342,6 +249,17 @@ class Objective:
     def in_double(self) -> "Objective":
         """Return the same objective with products in float64."""
         return replace(self, dtype=np.dtype(np.float64))
+
+
+def answers(objectives: Sequence[Objective], queries: Sequence[Query]) -> tuple[list[Answer], Cost]:
+    """Answer the queries of several objectives over the same source with exactly one pass."""
+    started = time.perf_counter()
+    first = objectives[0]
+    questions = tuple(one.question(query) for one, query in zip(objectives, queries, strict=True))
+    totals = first.engine.total(Evaluate(questions, Encoder(first.statistics.classes), first.kernel), first.source)
+    sums = totals.result()
+    found = [one.finish(question, sums, i) for i, (one, question) in enumerate(zip(objectives, questions, strict=True))]
+    return found, Cost(time.perf_counter() - started, totals.n_rows, totals.n_bytes, totals.work)
 
 
 class LocalObjective:

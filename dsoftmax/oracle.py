@@ -55,6 +55,8 @@ class Answer:
         A = Σ sᵢ(diag pᵢ − pᵢpᵢᵀ)/S, estimated from a part of the rows, where it was asked for: ∇²F ≈ A ⊗ G + penalty.
     trials : tuple of Answer
         For each point of the query's ``trials``, in their order.
+    held : (3,) float64, optional
+        Of rows that are held out: the sum of their losses, the weight of those classified rightly, and their weight.
     """
 
     value: float
@@ -64,6 +66,7 @@ class Answer:
     hessian: Float | None = None
     moments: Float | None = None
     trials: "tuple[Answer, ...]" = ()
+    held: Float | None = None
 
 
 @runtime_checkable

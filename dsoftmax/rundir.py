@@ -12,11 +12,12 @@ In a pass the line of history comes first and the checkpoint second: after a cra
 than the checkpoint, and what is more is cut off.
 """
 
+import dataclasses
 import json
 import platform
+import typing
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from hashlib import blake2b
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -28,25 +29,16 @@ from numpy.typing import NDArray
 
 from dsoftmax.blocks import Block, Source
 from dsoftmax.checkpoint import from_arrays, read_arrays, to_arrays, write_arrays, write_text
-from dsoftmax.errors import OutputExistsError, ReadError, RunMismatchError, WriteError
+from dsoftmax.errors import OptionError, OutputExistsError, ReadError, RunMismatchError, WriteError
 from dsoftmax.files import exists, lock, remove, writing
+from dsoftmax.solvers import solver_entry
 from dsoftmax.statistics import Statistics
+from dsoftmax.training import Run
 
 FORMAT = 1
 PACKAGES = ("dsoftmax", "numpy", "scipy", "zarr", "dask", "distributed")
 FILES = ("run.json", "history.jsonl", "statistics.npz", "checkpoint.npz", "model.zarr")
 LOCK = ".lock"
-
-
-@dataclass(frozen=True)
-class Saved:
-    """Where a run stands: the fields of `dsoftmax.training.Run`."""
-
-    statistics: Statistics
-    state: Any
-    n_passes: int
-    double: bool
-    kernel: str
 
 
 class RunDirectory:
@@ -202,25 +194,14 @@ class RunDirectory:
         """
         return str(self.read_asked()["objective"]["kernel"]) if self.has_checkpoint() else None
 
-    def save(self, record: Any, run: Any) -> None:
+    def save(self, record: Any, run: Run) -> None:
         """Watch a run: write the checkpoint of the pass that was just made."""
         if run.n_passes == 1:
             write_arrays(self.file("statistics.npz"), to_arrays(run.statistics))
-        about = {
-            "n_passes": np.asarray(run.n_passes),
-            "double": np.asarray(run.double),
-            "kernel": np.asarray(run.kernel),
-        }
-        state = {f"state.{name}": array for name, array in to_arrays(run.state).items()}
-        write_arrays(self.file("checkpoint.npz"), {**about, **state})
+        write_arrays(self.file("checkpoint.npz"), _flat(run))
 
-    def load(self, kind: type) -> Saved:
+    def load(self) -> Run:
         """Return where the run stands.
-
-        Parameters
-        ----------
-        kind : type
-            Of the solver's state.
 
         Raises
         ------
@@ -230,19 +211,35 @@ class RunDirectory:
         arrays = read_arrays(self.file("checkpoint.npz"))
         statistics = read_arrays(self.file("statistics.npz"))
         try:
-            state = {name.removeprefix("state."): array for name, array in arrays.items() if name.startswith("state.")}
-            return Saved(
-                from_arrays(Statistics, statistics),
-                from_arrays(kind, state),
-                int(arrays["n_passes"]),
-                bool(arrays["double"]),
-                str(arrays["kernel"]),
-            )
-        except KeyError as error:
+            return _run(arrays, from_arrays(Statistics, statistics))
+        except (KeyError, OptionError) as error:
             raise ReadError(
                 f"{self.file('checkpoint.npz')} lacks {error}: another version wrote it. Use that version, or pass --overwrite "
                 "to begin anew."
             ) from error
+
+
+STATE = "state."
+
+
+def _flat(run: Run) -> dict[str, NDArray]:
+    """Return a run as arrays, without its statistics."""
+    fields = {one.name: getattr(run, one.name) for one in dataclasses.fields(run) if one.name not in ("statistics", "state")}
+    state = {f"{STATE}{name}": array for name, array in to_arrays(run.state).items()}
+    return {**{name: np.asarray(value) for name, value in fields.items()}, **state}
+
+
+def _run(arrays: Mapping[str, NDArray], statistics: Statistics) -> Run:
+    """Return the run that `_flat` flattened."""
+    kind = solver_entry(str(arrays["solver"])).state
+    state = {name.removeprefix(STATE): array for name, array in arrays.items() if name.startswith(STATE)}
+    hints = typing.get_type_hints(Run)
+    plain: dict[str, Any] = {
+        one.name: hints[one.name](arrays[one.name].item()) if hints[one.name] in (int, float, str, bool) else arrays[one.name]
+        for one in dataclasses.fields(Run)
+        if one.name not in ("statistics", "state")
+    }
+    return Run(statistics=statistics, state=from_arrays(kind, state), **plain)
 
 
 def fingerprint(source: Source) -> str:

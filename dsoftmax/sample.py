@@ -57,7 +57,11 @@ class Sample:
         Classes, 0 … K-1.
     weights : (m,) float64
         Sample weight times the rows it stands for; in each class they add up to the class's Σ wᵢ.
+    numbers : (m,) int64
+        Of the rows in the whole data set; -1 for what stands for a class.
     n_features : int
+    whole : bool
+        Whether it holds every row that has a weight.
     """
 
     values: NDArray
@@ -65,7 +69,9 @@ class Sample:
     indptr: NDArray
     codes: NDArray
     weights: Float
+    numbers: NDArray[np.int64]
     n_features: int
+    whole: bool = False
 
     @property
     def n_rows(self) -> int:
@@ -85,7 +91,8 @@ class Sample:
         return 8 * self.values.size + 16 * self.n_rows
 
 
-NOTHING = Sample(np.zeros((0, 0)), np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0), 0)
+_NONE = np.zeros(0, np.int64)
+NOTHING = Sample(np.zeros((0, 0)), _NONE, _NONE, _NONE, np.zeros(0), _NONE, 0)
 
 
 @dataclass(frozen=True)
@@ -143,10 +150,10 @@ def _mean_one(scores: Float) -> Float:
     return scores * (len(scores) / total) if total > 0 else scores
 
 
-def uniform(numbers: NDArray[np.int64]) -> Float:
+def uniform(numbers: NDArray[np.int64], salt: int = 0) -> Float:
     """Return a hash of each number, uniform on [0, 1): SplitMix64 (Steele, Lea and Flood 2014)."""
     with np.errstate(over="ignore"):
-        z = (numbers.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+        z = (numbers.astype(np.uint64) + np.uint64(1 + salt)) * np.uint64(0x9E3779B97F4A7C15)
         z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         z ^= z >> np.uint64(31)
@@ -212,11 +219,33 @@ def finish(rows: Rows, codes: NDArray, class_sums: Float, most_rows: int, whole:
     """
     numbers, columns = rows.numbers, rows.columns
     chances = np.minimum(min(most_rows / max(len(codes), 1), 1.0) * columns["chances"], 1.0)
-    if whole and len(codes) <= most_rows:
+    whole = whole and len(codes) <= most_rows
+    if whole:
         chances = np.ones(len(codes))
     kept = np.flatnonzero(uniform(numbers) < chances)
-    X, codes, weights = columns["X"][kept], codes[kept].astype(np.int64), columns["weights"][kept] / chances[kept]
-    mass = class_sums[:, -1]
+    X, weights = columns["X"][kept], columns["weights"][kept] / chances[kept]
+    return replace(_weighed(X, codes[kept].astype(np.int64), weights, numbers[kept], class_sums), whole=whole)
+
+
+def without(sample: Sample, held: NDArray[np.bool_], class_sums: Float) -> Sample:
+    """Return the sample without some of its rows.
+
+    Parameters
+    ----------
+    sample : Sample
+    held : (m,) bool
+        Rows that go.
+    class_sums : (K, p+1) float64
+        Σ wᵢ[xᵢ, 1] by class of the data that are left.
+    """
+    kept = np.flatnonzero(~held & (sample.numbers >= 0))
+    left = _weighed(sample.X[kept], sample.codes[kept], sample.weights[kept], sample.numbers[kept], class_sums)
+    return replace(left, whole=sample.whole)
+
+
+def _weighed(X: Features, codes: NDArray, weights: Float, numbers: NDArray[np.int64], class_sums: Float) -> Sample:
+    """Scale the weights so that each class has its sum; a class without a row is stood for by its mean."""
+    mass, p = class_sums[:, -1], class_sums.shape[1] - 1
     found = np.bincount(codes, weights, len(mass))
     weights = weights * np.divide(mass, found, out=np.zeros(len(mass)), where=found > 0)[codes]
     missing = np.flatnonzero((found == 0) & (mass > 0))
@@ -228,10 +257,10 @@ def finish(rows: Rows, codes: NDArray, class_sums: Float, most_rows: int, whole:
             else np.vstack([X, means])
         )
         codes, weights = np.append(codes, missing), np.append(weights, mass[missing])
-    p = class_sums.shape[1] - 1
+        numbers = np.append(numbers, np.full(len(missing), -1))
     if scipy.sparse.issparse(X):
-        return Sample(X.data, X.indices, X.indptr, codes, weights, p)
-    return Sample(np.ascontiguousarray(X), NOTHING.indices, NOTHING.indptr, codes, weights, p)
+        return Sample(X.data, X.indices, X.indptr, codes, weights, numbers, p)
+    return Sample(np.ascontiguousarray(X), _NONE, _NONE, codes, weights, numbers, p)
 
 
 def with_class_weights(sample: Sample, class_weights: Float | None) -> Sample:

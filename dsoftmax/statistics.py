@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -14,8 +14,9 @@ from dsoftmax.blocks import Block
 from dsoftmax.engine.sums import Grouped, Largest
 from dsoftmax.engine.visit import Footprint
 from dsoftmax.errors import DataError
+from dsoftmax.held import Held, held_by, numbers_of
 from dsoftmax.labels import MAX_CLASSES, TABLE_SPAN, Encoder, given_classes, ordered_classes, plain_labels
-from dsoftmax.sample import NOTHING, Draw, Sample
+from dsoftmax.sample import NOTHING, Draw, Sample, without
 from dsoftmax.sample import finish as finish_sample
 from dsoftmax.softmax import Features, rows_between
 
@@ -78,10 +79,16 @@ class Statistics:
         Σ wᵢ|x̃ᵢⱼ|·‖x̃ᵢ‖₁ with x̃ = [x, 1]: row sums that bound the Gram matrix.
     gram : (p+1, p+1) float64
         Σ wᵢx̃ᵢx̃ᵢᵀ where it was asked for, else of shape (0, 0).
+    least_weight : float
+        The least of the weights wᵢ that are not 0.
     gram_share : float
         The part of the rows that the Gram matrix was estimated from; 1 where it is exact.
     sample : Sample
         Rows that were drawn; empty where none were.
+    held_rows : (n, K) int64
+        Rows of each class that each of n parts holds out.
+    held_sums : (n, K, p+1) float64
+        Their class sums.
     """
 
     classes: NDArray
@@ -92,8 +99,25 @@ class Statistics:
     high: Float
     absolute: Float
     gram: Float
+    least_weight: float = 1.0
     gram_share: float = 1.0
     sample: Sample = NOTHING
+    held_rows: NDArray[np.int64] = field(default_factory=lambda: np.zeros((0, 0), np.int64))
+    held_sums: Float = field(default_factory=lambda: np.zeros((0, 0, 0)))
+
+    def without(self, number: int, held: Held) -> "Statistics":
+        """Return the statistics of what is left when part ``number`` is held out.
+
+        Class sums and sample are those of the rows that are left; ranges, squares and the Gram matrix, which bound and shape
+        steps, stay those of all rows.
+        """
+        sums = self.class_sums - self.held_sums[number]
+        sums[:, -1] = np.maximum(sums[:, -1], 0)
+        rows = self.class_rows - self.held_rows[number]
+        sums[rows == 0] = 0
+        left = without(self.sample, held.mask(self.sample.numbers), sums) if self.sample.n_rows else self.sample
+        nothing = self.held_rows[:0], self.held_sums[:0]
+        return replace(self, class_rows=rows, class_sums=sums, sample=left, held_rows=nothing[0], held_sums=nothing[1])
 
     @property
     def class_weights(self) -> Float:
@@ -125,18 +149,23 @@ class Collect:
         Of the classes that were given: other labels are an error, here where their rows are known.
     draw : Draw, optional
         The sample to draw.
+    helds : tuple of Held
+        Disjoint parts whose class sums are collected apart as well.
     """
 
     gram: float = 0.0
     encoder: Encoder | None = None
     draw: Draw | None = None
+    helds: tuple[Held, ...] = ()
 
     def footprint(self, n_features: int, sparse: bool) -> Footprint:
         """Return what a leaf takes beside its rows; classes that are not known yet are taken to be `USUAL_CLASSES`."""
         K, d = USUAL_CLASSES if self.encoder is None else len(self.encoder.classes), n_features + 1
         values = TILE_BYTES // 8 + n_features if sparse else tile_rows(n_features) * n_features
         drawn = 0 if self.draw is None else self.draw.n_bytes
-        return Footprint((K + 4) * d + d * d * (self.gram > 0), 8 * 8 * values + 64 * n_features, rows=drawn)
+        return Footprint(
+            (K * (1 + len(self.helds)) + 4) * d + d * d * (self.gram > 0), 8 * 8 * values + 64 * n_features, rows=drawn
+        )
 
     def __call__(self, block: Block) -> dict[str, Any]:
         """Return the sums of one leaf, in float64.
@@ -154,23 +183,34 @@ class Collect:
         check_count(len(labels), block)
         if self.encoder is not None:
             self.encoder.codes(block)
-        sums = _LeafSums(len(labels), p, self.gram > 0)
+        parts = held_by(self.helds, numbers_of(block))
+        n_parts, n_labels = len(self.helds) + 1, len(labels)
+        by_part = codes + n_labels * parts
+        sums = _LeafSums(n_labels * n_parts, p, self.gram > 0)
         add = sums.add_sparse if scipy.sparse.issparse(X) else sums.add_dense
         passed, in_gram = 0.0, 0.0
         for rows in tiles(X):
             passed += self.gram * (rows.stop - rows.start)
             whole = passed > in_gram  # a tile now and then, so that their rows are the part that was asked for
             in_gram += whole * (rows.stop - rows.start)
-            add(rows_between(X, rows.start, rows.stop), codes[rows], weights[rows], whole)
-        by_class = np.column_stack([sums.by_class, np.bincount(codes, weights, len(labels))])
-        counts = np.bincount(codes, minlength=len(labels))
+            add(rows_between(X, rows.start, rows.stop), by_part[rows], weights[rows], whole)
+        by_class = np.column_stack([sums.by_class, np.bincount(by_part, weights, n_labels * n_parts)])
+        by_class = by_class.reshape(n_parts, n_labels, p + 1)
+        counts = np.bincount(by_part, minlength=n_labels * n_parts).reshape(n_parts, n_labels)
+        all_sums, all_counts = by_class.sum(axis=0), counts.sum(axis=0)
         leaf = {
-            "by_label": Grouped({label: {"rows": counts[k], "sums": by_class[k]} for k, label in enumerate(labels.tolist())}),
+            "by_label": Grouped(
+                {label: {"rows": all_counts[k], "sums": all_sums[k]} for k, label in enumerate(labels.tolist())}
+            ),
             "squares": sums.squares,
             "low": Largest(-sums.low),
             "high": Largest(sums.high),
             "absolute": sums.absolute,
+            "least_weight": Largest(-np.min(weights, where=weights > 0, initial=np.inf, keepdims=True)),
         }
+        for i in range(n_parts - 1):
+            here = {label: {"rows": counts[i, k], "sums": by_class[i, k]} for k, label in enumerate(labels.tolist())}
+            leaf[f"held {i}"] = Grouped(here)
         if self.gram:
             leaf |= {"gram": sums.gram, "gram_weight": np.float64(sums.gram[-1, -1])}
         if self.draw is not None:
@@ -294,38 +334,49 @@ def finish(totals: dict[str, Any], classes: NDArray | None) -> Statistics:
         ordered = given_classes(classes)
         if len(found) < 2:
             ordered_classes(found)  # raises: one class only
-    p = len(totals["squares"])
-    nothing = {"rows": np.int64(0), "sums": np.zeros(p + 1)}
-    per_class = [found.get(label, nothing) for label in ordered.tolist()]
-    sums = np.stack([one["sums"] for one in per_class])
+    rows, sums = _by_class(found, ordered, len(totals["squares"]))
     if not sums[:, -1].sum() > 0:
         raise DataError("The sample weights are all zero; needed is a positive sum. Leave them out, or check their units.")
     gram = totals.get("gram", NO_GRAM)
     share = 1.0
     if gram.size and totals["gram_weight"] > 0:
         share = float(totals["gram_weight"] / sums[:, -1].sum())
+    parts = [
+        _by_class(totals[f"held {i}"], ordered, len(totals["squares"])) for i in range(len(totals)) if f"held {i}" in totals
+    ]
     return Statistics(
         ordered,
-        np.array([int(one["rows"]) for one in per_class], np.int64),
+        rows,
         sums,
         totals["squares"],
         -totals["low"],
         totals["high"],
         totals["absolute"],
         gram if share == 1 else gram / share,
+        float(-totals["least_weight"][0]),
         share,
-        _sample(totals, ordered, sums, sum(int(one["rows"]) for one in found.values())),
+        _sample(totals, ordered, sums),
+        np.array([one for one, _ in parts], np.int64).reshape(-1, len(rows)),
+        np.array([one for _, one in parts]).reshape(-1, *sums.shape),
     )
 
 
-def _sample(totals: dict[str, Any], classes: NDArray, sums: Float, n: int) -> Sample:
+def _by_class(found: dict[Any, Any], classes: NDArray, p: int) -> tuple[NDArray[np.int64], Float]:
+    """Return rows and sums by class, zeros for a class that was not found."""
+    nothing = {"rows": np.int64(0), "sums": np.zeros(p + 1)}
+    per_class = [found.get(label, nothing) for label in classes.tolist()]
+    return np.array([int(one["rows"]) for one in per_class], np.int64), np.stack([one["sums"] for one in per_class])
+
+
+def _sample(totals: dict[str, Any], classes: NDArray, sums: Float) -> Sample:
     rows = totals.get("sample")
     if rows is None:
         return NOTHING
     K, d = sums.shape
     codes = Encoder(classes).codes(Block(rows.columns["X"], rows.columns["y"]))
     most = max(ROWS_PER_ENTRY * d * (K - 1), LEAST_SAMPLE)
-    return finish_sample(rows, codes, sums, most, whole=len(codes) == n)
+    mass = float(sums[:, -1].sum())  # rows without weight are not drawn
+    return finish_sample(rows, codes, sums, most, whole=bool(rows.columns["weights"].sum() >= mass * (1 - 1e-12)))
 
 
 def check_finite(block: Block) -> None:

@@ -1,4 +1,4 @@
-"""The run: a loop of passes that asks a solver, answers from the data, and lets watchers see."""
+"""The run: a loop of passes that asks solvers, answers from the data, and lets watchers see."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -13,92 +13,20 @@ from dsoftmax.engine import Engine
 from dsoftmax.engine.blas import one_blas_thread
 from dsoftmax.engine.meter import Done
 from dsoftmax.engine.visit import Footprint
-from dsoftmax.errors import DataError, MemoryLimitError, OptionError
+from dsoftmax.errors import DataError, MemoryLimitError
+from dsoftmax.evaluate import Evaluate, Question, choose_kernel
+from dsoftmax.held import Held
 from dsoftmax.labels import Encoder, given_classes
 from dsoftmax.model import Model, centred
-from dsoftmax.objective import Cost, Evaluate, Objective, choose_kernel, class_weight_vector
-from dsoftmax.oracle import Query, Solver
+from dsoftmax.objective import Cost, Objective, answers, class_weight_vector
+from dsoftmax.oracle import Answer, Query
 from dsoftmax.sample import Draw, plan_draw
+from dsoftmax.settings import Settings, product_dtype
 from dsoftmax.softmax import compute_dtype
-from dsoftmax.solvers import Entry, solver_entry
+from dsoftmax.solvers import AUTO, Entry, choose, solver_entry
 from dsoftmax.statistics import MAX_GRAM_FEATURES, Collect, Statistics, finish, gram_part
 
 Float = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What to minimise, how, and when to stop.
-
-    Attributes
-    ----------
-    C : float
-        Inverse strength of the L2 penalty; ``inf`` for none.
-    solver : str
-        A name in `dsoftmax.solvers.SOLVERS`.
-    tol : float
-        Converged when max|∇F| ≤ tol.
-    max_iter : int
-        Iterations (accepted steps) at most.
-    fit_intercept : bool
-    class_weight : dict, "balanced" or None
-    classes : (K,) ndarray, optional
-        Found in the first pass when None.
-    dtype : str or dtype, optional
-        Of the products; by the rule of `compute_dtype` when None.
-    kernel : {"auto", "numpy", "fused"}
-        What computes value and gradient; see `choose_kernel`.
-    """
-
-    C: float = 1.0
-    solver: str = "lbfgs"
-    tol: float = 1e-4
-    max_iter: int = 100
-    fit_intercept: bool = True
-    class_weight: Any = None
-    classes: NDArray | None = None
-    dtype: Any = None
-    kernel: str = "auto"
-
-    def check(self) -> None:
-        """Raise unless every setting makes sense.
-
-        Raises
-        ------
-        OptionError
-        """
-        solver_entry(self.solver)
-        if not _is_number(self.C) or not self.C > 0:
-            raise OptionError(f"C={self.C!r}; needed is a positive number, or inf for no penalty.")
-        if not _is_number(self.tol) or not self.tol >= 0:
-            raise OptionError(f"tol={self.tol!r}; needed is a number of at least 0.")
-        if not isinstance(self.max_iter, (int, np.integer)) or isinstance(self.max_iter, bool) or self.max_iter < 0:
-            raise OptionError(f"max_iter={self.max_iter!r}; needed is a whole number of at least 0.")
-        if self.dtype is not None:
-            product_dtype(self.dtype)
-        if self.kernel != "auto":
-            choose_kernel(self.kernel)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
-
-
-def product_dtype(dtype: Any) -> np.dtype:
-    """Return the dtype of products that an option names.
-
-    Raises
-    ------
-    OptionError
-        It is neither float32 nor float64.
-    """
-    try:
-        found = np.dtype(dtype)
-    except TypeError:
-        found = np.dtype(object)
-    if found not in (np.float32, np.float64):
-        raise OptionError(f"dtype={dtype!r}; needed is 'float32', 'float64' or None (chosen by what is stored).")
-    return found
 
 
 @dataclass(frozen=True)
@@ -113,12 +41,18 @@ class Record:
         Accepted steps so far.
     objective, gradient_max : float
         F and max|∇F| at the accepted point.
+    gap : float
+        An estimate of F − F*: see `dsoftmax.objective.Objective.gap`.
     seconds : float
         Of the pass.
     rows, bytes : int
         Visited; bytes of X, decoded.
     work : dict from str to Done
         What each worker did of it, by its name; this process has the name "".
+    held_loss : float
+        Mean loss on the rows that are held out; nan where none are.
+    running : int
+        Models that go on.
     """
 
     pass_: int
@@ -129,6 +63,9 @@ class Record:
     rows: int
     bytes: int
     work: Mapping[str, Done] = field(default_factory=dict)
+    gap: float = np.nan
+    held_loss: float = np.nan
+    running: int = 1
 
     @property
     def kept(self) -> float:
@@ -142,6 +79,9 @@ class Record:
             "iteration": self.iteration,
             "objective": self.objective,
             "gradient_max": self.gradient_max,
+            "gap": self.gap,
+            "held_loss": self.held_loss,
+            "running": self.running,
             "seconds": self.seconds,
             "rows": self.rows,
             "bytes": self.bytes,
@@ -166,6 +106,7 @@ class Run:
     Attributes
     ----------
     statistics : Statistics
+        Of all rows.
     state : State
         The solver's.
     n_passes : int
@@ -173,7 +114,19 @@ class Run:
     double : bool
         Whether products are in float64, from the beginning or because float32 could not go on.
     kernel : str
-        What computes value and gradient: a name in `dsoftmax.objective.KERNELS`.
+        What computes value and gradient: a name in `dsoftmax.evaluate.KERNELS`.
+    solver : str
+        A name in `dsoftmax.solvers.SOLVERS`: what "auto" became.
+    gap : float
+        An estimate of F − F*.
+    held : (3,) float64
+        Of the rows that are held out: loss, weight of the hits, weight; nan where none are.
+    best : (K, p+1) float64
+        Where the loss on the held-out rows was least; of shape (0, 0) where none are held out.
+    best_loss : float
+        The mean loss there.
+    since : int
+        Iterations since then.
     """
 
     statistics: Statistics
@@ -181,10 +134,21 @@ class Run:
     n_passes: int
     double: bool
     kernel: str
+    solver: str
+    gap: float = np.nan
+    held: Float = field(default_factory=lambda: np.full(3, np.nan))
+    best: Float = field(default_factory=lambda: np.zeros((0, 0)))
+    best_loss: float = np.inf
+    since: int = 0
 
     @property
     def gradient_max(self) -> float:
         return float(np.abs(self.state.gradient).max())
+
+    @property
+    def held_loss(self) -> float:
+        """Mean loss on the rows that are held out; nan where none are."""
+        return float(self.held[0] / self.held[2]) if self.held[2] > 0 else np.nan
 
 
 Watcher = Callable[[Record, Run], None]
@@ -214,7 +178,12 @@ class Result:
 
 
 def collect_statistics(
-    engine: Engine, source: Source, classes: NDArray | None, gram: str = "", draw: Draw | None = None
+    engine: Engine,
+    source: Source,
+    classes: NDArray | None,
+    gram: str = "",
+    draw: Draw | None = None,
+    helds: tuple[Held, ...] = (),
 ) -> tuple[Statistics, Cost]:
     """Make the first pass.
 
@@ -227,6 +196,8 @@ def collect_statistics(
         Whether to collect the Gram matrix, from all rows or from enough of them; not for CSR or very many features.
     draw : Draw, optional
         The sample to draw.
+    helds : tuple of Held
+        Disjoint parts that some model will not learn from.
 
     Raises
     ------
@@ -237,7 +208,7 @@ def collect_statistics(
     wanted = bool(gram) and not source.sparse and source.n_features <= MAX_GRAM_FEATURES
     part = (1.0 if gram == "exact" else gram_part(source.n_features, n_rows(source))) if wanted else 0.0
     encoder = None if classes is None else Encoder(given_classes(classes))
-    totals = engine.total(Collect(part, encoder, draw), source)
+    totals = engine.total(Collect(part, encoder, draw, helds), source)
     statistics = finish(totals.result(), classes)
     return statistics, Cost(time.perf_counter() - started, totals.n_rows, totals.n_bytes, totals.work)
 
@@ -248,21 +219,166 @@ def expected_footprint(source: Source, settings: Settings, allowed: int | None) 
         return Collect().footprint(source.n_features, source.sparse)
     encoder = Encoder(given_classes(settings.classes))
     query = Query(np.zeros((len(encoder.classes), source.n_features + 1)))
-    visit = Evaluate((query,), encoder, None, _first_dtype(source, settings), choose_kernel(settings.kernel, None, allowed))
+    question = Question(query, None, _first_dtype(source, settings))
+    visit = Evaluate((question,), encoder, choose_kernel(settings.kernel, None, allowed))
     return visit.footprint(source.n_features, source.sparse)
 
 
 def make_objective(
-    source: Source, engine: Engine, settings: Settings, statistics: Statistics, double: bool, kernel: str
+    source: Source,
+    engine: Engine,
+    settings: Settings,
+    statistics: Statistics,
+    double: bool,
+    kernel: str,
+    held: tuple[int, Held] | None = None,
 ) -> Objective:
-    """Return F for these settings."""
+    """Return F for these settings, over the rows that are not held out: the part's number in the statistics, and the part."""
     dtype = np.dtype(np.float64) if double else _first_dtype(source, settings)
-    weights = class_weight_vector(settings.class_weight, statistics)
-    return Objective(engine, source, statistics, float(settings.C), weights, settings.fit_intercept, dtype, kernel)
+    of_rows = statistics if held is None else statistics.without(*held)
+    weights = class_weight_vector(settings.class_weight, of_rows)
+    out = None if held is None else held[1]
+    return Objective(engine, source, of_rows, float(settings.C), weights, settings.fit_intercept, dtype, kernel, out)
 
 
 def _first_dtype(source: Source, settings: Settings) -> np.dtype:
     return compute_dtype(source.dtype) if settings.dtype is None else product_dtype(settings.dtype)
+
+
+class Track:
+    """One model on its way, from its first question to its end.
+
+    Parameters
+    ----------
+    settings : Settings
+    objective : Objective
+    run : Run
+    """
+
+    def __init__(self, settings: Settings, objective: Objective, run: Run) -> None:
+        self.settings, self.objective, self.run = settings, objective, run
+        self.solver = solver_entry(run.solver).make(objective.problem())
+
+    @classmethod
+    def begin(
+        cls, settings: Settings, objective: Objective, statistics: Statistics, solver: str, theta: Float | None
+    ) -> "Track":
+        """Return the track of a model after the first pass, from ``theta``, or from log priors where it is None."""
+        track = cls.__new__(cls)
+        track.settings, track.objective = settings, objective
+        track.solver = solver_entry(solver).make(objective.problem())
+        if theta is None:
+            start, answer = objective.start()
+            state = track.solver.start(start, answer, 0)
+        else:
+            _require_shape(theta, statistics.class_sums.shape)
+            state = track.solver.start(theta, None, 0)
+        track.run = Run(statistics, state, 1, objective.dtype == np.float64, objective.kernel, solver)
+        track.run = replace(track.run, gap=track._gap(None))
+        return track
+
+    def ask(self) -> Query:
+        """Return the next question; where float32 cannot go on, with products in float64 from the same point."""
+        if self._blocked():
+            self.objective = self.objective.in_double()
+            state = self.solver.start(self.run.state.theta, None, self.run.state.n_iter)
+            self.run = replace(self.run, double=True, state=state)
+        query: Query = self.solver.ask(self.run.state)
+        return query
+
+    def tell(self, query: Query, answer: Answer) -> None:
+        """Take in what a pass said."""
+        before = self.run
+        state = self.solver.tell(before.state, answer)
+        run = replace(before, state=state, n_passes=before.n_passes + 1)
+        if answer.held is not None:
+            points = [query.theta, *(() if query.trials is None else query.trials)]
+            for point, found in zip(points, (answer, *answer.trials), strict=True):
+                if found.held is not None and np.array_equal(point, state.theta):
+                    run = replace(run, held=found.held)
+            if self.settings.validation_fraction is not None and (
+                state.n_iter > before.state.n_iter or np.isinf(before.best_loss)
+            ):
+                better = run.held_loss < run.best_loss
+                run = (
+                    replace(run, best=state.theta, best_loss=run.held_loss, since=0)
+                    if better
+                    else replace(run, since=run.since + 1)
+                )
+        self.run = run
+        self.run = replace(run, gap=self._gap(answer))
+
+    def _gap(self, answer: Answer | None) -> float:
+        state = self.run.state
+        known = getattr(state, "decrement", None)
+        if known is not None:
+            return float(known)
+        return self.objective.gap(state.gradient, None if answer is None else answer.moments)
+
+    def _blocked(self) -> str:
+        """Return why products of this precision cannot go on, empty while they can."""
+        state = self.run.state
+        if state.stuck or _unanswered(state):
+            return str(state.stuck)
+        small = self.run.gradient_max <= self.objective.gradient_error(state.theta)
+        return "the gradient is as small as rounding lets it be" if small else ""
+
+    def ending(self) -> tuple[str, bool] | None:
+        """Return why the run ends here, as a sentence, and whether it converged; None while it goes on."""
+        run, settings = self.run, self.settings
+        state, size = run.state, run.gradient_max
+        if _unanswered(state):
+            return None
+        far = f"F − F* is about {run.gap:.1e} (an estimate)" if np.isfinite(run.gap) else ""
+        bound = self.objective.gap_bound(state.gradient)
+        if np.isfinite(bound):
+            far = f"F − F* ≤ {bound:.1e}"
+        counted = f"after {state.n_iter} iterations, {run.n_passes} passes"
+        found = f"max|∇F| = {size:.2e}"
+        tail = f"; {far}." if far else "."
+        if size <= settings.tol:
+            return f"Converged {counted}: {found} ≤ tol = {settings.tol:g}{tail}", True
+        if not np.isfinite(settings.C) and self.objective.separated(state.value):
+            return (
+                f"Stopped {counted}: a linear function separates the classes, so that without a penalty there is no finite "
+                "optimum: F falls towards 0 as θ grows. Pass a finite C.",
+                False,
+            )
+        if settings.validation_fraction is not None and run.since >= settings.n_iter_no_change:
+            return (
+                f"Stopped early {counted}: the loss on the held-out rows has not fallen below {run.best_loss:.6g} for "
+                f"{run.since} iterations; the coefficients are those of that point.",
+                True,
+            )
+        if (blocked := self._blocked()) and run.double:
+            return f"Stopped {counted}: {blocked}; {found}, tol = {settings.tol:g}{tail}", False
+        if state.n_iter >= settings.max_iter:
+            return (
+                f"Stopped at max_iter = {settings.max_iter} iterations, {run.n_passes} passes: {found} is still above "
+                f"tol = {settings.tol:g}{tail} Increase max_iter, or scale the features.",
+                False,
+            )
+        return None
+
+    def result(self, history: list[Record]) -> Result:
+        """Return what the run has come to."""
+        ending = self.ending()
+        assert ending is not None
+        status, converged = ending
+        theta = self.run.best if status.startswith("Stopped early") else self.run.state.theta
+        settings, run = self.settings, self.run
+        about = {
+            "C": float(settings.C) if np.isfinite(settings.C) else "inf",
+            "solver": run.solver,
+            "fit_intercept": settings.fit_intercept,
+            "n_rows": int(run.statistics.class_rows.sum()),
+            "n_iter": int(run.state.n_iter),
+            "n_passes": run.n_passes,
+            "objective": float(run.state.value),
+            "gradient_max": run.gradient_max,
+            "status": status,
+        }
+        return Result(Model(centred(theta), run.statistics.classes, about), run, status, converged, history)
 
 
 def train(
@@ -293,111 +409,89 @@ def train(
     DataError, OptionError, ReadError, MemoryLimitError, ClusterError
     """
     settings.check()
-    kernel = choose_kernel(settings.kernel, None if resume is None else resume.kernel, engine.process_limit)
-    entry = solver_entry(settings.solver)
     history: list[Record] = []
 
-    def tell_watchers(run: Run, cost: Cost) -> None:
-        state = run.state
-        record = Record(
-            run.n_passes, state.n_iter, state.value, run.gradient_max, cost.seconds, cost.rows, cost.bytes, cost.work
-        )
-        history.append(record)
-        for watch in watchers:
-            watch(record, run)
+    def watch(tracks: Sequence[Track], cost: Cost) -> None:
+        (track,) = tracks
+        history.append(_record(track.run, cost))
+        for tell in watchers:
+            tell(history[-1], track.run)
 
     with one_blas_thread():  # the driver's own arithmetic too: its bits must not depend on its cores
+        held = None if settings.held is None else (0, settings.held)
         if resume is not None:
-            run = resume
-            engine.reserve(held_bytes(entry, run.statistics))
-            objective = make_objective(source, engine, settings, run.statistics, run.double, kernel)
-            solver = entry.make(objective.problem())
+            kernel = choose_kernel(settings.kernel, resume.kernel, engine.process_limit)
+            entry = solver_entry(resume.solver)
+            engine.reserve(held_bytes(entry, resume.statistics))
+            objective = make_objective(source, engine, settings, resume.statistics, resume.double, kernel, held)
+            track = Track(settings, objective, resume)
         else:
-            draw = plan_draw(source, engine.process_limit) if entry.sample else None
-            if entry.sample and draw is None:
-                raise MemoryLimitError(
-                    f"solver={settings.solver!r} works on a sample in memory, and the memory allowed has no room for 100 rows. Allow "
-                    "more, or pass solver='lbfgs'."
-                )
-            statistics, cost = collect_statistics(engine, source, settings.classes, entry.gram, draw)
+            kernel = choose_kernel(settings.kernel, None, engine.process_limit)
+            helds = () if settings.held is None else (settings.held,)
+            statistics, cost = first_pass(source, engine, settings, helds)
+            name = resolve(settings, statistics)
+            entry = solver_entry(name)
             engine.reserve(held_bytes(entry, statistics))
-            objective = make_objective(source, engine, settings, statistics, entry.double, kernel)
-            solver = entry.make(objective.problem())
-            run = Run(statistics, _start(solver, objective, theta), 1, objective.dtype == np.float64, kernel)
-            tell_watchers(run, cost)
-        while (ending := _ending(run, settings, blocked := _blocked(run, objective))) is None:
-            if blocked:  # float32 cannot go on: the same point, with products in float64
-                objective = objective.in_double()
-                run = replace(run, double=True, state=solver.start(run.state.theta, None, run.state.n_iter))
-            answer, cost = objective.answer(solver.ask(run.state))
-            run = replace(run, state=solver.tell(run.state, answer), n_passes=run.n_passes + 1)
-            tell_watchers(run, cost)
-    status, converged = ending
-    return Result(_model(run, source, settings, status), run, status, converged, history)
+            objective = make_objective(source, engine, settings, statistics, entry.double, kernel, held)
+            track = Track.begin(settings, objective, statistics, name, theta)
+            watch([track], cost)
+        advance([track], watch)
+    return track.result(history)
 
 
-def held_bytes(entry: Entry, statistics: Statistics) -> int:
-    """Return what a solver and what it knows take in this process (bytes)."""
+def first_pass(source: Source, engine: Engine, settings: Settings, helds: tuple[Held, ...] = ()) -> tuple[Statistics, Cost]:
+    """Make the pass that collects what the solver of the settings will want to know."""
+    auto = settings.solver == AUTO
+    sample, gram = (True, "estimate") if auto else (solver_entry(settings.solver).sample, solver_entry(settings.solver).gram)
+    draw = plan_draw(source, engine.process_limit) if sample else None
+    if sample and draw is None and not auto:
+        raise MemoryLimitError(
+            f"solver={settings.solver!r} works on a sample in memory, and the memory allowed has no room for one. Allow more, or "
+            f"pass solver={AUTO!r}."
+        )
+    return collect_statistics(engine, source, settings.classes, gram, draw, helds)
+
+
+def resolve(settings: Settings, statistics: Statistics) -> str:
+    """Return the name of the solver of a run."""
+    if settings.solver != AUTO:
+        return settings.solver
+    K, d = statistics.class_sums.shape
+    return choose(d - 1, K, statistics.sample.n_rows, statistics.sample.whole).solver
+
+
+def advance(tracks: Sequence[Track], watch: Callable[[Sequence[Track], Cost], None]) -> None:
+    """Make passes until every model has ended: one pass answers all that go on."""
+    while running := [track for track in tracks if track.ending() is None]:
+        queries = [track.ask() for track in running]
+        found, cost = answers([track.objective for track in running], queries)
+        for track, query, answer in zip(running, queries, found, strict=True):
+            track.tell(query, answer)
+        watch(tracks, cost)
+
+
+def _record(run: Run, cost: Cost) -> Record:
+    return Record(
+        run.n_passes, run.state.n_iter, run.state.value, run.gradient_max, cost.seconds, cost.rows, cost.bytes, cost.work, run.gap,
+        run.held_loss,
+    )  # fmt: skip
+
+
+def held_bytes(entry: Entry, statistics: Statistics, n_models: int = 1) -> int:
+    """Return what solvers and what they know take in this process (bytes)."""
     size = statistics.class_sums.size
-    return 8 * (entry.vectors * size + entry.matrices * size**2) + 8 * 3 * statistics.gram.size + 2 * statistics.sample.n_bytes
+    each = entry.vectors * size + entry.state_matrices * size**2
+    shared = (entry.matrices - entry.state_matrices) * size**2
+    return 8 * (n_models * each + shared) + 8 * 3 * statistics.gram.size + (1 + n_models) * statistics.sample.n_bytes
 
 
-def _start(solver: Solver, objective: Objective, theta: Float | None) -> Any:
-    if theta is None:
-        return solver.start(*objective.start(), 0)
-    expected = objective.statistics.class_sums.shape
+def _require_shape(theta: Float, expected: tuple[int, ...]) -> None:
     if theta.shape != expected:
         raise DataError(
             f"The coefficients to start from have shape {theta.shape}; needed is {expected} for {expected[0]} classes and "
             f"{expected[1] - 1} features. Fit with warm_start=False, or on data with the same classes and features."
         )
-    return solver.start(theta, None, 0)
 
 
 def _unanswered(state: Any) -> bool:
     return bool(np.isnan(state.value)) and not state.stuck
-
-
-def _blocked(run: Run, objective: Objective) -> str:
-    """Return why products of this precision cannot go on, empty while they can."""
-    if run.state.stuck or _unanswered(run.state):
-        return str(run.state.stuck)
-    small = run.gradient_max <= objective.gradient_error(run.state.theta)
-    return "the gradient is as small as rounding lets it be" if small else ""
-
-
-def _ending(run: Run, settings: Settings, blocked: str) -> tuple[str, bool] | None:
-    """Return why the run ends here, as a sentence, and whether it converged; None while it goes on."""
-    state, size = run.state, run.gradient_max
-    found = f"max|∇F| = {size:.2e}"
-    if _unanswered(state):
-        return None
-    if size <= settings.tol:
-        return f"Converged after {state.n_iter} iterations, {run.n_passes} passes: {found} ≤ tol = {settings.tol:g}.", True
-    if blocked and run.double:
-        return (
-            f"Stopped after {state.n_iter} iterations, {run.n_passes} passes: {blocked}; {found}, tol = {settings.tol:g}.",
-            False,
-        )
-    if state.n_iter >= settings.max_iter:
-        return (
-            f"Stopped at max_iter = {settings.max_iter} iterations, {run.n_passes} passes: {found} is still above "
-            f"tol = {settings.tol:g}. Increase max_iter, or scale the features.",
-            False,
-        )
-    return None
-
-
-def _model(run: Run, source: Source, settings: Settings, status: str) -> Model:
-    about = {
-        "C": float(settings.C) if np.isfinite(settings.C) else "inf",
-        "solver": settings.solver,
-        "fit_intercept": settings.fit_intercept,
-        "n_rows": int(run.statistics.class_rows.sum()),
-        "n_iter": int(run.state.n_iter),
-        "n_passes": run.n_passes,
-        "objective": float(run.state.value),
-        "gradient_max": run.gradient_max,
-        "status": status,
-    }
-    return Model(centred(run.state.theta), run.statistics.classes, about)

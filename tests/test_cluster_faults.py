@@ -31,8 +31,9 @@ from dsoftmax.engine.serial import SerialEngine
 from dsoftmax.engine.visit import Footprint
 from dsoftmax.engine.worker import merge as plain_merge
 from dsoftmax.errors import ClusterError, ReadError
+from dsoftmax.settings import Settings
 from dsoftmax.sources import open_source
-from dsoftmax.training import Settings, train
+from dsoftmax.training import train
 
 pytestmark = [
     pytest.mark.skipif(os.name != "posix", reason="signals of POSIX"),

@@ -32,8 +32,8 @@ from dsoftmax.engine.sums import ENTRY_BYTES
 from dsoftmax.engine.threads import LOADS, Feed, ThreadsEngine, available_cores, visit_all
 from dsoftmax.engine.visit import Footprint
 from dsoftmax.errors import DataError, MemoryLimitError, OptionError, ReadError
+from dsoftmax.evaluate import Evaluate, Question
 from dsoftmax.labels import Encoder, plain_labels
-from dsoftmax.objective import Evaluate
 from dsoftmax.oracle import Query
 from dsoftmax.sources import open_source
 from dsoftmax.statistics import Collect
@@ -84,7 +84,8 @@ def test_all_engines_return_the_same_bits_from_every_storage(kind, tmp_path, mon
     assert len(source.chunk_rows) > 1 or "one chunk" in kind or kind in ("lists", "numpy with labels in dask")
     rng = np.random.default_rng(0)
     queries = tuple(Query(*rng.normal(size=(2, 3, stored.P + 1)), hessian=True) for _ in range(2))
-    evaluate = Evaluate(queries, Encoder(np.unique(plain_labels(data.y))), np.array([1.0, 0.3, 2.0]), np.dtype("f8"))
+    questions = tuple(Question(query, np.array([1.0, 0.3, 2.0]), np.dtype("f8")) for query in queries)
+    evaluate = Evaluate(questions, Encoder(np.unique(plain_labels(data.y))))
     for visit in (Collect(gram=True), evaluate):
         expected = SerialEngine().total(visit, source)
         assert expected.n_rows == stored.N
@@ -98,7 +99,7 @@ def test_all_engines_return_the_same_bits_from_every_storage(kind, tmp_path, mon
 def test_many_leaves_of_many_tiles_have_the_same_bits_on_any_number_of_threads(rng, dtype):
     X = rng.normal(size=(200_000, 9)).astype(dtype)
     source = open_source(X, rng.integers(0, 4, 200_000))
-    visit = Evaluate((Query(rng.normal(size=(4, 10))),), Encoder(np.arange(4)), None, np.dtype(dtype))
+    visit = Evaluate((Question(Query(rng.normal(size=(4, 10))), None, np.dtype(dtype)),), Encoder(np.arange(4)))
     expected = bits(SerialEngine().total(visit, source).result())
     for n_threads in (2, 3, 8):
         assert bits(ThreadsEngine(n_threads).total(visit, source).result()) == expected

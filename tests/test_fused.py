@@ -19,11 +19,12 @@ from dsoftmax.blocks import Block
 from dsoftmax.engine.serial import SerialEngine
 from dsoftmax.engine.threads import ThreadsEngine
 from dsoftmax.errors import DsoftmaxError, OptionError
+from dsoftmax.evaluate import Evaluate, Question, choose_kernel
 from dsoftmax.labels import Encoder
-from dsoftmax.objective import Evaluate, choose_kernel
 from dsoftmax.oracle import Query
+from dsoftmax.settings import Settings
 from dsoftmax.sources import open_source
-from dsoftmax.training import Settings, train
+from dsoftmax.training import train
 
 pytestmark = pytest.mark.skipif(not fused.available(), reason="numba is not installed: pip install 'dsoftmax[fast]'")
 
@@ -277,8 +278,8 @@ def test_both_kernels_reach_one_optimum(source):
 
 def test_a_resumed_run_keeps_to_its_kernel(source):
     seen = []
-    whole = train(source, SerialEngine(), Settings(kernel="numpy"), watchers=[lambda record, run: seen.append(run)])
-    again = train(source, SerialEngine(), Settings(), resume=seen[2])
+    whole = train(source, SerialEngine(), Settings(solver="lbfgs", kernel="numpy"), watchers=[lambda record, run: seen.append(run)])
+    again = train(source, SerialEngine(), Settings(solver="lbfgs"), resume=seen[2])
     assert again.run.kernel == "numpy"
     assert_array_equal(again.model.theta, whole.model.theta)
     with pytest.raises(OptionError, match=r"kernel='fused', but the run to go on with used 'numpy'"):
@@ -290,7 +291,7 @@ def test_numba_that_is_missing_is_named(without_numba):
         Settings(kernel="fused").check()
     with pytest.raises(OptionError, match=r"which this run used.*begin anew with kernel='numpy'"):
         choose_kernel("auto", "fused")
-    visit = Evaluate((Query(np.zeros((2, 2))),), Encoder(np.arange(2)), None, np.dtype("f4"), "fused")
+    visit = Evaluate((Question(Query(np.zeros((2, 2))), None, np.dtype("f4")),), Encoder(np.arange(2)), "fused")
     with pytest.raises(DsoftmaxError, match="on every worker"):
         visit(Block(np.zeros((2, 1), "f4"), np.arange(2)))
 

@@ -14,7 +14,19 @@ ROOT = Path(__file__).parents[1] / "dsoftmax"
 LEVELS = {
     0: ("dsoftmax", "softmax", "fused", "blocks", "oracle", "errors", "units", "process", "files"),
     1: ("sources", "engine", "solvers"),
-    2: ("statistics", "sample", "labels", "objective", "model", "metrics", "checkpoint", "monitor"),
+    2: (
+        "statistics",
+        "sample",
+        "held",
+        "labels",
+        "evaluate",
+        "objective",
+        "settings",
+        "model",
+        "metrics",
+        "checkpoint",
+        "monitor",
+    ),
     3: ("training", "inference", "rundir"),
     4: ("estimator", "cli", "demo", "testing", "interrupts", "__main__"),
 }
@@ -139,7 +151,8 @@ import sys
 import numpy as np
 from dsoftmax.engine import make_engine
 from dsoftmax.sources import open_source
-from dsoftmax.training import Settings, train
+from dsoftmax.settings import Settings
+from dsoftmax.training import train
 train(open_source(np.eye(3), [0, 1, 1]), make_engine(), Settings(max_iter=2))
 print(*sorted({"dask", "distributed", "zarr", "sklearn"} & set(sys.modules)))
 """

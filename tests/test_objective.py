@@ -14,8 +14,9 @@ from sklearn.utils import compute_class_weight
 
 from dsoftmax.engine.serial import SerialEngine
 from dsoftmax.errors import DataError, OptionError
+from dsoftmax.evaluate import Evaluate, Question
 from dsoftmax.labels import Encoder
-from dsoftmax.objective import Evaluate, Objective, class_weight_vector
+from dsoftmax.objective import Objective, class_weight_vector
 from dsoftmax.oracle import Query
 from dsoftmax.sources import open_source
 from dsoftmax.training import collect_statistics
@@ -210,9 +211,9 @@ def test_queries_that_share_a_pass_get_their_own_answers(rng):
     block = open_source(X, y).load(0)
     encoder = Encoder(np.arange(3))
     queries = [Query(rng.normal(size=(3, 3)), rng.normal(size=(3, 3))) for _ in range(3)]
-    together = Evaluate(tuple(queries), encoder, None, DOUBLE)(block)
+    together = Evaluate(tuple(Question(query, None, DOUBLE) for query in queries), encoder)(block)
     for i, query in enumerate(queries):
-        alone = Evaluate((query,), encoder, None, DOUBLE)(block)
+        alone = Evaluate((Question(query, None, DOUBLE),), encoder)(block)
         for part in ("value", "gradient", "product"):
             assert_array_equal(together[f"{part} {i}"], alone[f"{part} 0"])
 

@@ -15,12 +15,13 @@ from sklearn.linear_model import LogisticRegression
 from dsoftmax.engine.serial import SerialEngine
 from dsoftmax.errors import OptionError
 from dsoftmax.oracle import Answer, Query
+from dsoftmax.settings import Settings
 from dsoftmax.solvers import SOLVERS, solver_entry
 from dsoftmax.solvers.gradient_descent import Armijo, FixedStep, Nesterov
 from dsoftmax.solvers.lbfgs import LBFGS, inverse_product
 from dsoftmax.sources import open_source
 from dsoftmax.testing import Convex, check_solver, convex_problem
-from dsoftmax.training import Settings, train
+from dsoftmax.training import train
 
 
 @pytest.mark.parametrize("name", SOLVERS)

@@ -20,9 +20,9 @@ from dsoftmax.engine.spool import SpoolTo
 from dsoftmax.engine.threads import ThreadsEngine, available_cores
 from dsoftmax.engine.visit import Footprint
 from dsoftmax.errors import OptionError
+from dsoftmax.settings import Settings
 from dsoftmax.sources import open_source
 from dsoftmax.sources.stores import open_array
-from dsoftmax.training import Settings
 
 
 def open_data(

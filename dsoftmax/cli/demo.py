@@ -59,7 +59,7 @@ def command(
         from dsoftmax.engine.threads import available_cores
         from dsoftmax.errors import OptionError
         from dsoftmax.rundir import RunDirectory
-        from dsoftmax.training import Settings
+        from dsoftmax.settings import Settings
 
     if not 0 < size <= 1000:
         raise OptionError(f"--size {size:g}: needed is a positive number of at most 1000.")

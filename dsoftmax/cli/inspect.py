@@ -20,7 +20,7 @@ from dsoftmax.cli.options import (
 
 if TYPE_CHECKING:
     from dsoftmax.blocks import Source
-    from dsoftmax.training import Settings
+    from dsoftmax.settings import Settings
 
 
 @click.command("inspect")
@@ -144,7 +144,6 @@ def _engine_facts(source: "Source", choice: EngineChoice, settings: "Settings") 
 def training_facts(source: "Source", settings: "Settings") -> list[tuple[str, str]]:
     """Return the solver, the dtype of the products, and the size of θ, each with its reason."""
     from dsoftmax.softmax import compute_dtype
-    from dsoftmax.solvers import SOLVERS
     from dsoftmax.units import size
 
     if settings.dtype is not None:
@@ -153,10 +152,6 @@ def training_facts(source: "Source", settings: "Settings") -> list[tuple[str, st
         why = f"{found}: it holds every {source.dtype} exactly; sums in float64, and products too if float32 cannot reach tol"
     else:
         why = f"{found}: float32 would round the {source.dtype} that is stored"
-    gram = SOLVERS[settings.solver].gram
-    step = (
-        "needs Σxxᵀ, which the first pass collects for the step length" if gram else "its steps come from the gradients alone"
-    )
     p = source.n_features
     if settings.classes is None:
         theta = f"K × {p + 1:,} float64, {size(8 * (p + 1))} a class; K is found in the first pass"
@@ -164,9 +159,30 @@ def training_facts(source: "Source", settings: "Settings") -> list[tuple[str, st
         K = len(settings.classes)
         theta = f"{K:,} × {p + 1:,} float64, {size(8 * K * (p + 1))}"
     return [
-        ("solver", f"{settings.solver}: one pass an iteration where the first step is accepted; {step}"),
+        ("solver", _solver_fact(source, settings)),
         ("stops", f"when max|∇F| ≤ {settings.tol:g}, or after {settings.max_iter} iterations"),
         ("penalty", "none (C = inf)" if settings.C == float("inf") else f"L2, C = {settings.C:g}"),
         ("products", why),
         ("θ", theta),
     ]
+
+
+def _solver_fact(source: "Source", settings: "Settings") -> str:
+    """Return the solver and why it is that one; of "auto" what it becomes by the number of classes, where that is not known."""
+    from dsoftmax.blocks import n_rows
+    from dsoftmax.sample import plan_draw
+    from dsoftmax.solvers import AUTO, choose
+    from dsoftmax.solvers.auto import SURROGATE_ENTRIES
+
+    if settings.solver != AUTO:
+        return f"{settings.solver}, as asked (--solver)"
+    p = source.n_features
+    draw = plan_draw(source, None)
+    rows, whole = (0, False) if draw is None else (int(draw.share * n_rows(source)), draw.share >= 1)
+    if settings.classes is not None:
+        choice = choose(p, len(settings.classes), rows, whole)
+        return f"auto, which is {choice.solver}: {choice.why}"
+    few, many = (choose(p, K, rows, whole) for K in (max(SURROGATE_ENTRIES // (p + 1), 2), SURROGATE_ENTRIES // (p + 1) + 1))
+    if few.solver == many.solver:
+        return f"auto, which is {few.solver}: {few.why}"
+    return f"auto: {few.solver} for up to {SURROGATE_ENTRIES // (p + 1):,} classes, {many.solver} for more"

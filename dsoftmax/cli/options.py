@@ -53,9 +53,9 @@ class SolverOption(click.Option):
     """Names the solvers in the help that is asked for, from their own table."""
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
-        from dsoftmax.solvers import SOLVERS
+        from dsoftmax.solvers import AUTO, SOLVERS
 
-        self.help = f"How to get to the optimum: {', '.join(SOLVERS)}."
+        self.help = f"How to get to the optimum: {', '.join((AUTO, *SOLVERS))}."
         return super().get_help_record(ctx)
 
 
@@ -163,7 +163,7 @@ objective_options = _chain(
     click.option(
         "--C", "C", type=float, default=1.0, show_default=True, help="Inverse strength of the L2 penalty; inf for none."
     ),
-    click.option("--solver", cls=SolverOption, metavar="NAME", default="lbfgs", show_default=True),
+    click.option("--solver", cls=SolverOption, metavar="NAME", default="auto", show_default=True),
     click.option("--no-intercept", is_flag=True, help="Leave the intercepts at 0."),
     click.option("--class-weight", metavar="WEIGHTS", help="balanced, or label=weight,label=weight."),
     click.option("--classes", metavar="LABELS", help="The classes, a,b,c; found in the first pass if left out."),

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from dsoftmax.blocks import Source
     from dsoftmax.cli.show import Outcome
     from dsoftmax.rundir import RunDirectory
-    from dsoftmax.training import Run, Settings
+    from dsoftmax.settings import Settings
+    from dsoftmax.training import Run
 
 
 @click.command("train")
@@ -121,10 +122,10 @@ def train_in(
         from dsoftmax.cli.data import open_engine, plan_choice, process_limit
         from dsoftmax.cli.show import Outcome, diagnostics
         from dsoftmax.errors import WriteError
+        from dsoftmax.evaluate import choose_kernel
         from dsoftmax.model import save_model
         from dsoftmax.monitor.history import History, read_history
         from dsoftmax.monitor.progress import Progress
-        from dsoftmax.objective import choose_kernel
         from dsoftmax.rundir import fingerprint
         from dsoftmax.training import train
 
@@ -151,7 +152,7 @@ def train_in(
                     directory.require_same(asked)
                 directory.remove_drafts()
                 directory.write_asked(asked)
-                resume = _resume(directory, settings)
+                resume = directory.load() if directory.has_checkpoint() else None
                 past = read_history(directory.file("history.jsonl"))
                 history = History(directory.file("history.jsonl"), 0 if resume is None else resume.n_passes)
                 stack.enter_context(history)
@@ -178,16 +179,6 @@ def train_in(
         except WriteError as error:
             raise WriteError(f"{error} {_kept(directory)}") from error
         return Outcome(result, seconds, described)
-
-
-def _resume(directory: "RunDirectory", settings: "Settings") -> "Run | None":
-    if not directory.has_checkpoint():
-        return None
-    from dsoftmax.solvers import solver_entry
-    from dsoftmax.training import Run
-
-    saved = directory.load(solver_entry(settings.solver).state)
-    return Run(saved.statistics, saved.state, saved.n_passes, saved.double, saved.kernel)
 
 
 def _objective(settings: "Settings") -> dict[str, Any]:

@@ -10,9 +10,12 @@ from typing import Literal
 
 from dsoftmax.errors import unknown_option
 from dsoftmax.oracle import Problem, Solver
+from dsoftmax.solvers.auto import AUTO, Choice, choose
 from dsoftmax.solvers.gradient_descent import Armijo, DescentState, FixedStep, Nesterov, NesterovState
 from dsoftmax.solvers.lbfgs import LBFGS, LBFGSState
 from dsoftmax.solvers.surrogate import Surrogate, SurrogateState
+
+__all__ = ["AUTO", "SOLVERS", "Choice", "Entry", "choose", "solver_entry"]
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,8 @@ class Entry:
         Arrays in the shape of θ (float64) that it holds at most, those of a new and of the last state included.
     matrices : int
         Arrays in the shape of the Hessian (float64) that it holds at most.
+    state_matrices : int
+        Those of them that belong to its state.
     gram : {"", "exact", "estimate"}
         Whether the statistics should hold the Gram matrix.
     sample : bool
@@ -41,6 +46,7 @@ class Entry:
     state: type
     vectors: int
     matrices: int = 0
+    state_matrices: int = 0
     gram: Literal["", "exact", "estimate"] = ""
     sample: bool = False
     double: bool = False
@@ -51,7 +57,9 @@ def _step(problem: Problem) -> float:
 
 
 SOLVERS: dict[str, Entry] = {
-    "surrogate": Entry(Surrogate.of, SurrogateState, vectors=80, matrices=12, gram="estimate", sample=True, double=True),
+    "surrogate": Entry(
+        Surrogate.of, SurrogateState, vectors=80, matrices=12, state_matrices=1, gram="estimate", sample=True, double=True
+    ),
     "lbfgs-kronecker": Entry(LBFGS.preconditioned, LBFGSState, vectors=60, gram="estimate"),
     "lbfgs": Entry(lambda problem: LBFGS(), LBFGSState, vectors=56),
     "gradient-descent": Entry(lambda problem: FixedStep(_step(problem)), DescentState, vectors=12, gram="exact"),
@@ -69,5 +77,5 @@ def solver_entry(name: str) -> Entry:
         The name is unknown.
     """
     if name not in SOLVERS:
-        raise unknown_option("solver", name, SOLVERS)
+        raise unknown_option("solver", name, (AUTO, *SOLVERS))
     return SOLVERS[name]

@@ -27,7 +27,8 @@ import numpy as np
 from dsoftmax.engine.threads import ThreadsEngine
 from dsoftmax.engine.connect import local_cluster
 from dsoftmax.process import peak_bytes
-from dsoftmax.training import Settings, train
+from dsoftmax.settings import Settings
+from dsoftmax.training import train
 sys.path.insert(0, sys.argv[4])
 import memory
 

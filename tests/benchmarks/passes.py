@@ -37,9 +37,9 @@ from dsoftmax.engine.cluster import ClusterEngine
 from dsoftmax.engine.connect import local_cluster
 from dsoftmax.engine.memory import LOADING, ROW_BYTES, process_bytes
 from dsoftmax.engine.threads import ThreadsEngine
+from dsoftmax.evaluate import Evaluate, Question
 from dsoftmax.fused import CODE_BYTES, available
 from dsoftmax.labels import Encoder
-from dsoftmax.objective import Evaluate
 from dsoftmax.oracle import Query
 from dsoftmax.sources import open_source
 
@@ -102,7 +102,7 @@ def main(n_bytes: int, words: Sequence[str]) -> None:
             source = stored(problem, Path(folder), int(min(n_bytes, MOST_FLOPS / flops_a_byte)))
             K = len(problem.theta)
             dtype = np.dtype(np.float32)
-            evaluate = Evaluate((Query(problem.theta),), Encoder(np.arange(K)), None, dtype, KERNEL)
+            evaluate = Evaluate((Question(Query(problem.theta), None, dtype),), Encoder(np.arange(K)), KERNEL)
             kept = ThreadsEngine()
             streaming = ThreadsEngine(memory_limit=streaming_limit(source, kept.n_threads, evaluate))
             with threadpool_limits(1):

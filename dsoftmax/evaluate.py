@@ -1,0 +1,187 @@
+"""The visit that answers questions: what a pass computes of every leaf."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dsoftmax import fused, softmax
+from dsoftmax.blocks import Block
+from dsoftmax.engine.visit import Footprint
+from dsoftmax.errors import DsoftmaxError, OptionError, unknown_option
+from dsoftmax.held import Held, numbers_of
+from dsoftmax.labels import Encoder
+from dsoftmax.oracle import Query
+
+Float = NDArray[np.float64]
+
+MOMENT_ROWS, MOMENT_PART = 512, 32
+"""Moments are estimated from so many rows of a leaf, or from one in so many if that is more."""
+KERNELS = {"numpy": softmax.value_and_gradient, "fused": fused.value_and_gradient}
+"""The functions that a run may take for J and ∇J of a leaf. Their last bits differ, so a run keeps to one."""
+FUSED_FROM = 512 * 2**20
+"""A process that may take less (bytes) is not burdened with a compiler: see `dsoftmax.fused.CODE_BYTES`."""
+
+
+def choose_kernel(asked: str, used: str | None = None, allowed: int | None = None) -> str:
+    """Return the name of the kernel of a run.
+
+    Parameters
+    ----------
+    asked : {"auto", "numpy", "fused"}
+        "auto" is what was used, else fused where numba can be imported and memory is not tight.
+    used : str, optional
+        By the run that is gone on with.
+    allowed : int, optional
+        Bytes that each process which computes may take.
+
+    Raises
+    ------
+    OptionError
+        No such kernel, not the one that was used, or numba is missing.
+    """
+    if asked not in ("auto", *KERNELS):
+        raise unknown_option("kernel", asked, ("auto", *KERNELS))
+    if used is not None and asked not in ("auto", used):
+        raise OptionError(
+            f"kernel={asked!r}, but the run to go on with used {used!r}; it must keep to one, or its last bits change. "
+            "Leave kernel='auto', or begin anew."
+        )
+    chosen = used or asked
+    if chosen == "auto":
+        tight = allowed is not None and allowed < FUSED_FROM
+        return "fused" if not tight and fused.available() else "numpy"
+    if chosen == "fused" and not fused.available():
+        why, instead = (
+            ("", "pass kernel='numpy'") if used is None else (", which this run used,", "begin anew with kernel='numpy'")
+        )
+        raise OptionError(
+            f"kernel='fused'{why} needs numba, which cannot be imported here. Install it with pip install 'dsoftmax[fast]', or "
+            f"{instead}."
+        )
+    return chosen
+
+
+@dataclass(frozen=True)
+class Question:
+    """A query, and over which rows and with which weights it is asked.
+
+    Attributes
+    ----------
+    query : Query
+    class_weights : (K,) float64 or None
+    dtype : numpy dtype
+        Of the products.
+    held : Held, optional
+        Rows that do not count; loss and hits on them are found as well, at every point.
+    """
+
+    query: Query
+    class_weights: Float | None
+    dtype: np.dtype
+    held: Held | None = None
+
+    @property
+    def n_trials(self) -> int:
+        """Points beside the query's θ."""
+        return 0 if self.query.trials is None else len(self.query.trials)
+
+    def points(self) -> Iterator[tuple[str, Float]]:
+        """Yield the points, and what is added to the names of their sums."""
+        yield "", self.query.theta
+        for j in range(self.n_trials):
+            assert self.query.trials is not None
+            yield f".{j}", self.query.trials[j]
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """The visit that answers questions; all of them share the rows while they are in the cache.
+
+    Attributes
+    ----------
+    questions : tuple of Question
+        The sums of number i have names that end in " i".
+    encoder : Encoder
+    kernel : str
+        A name in `KERNELS`: chosen once for a run, so that every worker computes the same bits.
+    """
+
+    questions: tuple[Question, ...]
+    encoder: Encoder
+    kernel: str = "numpy"
+
+    def footprint(self, n_features: int, sparse: bool) -> Footprint:
+        """Return what a leaf takes beside its rows."""
+        K = len(self.encoder.classes)
+        entries = K * (n_features + 1)
+        sums, scratch = 0, 0
+        for one in self.questions:
+            query = one.query
+            sums += (4 + entries) * (1 + one.n_trials) + entries * (query.direction is not None)
+            sums += entries**2 * query.hessian + K * K * query.moments
+            needed = softmax.scratch_bytes(n_features, K, one.dtype, sparse)
+            if query.hessian:
+                needed = max(needed, softmax.hessian_scratch_bytes(n_features, K))
+            if self.kernel == "fused":
+                needed = max(needed, fused.scratch_bytes(n_features, K, one.dtype, sparse))
+            scratch = max(scratch, needed)
+        return Footprint(sums, scratch, fused.CODE_BYTES if self.kernel == "fused" else 0)
+
+    def __call__(self, block: Block) -> dict[str, Any]:
+        if self.kernel == "fused" and not fused.available():
+            raise DsoftmaxError(
+                "This run uses kernel='fused', which needs numba, and a process that computes for it cannot import numba. Install "
+                "it on every worker with pip install 'dsoftmax[fast]', or begin anew with kernel='numpy'."
+            )
+        y = self.encoder.codes(block)
+        masks: dict[Held, NDArray[np.bool_]] = {}
+        leaf: dict[str, Any] = {}
+        for i, question in enumerate(self.questions):
+            held = question.held
+            if held is not None and held not in masks:
+                masks[held] = held.mask(numbers_of(block))
+            found = self._answer(question, block, y, None if held is None else masks[held])
+            leaf |= {f"{name} {i}": part for name, part in found.items()}
+        return leaf
+
+    def _answer(self, question: Question, block: Block, y: NDArray, held: NDArray[np.bool_] | None) -> dict[str, Any]:
+        query, dtype = question.query, question.dtype
+        weights, all_weights = block.weights, block.weights
+        if question.class_weights is not None:
+            weights = question.class_weights[y] if weights is None else weights * question.class_weights[y]
+        if held is not None:
+            weights = np.where(held, 0.0, 1.0 if weights is None else weights)
+        found: dict[str, Any] = {}
+        for name, theta in question.points():
+            value, gradient = KERNELS[self.kernel](theta, block.X, y, weights, dtype)
+            found[f"value{name}"], found[f"gradient{name}"] = np.float64(value), gradient
+            if held is not None:
+                found[f"held{name}"] = _score(theta, block, y, all_weights, np.flatnonzero(held))
+        if query.direction is not None:
+            found["product"] = softmax.hessian_product(query.theta, query.direction, block.X, weights, dtype)
+        if query.hessian:
+            found["hessian"] = softmax.hessian(query.theta, block.X, weights)
+        if query.moments:
+            found["moments"] = _moments(query.theta, block, weights, dtype)
+        return found
+
+
+def _score(theta: Float, block: Block, y: NDArray, weights: Float | None, rows: NDArray) -> Float:
+    """Return the sum of the losses, the weight of what is classified rightly, and the weight, over some rows of a leaf."""
+    logits = softmax.decision_function(theta, block.X[rows])
+    own = y[rows]
+    losses = -softmax.log_softmax(logits)[np.arange(len(own)), own].astype(np.float64)
+    w = np.ones(len(own)) if weights is None else weights[rows]
+    return np.array([w @ losses, w @ (logits.argmax(axis=1) == own), w.sum()])
+
+
+def _moments(theta: Float, block: Block, weights: Float | None, dtype: np.dtype) -> Float:
+    """Return the moments of a leaf, estimated from every so-manieth row: they shape steps, and need not be exact."""
+    step = max(block.n_rows // max(MOMENT_ROWS, block.n_rows // MOMENT_PART), 1)
+    if weights is None:
+        return softmax.moments(theta, block.X[::step], None, dtype) * (block.n_rows / max(len(range(0, block.n_rows, step)), 1))
+    part = weights[::step].sum()
+    return softmax.moments(theta, block.X[::step], weights[::step], dtype) * (weights.sum() / part if part > 0 else 0.0)

@@ -1,0 +1,49 @@
+"""Which solver a run takes when it is left to choose: a rule of sizes, written down."""
+
+from dataclasses import dataclass
+
+AUTO = "auto"
+SURROGATE_ENTRIES = 1000
+"""With no more entries of θ than this, Hessians of a sample are factorised between passes."""
+SAMPLE_ROWS = 3
+"""Rows of the sample for each free entry of θ that make it worth it, unless it holds all rows."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A solver and why.
+
+    Attributes
+    ----------
+    solver : str
+        A name in `dsoftmax.solvers.SOLVERS`.
+    why : str
+        A clause.
+    """
+
+    solver: str
+    why: str
+
+
+def choose(n_features: int, n_classes: int, sample_rows: int, whole: bool) -> Choice:
+    """Return the solver for a problem.
+
+    Parameters
+    ----------
+    n_features, n_classes : int
+    sample_rows : int
+        Of the sample of the first pass; 0 where there is none.
+    whole : bool
+        Whether it holds all rows.
+    """
+    entries, free = (n_features + 1) * n_classes, (n_features + 1) * (n_classes - 1)
+    enough = whole or sample_rows >= max(SAMPLE_ROWS * free, 1)
+    if entries <= SURROGATE_ENTRIES and enough:
+        return Choice(
+            "surrogate", f"θ has {entries:,} entries, no more than {SURROGATE_ENTRIES:,}: a few passes and a sample in memory"
+        )
+    if entries <= SURROGATE_ENTRIES:
+        why = f"the sample of {sample_rows:,} rows is too small for Newton's method on it"
+    else:
+        why = f"θ has {entries:,} entries, more than {SURROGATE_ENTRIES:,}: Hessians are too large"
+    return Choice("lbfgs-kronecker", why)
