@@ -61,7 +61,7 @@ def run(*words):
 
 
 DATA = ("data.zarr", "--features", "X", "--labels", "y")
-TRAIN = ("train", *DATA, "--out", "run")
+TRAIN = ("train", *DATA, "--solver", "lbfgs", "--out", "run")
 
 
 def refused(result, *parts):
@@ -178,7 +178,7 @@ def test_evaluate_shows_the_largest_of_many_classes(here):
     group.create_array("X", data=rng.normal(size=(len(y), 2)))
     group.create_array("y", data=y)
     data = ("many.zarr", "--features", "X", "--labels", "y")
-    assert run("train", *data, "--out", "run", "--max-iter", "2").exit_code == 3
+    assert run("train", *data, "--out", "run", "--max-iter", "2", "--solver", "lbfgs").exit_code == 3
     assert "30 largest of 60 classes" in run("evaluate", "run", *data).stdout
 
 
@@ -218,7 +218,7 @@ def test_a_run_that_stopped_at_max_iter_goes_on_with_more_and_ends_where_one_run
     assert run(*TRAIN, "--tol", "1e-6", "--max-iter", "3").exit_code == 3
     assert run(*TRAIN, "--tol", "1e-4", "--engine", "serial").exit_code == 0
     assert run(*TRAIN, "--tol", "1e-6", "--memory", "2GiB").exit_code == 0
-    assert run("train", *DATA, "--out", "whole", "--tol", "1e-6").exit_code == 0
+    assert run("train", *DATA, "--solver", "lbfgs", "--out", "whole", "--tol", "1e-6").exit_code == 0
     assert theta().tobytes() == theta("whole").tobytes()
     assert passes() == passes("whole")
 
@@ -287,7 +287,7 @@ def test_a_signal_keeps_the_checkpoint_and_says_how_to_go_on(here, uninterrupted
 
 def test_worker_processes_give_the_same_bits(here):
     assert run(*TRAIN, "--engine", "serial").exit_code == 0
-    process = start("train", *DATA, "--out", "cluster", "--engine", "cluster", "--workers", "2")
+    process = start("train", *DATA, "--solver", "lbfgs", "--out", "cluster", "--engine", "cluster", "--workers", "2")
     stdout, stderr = process.communicate(timeout=120)
     assert process.returncode == 0, stderr
     assert "2 workers" in stdout

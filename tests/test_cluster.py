@@ -27,7 +27,7 @@ from dsoftmax.solvers.lbfgs import LBFGS
 from dsoftmax.sources import open_source
 from dsoftmax.training import Record, Result, Run, Settings, train
 
-SETTINGS = Settings(C=1.0, tol=1e-5)
+SETTINGS = Settings(C=1.0, tol=1e-5, solver="lbfgs")
 
 
 def plain_objective(theta: np.ndarray, X: np.ndarray, y: np.ndarray, C: float) -> tuple[float, np.ndarray]:

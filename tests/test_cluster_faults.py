@@ -41,7 +41,7 @@ pytestmark = [
 ]
 
 N, P, K, ROWS = 24_000, 6, 4, 500
-SETTINGS = Settings(tol=1e-3)
+SETTINGS = Settings(tol=1e-3, solver="lbfgs")
 MEASURED = ("seconds", "kept", "work")
 """What history says of a pass that depends on the machine and the moment."""
 HERE = Path(__file__).parent
@@ -765,7 +765,7 @@ def test_progress_shows_each_worker_and_history_what_it_did(pair, source):
 
         thread = threading.Thread(target=look)
         thread.start()
-        result = train(Watched(source, Slow(0.03)), engine, Settings(tol=1e-3, max_iter=1))
+        result = train(Watched(source, Slow(0.03)), engine, Settings(tol=1e-3, max_iter=1, solver="lbfgs"))
         end.set()
         thread.join()
     names = set(result.history[0].work)

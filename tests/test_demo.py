@@ -88,14 +88,14 @@ def test_the_textbook_loop_is_the_formula(scene):
 
 def test_the_command_trains_compares_and_uses_the_scene_again(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    first = CliRunner().invoke(main, ["demo", "--size", "0.02", "--dir", "here"])
+    first = CliRunner().invoke(main, ["demo", "--memory", "768MiB", "--size", "0.02", "--dir", "here"])
     assert first.exit_code == 0, first.output
     for word in ("synthetic", "Converged", "held out", "Plain NumPy", "384.0 MiB allowed", "dsoftmax train data.zarr"):
         assert word in first.stdout
     accuracy = float(first.stdout.partition("held out  ")[2].partition(" %")[0])
     assert 50 < accuracy < 95  # not separable, and not noise
     written = (tmp_path / "here/scene.zarr/zarr.json").stat().st_mtime_ns
-    again = CliRunner().invoke(main, ["demo", "--size", "0.02", "--dir", "here"])
+    again = CliRunner().invoke(main, ["demo", "--memory", "768MiB", "--size", "0.02", "--dir", "here"])
     assert again.exit_code == 0, again.output
     assert "Using the synthetic scene" in again.stderr
     assert "ended before" in again.stdout
@@ -106,7 +106,7 @@ def test_the_command_leaves_other_things_alone(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "home").mkdir()
     (tmp_path / "home/thesis.tex").write_text("…")
-    result = CliRunner().invoke(main, ["demo", "--size", "0.02", "--dir", "home"])
+    result = CliRunner().invoke(main, ["demo", "--memory", "768MiB", "--size", "0.02", "--dir", "home"])
     assert result.exit_code == 1
     assert "thesis.tex" in result.stderr
     assert [entry.name for entry in (tmp_path / "home").iterdir()] == ["thesis.tex"]

@@ -439,7 +439,7 @@ def test_a_missing_chunk_of_labels_is_no_label(kind, tmp_path):
 def test_stopping_early_warns_with_the_status():
     X, y = make_data(3)
     with pytest.warns(ConvergenceWarning, match="Stopped at max_iter = 2 iterations") as warned:
-        estimator = SoftmaxRegression(max_iter=2).fit(X, y)
+        estimator = SoftmaxRegression(max_iter=2, solver="lbfgs").fit(X, y)
     assert str(warned[0].message) == estimator.status_
     assert warned[0].filename == __file__
     assert_array_equal(estimator.n_iter_, [2])
@@ -450,8 +450,8 @@ def test_stopping_early_warns_with_the_status():
 def test_warm_start_saves_passes_and_ends_at_the_same_optimum(n_classes):
     X, y = make_data(n_classes)
     theirs = LogisticRegression(C=2.0, solver="newton-cholesky", **THEIRS).fit(X, y)
-    cold = SoftmaxRegression(C=2.0, **TIGHT).fit(X, y)
-    warm = SoftmaxRegression(C=1.99, warm_start=True, **TIGHT).fit(X, y)
+    cold = SoftmaxRegression(C=2.0, solver="lbfgs", **TIGHT).fit(X, y)
+    warm = SoftmaxRegression(C=1.99, solver="lbfgs", warm_start=True, **TIGHT).fit(X, y)
     warm.set_params(C=2.0).fit(X, y)
     assert_same_model(warm, theirs)
     assert warm.n_passes_ < cold.n_passes_
@@ -772,7 +772,7 @@ def test_without_scikit_learn(tmp_path):
             raise AssertionError("bad rows were predicted")
         with warnings.catch_warnings(record=True) as warned:
             warnings.simplefilter("always")
-            estimator.set_params(max_iter=1).fit(X, y[:, None])
+            estimator.set_params(max_iter=1, solver="lbfgs").fit(X, y[:, None])
         assert [one.category for one in warned] == [UserWarning, ConvergenceWarning], warned
         assert not any(name.startswith("sklearn.") for name in sys.modules)
     """

@@ -186,7 +186,7 @@ def full(code=errno.ENOSPC):
     return fail
 
 
-TRAIN = ("train", *DATA, "--engine", "serial", "--tol", "0", "--max-iter", "3", "--out", "run")
+TRAIN = ("train", *DATA, "--solver", "lbfgs", "--engine", "serial", "--tol", "0", "--max-iter", "3", "--out", "run")
 
 
 @pytest.fixture(scope="module")
@@ -409,7 +409,7 @@ def test_models_and_predictions_are_replaced_whole_or_not_at_all(here, data, mon
 
 
 def test_the_scene_of_the_demo_is_whole_or_not_there(here, monkeypatch):
-    command = ("demo", "--size", "0.001", "--dir", "demo")
+    command = ("demo", "--memory", "768MiB", "--size", "0.001", "--dir", "demo")
     for allowed in (0, 3, 17):
         with monkeypatch.context() as patch:
             lay_under(Disk(here / "demo", allowed, full()), patch)
@@ -710,7 +710,7 @@ def demo_disturbed(rng, seconds, *words):
 
 
 def test_the_demo_goes_on_after_signals(here):
-    command = ("demo", "--size", "0.001", "--dir", "demo")
+    command = ("demo", "--memory", "768MiB", "--size", "0.001", "--dir", "demo")
     assert run(*command[:-1], "whole").exit_code == 0
     rng = np.random.default_rng(6)
     demo_disturbed(rng, 2.5, *command)
@@ -729,7 +729,7 @@ CHAOS_SECONDS = float(os.environ.get("DSOFTMAX_CHAOS_SECONDS", "120"))
 def test_signals_for_minutes(here, long_run, predictions, what, monkeypatch, record_property):
     """A quarter of the seconds for each command; the seeds are printed, so that what failed can be made again."""
     deadline = time.monotonic() + CHAOS_SECONDS / 4
-    whole = ("demo", "--size", "0.001", "--dir")
+    whole = ("demo", "--memory", "768MiB", "--size", "0.001", "--dir")
     if what == "demo":
         assert run(*whole, "whole").exit_code == 0
     seed = tries = interrupted = 0

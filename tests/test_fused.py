@@ -278,7 +278,9 @@ def test_both_kernels_reach_one_optimum(source):
 
 def test_a_resumed_run_keeps_to_its_kernel(source):
     seen = []
-    whole = train(source, SerialEngine(), Settings(solver="lbfgs", kernel="numpy"), watchers=[lambda record, run: seen.append(run)])
+    whole = train(
+        source, SerialEngine(), Settings(solver="lbfgs", kernel="numpy"), watchers=[lambda record, run: seen.append(run)]
+    )
     again = train(source, SerialEngine(), Settings(solver="lbfgs"), resume=seen[2])
     assert again.run.kernel == "numpy"
     assert_array_equal(again.model.theta, whole.model.theta)
