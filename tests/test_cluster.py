@@ -21,6 +21,7 @@ from dsoftmax.engine.cluster import FAN_IN, ClusterEngine
 from dsoftmax.engine.connect import connected, local_cluster
 from dsoftmax.engine.serial import SerialEngine
 from dsoftmax.engine.threads import ThreadsEngine
+from dsoftmax.engine.worker import Kept
 from dsoftmax.errors import ClusterError, DataError, OptionError
 from dsoftmax.oracle import Answer
 from dsoftmax.solvers.lbfgs import LBFGS
@@ -59,6 +60,7 @@ def store(arrays: tuple[np.ndarray, np.ndarray], tmp_path_factory: pytest.TempPa
     group.create_array("X", data=X, chunks=(19_000, 3))
     group.create_array("y", data=y, chunks=(7_001,))
     group.create_array("fine", data=np.tile(X, (1, 8)), chunks=(500, 56))
+    group.create_array("other", data=np.tile(-X, (1, 8)), chunks=(500, 56))
     return group
 
 
@@ -189,6 +191,23 @@ def test_the_tasks_of_a_pass_do_not_grow_with_the_chunks(n_chunks: int, two_work
     assert totals.result() == {"rows": n_chunks, "even": n_chunks // 2}
     assert 0 < client.run_on_scheduler(submitted) <= 4 * n_workers + tree
     assert two_workers.n_tasks - before == client.run_on_scheduler(submitted)
+
+
+def test_what_a_worker_still_keeps_of_one_source_is_not_taken_for_another(store: zarr.Group) -> None:
+    def total(block: Block) -> dict[str, object]:
+        return {"sum": block.X.sum(axis=0)}
+
+    first, second = (open_source(store[name], store["y"]) for name in ("fine", "other"))
+    options = {"n_workers": 1, "threads_per_worker": 1, "processes": False, "memory_limit": 0}
+    with LocalCluster(**options, dashboard_address=":0") as cluster, Client(cluster) as client:
+        engine = ClusterEngine(client)
+        engine.total(total, first)
+        (busy,) = [value for value in cluster.workers[0].data.values() if isinstance(value, Kept)]
+        assert busy.cache.n_bytes > 0  # held as by a visit that nobody waits for any more
+        found = engine.total(total, second)
+        assert not found.work["0"].kept_bytes
+        np.testing.assert_array_equal(found.result()["sum"], SerialEngine().total(total, second).result()["sum"])
+        engine.close()
 
 
 @pytest.mark.parametrize("stored", [np.asarray, scipy.sparse.csr_array])

@@ -188,6 +188,7 @@ class ClusterEngine:
         self.ongoing = Ongoing()
         self._run = uuid.uuid4().hex[:12]
         self._passes = itertools.count()
+        self._holding = ""
         self._source: Source | None = None
         self._assigned: dict[str, Assigned] = {}
         self._team: dict[str, tuple[str, int, str]] = {}
@@ -237,7 +238,7 @@ class ClusterEngine:
     def total(self, visit: Visit, source: Source) -> Totals:
         if source is not self._source:
             self._forget()
-            self._source = source
+            self._source, self._holding = source, uuid.uuid4().hex[:12]  # a worker may still be busy with the one before
         number, last = next(self._passes), ""
         for attempt in range(ATTEMPTS):
             self.n_attempts += 1
@@ -546,7 +547,7 @@ class ClusterEngine:
         needs = [list(source.needs(chunk)) for chunk in chunks.tolist()] if held else []
         share = self._submit(take_share, source.share(chunks.tolist()), chunks, needs, key=f"dsoftmax-share-{mark}", **where)
         kept = self._submit(
-            keep, share, self._run, name, None if source.resident else self.spool, key=f"dsoftmax-keep-{mark}", **where
+            keep, share, self._holding, name, None if source.resident else self.spool, key=f"dsoftmax-keep-{mark}", **where
         )
         directory, host = str(info["local_directory"]), str(info["host"])
         return Assigned(name, address, directory, host, chunks, source.chunk_bytes[chunks], held, share, kept)

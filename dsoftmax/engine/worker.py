@@ -48,7 +48,7 @@ class Home:
     spare : int
         Bytes of this machine that may keep blocks, then.
     caches : weak dict from str to Cache
-        By the run; they live as long as the `Kept` that use them.
+        By the source of a run; they live as long as the `Kept` that use them.
     """
 
     def __init__(self, worker: Worker) -> None:
@@ -58,10 +58,10 @@ class Home:
         self.spare = spare_bytes()
         self.caches: weakref.WeakValueDictionary[str, Cache] = weakref.WeakValueDictionary()
 
-    def cache(self, run: str) -> Cache:
-        """Return the cache of a run, whose shares of before and after a new plan have the same."""
+    def cache(self, holding: str) -> Cache:
+        """Return the cache of a source of a run, whose shares of before and after a new plan have the same."""
         with _homes_lock:  # shares arrive on any thread
-            return self.caches.setdefault(run, Cache())
+            return self.caches.setdefault(holding, Cache())
 
 
 _homes: weakref.WeakKeyDictionary[Worker, Home] = weakref.WeakKeyDictionary()
@@ -80,10 +80,10 @@ def home() -> Home:
 class Kept:
     """A share on the worker that keeps its blocks. What arrives on another worker is the share alone."""
 
-    def __init__(self, taken: Taken, run: str, spool: SpoolTo | None) -> None:
+    def __init__(self, taken: Taken, holding: str, spool: SpoolTo | None) -> None:
         self.taken = taken
         self.spool = None if spool is None else spool.open(taken.share)
-        self.cache = home().cache(run)
+        self.cache = home().cache(holding)
         self.cache.retain(taken.chunks)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -124,9 +124,9 @@ def take_share(share: Share, chunks: NDArray[np.int64], held: Sequence[Sequence[
     return Taken(share, chunks)
 
 
-def keep(taken: Taken, run: str, owner: str, spool: SpoolTo | None = None) -> Kept | Taken:
+def keep(taken: Taken, holding: str, owner: str, spool: SpoolTo | None = None) -> Kept | Taken:
     """Let the worker of this name keep the blocks of its share; another one, which dask asks when the owner is lost, has its own."""
-    return Kept(taken, run, spool) if str(get_worker().name) == owner else taken
+    return Kept(taken, holding, spool) if str(get_worker().name) == owner else taken
 
 
 def visit_lent(visit: Visit, share: Share, chunks: NDArray[np.int64], held: Sequence[Sequence[Any]], piece: Piece) -> Totals:
