@@ -198,11 +198,14 @@ def on_threads(work: Callable[[Iterator[Block]], T], feed: Feed) -> list[T]:
 
     with one_blas_thread(), ThreadPoolExecutor(feed.readers + feed.threads, "dsoftmax") as pool:
         try:
-            reading = [pool.submit(feed.read) for _ in range(feed.readers)]
-            computing = [pool.submit(compute) for _ in range(feed.threads)]
-            done = [one.result() for one in computing]
-            for one in reading:
-                one.result()
+            # No name holds a future that fails: its error knows of this frame, and blocks would stay until the collector comes.
+            computing = deque(pool.submit(compute) for _ in range(feed.threads))
+            reading = deque(pool.submit(feed.read) for _ in range(feed.readers))
+            done = []
+            while computing:
+                done.append(computing.popleft().result())
+            while reading:
+                reading.popleft().result()
             return done
         except BaseException:  # Ctrl-C too: let the threads end before the interpreter goes on
             feed.stop()
