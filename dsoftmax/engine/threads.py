@@ -185,9 +185,12 @@ def on_threads(work: Callable[[Iterator[Block]], T], feed: Feed) -> list[T]:
     """Hand the blocks of a feed to ``work`` on its threads and return what each thread's ``work`` returned.
 
     A block is good until ``work`` asks for the next one. The first error stops all threads at their next chunk and is
-    raised; a chunk that cannot be read is tried `LOADS` times.
+    raised; a chunk that cannot be read is tried `LOADS` times. Where one thread is enough, it is the caller's.
     """
     keep_freed_memory()
+    if feed.readers + feed.threads == 1:
+        with one_blas_thread():
+            return [work(feed.blocks())]
 
     def compute() -> T:
         try:

@@ -1,8 +1,9 @@
 """What happens on a worker: its share of the chunks, the blocks it keeps from pass to pass, and a visit to a piece of them."""
 
 import threading
+import time
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -175,7 +176,7 @@ def visit_piece(visit: Visit, whose: Kept | Taken, piece: Piece) -> Totals:
             wanted.check()
             return visit(block)
 
-        with _reported(worker, piece, meter):
+        with _reporter.reporting(worker, piece, meter):
             chunks = taken.chunks[piece.start : piece.stop].tolist()
             totals = visit_all(visit_wanted, Feed(taken.share, chunks, plan, piece.resident, cache, meter, spool))
     totals.work[str(worker.name)] = meter.done
@@ -208,24 +209,46 @@ def allowed_bytes(worker: Worker) -> int | None:
     return planned_part(manager.memory_limit, manager.memory_spill_fraction, manager.memory_pause_fraction)
 
 
-@contextmanager
-def _reported(worker: Worker, piece: Piece, meter: Meter) -> Iterator[None]:
-    """Tell the watchers every `TICK` seconds what is done."""
-    end = threading.Event()
+class Reporter:
+    """Tells the watchers every `TICK` seconds what the visits of this process have done, on one thread for all of them."""
 
-    def report() -> None:
+    def __init__(self) -> None:
+        self._visits: dict[int, Callable[[], None]] = {}
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+
+    @contextmanager
+    def reporting(self, worker: Worker, piece: Piece, meter: Meter) -> Iterator[None]:
+        """Report for the time of a visit; no report comes after the piece itself."""
         told = {"run": piece.run, "pass": piece.number, "name": str(worker.name)}  # dask adds the address as "worker"
-        while not end.wait(TICK):
+
+        def report() -> None:
             with suppress(Exception):  # a worker that closes has nobody to tell
                 worker.log_event(TOPIC, {**told, "done": vars(meter.done)})
 
-    thread = threading.Thread(target=report, name="dsoftmax-report", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        end.set()
-        thread.join()  # no report comes after the piece itself
+        with self._changed:
+            self._visits[id(meter)] = report
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="dsoftmax-report", daemon=True)
+                self._thread.start()
+            self._changed.notify()
+        try:
+            yield
+        finally:
+            with self._changed:
+                del self._visits[id(meter)]
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._visits)
+            time.sleep(TICK)
+            with self._changed:
+                for report in self._visits.values():
+                    report()
+
+
+_reporter = Reporter()
 
 
 def merge(parts: Sequence[Totals]) -> Totals:
