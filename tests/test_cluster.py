@@ -19,10 +19,11 @@ from dsoftmax.blocks import Block, Names
 from dsoftmax.engine import make_engine
 from dsoftmax.engine.cluster import FAN_IN, ClusterEngine
 from dsoftmax.engine.connect import connected, local_cluster
+from dsoftmax.engine.memory import process_bytes
 from dsoftmax.engine.serial import SerialEngine
 from dsoftmax.engine.threads import ThreadsEngine
 from dsoftmax.engine.worker import Kept
-from dsoftmax.errors import ClusterError, DataError, OptionError
+from dsoftmax.errors import ClusterError, DataError, MemoryLimitError, OptionError
 from dsoftmax.oracle import Answer
 from dsoftmax.solvers.lbfgs import LBFGS
 from dsoftmax.sources import open_source
@@ -301,6 +302,18 @@ def test_a_worker_that_joins_takes_its_share(store: zarr.Group, reference: tuple
         result = train(open_source(store["fine"], store["y"]), engine, SETTINGS, watchers=[grow])
     assert (shares[0], shares[-1]) == (1, 2)
     assert bits(result) == reference
+
+
+def test_a_driver_without_room_is_refused_before_the_first_task(two_workers: ClusterEngine, store: zarr.Group) -> None:
+    engine = ClusterEngine(two_workers.client, driver_limit=process_bytes() - 1)
+    words = r"the process that drives the workers has [\d,]+ MiB\. It takes .* solver's vectors take 0 MiB\. Allow more, start fewer"
+    with pytest.raises(MemoryLimitError, match=words):
+        train(open_source(store["X"], store["y"]), engine, SETTINGS)
+    assert engine.n_tasks == 0
+    engine.driver_limit = process_bytes() + 3 * 2**20
+    engine.reserve(3 * 2**20)
+    with pytest.raises(MemoryLimitError, match="solver's vectors take 4 MiB"):
+        engine.reserve(4 * 2**20)
 
 
 def test_a_cluster_without_workers_is_an_error_in_limited_time(store: zarr.Group) -> None:

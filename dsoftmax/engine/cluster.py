@@ -231,8 +231,9 @@ class ClusterEngine:
         """
         if self.driver_limit is not None and process_bytes() + n_bytes > self.driver_limit:
             raise MemoryLimitError(
-                f"Of the memory allowed, this process has {self.driver_limit / 2**20:,.0f} MiB and takes about "
-                f"{(process_bytes() + n_bytes) / 2**20:,.0f} MiB, most of it the solver's vectors. Allow more, or start fewer workers."
+                f"Of the memory allowed, the process that drives the workers has {self.driver_limit / 2**20:,.0f} MiB. It takes "
+                f"{process_bytes() / 2**20:,.0f} MiB, with what it holds of the data, such as a dask graph, and the solver's vectors "
+                f"take {n_bytes / 2**20:,.0f} MiB. Allow more, start fewer workers, or make a graph of fewer blocks."
             )
 
     def total(self, visit: Visit, source: Source) -> Totals:
@@ -553,12 +554,13 @@ class ClusterEngine:
         return Assigned(name, address, directory, host, chunks, source.chunk_bytes[chunks], held, share, kept)
 
     def _require_memory(self, source: Source, work: Footprint, workers: dict[str, Any]) -> None:
-        """Raise before anything is read where a worker's limit cannot hold one block; the worker's own plan is exact.
+        """Raise before anything is read where this process, or a worker with one block, does not fit; the worker's own plan is exact.
 
         Raises
         ------
         MemoryLimitError
         """
+        self.reserve(0)
         limits = [planned_part(worker["memory_limit"]) for worker in workers.values() if worker.get("memory_limit")]
         if limits:
             needs = needs_of(source, work, 1, min(limits), reserve=2 * work.sums * ENTRY_BYTES)
