@@ -1,9 +1,7 @@
 """Passes on a dask cluster: the same bits as one core, whatever the workers, and a count of tasks that chunks do not raise."""
 
-import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -261,49 +259,6 @@ def test_an_error_in_the_data_comes_back_as_it_was_raised(two_workers: ClusterEn
         train(open_source(X, np.arange(50_000) % 3), two_workers, SETTINGS)
 
 
-def test_a_worker_killed_in_the_middle_changes_no_bit(store: zarr.Group, reference: tuple[bytes, str, bytes]) -> None:
-    killed = threading.Event()
-
-    def kill(record: Record, run: Run) -> None:
-        if record.pass_ == 4:
-            pid = next(iter(client.run(_pid).values()))
-            subprocess.run(["kill", "-9", str(pid)], check=True)
-            killed.set()
-
-    with (
-        LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0", silence_logs=50) as cluster,
-        Client(cluster) as client,
-    ):
-        result = train(open_source(store["fine"], store["y"]), ClusterEngine(client), SETTINGS, watchers=[kill])
-    assert killed.is_set()
-    assert bits(result) == reference
-
-
-def _pid() -> int:
-    import os
-
-    return os.getpid()
-
-
-def test_a_worker_that_joins_takes_its_share(store: zarr.Group, reference: tuple[bytes, str, bytes]) -> None:
-    shares: list[int] = []
-
-    def grow(record: Record, run: Run) -> None:
-        if record.pass_ == 3:
-            cluster.scale(2)
-            client.wait_for_workers(2, timeout=60)
-        shares.append(len(engine._assigned))
-
-    with (
-        LocalCluster(n_workers=1, threads_per_worker=1, processes=True, dashboard_address=":0") as cluster,
-        Client(cluster) as client,
-    ):
-        engine = ClusterEngine(client)
-        result = train(open_source(store["fine"], store["y"]), engine, SETTINGS, watchers=[grow])
-    assert (shares[0], shares[-1]) == (1, 2)
-    assert bits(result) == reference
-
-
 def test_a_driver_without_room_is_refused_before_the_first_task(two_workers: ClusterEngine, store: zarr.Group) -> None:
     engine = ClusterEngine(two_workers.client, driver_limit=process_bytes() - 1)
     words = r"the process that drives the workers has [\d,]+ MiB\. It takes .* solver's vectors take 0 MiB\. Allow more, start fewer"
@@ -332,31 +287,6 @@ def test_a_scheduler_that_does_not_answer_is_an_error_in_limited_time() -> None:
     assert time.monotonic() - started < 20
     with pytest.raises(ClusterError, match="There is no scheduler file"), connected(None, "no-such-file.json"):
         pass
-
-
-def test_a_scheduler_that_goes_away_is_an_error_in_limited_time(store: zarr.Group, tmp_path: Path) -> None:
-    file = tmp_path / "scheduler.json"
-    command = [sys.executable, "-m", "dask", "scheduler", "--port", "0", "--scheduler-file", str(file), "--no-dashboard"]
-    worker = [sys.executable, "-m", "dask", "worker", "--scheduler-file", str(file), "--no-dashboard", "--nthreads", "1"]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    with subprocess.Popen(command, **quiet) as scheduler, subprocess.Popen(worker, **quiet) as labourer:  # type: ignore[call-overload]
-        try:
-            deadline = time.monotonic() + 60
-            while not file.exists() and time.monotonic() < deadline:
-                time.sleep(0.1)
-            with connected(None, str(file), timeout=30) as engine:
-                engine.timeout = 3.0
-                engine.client.wait_for_workers(1, timeout=60)
-
-                def gone(record: Record, run: Run) -> None:
-                    if record.pass_ == 2:
-                        scheduler.send_signal(signal.SIGKILL)
-
-                with pytest.raises(ClusterError, match="run the same command"):
-                    train(open_source(store["fine"], store["y"]), engine, SETTINGS, watchers=[gone])
-        finally:
-            for process in (labourer, scheduler):
-                process.kill()
 
 
 @pytest.mark.parametrize("without", ["scheduler", "worker"])
