@@ -106,7 +106,8 @@ def _tiles(X: Features, n_classes: int, dtype: np.dtype) -> Iterator[tuple[slice
     n, p = X.shape
     sparse = scipy.sparse.issparse(X)
     step = tile_rows(p, n_classes, dtype, sparse)
-    convert = not sparse and (X.dtype != dtype or not X.flags.c_contiguous)
+    # Of an array that is not aligned, NumPy hands BLAS a copy in an order of its own, which may round otherwise.
+    convert = not sparse and not (X.dtype == dtype and X.flags.c_contiguous and X.flags.aligned)
     buffer = np.empty((min(step, n), p), dtype) if convert else None
     for start in range(0, n, step):
         stop = min(start + step, n)

@@ -16,7 +16,7 @@ from dsoftmax import SoftmaxRegression
 from dsoftmax.process import peak_bytes
 
 ALLOWED = 256 * 2**20
-N_ROWS, N_FEATURES, CHUNK_ROWS = 3_200_000, 64, 10_000
+N_ROWS, N_FEATURES, CHUNK_ROWS = 3_200_000, 64, 20_000
 NAMES = ["bare", "crop", "forest", "urban", "water"]
 
 

@@ -15,9 +15,9 @@ from dsoftmax.sources import open_source
 def test_a_leaf_has_a_power_of_two_rows_between_the_bounds(p):
     rows = leaf_rows(p)
     assert rows & (rows - 1) == 0
-    assert 4096 <= rows <= 65536
+    assert 4096 <= rows <= 131_072
     assert rows == 4096 or rows * 4 * p <= LEAF_BYTES
-    assert rows == 65536 or 2 * rows * 4 * p > LEAF_BYTES
+    assert rows == 131_072 or 2 * rows * 4 * p > LEAF_BYTES
 
 
 @pytest.mark.parametrize("sparse", [False, True])

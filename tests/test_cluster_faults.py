@@ -8,12 +8,13 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import dask
 import numpy as np
 import pytest
 import zarr
@@ -96,7 +97,9 @@ def workers(n, **options):
     """Hold worker processes of one thread each, and a client."""
     defaults = {"threads_per_worker": 1, "processes": True, "memory_limit": 0}
     quiet = {"dashboard_address": ":0", "silence_logs": 60}
-    with LocalCluster(n_workers=n, **{**defaults, **options}, **quiet) as cluster, Client(cluster) as client:
+    # So long after a worker was lost dask closes its nanny for good, if it then finds the worker lost again.
+    patient = dask.config.set({"distributed.deploy.lost-worker-timeout": "1 hour"})
+    with patient, LocalCluster(n_workers=n, **{**defaults, **options}, **quiet) as cluster, Client(cluster) as client:
         yield cluster, client
 
 
@@ -419,7 +422,7 @@ def own_scheduler(place, n_workers):
 
 
 TRAIN = ("train", "rows.zarr", "--features", "X", "--labels", "y", "--solver", "gradient-descent", "--tol", "0")
-TRAIN = (*TRAIN, "--max-iter", "40", "--out")
+TRAIN = (*TRAIN, "--max-iter", "20", "--out")
 
 
 def test_a_command_whose_scheduler_is_killed_says_how_to_go_on_and_ends_with_the_same_bits(folder, tmp_path, monkeypatch):
@@ -444,8 +447,8 @@ def test_a_command_whose_scheduler_is_killed_says_how_to_go_on_and_ends_with_the
     assert result.exit_code == 1, result.output
     assert "run the same command" in result.stderr
     assert "Traceback" not in result.output
-    assert 5 <= Path("run/history.jsonl").read_text().count("\n") < 40
-    with own_scheduler(tmp_path / "second", 3) as (_, file):
+    assert 5 <= Path("run/history.jsonl").read_text().count("\n") < 20
+    with own_scheduler(tmp_path / "second", 1) as (_, file):
         result = CliRunner().invoke(main, [*TRAIN, "run", "--scheduler-file", str(file)])
     assert result.exit_code == 3, result.output
     assert outcome("run") == outcome("whole")
@@ -793,11 +796,12 @@ CHAOS_SECONDS = float(os.environ.get("DSOFTMAX_CHAOS_SECONDS", "120"))
 
 def kill_at_random(cluster, rng, every, end, kills):
     while not end.wait(rng.uniform(*every)):
-        with suppress(Exception):  # one that is being started has no process yet
-            pid = rng.choice(list(cluster.workers.values())).pid
-            if pid:
-                os.kill(pid, signal.SIGKILL)
-                kills.append(pid)
+        # A nanny gives up for good when its worker dies before it has begun, and then nobody is left to be killed.
+        nannies = [one for one in list(cluster.workers.values()) if one.process is not None]
+        alive = [one for one in nannies if one.status == one.process.status == Status.running]
+        if alive:
+            kills.append(rng.choice(alive).pid)
+            os.kill(kills[-1], signal.SIGKILL)
 
 
 def train_among_kills(cluster, client, source, seed, every):
@@ -828,8 +832,8 @@ def test_workers_killed_for_minutes_change_no_bit(source, undisturbed, record_pr
     runs = n_kills = 0
     with workers(3) as (cluster, client):
         while time.monotonic() < deadline:
-            print(f"seed {runs}", flush=True)
             result, kills = train_among_kills(cluster, client, source, runs, (0.3, 4.0))
+            print(f"seed {runs}: {len(kills)} killed", flush=True)
             assert bits(result) == undisturbed
             runs, n_kills = runs + 1, n_kills + len(kills)
     print(f"{runs} runs, {n_kills} workers killed, all bits equal")

@@ -5,6 +5,7 @@ import re
 import threading
 import time
 import weakref
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -364,6 +365,24 @@ def test_the_first_error_of_a_load_or_a_visit_stops_the_pass(engine):
     assert len(source.loads) < 60
     assert threading.active_count() < 30
     assert engine.total(rows_and_labels, Counting(4)).n_rows == 400
+
+
+@pytest.mark.parametrize("n_threads", [1, 3])
+def test_an_error_leaves_no_block_for_the_garbage_collector(n_threads):
+    def visit(block):
+        raise ZeroDivisionError
+
+    engine, source = ThreadsEngine(n_threads), Counting(40)
+    gc.collect()
+    gc.disable()
+    try:
+        with suppress(ZeroDivisionError):  # pytest.raises would hold the error, and with it the frames
+            engine.total(visit, source)
+        engine.close()
+        assert source.loads
+        assert source.alive == 0
+    finally:
+        gc.enable()
 
 
 def test_ctrl_c_stops_the_threads():

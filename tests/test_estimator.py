@@ -743,7 +743,7 @@ def test_without_scikit_learn(tmp_path):
         assert repr(estimator) == (
             "SoftmaxRegression(C=2.0, tol=1e-09, max_iter=1000, engine='serial', dtype='float64')"
         ), repr(estimator)
-        assert estimator.get_params()["solver"] == "lbfgs"
+        assert estimator.get_params()["solver"] == "auto"
         assert estimator.set_params(C=0.3) is estimator and estimator.C == 0.3
         try:
             estimator.set_params(solvr="lbfgs")

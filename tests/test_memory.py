@@ -11,7 +11,7 @@ import memory
 MIB = 2**20
 
 
-@pytest.mark.parametrize(("kind", "place", "allowed"), [("dense", "threads", 256), ("csr", "processes", 384)])
+@pytest.mark.parametrize(("kind", "place", "allowed"), [("dense", "threads", 224), ("csr", "processes", 288)])
 def test_no_process_takes_more_than_it_is_allowed(kind, place, allowed, tmp_path):
     limit = allowed * MIB
     what = f"csr:{memory.TIMES * limit}"

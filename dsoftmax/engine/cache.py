@@ -55,8 +55,11 @@ class Cache:
         """Let go of all blocks but those of these chunks."""
         wanted = set(chunks.tolist())
         with self._lock:
+            before = self.n_bytes
             for chunk in [chunk for chunk in self._blocks if chunk not in wanted]:
                 self.n_bytes -= held_bytes(self._blocks.pop(chunk))
+        if self.n_bytes < before:
+            give_back_freed_memory()
 
     def resize(self, budget: int) -> None:
         """Change the budget; blocks that no longer fit go, the latest first."""
@@ -66,6 +69,10 @@ class Cache:
                 self.n_bytes -= held_bytes(self._blocks.popitem()[1])
         if self.n_bytes < before:
             give_back_freed_memory()
+
+    def __del__(self) -> None:
+        # The allocator gives each thread a heap: what one of them has freed, the others would take once more from the system.
+        self.resize(0)
 
 
 def held_bytes(block: Block) -> int:

@@ -188,6 +188,7 @@ class ClusterEngine:
         self.ongoing = Ongoing()
         self._run = uuid.uuid4().hex[:12]
         self._passes = itertools.count()
+        self._holding = ""
         self._source: Source | None = None
         self._assigned: dict[str, Assigned] = {}
         self._team: dict[str, tuple[str, int, str]] = {}
@@ -230,14 +231,15 @@ class ClusterEngine:
         """
         if self.driver_limit is not None and process_bytes() + n_bytes > self.driver_limit:
             raise MemoryLimitError(
-                f"Of the memory allowed, this process has {self.driver_limit / 2**20:,.0f} MiB and takes about "
-                f"{(process_bytes() + n_bytes) / 2**20:,.0f} MiB, most of it the solver's vectors. Allow more, or start fewer workers."
+                f"Of the memory allowed, the process that drives the workers has {self.driver_limit / 2**20:,.0f} MiB. It takes "
+                f"{process_bytes() / 2**20:,.0f} MiB, with what it holds of the data, such as a dask graph, and the solver's vectors "
+                f"take {n_bytes / 2**20:,.0f} MiB. Allow more, start fewer workers, or make a graph of fewer blocks."
             )
 
     def total(self, visit: Visit, source: Source) -> Totals:
         if source is not self._source:
             self._forget()
-            self._source = source
+            self._source, self._holding = source, uuid.uuid4().hex[:12]  # a worker may still be busy with the one before
         number, last = next(self._passes), ""
         for attempt in range(ATTEMPTS):
             self.n_attempts += 1
@@ -546,18 +548,19 @@ class ClusterEngine:
         needs = [list(source.needs(chunk)) for chunk in chunks.tolist()] if held else []
         share = self._submit(take_share, source.share(chunks.tolist()), chunks, needs, key=f"dsoftmax-share-{mark}", **where)
         kept = self._submit(
-            keep, share, self._run, name, None if source.resident else self.spool, key=f"dsoftmax-keep-{mark}", **where
+            keep, share, self._holding, name, None if source.resident else self.spool, key=f"dsoftmax-keep-{mark}", **where
         )
         directory, host = str(info["local_directory"]), str(info["host"])
         return Assigned(name, address, directory, host, chunks, source.chunk_bytes[chunks], held, share, kept)
 
     def _require_memory(self, source: Source, work: Footprint, workers: dict[str, Any]) -> None:
-        """Raise before anything is read where a worker's limit cannot hold one block; the worker's own plan is exact.
+        """Raise before anything is read where this process, or a worker with one block, does not fit; the worker's own plan is exact.
 
         Raises
         ------
         MemoryLimitError
         """
+        self.reserve(0)
         limits = [planned_part(worker["memory_limit"]) for worker in workers.values() if worker.get("memory_limit")]
         if limits:
             needs = needs_of(source, work, 1, min(limits), reserve=2 * work.sums * ENTRY_BYTES)

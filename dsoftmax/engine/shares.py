@@ -6,8 +6,10 @@ from hashlib import blake2b
 import numpy as np
 from numpy.typing import NDArray
 
-SLACK = 1.005
-"""No worker gets more than this times its fair part of the bytes, unless a chunk fits nowhere."""
+SLACK = 0.005
+"""No worker gets more than its fair part of the bytes and so much of it, unless a chunk fits nowhere."""
+LEAST = 0.05
+"""What all the others together may have too much is no more than so much of the smallest fair part."""
 SLAB_SCORES = 2**19
 """Scores that are held at once."""
 
@@ -47,7 +49,8 @@ def assign(names: Sequence[str], weights: Sequence[float], chunk_bytes: NDArray[
         return [np.arange(n_chunks)]
     seeds = np.array([int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "little") for name in names], np.uint64)
     fair = np.asarray(weights, np.float64) / np.sum(weights)
-    room = SLACK * fair * float(chunk_bytes.sum())
+    bound = (1 + min(SLACK, LEAST * float(fair.min()))) * fair * float(chunk_bytes.sum())
+    room = bound.copy()
     owner = np.full(n_chunks, -1, np.int64)
     left, open_ = np.arange(n_chunks), np.ones(n_workers, bool)
     while len(left) and open_.any():
@@ -59,7 +62,7 @@ def assign(names: Sequence[str], weights: Sequence[float], chunk_bytes: NDArray[
             room[worker] -= chunk_bytes[mine[taken]].sum()
             open_[worker] = bool(taken.all())
         left = left[owner[left] < 0]
-    load = (SLACK * fair * float(chunk_bytes.sum()) - room).tolist()
+    load = (bound - room).tolist()
     parts = fair.tolist()
     for chunk in left[np.argsort(-chunk_bytes[left], kind="stable")].tolist():
         size = float(chunk_bytes[chunk])

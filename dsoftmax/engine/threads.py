@@ -185,9 +185,12 @@ def on_threads(work: Callable[[Iterator[Block]], T], feed: Feed) -> list[T]:
     """Hand the blocks of a feed to ``work`` on its threads and return what each thread's ``work`` returned.
 
     A block is good until ``work`` asks for the next one. The first error stops all threads at their next chunk and is
-    raised; a chunk that cannot be read is tried `LOADS` times.
+    raised; a chunk that cannot be read is tried `LOADS` times. Where one thread is enough, it is the caller's.
     """
     keep_freed_memory()
+    if feed.readers + feed.threads == 1:
+        with one_blas_thread():
+            return [work(feed.blocks())]
 
     def compute() -> T:
         try:
@@ -198,11 +201,14 @@ def on_threads(work: Callable[[Iterator[Block]], T], feed: Feed) -> list[T]:
 
     with one_blas_thread(), ThreadPoolExecutor(feed.readers + feed.threads, "dsoftmax") as pool:
         try:
-            reading = [pool.submit(feed.read) for _ in range(feed.readers)]
-            computing = [pool.submit(compute) for _ in range(feed.threads)]
-            done = [one.result() for one in computing]
-            for one in reading:
-                one.result()
+            # No name holds a future that fails: its error knows of this frame, and blocks would stay until the collector comes.
+            computing = deque(pool.submit(compute) for _ in range(feed.threads))
+            reading = deque(pool.submit(feed.read) for _ in range(feed.readers))
+            done = []
+            while computing:
+                done.append(computing.popleft().result())
+            while reading:
+                reading.popleft().result()
             return done
         except BaseException:  # Ctrl-C too: let the threads end before the interpreter goes on
             feed.stop()

@@ -1,8 +1,9 @@
 """What happens on a worker: its share of the chunks, the blocks it keeps from pass to pass, and a visit to a piece of them."""
 
 import threading
+import time
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -48,7 +49,7 @@ class Home:
     spare : int
         Bytes of this machine that may keep blocks, then.
     caches : weak dict from str to Cache
-        By the run; they live as long as the `Kept` that use them.
+        By the source of a run; they live as long as the `Kept` that use them.
     """
 
     def __init__(self, worker: Worker) -> None:
@@ -58,10 +59,10 @@ class Home:
         self.spare = spare_bytes()
         self.caches: weakref.WeakValueDictionary[str, Cache] = weakref.WeakValueDictionary()
 
-    def cache(self, run: str) -> Cache:
-        """Return the cache of a run, whose shares of before and after a new plan have the same."""
+    def cache(self, holding: str) -> Cache:
+        """Return the cache of a source of a run, whose shares of before and after a new plan have the same."""
         with _homes_lock:  # shares arrive on any thread
-            return self.caches.setdefault(run, Cache())
+            return self.caches.setdefault(holding, Cache())
 
 
 _homes: weakref.WeakKeyDictionary[Worker, Home] = weakref.WeakKeyDictionary()
@@ -80,10 +81,10 @@ def home() -> Home:
 class Kept:
     """A share on the worker that keeps its blocks. What arrives on another worker is the share alone."""
 
-    def __init__(self, taken: Taken, run: str, spool: SpoolTo | None) -> None:
+    def __init__(self, taken: Taken, holding: str, spool: SpoolTo | None) -> None:
         self.taken = taken
         self.spool = None if spool is None else spool.open(taken.share)
-        self.cache = home().cache(run)
+        self.cache = home().cache(holding)
         self.cache.retain(taken.chunks)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -124,9 +125,9 @@ def take_share(share: Share, chunks: NDArray[np.int64], held: Sequence[Sequence[
     return Taken(share, chunks)
 
 
-def keep(taken: Taken, run: str, owner: str, spool: SpoolTo | None = None) -> Kept | Taken:
+def keep(taken: Taken, holding: str, owner: str, spool: SpoolTo | None = None) -> Kept | Taken:
     """Let the worker of this name keep the blocks of its share; another one, which dask asks when the owner is lost, has its own."""
-    return Kept(taken, run, spool) if str(get_worker().name) == owner else taken
+    return Kept(taken, holding, spool) if str(get_worker().name) == owner else taken
 
 
 def visit_lent(visit: Visit, share: Share, chunks: NDArray[np.int64], held: Sequence[Sequence[Any]], piece: Piece) -> Totals:
@@ -175,7 +176,7 @@ def visit_piece(visit: Visit, whose: Kept | Taken, piece: Piece) -> Totals:
             wanted.check()
             return visit(block)
 
-        with _reported(worker, piece, meter):
+        with _reporter.reporting(worker, piece, meter):
             chunks = taken.chunks[piece.start : piece.stop].tolist()
             totals = visit_all(visit_wanted, Feed(taken.share, chunks, plan, piece.resident, cache, meter, spool))
     totals.work[str(worker.name)] = meter.done
@@ -208,24 +209,46 @@ def allowed_bytes(worker: Worker) -> int | None:
     return planned_part(manager.memory_limit, manager.memory_spill_fraction, manager.memory_pause_fraction)
 
 
-@contextmanager
-def _reported(worker: Worker, piece: Piece, meter: Meter) -> Iterator[None]:
-    """Tell the watchers every `TICK` seconds what is done."""
-    end = threading.Event()
+class Reporter:
+    """Tells the watchers every `TICK` seconds what the visits of this process have done, on one thread for all of them."""
 
-    def report() -> None:
+    def __init__(self) -> None:
+        self._visits: dict[int, Callable[[], None]] = {}
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+
+    @contextmanager
+    def reporting(self, worker: Worker, piece: Piece, meter: Meter) -> Iterator[None]:
+        """Report for the time of a visit; no report comes after the piece itself."""
         told = {"run": piece.run, "pass": piece.number, "name": str(worker.name)}  # dask adds the address as "worker"
-        while not end.wait(TICK):
+
+        def report() -> None:
             with suppress(Exception):  # a worker that closes has nobody to tell
                 worker.log_event(TOPIC, {**told, "done": vars(meter.done)})
 
-    thread = threading.Thread(target=report, name="dsoftmax-report", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        end.set()
-        thread.join()  # no report comes after the piece itself
+        with self._changed:
+            self._visits[id(meter)] = report
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="dsoftmax-report", daemon=True)
+                self._thread.start()
+            self._changed.notify()
+        try:
+            yield
+        finally:
+            with self._changed:
+                del self._visits[id(meter)]
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._visits)
+            time.sleep(TICK)
+            with self._changed:
+                for report in self._visits.values():
+                    report()
+
+
+_reporter = Reporter()
 
 
 def merge(parts: Sequence[Totals]) -> Totals:

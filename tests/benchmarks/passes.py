@@ -2,23 +2,31 @@
 
     python tests/benchmarks/passes.py [MiB decoded per shape] [words that the names of the shapes hold, such as "(12, 8)"]
 
+With 2,048 MiB and more a pass takes seconds; with the 256 MiB of the default, tenths of one.
+
 For each shape the same rows are visited in several ways, which take turns:
 
 * "kernel": the kernel on blocks in memory, one thread; its share of the roofline is that of ``kernels.py``;
+* "kernel, bare threads": a thread a core, each with its part of the leaves in memory, and no engine at all;
 * "threads, kept": a pass of this process's threads whose blocks are all kept in memory;
+* "Zarr, bare threads": a thread a core, each of which loads a chunk and then computes on it, and no engine;
 * "threads, Zarr": a pass over compressed Zarr (lz4), nothing kept, page cache warm;
 * "2 processes": a pass of a dask cluster of two worker processes over the same store, blocks kept;
 * "textbook" and "scikit-learn": on the whole block, one thread.
 
 "of the cores" compares a pass with what its work would take if it were spread evenly: the kernel's seconds (and for "Zarr" the
 CPU seconds of reading and decoding, measured alone) over the number of cores. 1 is perfect; the goals are 1/1.1 kept and
-1/1.2 from Zarr. CSR lies in dask blocks in memory, so there is nothing to decode.
+1/1.2 from Zarr. "of bare threads" compares it with what this machine's cores gave when no engine was there: it is what is left to
+the engine where the cores share their caches, their memory and their power, and with whatever else runs. CSR lies in dask
+blocks in memory, so there is nothing to decode.
 """
 
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -27,24 +35,25 @@ import scipy.sparse
 import zarr
 from kernels import Problem, measure, problems
 from machine import interleaved, rates
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 from threadpoolctl import threadpool_limits
 from zarr.codecs import BloscCodec
 
-from dsoftmax.blocks import Source
+from dsoftmax.blocks import Block, Source
 from dsoftmax.engine.cluster import ClusterEngine
 from dsoftmax.engine.connect import local_cluster
 from dsoftmax.engine.memory import LOADING, ROW_BYTES, process_bytes
 from dsoftmax.engine.threads import ThreadsEngine
-from dsoftmax.evaluate import Evaluate, Question
+from dsoftmax.evaluate import KERNELS, Evaluate, Question
 from dsoftmax.fused import CODE_BYTES, available
 from dsoftmax.labels import Encoder
 from dsoftmax.oracle import Query
 from dsoftmax.sources import open_source
 
-MOST_FLOPS = 50e9
-"""Of a pass; shapes with many classes get fewer rows."""
+FLOPS_A_BYTE = 200
+"""For each byte that was asked for: shapes with many classes, which do more with a byte, get fewer rows."""
 CHUNK_BYTES = 8 * 2**20
 KERNEL = "fused" if available() else "numpy"
 
@@ -79,6 +88,31 @@ def cpu_of_loading(source: Source) -> float:
     return best
 
 
+def bare(source: Source, evaluate: Evaluate, threads: int, loaded: bool) -> Callable[[], None]:
+    """Return the work of a pass on plain threads, each with its part of the chunks, ``loaded`` before or by the thread itself."""
+    theta, dtype, buffers = evaluate.queries[0].theta, evaluate.dtype, threading.local()
+    chunks = range(len(source.chunk_rows))
+    held = {chunk: coded(source.load(chunk), evaluate) for chunk in chunks} if loaded else {}
+
+    def part(first: int) -> None:
+        if not hasattr(buffers, "one"):
+            buffers.one = np.empty(int(source.chunk_bytes.max()), np.uint8)
+        for chunk in chunks[first::threads]:
+            for leaf, codes in held[chunk] if loaded else coded(source.load(chunk, buffers.one), evaluate):
+                KERNELS[KERNEL](theta, leaf.X, codes, None, dtype)
+
+    def work() -> None:
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(part, range(threads)))
+
+    return work
+
+
+def coded(block: Block, evaluate: Evaluate) -> list[tuple[Block, NDArray]]:
+    """Return the leaves of a block, and the codes of their labels."""
+    return [(leaf, evaluate.encoder.codes(leaf)) for leaf in block.leaves()]
+
+
 def streaming_limit(source: Source, threads: int, evaluate: Evaluate) -> int:
     """The memory that just lets every thread read a block ahead, so that nothing is kept."""
     work = evaluate.footprint(source.n_features, source.sparse)
@@ -90,7 +124,7 @@ def streaming_limit(source: Source, threads: int, evaluate: Evaluate) -> int:
 def main(n_bytes: int, words: Sequence[str]) -> None:
     least = 0.5
     table = Table(title=f"whole passes, {KERNEL} kernel")
-    for name in ("shape", "way", "Mrows/s", "GB/s", "of the roofline", "of the cores", "textbook / it", "scikit-learn / it"):
+    for name in ("shape", "way", "Mrows/s", "GB/s", "of the roofline", "of the cores", "of bare threads", "textbook / it"):
         table.add_column(name, justify="left" if name in ("shape", "way") else "right")
     with tempfile.TemporaryDirectory() as folder, local_cluster(2) as cluster:
         with threadpool_limits(1):
@@ -99,7 +133,7 @@ def main(n_bytes: int, words: Sequence[str]) -> None:
             if words and not any(word in problem.name for word in words):
                 continue
             flops_a_byte = problem.flops / problem.bytes
-            source = stored(problem, Path(folder), int(min(n_bytes, MOST_FLOPS / flops_a_byte)))
+            source = stored(problem, Path(folder), int(n_bytes * min(1, FLOPS_A_BYTE / flops_a_byte)))
             K = len(problem.theta)
             dtype = np.dtype(np.float32)
             evaluate = Evaluate((Question(Query(problem.theta), None, dtype),), Encoder(np.arange(K)), KERNEL)
@@ -110,21 +144,27 @@ def main(n_bytes: int, words: Sequence[str]) -> None:
             n, n_rows = len(problem.y), int(source.chunk_rows.sum())
             block_seconds = figures.seconds[KERNEL] * n_rows / n
             loading = 0.0 if source.resident else cpu_of_loading(source)
-            ways: dict[str, Callable[[], object]] = {"threads, kept": lambda e=kept, s=source, v=evaluate: e.total(v, s)}
-            ideal = {"kernel": block_seconds, "threads, kept": block_seconds / kept.n_threads}
+            cores = kept.n_threads
+            ways: dict[str, Callable[[], object]] = {"kernel, bare threads": bare(source, evaluate, cores, loaded=True)}
+            ways["threads, kept"] = lambda e=kept, s=source, v=evaluate: e.total(v, s)
+            ideal = dict.fromkeys(("kernel, bare threads", "threads, kept"), block_seconds / cores)
+            best = {"threads, kept": "kernel, bare threads", "threads, Zarr": "Zarr, bare threads"}
             if not source.resident:
+                ways["Zarr, bare threads"] = bare(source, evaluate, cores, loaded=False)
                 ways["threads, Zarr"] = lambda e=streaming, s=source, v=evaluate: e.total(v, s)
-                ideal["threads, Zarr"] = (block_seconds + loading) / kept.n_threads
+                ideal |= dict.fromkeys(("Zarr, bare threads", "threads, Zarr"), (block_seconds + loading) / cores)
             ways["2 processes"] = lambda e=cluster, s=source, v=evaluate: _checked(e, v, s)
             ideal["2 processes"] = block_seconds / 2
-            seconds = {"kernel": block_seconds, **interleaved(ways, least)}
+            with threadpool_limits(1):
+                seconds = {"kernel": block_seconds, **interleaved(ways, least)}
             plain = {name: figures.seconds[name] * n_rows / n for name in ("textbook", "scikit-learn")}
             for way, taken in {**seconds, **plain}.items():
-                cores = 1 if way in ("kernel", *plain) else 2
+                share = 1 if way in ("kernel", *plain) else cores
                 cells: list[Any] = [n_rows / taken / 1e6, problem.bytes * n_rows / n / taken / 1e9]
-                cells.append(figures.roofline * n_rows / n / cores / taken)
+                cells.append(figures.roofline * n_rows / n / share / taken)
                 cells.append(ideal[way] / taken if way in ideal else np.nan)
-                cells += [plain[name] / taken for name in plain]
+                cells.append(seconds[best[way]] / taken if way in best else np.nan)
+                cells.append(plain["textbook"] / taken)
                 table.add_row(problem.name, way, *("" if np.isnan(cell) else f"{cell:.3g}" for cell in cells))
             table.add_section()
     Console(width=140).print(table)
