@@ -53,6 +53,8 @@ class Record:
         Mean loss on the rows that are held out; nan where none are.
     running : int
         Models that go on.
+    models : tuple of dict
+        What is recorded of each, where many models share the passes.
     """
 
     pass_: int
@@ -66,6 +68,7 @@ class Record:
     gap: float = np.nan
     held_loss: float = np.nan
     running: int = 1
+    models: tuple[dict[str, Any], ...] = ()
 
     @property
     def kept(self) -> float:
@@ -96,6 +99,7 @@ class Record:
                 }
                 for name, done in self.work.items()
             },
+            **({"models": list(self.models)} if self.models else {}),
         }
 
 

@@ -90,7 +90,7 @@ def test_the_command_trains_compares_and_uses_the_scene_again(tmp_path, monkeypa
     monkeypatch.chdir(tmp_path)
     first = CliRunner().invoke(main, ["demo", "--memory", "768MiB", "--size", "0.02", "--dir", "here"])
     assert first.exit_code == 0, first.output
-    for word in ("synthetic", "Converged", "held out", "Plain NumPy", "384.0 MiB allowed", "dsoftmax train data.zarr"):
+    for word in ("synthetic", "Converged", "held out", "Plain NumPy", "768.0 MiB allowed", "dsoftmax train data.zarr"):
         assert word in first.stdout
     accuracy = float(first.stdout.partition("held out  ")[2].partition(" %")[0])
     assert 50 < accuracy < 95  # not separable, and not noise

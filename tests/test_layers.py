@@ -27,7 +27,7 @@ LEVELS = {
         "checkpoint",
         "monitor",
     ),
-    3: ("training", "inference", "rundir"),
+    3: ("training", "grid", "inference", "rundir"),
     4: ("estimator", "cli", "demo", "testing", "interrupts", "__main__"),
 }
 FAMILIES = ("sources", "engine", "solvers")

@@ -23,8 +23,8 @@ from rich.table import Table
 from zarr.codecs import BloscCodec, ZstdCodec
 
 from dsoftmax.engine.threads import ThreadsEngine
+from dsoftmax.evaluate import Evaluate, Question
 from dsoftmax.labels import Encoder
-from dsoftmax.objective import Evaluate
 from dsoftmax.oracle import Query
 from dsoftmax.sources import open_source
 
@@ -76,7 +76,7 @@ def main(n_bytes: int, parent: str | None) -> None:
             files = [path for path in Path(folder).rglob("*") if path.is_file()]
             stored = sum(path.stat().st_size for path in files)
             source = open_source(group["X"], group["y"])
-            evaluate = Evaluate((Query(theta),), Encoder(np.arange(K)), None, np.dtype(np.float32), KERNEL)
+            evaluate = Evaluate((Question(Query(theta), None, np.dtype(np.float32)),), Encoder(np.arange(K)), KERNEL)
             cores = ThreadsEngine().n_threads
             engine = ThreadsEngine(memory_limit=streaming_limit(source, cores, evaluate))
 

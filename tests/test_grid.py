@@ -1,0 +1,113 @@
+"""A grid of models that share their passes: equal to a loop of single fits, in hardly more passes than its slowest member."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
+
+from dsoftmax.engine.serial import SerialEngine
+from dsoftmax.engine.threads import ThreadsEngine
+from dsoftmax.errors import OptionError
+from dsoftmax.grid import Grid, train_grid
+from dsoftmax.held import folds
+from dsoftmax.settings import Settings
+from dsoftmax.solvers import SOLVERS
+from dsoftmax.sources import open_source
+from dsoftmax.training import train
+
+CS = np.array([0.01, 0.1, 1.0])
+
+
+@pytest.fixture(scope="module")
+def data():
+    rng = np.random.default_rng(4)
+    X = rng.normal(size=(600, 5))
+    return X, (X @ rng.normal(size=(5, 3)) + rng.gumbel(size=(600, 3))).argmax(axis=1)
+
+
+def held_out(n, n_folds):
+    return [held.mask(np.arange(n)) for held in folds(n_folds)]
+
+
+def test_folds_hold_out_every_row_once():
+    masks = np.array(held_out(10_000, 5))
+    assert_array_equal(masks.sum(axis=0), 1)
+    assert masks.mean(axis=1).min() > 0.18
+
+
+@pytest.mark.parametrize("class_weight", [None, "balanced"])
+def test_scores_equal_a_loop_of_fits_by_scikit_learn(data, class_weight):
+    X, y = data
+    w = np.random.default_rng(0).uniform(0.5, 2, len(y))
+    settings = Settings(tol=1e-9, class_weight=class_weight)
+    found = train_grid(open_source(X, y, w), SerialEngine(), settings, Grid(CS, 4))
+    assert found.converged
+    for fold, mask in enumerate(held_out(len(y), 4)):
+        for number, C in enumerate(CS):
+            theirs = LogisticRegression(C=C, tol=1e-10, max_iter=5000, class_weight=class_weight)
+            theirs.fit(X[~mask], y[~mask], w[~mask])
+            assert_allclose(found.path(fold, number)[:, :-1], theirs.coef_, atol=1e-6)
+            P = theirs.predict_proba(X[mask])
+            assert_allclose(found.log_loss[fold, number], log_loss(y[mask], P, sample_weight=w[mask]), atol=1e-6)
+            assert_allclose(found.accuracy[fold, number], theirs.score(X[mask], y[mask], w[mask]), atol=1e-12)
+    best = LogisticRegression(C=CS[found.best], tol=1e-10, max_iter=5000, class_weight=class_weight).fit(X, y, w)
+    assert_allclose(found.result.model.theta[:, :-1], best.coef_, atol=1e-6)
+    assert found.best == np.argmax(found.accuracy.mean(axis=0))
+
+
+@pytest.mark.parametrize("solver", ["surrogate", "lbfgs-kronecker", "lbfgs"])
+def test_the_grid_takes_hardly_more_passes_than_its_slowest_member(data, solver, small_sample):
+    source = open_source(*data)
+    settings = Settings(tol=1e-6, solver=solver, max_iter=500)
+    found = train_grid(source, SerialEngine(), settings, Grid(CS, 3))
+    alone = [train(source, SerialEngine(), dataclasses.replace(settings, C=C)).run.n_passes for C in CS]
+    slowest = max(one.run.n_passes for one in found.results)
+    assert found.n_passes == len(found.history) == slowest
+    assert found.n_passes <= 1.3 * max(*alone, slowest)
+    assert all(record.rows == 600 for record in found.history)
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_a_grid_that_is_resumed_after_any_pass_has_the_same_bits(data, solver, small_sample):
+    source, grid = open_source(*data), Grid(CS[:2], 2)
+    settings, seen = Settings(tol=1e-6, solver=solver, max_iter=6), []
+    whole = train_grid(source, SerialEngine(), settings, grid, watchers=[lambda record, runs: seen.append(runs)])
+    for runs in (seen[0], seen[len(seen) // 2], seen[-1]):
+        again = train_grid(source, SerialEngine(), settings, grid, resume=runs)
+        assert again.n_passes == whole.n_passes
+        assert again.scores.tobytes() == whole.scores.tobytes()
+        for one, two in zip(again.results, whole.results, strict=True):
+            assert one.model.theta.tobytes() == two.model.theta.tobytes()
+
+
+def test_threads_give_the_bits_of_one(data):
+    one, two = (
+        train_grid(open_source(*data), engine, Settings(), Grid(CS, 3)) for engine in (SerialEngine(), ThreadsEngine(3))
+    )
+    assert one.log_loss.tobytes() == two.log_loss.tobytes()
+    assert one.result.model.theta.tobytes() == two.result.model.theta.tobytes()
+
+
+def test_a_model_that_ends_at_its_start_is_scored_all_the_same(data):
+    found = train_grid(open_source(*data), SerialEngine(), Settings(tol=10.0), Grid(CS, 3))
+    assert found.n_passes == 2
+    shares = np.bincount(data[1]) / len(data[1])
+    assert_allclose(found.log_loss.mean(), -np.sum(shares * np.log(shares)), rtol=0.02)
+
+
+@pytest.mark.parametrize(
+    ("grid", "message"),
+    [
+        (Grid(np.array([])), "at least one positive number"),
+        (Grid(np.array([1.0, -1.0])), "at least one positive number"),
+        (Grid(np.array([1.0, 1.0])), "every value once"),
+        (Grid(CS, 1), "at least 2"),
+        (Grid(CS, 3, "f1"), "scoring='f1' is unknown"),
+    ],
+)
+def test_a_grid_that_makes_no_sense_is_refused_before_the_first_pass(data, grid, message):
+    with pytest.raises(OptionError, match=message):
+        train_grid(open_source(*data), SerialEngine(), Settings(), grid)
