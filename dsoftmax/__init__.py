@@ -4,15 +4,17 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0.dev0"
 
-__all__ = ["ConvergenceWarning", "Model", "SoftmaxRegression", "__version__", "load_model", "save_model"]
+__all__ = ["ConvergenceWarning", "Model", "SoftmaxRegression", "SoftmaxRegressionCV", "__version__", "load_model", "save_model"]
 
 if TYPE_CHECKING:
     from dsoftmax.estimator import ConvergenceWarning, SoftmaxRegression
+    from dsoftmax.estimator_cv import SoftmaxRegressionCV
     from dsoftmax.model import Model, load_model, save_model
 
 _HOMES = {
     "ConvergenceWarning": "dsoftmax.estimator",
     "SoftmaxRegression": "dsoftmax.estimator",
+    "SoftmaxRegressionCV": "dsoftmax.estimator_cv",
     "Model": "dsoftmax.model",
     "load_model": "dsoftmax.model",
     "save_model": "dsoftmax.model",

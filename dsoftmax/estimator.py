@@ -89,132 +89,25 @@ else:
                 return float(np.average(self.predict(X) == np.asarray(y), weights=sample_weight))
 
 
-__all__ = ["ConvergenceWarning", "NotFittedError", "SoftmaxRegression"]
+__all__ = ["ConvergenceWarning", "NotFittedError", "SoftmaxEstimator", "SoftmaxRegression"]
 
 
-class SoftmaxRegression(_Base):
-    r"""Softmax regression (multinomial logistic regression), exact, for data that need not fit in memory.
+class SoftmaxEstimator(_Base):
+    """What the estimators share: how data, engines and settings are made of their parameters, and what a model predicts."""
 
-    Minimises the objective of scikit-learn's ``LogisticRegression`` with the L2 penalty, divided by C·S so that ``tol``
-    does not depend on the number of rows:
-
-    .. math::  F(\theta) = \frac1S \sum_i s_i \, (-\log P_{i y_i}) + \frac{1}{2CS} \sum_k \|\theta^{(k)}\|^2
-
-    with :math:`s_i` = sample weight · class weight of the label, :math:`S = \sum_i s_i`, and free intercepts. Two classes
-    have one row of coefficients :math:`w = \theta^{(1)} - \theta^{(0)}` and the penalty :math:`\|w\|^2/(2CS)`, as there. The
-    optimum is the same, so that ``coef_`` and ``intercept_`` agree to the tolerance asked for.
-
-    Parameters
-    ----------
-    C : float, default 1.0
-        Inverse strength of the penalty; ``inf`` for none.
-    solver : str, default "auto"
-        "auto" chooses by the sizes of the problem (`dsoftmax.solvers.choose`); or a name in `dsoftmax.solvers.SOLVERS`.
-    tol : float, default 1e-4
-        Converged when max|∇F| ≤ tol.
-    max_iter : int, default 100
-        Iterations (accepted steps) at most. Each costs a pass over the data, sometimes two.
-    fit_intercept : bool, default True
-    class_weight : dict, "balanced" or None
-        Label to weight; "balanced" weighs inversely to the (weighted) counts.
-    classes : (K,) array-like, optional
-        Every label there may be; another one in y is an error. Found in the first pass when None.
-    warm_start : bool, default False
-        Whether ``fit`` starts from the last coefficients.
-    engine : {"auto", "serial", "threads", "cluster"}, dask Client, or Engine, default "auto"
-        Who visits the chunks. "auto" takes the active dask client if there is one, else this machine's threads.
-    dtype : {"float32", "float64"} or None
-        Of the products; when None, float32 where it holds the stored values exactly, else float64. Sums are exact either way.
-        Where rounding in float32 lets no step decrease F further, training goes on in float64.
-    kernel : {"auto", "numpy", "fused"}, default "auto"
-        What computes value and gradient: "fused" is compiled with numba (``pip install 'dsoftmax[fast]'``) and is faster; the
-        coefficients of the two differ in their last bits. "auto" takes it where numba can be imported.
-    missing_chunks : {"error", "fill"}, default "error"
-        For Zarr: what a chunk that is not in the store means.
-    memory_limit : int or str, optional
-        Bytes this process may use, or such as "2GiB". What it leaves keeps decoded blocks from pass to pass; without it, a
-        quarter of the memory that is free does. The workers of a cluster have limits of their own.
-    spool : path, optional
-        A directory on a local disk, of every worker if there are workers, for decoded blocks that memory does not hold: worth it
-        where the data are remote, or compressed hard. It is emptied again.
-    spool_limit : int or str, optional
-        Bytes that each process may put there, or such as "20GiB"; half of what is free when None.
-
-    Attributes
-    ----------
-    coef_ : (1, p) or (K, p) float64
-        A row for two classes, else a row per class, centred over the classes. Predictions follow it when it is changed.
-    intercept_ : (1,) or (K,) float64
-        Zeros without ``fit_intercept``.
-    classes_ : (K,) ndarray
-        Ascending.
-    n_iter_ : (1,) int32
-    n_features_in_ : int
-    feature_names_in_ : (p,) ndarray of str
-        Where X was a DataFrame whose columns have names, and scikit-learn is installed.
-    n_passes_ : int
-        Visits to all chunks, the first one for statistics included.
-    objective_ : float
-        F at the end.
-    status_ : str
-        How training ended, as a sentence.
-    history_ : list of dict
-        A line a pass: pass, iteration, objective, gradient_max, seconds, rows, bytes.
-    model_ : dsoftmax.Model
-        What `dsoftmax.save_model` writes.
-
-    Notes
-    -----
-    X may be an array-like, a pandas DataFrame, SciPy sparse, a ``zarr.Array`` or a dask array; y and weights any of these
-    that have one dimension. Integers and float16 stay as they are stored; nothing lazy is read as a whole.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from dsoftmax import SoftmaxRegression
-    >>> X = np.array([[0.0, 1.0], [1.0, 0.0], [2.0, 2.0], [0.0, 2.0], [2.0, 0.0], [3.0, 3.0]])
-    >>> y = np.array(["a", "b", "c", "a", "b", "c"])
-    >>> estimator = SoftmaxRegression(C=10.0).fit(X, y)
-    >>> estimator.predict([[0.0, 3.0], [4.0, 4.0]]).tolist()
-    ['a', 'c']
-    >>> estimator.coef_.shape
-    (3, 2)
-    """
-
-    def __init__(
-        self,
-        *,
-        C: float = 1.0,
-        solver: str = "auto",
-        tol: float = 1e-4,
-        max_iter: int = 100,
-        fit_intercept: bool = True,
-        class_weight: Any = None,
-        classes: Any = None,
-        warm_start: bool = False,
-        engine: Any = "auto",
-        dtype: Any = None,
-        kernel: str = "auto",
-        missing_chunks: str = "error",
-        memory_limit: int | str | None = None,
-        spool: str | os.PathLike[str] | None = None,
-        spool_limit: int | str | None = None,
-    ) -> None:
-        self.C = C
-        self.solver = solver
-        self.tol = tol
-        self.max_iter = max_iter
-        self.fit_intercept = fit_intercept
-        self.class_weight = class_weight
-        self.classes = classes
-        self.warm_start = warm_start
-        self.engine = engine
-        self.dtype = dtype
-        self.kernel = kernel
-        self.missing_chunks = missing_chunks
-        self.memory_limit = memory_limit
-        self.spool = spool
-        self.spool_limit = spool_limit
+    solver: str
+    tol: float
+    max_iter: int
+    fit_intercept: bool
+    class_weight: Any
+    classes: Any
+    engine: Any
+    dtype: Any
+    kernel: str
+    missing_chunks: str
+    memory_limit: int | str | None
+    spool: str | os.PathLike[str] | None
+    spool_limit: int | str | None
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -224,63 +117,9 @@ class SoftmaxRegression(_Base):
     def __sklearn_clone__(self) -> Any:
         bare = copy.copy(self)
         bare.engine = "auto"  # a connection to a cluster cannot be copied: clones share it
-        clone = super(SoftmaxRegression, bare).__sklearn_clone__()
+        clone = super(SoftmaxEstimator, bare).__sklearn_clone__()
         clone.engine = self.engine
         return clone
-
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "SoftmaxRegression":
-        """Train to the tolerance, or for ``max_iter`` iterations.
-
-        Parameters
-        ----------
-        X : (n, p) array-like, DataFrame, SciPy sparse, zarr.Array or dask array
-            Real numbers of any dtype.
-        y : (n,) array-like, zarr.Array or dask array
-            Integers, whole floats, booleans or strings.
-        sample_weight : (n,) array-like, zarr.Array or dask array, optional
-            Finite, at least 0; ones when None.
-
-        Returns
-        -------
-        SoftmaxRegression
-            Itself.
-
-        Raises
-        ------
-        OptionError
-            A parameter that makes no sense; before anything is read.
-        DataError
-            NaN, one class only, negative weights, shapes that do not fit; also with ``warm_start`` where classes or features
-            are not those of the last fit.
-        ReadError, MemoryLimitError, ClusterError
-
-        Warns
-        -----
-        ConvergenceWarning
-            Stopped before the tolerance was met.
-
-        Examples
-        --------
-        >>> estimator = SoftmaxRegression(tol=1e-8, engine="serial").fit([[0.0], [1.0], [2.0], [3.0]], [0, 1, 0, 1])
-        >>> estimator.coef_.round(3), estimator.classes_
-        (array([[0.453]]), array([0, 1]))
-        """
-        settings = self._settings()
-        if y is None:
-            raise DataError(
-                f"This {type(self).__name__} estimator requires y to be passed, but the target y is None. Pass the label of every row."
-            )
-        y = _column(y)
-        source = self._source(X, y, sample_weight, reset=True)
-        start = self._warm_start(source)
-        watchers = [] if start is None else [_require_classes(self.model_.classes)]
-        with self._open_engine() as engine:
-            result = train(source, engine, settings, theta=start, watchers=watchers)
-        self.n_features_in_ = source.n_features
-        self._keep(result, np.dtype(y.dtype))
-        if not result.converged:
-            warnings.warn(result.status, ConvergenceWarning, stacklevel=2)
-        return self
 
     def predict(self, X: Any) -> Any:
         """Return the most probable class of every row.
@@ -415,10 +254,16 @@ class SoftmaxRegression(_Base):
         with self._open_engine() as engine:
             return inference.evaluate(self._model(), source, engine).accuracy
 
-    def _settings(self) -> Settings:
-        """Return the settings of a run, once every parameter makes sense."""
+    def _labels(self, y: Any) -> Any:
+        if y is None:
+            raise DataError(
+                f"This {type(self).__name__} estimator requires y to be passed, but the target y is None. Pass the label of every row."
+            )
+        return _column(y)
+
+    def _settings(self, **own: Any) -> Settings:
+        """Return the settings of a run, once every parameter makes sense; ``own`` are those that only some estimators have."""
         settings = Settings(
-            C=self.C,
             solver=self.solver,
             tol=self.tol,
             max_iter=self.max_iter,
@@ -427,6 +272,7 @@ class SoftmaxRegression(_Base):
             classes=None if self.classes is None else np.asarray(self.classes),
             dtype=self.dtype,
             kernel=self.kernel,
+            **own,
         )
         settings.check()
         if self.missing_chunks not in MISSING_CHUNKS:
@@ -475,28 +321,15 @@ class SoftmaxRegression(_Base):
             y, sample_weight = (np.asarray(values) if is_dask(values) else values for values in (y, sample_weight))
         return open_source(X, y, sample_weight, NAMES, self.missing_chunks)
 
-    def _warm_start(self, source: Source) -> Float | None:
-        """Return where to start: the last coefficients with ``warm_start``, None for the beginning."""
-        if not self.warm_start or not hasattr(self, "model_"):
-            return None
-        theta = self._model().theta.copy()
-        if source.n_features != theta.shape[1] - 1:
-            raise DataError(
-                f"X has {source.n_features} features, and the coefficients to start from have {theta.shape[1] - 1}; needed is the "
-                "same number. Fit with warm_start=False, or on the columns of the last fit."
-            )
-        if not self.fit_intercept:
-            theta[:, -1] = 0
-        return theta
-
     def _keep(self, result: Result, label_dtype: np.dtype) -> None:
         self.model_ = result.model
-        self.coef_, self.intercept_ = _coefficients(result.model)
+        self.coef_, self.intercept_ = coefficients(result.model)
         classes = result.model.classes
         keeps_kind = label_dtype.kind in "biuf" or classes.dtype.kind in "US"
         self.classes_ = classes.astype(label_dtype) if keeps_kind and label_dtype.kind in "biufUSO" else classes
         self.n_iter_ = np.array([result.run.state.n_iter], np.int32)
         self.n_passes_ = result.run.n_passes
+        self.solver_ = result.run.solver
         self.objective_ = float(result.run.state.value)
         self.status_ = result.status
         self.history_ = [record.as_dict() for record in result.history]
@@ -510,7 +343,7 @@ class SoftmaxRegression(_Base):
 
     def _model(self) -> Model:
         """Return the model that ``coef_`` and ``intercept_`` say, also after their owner has changed them."""
-        coef, intercept = _coefficients(self.model_)
+        coef, intercept = coefficients(self.model_)
         if np.array_equal(coef, self.coef_) and np.array_equal(intercept, self.intercept_):
             return self.model_
         theta = np.column_stack([self.coef_, self.intercept_]).astype(np.float64)
@@ -534,7 +367,209 @@ class SoftmaxRegression(_Base):
         )
 
 
-def _coefficients(model: Model) -> tuple[Float, Float]:
+class SoftmaxRegression(SoftmaxEstimator):
+    r"""Softmax regression (multinomial logistic regression), exact, for data that need not fit in memory.
+
+    Minimises the objective of scikit-learn's ``LogisticRegression`` with the L2 penalty, divided by C·S so that ``tol``
+    does not depend on the number of rows:
+
+    .. math::  F(\theta) = \frac1S \sum_i s_i \, (-\log P_{i y_i}) + \frac{1}{2CS} \sum_k \|\theta^{(k)}\|^2
+
+    with :math:`s_i` = sample weight · class weight of the label, :math:`S = \sum_i s_i`, and free intercepts. Two classes
+    have one row of coefficients :math:`w = \theta^{(1)} - \theta^{(0)}` and the penalty :math:`\|w\|^2/(2CS)`, as there. The
+    optimum is the same, so that ``coef_`` and ``intercept_`` agree to the tolerance asked for.
+
+    Parameters
+    ----------
+    C : float, default 1.0
+        Inverse strength of the penalty; ``inf`` for none.
+    solver : str, default "auto"
+        "auto" chooses by the sizes of the problem (`dsoftmax.solvers.choose`); or a name in `dsoftmax.solvers.SOLVERS`.
+    tol : float, default 1e-4
+        Converged when max|∇F| ≤ tol.
+    max_iter : int, default 100
+        Iterations (accepted steps) at most. Each costs a pass over the data, sometimes two.
+    fit_intercept : bool, default True
+    class_weight : dict, "balanced" or None
+        Label to weight; "balanced" weighs inversely to the (weighted) counts.
+    classes : (K,) array-like, optional
+        Every label there may be; another one in y is an error. Found in the first pass when None.
+    warm_start : bool, default False
+        Whether ``fit`` starts from the last coefficients.
+    engine : {"auto", "serial", "threads", "cluster"}, dask Client, or Engine, default "auto"
+        Who visits the chunks. "auto" takes the active dask client if there is one, else this machine's threads.
+    dtype : {"float32", "float64"} or None
+        Of the products; when None, float32 where it holds the stored values exactly, else float64. Sums are exact either way.
+        Where rounding in float32 lets no step decrease F further, training goes on in float64.
+    kernel : {"auto", "numpy", "fused"}, default "auto"
+        What computes value and gradient: "fused" is compiled with numba (``pip install 'dsoftmax[fast]'``) and is faster; the
+        coefficients of the two differ in their last bits. "auto" takes it where numba can be imported.
+    validation_fraction : float, optional
+        Part of the rows that is held out, by a hash of their numbers; training stops where the loss on them no longer falls, with
+        the coefficients that had the least.
+    n_iter_no_change : int, default 5
+        Iterations without a smaller loss on the held-out rows after which training stops.
+    missing_chunks : {"error", "fill"}, default "error"
+        For Zarr: what a chunk that is not in the store means.
+    memory_limit : int or str, optional
+        Bytes this process may use, or such as "2GiB". What it leaves keeps decoded blocks from pass to pass; without it, a
+        quarter of the memory that is free does. The workers of a cluster have limits of their own.
+    spool : path, optional
+        A directory on a local disk, of every worker if there are workers, for decoded blocks that memory does not hold: worth it
+        where the data are remote, or compressed hard. It is emptied again.
+    spool_limit : int or str, optional
+        Bytes that each process may put there, or such as "20GiB"; half of what is free when None.
+
+    Attributes
+    ----------
+    coef_ : (1, p) or (K, p) float64
+        A row for two classes, else a row per class, centred over the classes. Predictions follow it when it is changed.
+    intercept_ : (1,) or (K,) float64
+        Zeros without ``fit_intercept``.
+    classes_ : (K,) ndarray
+        Ascending.
+    n_iter_ : (1,) int32
+    n_features_in_ : int
+    feature_names_in_ : (p,) ndarray of str
+        Where X was a DataFrame whose columns have names, and scikit-learn is installed.
+    n_passes_ : int
+        Visits to all chunks, the first one for statistics included.
+    objective_ : float
+        F at the end.
+    status_ : str
+        How training ended, as a sentence.
+    history_ : list of dict
+        A line a pass: pass, iteration, objective, gradient_max, gap (an estimate of F − F*), held_loss, seconds, rows, bytes.
+    solver_ : str
+        What "auto" became.
+    model_ : dsoftmax.Model
+        What `dsoftmax.save_model` writes.
+
+    Notes
+    -----
+    X may be an array-like, a pandas DataFrame, SciPy sparse, a ``zarr.Array`` or a dask array; y and weights any of these
+    that have one dimension. Integers and float16 stay as they are stored; nothing lazy is read as a whole.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from dsoftmax import SoftmaxRegression
+    >>> X = np.array([[0.0, 1.0], [1.0, 0.0], [2.0, 2.0], [0.0, 2.0], [2.0, 0.0], [3.0, 3.0]])
+    >>> y = np.array(["a", "b", "c", "a", "b", "c"])
+    >>> estimator = SoftmaxRegression(C=10.0).fit(X, y)
+    >>> estimator.predict([[0.0, 3.0], [4.0, 4.0]]).tolist()
+    ['a', 'c']
+    >>> estimator.coef_.shape
+    (3, 2)
+    """
+
+    def __init__(
+        self,
+        *,
+        C: float = 1.0,
+        solver: str = "auto",
+        tol: float = 1e-4,
+        max_iter: int = 100,
+        fit_intercept: bool = True,
+        class_weight: Any = None,
+        classes: Any = None,
+        warm_start: bool = False,
+        engine: Any = "auto",
+        dtype: Any = None,
+        kernel: str = "auto",
+        validation_fraction: float | None = None,
+        n_iter_no_change: int = 5,
+        missing_chunks: str = "error",
+        memory_limit: int | str | None = None,
+        spool: str | os.PathLike[str] | None = None,
+        spool_limit: int | str | None = None,
+    ) -> None:
+        self.C = C
+        self.solver = solver
+        self.tol = tol
+        self.max_iter = max_iter
+        self.fit_intercept = fit_intercept
+        self.class_weight = class_weight
+        self.classes = classes
+        self.warm_start = warm_start
+        self.engine = engine
+        self.dtype = dtype
+        self.kernel = kernel
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.missing_chunks = missing_chunks
+        self.memory_limit = memory_limit
+        self.spool = spool
+        self.spool_limit = spool_limit
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "SoftmaxRegression":
+        """Train to the tolerance, or for ``max_iter`` iterations.
+
+        Parameters
+        ----------
+        X : (n, p) array-like, DataFrame, SciPy sparse, zarr.Array or dask array
+            Real numbers of any dtype.
+        y : (n,) array-like, zarr.Array or dask array
+            Integers, whole floats, booleans or strings.
+        sample_weight : (n,) array-like, zarr.Array or dask array, optional
+            Finite, at least 0; ones when None.
+
+        Returns
+        -------
+        SoftmaxRegression
+            Itself.
+
+        Raises
+        ------
+        OptionError
+            A parameter that makes no sense; before anything is read.
+        DataError
+            NaN, one class only, negative weights, shapes that do not fit; also with ``warm_start`` where classes or features
+            are not those of the last fit.
+        ReadError, MemoryLimitError, ClusterError
+
+        Warns
+        -----
+        ConvergenceWarning
+            Stopped before the tolerance was met.
+
+        Examples
+        --------
+        >>> estimator = SoftmaxRegression(tol=1e-8, engine="serial").fit([[0.0], [1.0], [2.0], [3.0]], [0, 1, 0, 1])
+        >>> estimator.coef_.round(3), estimator.classes_
+        (array([[0.453]]), array([0, 1]))
+        """
+        settings = self._settings(
+            C=self.C, validation_fraction=self.validation_fraction, n_iter_no_change=self.n_iter_no_change
+        )
+        y = self._labels(y)
+        source = self._source(X, y, sample_weight, reset=True)
+        start = self._warm_start(source)
+        watchers = [] if start is None else [_require_classes(self.model_.classes)]
+        with self._open_engine() as engine:
+            result = train(source, engine, settings, theta=start, watchers=watchers)
+        self.n_features_in_ = source.n_features
+        self._keep(result, np.dtype(y.dtype))
+        if not result.converged:
+            warnings.warn(result.status, ConvergenceWarning, stacklevel=2)
+        return self
+
+    def _warm_start(self, source: Source) -> Float | None:
+        """Return where to start: the last coefficients with ``warm_start``, None for the beginning."""
+        if not self.warm_start or not hasattr(self, "model_"):
+            return None
+        theta = self._model().theta.copy()
+        if source.n_features != theta.shape[1] - 1:
+            raise DataError(
+                f"X has {source.n_features} features, and the coefficients to start from have {theta.shape[1] - 1}; needed is the "
+                "same number. Fit with warm_start=False, or on the columns of the last fit."
+            )
+        if not self.fit_intercept:
+            theta[:, -1] = 0
+        return theta
+
+
+def coefficients(model: Model) -> tuple[Float, Float]:
     """Return θ in scikit-learn's shapes: one row θ₁ − θ₀ for two classes, else a row per class."""
     theta = model.theta[1:] - model.theta[:1] if len(model.classes) == 2 else model.theta
     return theta[:, :-1].copy(), theta[:, -1].copy()
@@ -549,7 +584,7 @@ def _column(y: Any) -> Any:
         "A column-vector y was passed when a 1d array was expected. Please change the shape of y to (n_samples, ), for example "
         "using ravel().",
         DataConversionWarning,
-        stacklevel=3,
+        stacklevel=4,
     )
     return y[:, 0]
 

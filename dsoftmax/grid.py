@@ -115,6 +115,23 @@ class GridResult:
         """Whether all models converged."""
         return all(one.converged for one in self.results)
 
+    def as_dict(self) -> dict[str, Any]:
+        """Return the scores in JSON types; nan, of a fold without weight, becomes None."""
+
+        def plain(values: Float) -> list[list[float | None]]:
+            return [[float(one) if np.isfinite(one) else None for one in row] for row in values]
+
+        return {
+            "C": self.grid.Cs.tolist(),
+            "folds": self.grid.n_folds,
+            "scoring": self.grid.scoring,
+            "best_C": float(self.grid.Cs[self.best]),
+            "accuracy": plain(self.accuracy),
+            "log_loss": plain(self.log_loss),
+            "n_passes": self.n_passes,
+            "converged": self.converged,
+        }
+
     def path(self, fold: int, number: int) -> Float:
         """Return θ of a fold and the C of this number, (K, p+1)."""
         return self.results[fold * len(self.grid.Cs) + number].model.theta

@@ -5,7 +5,8 @@
 ``history.jsonl``  a line a pass
 ``statistics.npz`` what the first pass learnt; written once
 ``checkpoint.npz`` the solver's state after the last pass; replaced after every pass
-``model.zarr``     the model, once the run has ended
+``scores.json``    of a grid: loss and accuracy by fold and C, once it has ended
+``model.zarr``     the model, once the run has ended; of a grid the one with the best C, on all rows
 =================  ===================================================================================
 
 In a pass the line of history comes first and the checkpoint second: after a crash between the two, history knows more
@@ -16,7 +17,7 @@ import dataclasses
 import json
 import platform
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from hashlib import blake2b
 from importlib.metadata import PackageNotFoundError, version
@@ -37,7 +38,7 @@ from dsoftmax.training import Run
 
 FORMAT = 1
 PACKAGES = ("dsoftmax", "numpy", "scipy", "zarr", "dask", "distributed")
-FILES = ("run.json", "history.jsonl", "statistics.npz", "checkpoint.npz", "model.zarr")
+FILES = ("run.json", "history.jsonl", "statistics.npz", "checkpoint.npz", "scores.json", "model.zarr")
 LOCK = ".lock"
 
 
@@ -110,7 +111,7 @@ class RunDirectory:
         ------
         WriteError
         """
-        for name in ("model.zarr", "checkpoint.npz", "statistics.npz", "history.jsonl"):
+        for name in ("model.zarr", "scores.json", "checkpoint.npz", "statistics.npz", "history.jsonl"):
             if not remove(self.file(name)):
                 raise WriteError(
                     f"{self.file(name)} of the run before cannot be removed. Remove it yourself, or pass another --out."
@@ -194,14 +195,17 @@ class RunDirectory:
         """
         return str(self.read_asked()["objective"]["kernel"]) if self.has_checkpoint() else None
 
-    def save(self, record: Any, run: Run) -> None:
-        """Watch a run: write the checkpoint of the pass that was just made."""
-        if run.n_passes == 1:
-            write_arrays(self.file("statistics.npz"), to_arrays(run.statistics))
-        write_arrays(self.file("checkpoint.npz"), _flat(run))
+    def save(self, record: Any, run: Run | Sequence[Run]) -> None:
+        """Watch a run, or the runs of a grid: write the checkpoint of the pass that was just made."""
+        runs = [run] if isinstance(run, Run) else run
+        n_passes = max(one.n_passes for one in runs)
+        if n_passes == 1:
+            write_arrays(self.file("statistics.npz"), to_arrays(runs[0].statistics))
+        flat = {f"{i}/{name}": array for i, one in enumerate(runs) for name, array in _flat(one).items()}
+        write_arrays(self.file("checkpoint.npz"), {"n_passes": np.asarray(n_passes), "n_models": np.asarray(len(runs)), **flat})
 
-    def load(self) -> Run:
-        """Return where the run stands.
+    def load(self) -> list[Run]:
+        """Return where the models of the run stand.
 
         Raises
         ------
@@ -211,7 +215,13 @@ class RunDirectory:
         arrays = read_arrays(self.file("checkpoint.npz"))
         statistics = read_arrays(self.file("statistics.npz"))
         try:
-            return _run(arrays, from_arrays(Statistics, statistics))
+            known = from_arrays(Statistics, statistics)
+            found = []
+            for i in range(int(arrays["n_models"])):
+                prefix = f"{i}/"
+                mine = {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+                found.append(_run(mine, known))
+            return found
         except (KeyError, OptionError) as error:
             raise ReadError(
                 f"{self.file('checkpoint.npz')} lacks {error}: another version wrote it. Use that version, or pass --overwrite "

@@ -28,7 +28,7 @@ LEVELS = {
         "monitor",
     ),
     3: ("training", "grid", "inference", "rundir"),
-    4: ("estimator", "cli", "demo", "testing", "interrupts", "__main__"),
+    4: ("estimator", "estimator_cv", "cli", "demo", "testing", "interrupts", "__main__"),
 }
 FAMILIES = ("sources", "engine", "solvers")
 HEAVY = {

@@ -34,7 +34,7 @@ def test_a_run_saved_after_any_pass_and_loaded_goes_on_to_the_same_bits(tmp_path
 
     def save(record, run):
         directory.save(record, run)
-        seen.append(directory.load())
+        seen.append(directory.load()[0])
 
     whole = train(source, SerialEngine(), settings, watchers=[save])
     for run in (seen[0], seen[len(seen) // 2], seen[-1]):

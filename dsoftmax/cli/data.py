@@ -20,6 +20,7 @@ from dsoftmax.engine.spool import SpoolTo
 from dsoftmax.engine.threads import ThreadsEngine, available_cores
 from dsoftmax.engine.visit import Footprint
 from dsoftmax.errors import OptionError
+from dsoftmax.grid import Grid
 from dsoftmax.settings import Settings
 from dsoftmax.sources import open_source
 from dsoftmax.sources.stores import open_array
@@ -123,7 +124,7 @@ def _ctrl_c_is_ours() -> Iterator[None]:
 def make_settings(
     source_dtype: np.dtype,
     *,
-    C: float,
+    C: tuple[float, ...],
     solver: str,
     tol: float,
     max_iter: int,
@@ -132,8 +133,12 @@ def make_settings(
     classes: str | None,
     dtype: str | None,
     kernel: str,
-) -> Settings:
-    """Return the settings that the options name.
+    validation_fraction: float | None,
+    n_iter_no_change: int,
+    folds: int | None,
+    scoring: str | None,
+) -> tuple[Settings, Grid | None]:
+    """Return the settings that the options name, and the grid, where models for several C or folds are asked for.
 
     Parameters
     ----------
@@ -144,8 +149,12 @@ def make_settings(
     ------
     OptionError
     """
+    if len(C) > 1 and folds is None:
+        raise OptionError(f"--C names {len(C)} values, and nothing chooses among them. Pass --folds N too, or one value.")
+    if scoring is not None and folds is None:
+        raise OptionError("--scoring does nothing without --folds. Give both, or leave it out.")
     settings = Settings(
-        C=C,
+        C=C[0],
         solver=solver,
         tol=tol,
         max_iter=max_iter,
@@ -154,9 +163,16 @@ def make_settings(
         classes=None if classes is None else _labels(classes.split(","), source_dtype, "--classes"),
         dtype=dtype,
         kernel=kernel,
+        validation_fraction=validation_fraction,
+        n_iter_no_change=n_iter_no_change,
     )
+    grid = None if folds is None else Grid(np.sort(np.array(C)), folds, scoring or "accuracy")
     settings.check()
-    return settings
+    if grid is not None:
+        grid.check()
+        if validation_fraction is not None:
+            raise OptionError("--validation-fraction and --folds both hold out rows. Give one of them.")
+    return settings, grid
 
 
 def _labels(texts: list[str], dtype: np.dtype, option: str) -> NDArray:

@@ -20,6 +20,7 @@ from dsoftmax.cli.options import (
 
 if TYPE_CHECKING:
     from dsoftmax.blocks import Source
+    from dsoftmax.grid import Grid
     from dsoftmax.settings import Settings
 
 
@@ -57,14 +58,14 @@ def command(
         from dsoftmax.cli.show import output, show_facts
 
     source = open_data(data, features, labels, weights, missing_chunks)
-    settings = make_settings(label_dtype(source), **options)
+    settings, grid = make_settings(label_dtype(source), **options)
     console = output()
     console.print("What is stored", style="bold")
     show_facts(console, stored_facts(source))
     console.print("What a pass is", style="bold")
     show_facts(console, pass_facts(source, choice, settings))
     console.print("What training does", style="bold")
-    show_facts(console, training_facts(source, settings))
+    show_facts(console, training_facts(source, settings, grid))
     return 0
 
 
@@ -141,7 +142,7 @@ def _engine_facts(source: "Source", choice: EngineChoice, settings: "Settings") 
     ]
 
 
-def training_facts(source: "Source", settings: "Settings") -> list[tuple[str, str]]:
+def training_facts(source: "Source", settings: "Settings", grid: "Grid | None" = None) -> list[tuple[str, str]]:
     """Return the solver, the dtype of the products, and the size of θ, each with its reason."""
     from dsoftmax.softmax import compute_dtype
     from dsoftmax.units import size
@@ -162,6 +163,16 @@ def training_facts(source: "Source", settings: "Settings") -> list[tuple[str, st
         ("solver", _solver_fact(source, settings)),
         ("stops", f"when max|∇F| ≤ {settings.tol:g}, or after {settings.max_iter} iterations"),
         ("penalty", "none (C = inf)" if settings.C == float("inf") else f"L2, C = {settings.C:g}"),
+        *(
+            []
+            if grid is None
+            else [
+                (
+                    "models",
+                    f"{len(grid.models)} in the same passes: C = {grid.Cs.tolist()} × {grid.n_folds} folds, and all rows",
+                )
+            ]
+        ),
         ("products", why),
         ("θ", theta),
     ]

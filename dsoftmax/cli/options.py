@@ -15,6 +15,7 @@ ENGINES = ("serial", "threads", "cluster")
 DTYPES = ("float32", "float64")
 KERNELS = ("auto", "numpy", "fused")
 MISSING = ("error", "fill")
+SCORINGS = ("accuracy", "log_loss")
 
 
 class Bytes(click.ParamType):
@@ -47,6 +48,23 @@ class Known(click.ParamType):
 
         option = param.opts[-1] if param is not None else "option"
         raise unknown_option(option, value, self.known)
+
+
+class Numbers(click.ParamType):
+    """A number, or several with commas between them."""
+
+    name = "NUMBER[,…]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, ...]:
+        if not isinstance(value, str):
+            return tuple(value)
+        try:
+            return tuple(float(part) for part in value.split(","))
+        except ValueError:
+            option = param.opts[-1] if param is not None else "option"
+            raise OptionError(
+                f"{option} {value}: needed is a number, or several with commas between them: 0.01,0.1,1."
+            ) from None
 
 
 class SolverOption(click.Option):
@@ -161,7 +179,20 @@ engine_options = _chain(
 )
 objective_options = _chain(
     click.option(
-        "--C", "C", type=float, default=1.0, show_default=True, help="Inverse strength of the L2 penalty; inf for none."
+        "--C",
+        "C",
+        type=Numbers(),
+        default="1.0",
+        show_default=True,
+        help="Inverse strength of the L2 penalty; inf for none. Several, with --folds, share the passes.",
+    ),
+    click.option("--folds", type=int, metavar="N", help="Score every C on N folds, and keep the model of the best."),
+    click.option("--scoring", type=Known(SCORINGS), help="Of --folds: the best C by this.  [default: accuracy]"),
+    click.option(
+        "--validation-fraction",
+        type=float,
+        metavar="PART",
+        help="Hold out this part of the rows, and stop where it gets no better.",
     ),
     click.option("--solver", cls=SolverOption, metavar="NAME", default="auto", show_default=True),
     click.option("--no-intercept", is_flag=True, help="Leave the intercepts at 0."),
@@ -179,4 +210,11 @@ objective_options = _chain(
 stopping_options = _chain(
     click.option("--tol", type=float, default=1e-4, show_default=True, help="Converged when max|∇F| is at most this."),
     click.option("--max-iter", type=int, default=100, show_default=True, help="Iterations at most."),
+    click.option(
+        "--n-iter-no-change",
+        type=int,
+        default=5,
+        show_default=True,
+        help="Of --validation-fraction: stop after so many iterations without a smaller loss.",
+    ),
 )

@@ -14,6 +14,7 @@ from dsoftmax.process import peak_bytes
 from dsoftmax.units import size
 
 if TYPE_CHECKING:
+    from dsoftmax.grid import GridResult
     from dsoftmax.metrics import Metrics
     from dsoftmax.rundir import RunDirectory
     from dsoftmax.training import Record, Result
@@ -34,11 +35,19 @@ class Outcome:
         Of this call, from the first pass to the last.
     engine : str
         One line.
+    grid : GridResult, optional
+        Where several models shared the passes; ``result`` is then that of the best C.
     """
 
     result: "Result"
     seconds: float
     engine: str
+    grid: "GridResult | None" = None
+
+    @property
+    def converged(self) -> bool:
+        """Whether all models converged."""
+        return self.result.converged if self.grid is None else self.grid.converged
 
 
 def output() -> Console:
@@ -80,9 +89,12 @@ def summary(directory: "RunDirectory", outcome: Outcome, choice: EngineChoice) -
     if not result.history:
         console.print("This run has ended before; nothing was left to do.")
     console.print(result.status, style="green" if result.converged else "yellow", soft_wrap=True)
-    passes = str(run.n_passes)
-    if result.history and len(result.history) < run.n_passes:
+    n_passes = run.n_passes if outcome.grid is None else outcome.grid.n_passes
+    passes = str(n_passes)
+    if result.history and len(result.history) < n_passes:
         passes += f", {len(result.history)} of them now"
+    if outcome.grid is not None:
+        grid_table(outcome.grid, console)
     facts = [
         ("model", f"{len(model.classes)} classes × {model.n_features} features, {model.about['n_rows']:,} rows"),
         ("F", f"{run.state.value:.10g}"),
@@ -101,6 +113,24 @@ def summary(directory: "RunDirectory", outcome: Outcome, choice: EngineChoice) -
         ("passes in", str(directory.file("history.jsonl"))),
     ]
     show_facts(console, facts)
+
+
+def grid_table(grid: "GridResult", console: Console) -> None:
+    """Print, a line a C, the mean and spread of the scores over the folds, and the passes of the slowest model."""
+    n_Cs = len(grid.grid.Cs)
+    unfinished = sum(not one.converged for one in grid.results)
+    console.print(
+        f"{len(grid.results)} models: {n_Cs} values of C × {grid.grid.n_folds} folds, and all rows; {grid.n_passes} passes"
+        + (f"; {unfinished} of them did not converge" if unfinished else "")
+    )
+    table = Table(title=None, box=None, padding=(0, 2))
+    for name in ("C", "accuracy", "log loss", "passes", ""):
+        table.add_column(name, justify="left" if not name else "right")
+    for i, C in enumerate(grid.grid.Cs):
+        models = grid.results[i::n_Cs]
+        spread = [f"{part[:, i].mean():.5f} ± {part[:, i].std():.5f}" for part in (grid.accuracy, grid.log_loss)]
+        table.add_row(f"{C:g}", *spread, str(max(one.run.n_passes for one in models)), "best" if i == grid.best else "")
+    console.print(table)
 
 
 def _worker_peaks(history: "Sequence[Record]") -> list[int]:

@@ -1,5 +1,6 @@
 """``dsoftmax train``: a run in a run directory."""
 
+import json
 import shlex
 import time
 from contextlib import ExitStack
@@ -28,9 +29,9 @@ from dsoftmax.cli.options import (
 if TYPE_CHECKING:
     from dsoftmax.blocks import Source
     from dsoftmax.cli.show import Outcome
+    from dsoftmax.grid import Grid
     from dsoftmax.rundir import RunDirectory
     from dsoftmax.settings import Settings
-    from dsoftmax.training import Run
 
 
 @click.command("train")
@@ -78,14 +79,14 @@ def command(
     directory = RunDirectory(out)
     directory.require_free()
     source = open_data(data, features, labels, weights, missing_chunks)
-    settings = make_settings(label_dtype(source), **options)
+    settings, grid = make_settings(label_dtype(source), **options)
     try:
-        outcome = train_in(directory, source, settings, choice, {"missing_chunks": missing_chunks}, ctx.obj, overwrite)
+        outcome = train_in(directory, source, settings, choice, {"missing_chunks": missing_chunks}, ctx.obj, overwrite, grid)
         summary(directory, outcome, choice)
     except KeyboardInterrupt:
         interrupted(directory, ctx.obj)
         return STOPPED
-    return 0 if outcome.result.converged else STOPPED
+    return 0 if outcome.converged else STOPPED
 
 
 def train_in(
@@ -96,6 +97,7 @@ def train_in(
     reading: dict[str, Any],
     command_line: list[str],
     overwrite: bool = False,
+    grid: "Grid | None" = None,
 ) -> "Outcome":
     """Train in a run directory: begin, or go on from its checkpoint.
 
@@ -111,6 +113,8 @@ def train_in(
         What was typed, for ``run.json``.
     overwrite : bool
         Begin anew, whatever run stands there.
+    grid : Grid, optional
+        The models to train together.
 
     Raises
     ------
@@ -119,10 +123,12 @@ def train_in(
     DsoftmaxError
     """
     with interrupts.shielded():
+        from dsoftmax.checkpoint import write_text
         from dsoftmax.cli.data import open_engine, plan_choice, process_limit
         from dsoftmax.cli.show import Outcome, diagnostics
         from dsoftmax.errors import WriteError
         from dsoftmax.evaluate import choose_kernel
+        from dsoftmax.grid import train_grid
         from dsoftmax.model import save_model
         from dsoftmax.monitor.history import History, read_history
         from dsoftmax.monitor.progress import Progress
@@ -134,7 +140,7 @@ def train_in(
     plan_choice(source, choice)  # before the first chunk is read
     with ExitStack() as stack:
         asked = {
-            "objective": {**_objective(settings), **reading},
+            "objective": {**_objective(settings, grid), **reading},
             "data": source.describe(),
             "digest": fingerprint(source),
             "stopping": {"tol": settings.tol, "max_iter": settings.max_iter},
@@ -154,15 +160,16 @@ def train_in(
                 directory.write_asked(asked)
                 resume = directory.load() if directory.has_checkpoint() else None
                 past = read_history(directory.file("history.jsonl"))
-                history = History(directory.file("history.jsonl"), 0 if resume is None else resume.n_passes)
+                n_passes = directory.passes()
+                history = History(directory.file("history.jsonl"), n_passes)
                 stack.enter_context(history)
             console = diagnostics()
             if resume is not None:
-                console.print(f"{directory.path} holds a run of {resume.n_passes} passes.", soft_wrap=True)
+                console.print(f"{directory.path} holds a run of {n_passes} passes.", soft_wrap=True)
             began_at = past[0]["gradient_max"] if resume is not None and past else None
             started, described = time.perf_counter(), engine.describe()
 
-            def keep(record: Any, run: "Run") -> None:
+            def keep(record: Any, run: Any) -> None:
                 with interrupts.shielded():
                     # The line of history first, then the checkpoint: see dsoftmax.rundir.
                     history(record, run)
@@ -172,20 +179,30 @@ def train_in(
             with Progress(
                 settings.tol, settings.max_iter, console, began_at=began_at, ongoing=lambda: engine.ongoing
             ) as progress:
-                result = train(source, engine, settings, resume=resume, watchers=[keep, progress])
+                if grid is None:
+                    one = None if resume is None else resume[0]
+                    scored, result = None, train(source, engine, settings, resume=one, watchers=[keep, progress])
+                else:
+                    scored = train_grid(source, engine, settings, grid, resume=resume, watchers=[keep, progress])
+                    result = replace(scored.result, history=scored.history)
             seconds = time.perf_counter() - started
             with interrupts.shielded():
+                if scored is not None:
+                    write_text(directory.file("scores.json"), json.dumps(scored.as_dict(), indent=2) + "\n")
                 save_model(result.model, directory.file("model.zarr"), overwrite=True)
         except WriteError as error:
             raise WriteError(f"{error} {_kept(directory)}") from error
-        return Outcome(result, seconds, described)
+        return Outcome(result, seconds, described, scored)
 
 
-def _objective(settings: "Settings") -> dict[str, Any]:
+def _objective(settings: "Settings", grid: "Grid | None") -> dict[str, Any]:
     """What decides the objective and the way to it, in JSON types."""
     weights = settings.class_weight
     return {
-        "C": str(settings.C),
+        "C": str(settings.C) if grid is None else [str(C) for C in grid.Cs.tolist()],
+        "folds": None if grid is None else grid.n_folds,
+        "scoring": None if grid is None else grid.scoring,
+        "validation_fraction": settings.validation_fraction,
         "solver": settings.solver,
         "intercept": settings.fit_intercept,
         "class_weight": {str(label): weight for label, weight in weights.items()} if isinstance(weights, dict) else weights,

@@ -1,0 +1,101 @@
+"""The estimator that chooses C: scikit-learn's contract, its choice, and what a grid shares."""
+
+import doctest
+
+import dask.array as da
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.linear_model import LogisticRegression
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+import dsoftmax.estimator_cv
+from dsoftmax import SoftmaxRegressionCV
+from dsoftmax.errors import OptionError
+from dsoftmax.estimator import ConvergenceWarning
+from dsoftmax.held import folds
+
+
+def make_data(n_classes, n=400, p=4, seed=0):
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(n, p))
+    return X, (X @ rng.normal(size=(p, n_classes)) + rng.gumbel(size=(n, n_classes))).argmax(axis=1)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.DataConversionWarning")
+@parametrize_with_checks([SoftmaxRegressionCV(Cs=[0.1, 1.0], cv=2, engine="serial")])
+def test_scikit_learn_checks(estimator, check):
+    # A row's fold follows from its number, so that a repeated row and a weighted one fall into different folds.
+    moves_rows = ("check_sample_weight_equivalence_on_dense_data", "check_sample_weight_equivalence_on_sparse_data")
+    if check.func.__name__ in ("check_array_api_input", *moves_rows):
+        return
+    check(estimator)
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_paths_scores_and_the_best_model_are_those_of_single_fits(n_classes):
+    X, y = make_data(n_classes)
+    Cs = [0.003, 0.3, 30.0]
+    ours = SoftmaxRegressionCV(Cs=Cs, cv=3, tol=1e-9).fit(X, y)
+    rows = 1 if n_classes == 2 else n_classes
+    assert ours.coefs_paths_.shape == (3, 3, rows, 5)
+    assert ours.scores_.shape == ours.n_iter_.shape == (3, 3)
+    assert_array_equal(ours.Cs_, Cs)
+    for fold, held in enumerate(folds(3)):
+        out = held.mask(np.arange(len(y)))
+        for number, C in enumerate(Cs):
+            theirs = LogisticRegression(C=C, tol=1e-10, max_iter=5000).fit(X[~out], y[~out])
+            assert_allclose(ours.coefs_paths_[fold, number, :, :-1], theirs.coef_, atol=1e-6)
+            assert_allclose(ours.scores_[fold, number], theirs.score(X[out], y[out]), atol=1e-12)
+    assert ours.C_ == Cs[int(np.argmax(ours.scores_.mean(axis=0)))]
+    theirs = LogisticRegression(C=ours.C_, tol=1e-10, max_iter=5000).fit(X, y)
+    assert_allclose(ours.coef_, theirs.coef_, atol=1e-6)
+    assert_array_equal(ours.predict(X), theirs.predict(X))
+
+
+def test_the_least_loss_may_choose_another_C_than_the_best_accuracy():
+    X, y = make_data(3, n=90, p=12)
+    by_loss = SoftmaxRegressionCV(Cs=6, cv=3, scoring="log_loss", tol=1e-6).fit(X, y)
+    assert_array_equal(by_loss.scores_, -by_loss.log_losses_)
+    assert by_loss.C_ == by_loss.Cs_[np.argmin(by_loss.log_losses_.mean(axis=0))]
+    assert_allclose(by_loss.Cs_, np.logspace(-4, 4, 6))
+
+
+def test_a_dask_array_is_read_once_a_pass():
+    X, y = make_data(3)
+    reads = []
+
+    def look(block):
+        if block.size:
+            reads.append(len(block))
+        return block
+
+    lazy = da.from_array(X, chunks=(100, 4)).map_blocks(look, dtype=X.dtype, meta=np.empty((0, 0)))
+    ours = SoftmaxRegressionCV(Cs=4, cv=5, engine="serial").fit(lazy, y)
+    assert sum(reads) == ours.n_passes_ * len(y)
+
+
+def test_models_that_stop_early_are_counted_in_a_warning():
+    with pytest.warns(ConvergenceWarning, match="of 6 models stopped before the tolerance"):
+        SoftmaxRegressionCV(Cs=[0.1, 1.0], cv=2, solver="lbfgs", max_iter=1, tol=1e-9).fit(*make_data(3))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"Cs": []}, "at least one"),
+        ({"Cs": "many"}, "needed is a number of values"),
+        ({"Cs": 0}, "at least one"),
+        ({"cv": 1}, "at least 2"),
+    ],
+)
+def test_options_that_make_no_sense(options, message):
+    with pytest.raises(OptionError, match=message):
+        SoftmaxRegressionCV(**options).fit(*make_data(2))
+
+
+def test_examples_in_docstrings():
+    found = doctest.testmod(dsoftmax.estimator_cv)
+    assert found.attempted > 3
+    assert found.failed == 0
