@@ -466,3 +466,61 @@ def test_a_full_disk_and_a_defect_are_one_message_each(here, monkeypatch):
         patch.setenv("DSOFTMAX_DEBUG", "1")
         assert "Traceback" in run(*TRAIN).stderr
     assert run(*TRAIN, "--tol", "1e-7").exit_code == 0
+
+
+# Many models, one pass
+
+
+GRID = ("train", *DATA, "--C", "0.01,1,100", "--folds", "3", "--out", "grid")
+
+
+def test_a_grid_is_scored_shown_and_kept(here):
+    result = run(*GRID)
+    assert result.exit_code == 0, result.stderr
+    assert "12 models: 3 values of C × 3 folds, and all rows" in result.stdout
+    scores = json.loads(Path("grid/scores.json").read_text())
+    assert (scores["C"], scores["folds"], scores["scoring"]) == ([0.01, 1.0, 100.0], 3, "accuracy")
+    assert np.shape(scores["accuracy"]) == np.shape(scores["log_loss"]) == (3, 3)
+    best = scores["C"][int(np.argmax(np.mean(scores["accuracy"], axis=0)))]
+    assert scores["best_C"] == best == load_model("grid/model.zarr").about["C"]
+    assert run("train", *DATA, "--C", str(best), "--out", "one").exit_code == 0
+    np.testing.assert_allclose(theta("grid"), theta("one"), atol=1e-3)
+    assert len(Path("grid/history.jsonl").read_text().splitlines()) == scores["n_passes"]
+    again = run(*GRID)
+    assert "ended before" in again.stdout
+
+
+def test_a_grid_that_is_stopped_goes_on_to_the_same_bits(here):
+    many = (*GRID, "--solver", "lbfgs")
+    assert run(*many, "--max-iter", "3").exit_code == 3
+    assert run(*many, "--max-iter", "300").exit_code == 0
+    stopped = Path("grid/scores.json").read_text(), theta("grid").tobytes()
+    assert run(*many, "--max-iter", "300", "--overwrite").exit_code == 0
+    assert (Path("grid/scores.json").read_text(), theta("grid").tobytes()) == stopped
+
+
+def test_held_out_rows_stop_a_run_early(here):
+    result = run(
+        "train", *DATA, "--validation-fraction", "0.3", "--tol", "0", "--C", "inf", "--solver", "lbfgs", "--out", "run"
+    )
+    assert result.exit_code == 0, result.stderr
+    assert "Stopped early after" in result.stdout
+    losses = [json.loads(line)["held_loss"] for line in Path("run/history.jsonl").read_text().splitlines()]
+    known = [loss for loss in losses if loss is not None]
+    assert f"{min(known):.6g}" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "parts"),
+    [
+        (("--C", "1,10"), ("--C names 2 values", "--folds")),
+        (("--C", "1,x"), ("--C 1,x", "commas between them")),
+        (("--folds", "1"), ("at least 2",)),
+        (("--scoring", "log_loss"), ("--scoring does nothing without --folds",)),
+        (("--folds", "3", "--validation-fraction", "0.1"), ("both hold out rows",)),
+        (("--validation-fraction", "1.5"), ("between 0 and 1",)),
+    ],
+)
+def test_grids_that_make_no_sense_are_refused(here, options, parts):
+    refused(run("train", *DATA, *options, "--out", "run"), *parts)
+    assert not Path("run").exists()
