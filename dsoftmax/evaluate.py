@@ -76,12 +76,18 @@ class Question:
         Of the products.
     held : Held, optional
         Rows that do not count; loss and hits on them are found as well, at every point.
+    sizes : (p+1,) float64, optional
+        √Σ sᵢx̃ᵢⱼ² or more, where curvatures are asked for: what their Gram matrices are rounded by.
+    step : int
+        Curvatures are estimated from one row in so many.
     """
 
     query: Query
     class_weights: Float | None
     dtype: np.dtype
     held: Held | None = None
+    sizes: Float | None = None
+    step: int = 1
 
     @property
     def n_trials(self) -> int:
@@ -122,7 +128,10 @@ class Evaluate:
             query = one.query
             sums += (4 + entries) * (1 + one.n_trials) + entries * (query.direction is not None)
             sums += entries**2 * query.hessian + K * K * query.moments
+            sums += query.curvatures * (K * K + (n_features + 1) * (n_features + 2) // 8)  # whole numbers take a fourth
             needed = softmax.scratch_bytes(n_features, K, one.dtype, sparse)
+            if query.curvatures:
+                needed = max(needed, softmax.curvature_scratch_bytes(n_features, K, query.curvatures, one.dtype))
             if query.hessian:
                 needed = max(needed, softmax.hessian_scratch_bytes(n_features, K))
             if self.kernel == "fused":
@@ -166,7 +175,32 @@ class Evaluate:
             found["hessian"] = softmax.hessian(query.theta, block.X, weights)
         if query.moments:
             found["moments"] = _moments(query.theta, block, weights, dtype)
+        if query.curvatures:
+            found |= _curvatures(question, block, weights)
         return found
+
+
+def _curvatures(question: Question, block: Block, weights: Float | None) -> dict[str, Any]:
+    """Return the curvatures of a leaf, estimated from every so-manieth row.
+
+    Gram matrices are large, and only shape steps: they travel as whole numbers of 2⁻⁵⁰ of their bound by Cauchy and Schwarz, which
+    add without order too, and take a fourth of the memory of an exact sum.
+    """
+    query, step = question.query, question.step
+    assert question.sizes is not None
+    some = None if weights is None else weights[::step]
+    moments, grams = softmax.curvatures(query.theta, block.X[::step], some, query.curvatures, question.dtype)
+    bound = gram_bound(question.sizes)
+    return {
+        "group_moments": moments,
+        "group_grams": np.rint(np.divide(grams, bound, where=bound > 0, out=np.zeros_like(grams))).astype(np.int64),
+    }
+
+
+def gram_bound(sizes: Float) -> Float:
+    """Return the unit of the Gram matrices' whole numbers, ((p+1)·(p+2)/2,)."""
+    upper = np.triu_indices(len(sizes))
+    return 2.0**-50 * sizes[upper[0]] * sizes[upper[1]]
 
 
 def _score(theta: Float, block: Block, y: NDArray, weights: Float | None, rows: NDArray) -> Float:

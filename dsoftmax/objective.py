@@ -23,7 +23,7 @@ from dsoftmax.blocks import Source
 from dsoftmax.engine import Engine
 from dsoftmax.engine.meter import Done
 from dsoftmax.errors import DataError, OptionError
-from dsoftmax.evaluate import KERNELS, Evaluate, Question
+from dsoftmax.evaluate import KERNELS, Evaluate, Question, gram_bound
 from dsoftmax.held import Held
 from dsoftmax.labels import Encoder
 from dsoftmax.oracle import Answer, Problem, Query
@@ -34,6 +34,10 @@ from dsoftmax.statistics import Statistics
 
 Float = NDArray[np.float64]
 
+CURVATURE_ROWS = 32
+"""Curvatures are estimated from about so many rows for each feature and group."""
+ROOM = 1.0 + 1e-9
+"""Above the squares of all rows: sums of parts of them stay below."""
 ROUNDING = {np.dtype(np.float32): 1e-7, np.dtype(np.float64): 1e-15}
 """Relative rounding of F, by the dtype of the products."""
 
@@ -109,6 +113,10 @@ class Objective:
         return 0.5 * top / self.total_weight + self.penalty
 
     @property
+    def _n(self) -> int:
+        return int(self.statistics.class_rows.sum())
+
+    @property
     def penalties(self) -> Float:
         """λ of every entry of θ, (K, p+1)."""
         found = np.full(self.statistics.class_sums.shape, self.penalty)
@@ -126,7 +134,7 @@ class Objective:
         gram = statistics.gram / total if statistics.gram.size else np.append(statistics.squares / total, 1.0)
         local = LocalObjective(self) if statistics.sample.n_rows else None
         moments = np.diag(shares) - np.outer(shares, shares)
-        return Problem(lambda: self.curvature_bound, self.penalties, free, gram, moments, local)
+        return Problem(lambda: self.curvature_bound, self.penalties, free, gram, moments, self._n, local)
 
     @cached_property
     def _kronecker(self) -> Kronecker:
@@ -182,7 +190,12 @@ class Objective:
 
     def question(self, query: Query) -> Question:
         """Return what a pass is to find for a query."""
-        return Question(query, self.class_weights, self.dtype, self.held)
+        if not query.curvatures:
+            return Question(query, self.class_weights, self.dtype, self.held)
+        heaviest = 1.0 if self.class_weights is None else float(self.class_weights.max())
+        squares = np.append(self.statistics.squares, self.statistics.weight)
+        step = max(self._n // (CURVATURE_ROWS * query.curvatures * len(squares)), 1)
+        return Question(query, self.class_weights, self.dtype, self.held, np.sqrt(heaviest * squares * ROOM), step)
 
     def finish(self, question: Question, sums: Mapping[str, Any], i: int = 0) -> Answer:
         """Return the answer to the question that was number ``i`` of a pass."""
@@ -194,7 +207,19 @@ class Objective:
             asked = query if not name else Query(theta)
             found = self._finish(asked, float(sums[names["value"]]), sums[names["gradient"]], *others)
             parts[name] = replace(found, held=sums.get(names["held"]))
-        return replace(parts.pop(""), trials=tuple(parts.values()))
+        found = replace(parts.pop(""), trials=tuple(parts.values()))
+        return replace(found, **self._curvatures(question, sums, i)) if query.curvatures else found
+
+    def _curvatures(self, question: Question, sums: Mapping[str, Any], i: int) -> dict[str, Any]:
+        """Scale the curvatures: A_g to the scale of F, G_g to a trace of A_g of 1."""
+        assert question.sizes is not None
+        moments, grams = sums[f"group_moments {i}"], sums[f"group_grams {i}"] * gram_bound(question.sizes)
+        traces = np.trace(moments, axis1=1, axis2=2)
+        scaled = np.divide(grams, traces[:, None], where=traces[:, None] > 0, out=np.zeros_like(grams))
+        if not self.fit_intercept:
+            last = np.cumsum(np.arange(len(question.sizes), 0, -1)) - 1  # entries (a, p)
+            scaled[:, last] = 0
+        return {"group_moments": moments * (question.step / self.total_weight), "group_grams": scaled.astype(np.float32)}
 
     def _finish(
         self,

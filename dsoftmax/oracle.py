@@ -24,6 +24,8 @@ class Query:
         Ask for the Hessian at ``theta``.
     moments : bool
         Ask for the moments of the probabilities at ``theta``.
+    curvatures : int
+        Ask for the curvature at ``theta`` in so many groups of rows, by their most probable class; 0 for none.
     trials : (m, K, p+1) float64, optional
         Other points whose value and gradient the same pass finds: they share the rows.
     """
@@ -32,6 +34,7 @@ class Query:
     direction: Float | None = None
     hessian: bool = False
     moments: bool = False
+    curvatures: int = 0
     trials: Float | None = None
 
 
@@ -53,6 +56,10 @@ class Answer:
         ∇²F, where it was asked for.
     moments : (K, K) float64, optional
         A = Σ sᵢ(diag pᵢ − pᵢpᵢᵀ)/S, estimated from a part of the rows, where it was asked for: ∇²F ≈ A ⊗ G + penalty.
+    group_moments : (groups, K, K) float64, optional
+        A_g = Σ sᵢ(diag pᵢ − pᵢpᵢᵀ)/S of each group of rows.
+    group_grams : (groups, (p+1)·(p+2)/2) float32, optional
+        G_g of each, upper triangles row by row, so that ∇²F ≈ Σ A_g ⊗ G_g + penalty.
     trials : tuple of Answer
         For each point of the query's ``trials``, in their order.
     held : (3,) float64, optional
@@ -65,6 +72,8 @@ class Answer:
     product: Float | None = None
     hessian: Float | None = None
     moments: Float | None = None
+    group_moments: Float | None = None
+    group_grams: NDArray[np.float32] | None = None
     trials: "tuple[Answer, ...]" = ()
     held: Float | None = None
 
@@ -108,6 +117,7 @@ class Problem:
         G = Σ sᵢx̃ᵢx̃ᵢᵀ/S with x̃ = [x, 1], or its diagonal.
     moments : (K, K) float64
         A at the start: diag π − ππᵀ of the class shares π.
+    n_rows : int
     local : Local, optional
     l1 : float
         λ₁ of ‖W‖₁, which answers leave out and the solver adds.
@@ -118,6 +128,7 @@ class Problem:
     free: NDArray[np.bool_]
     gram: Float
     moments: Float
+    n_rows: int = 0
     local: Local | None = None
     l1: float = 0.0
 

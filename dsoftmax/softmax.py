@@ -56,7 +56,7 @@ from typing import Any, Literal
 import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
-from scipy.linalg.blas import dsyrk
+from scipy.linalg.blas import dsyrk, ssyrk
 
 Float = NDArray[np.float64]
 Features = Any  # ndarray or scipy.sparse.csr_array / csr_matrix, (rows, p)
@@ -393,6 +393,67 @@ def moments(theta: Float, X: Features, weights: Float | None = None, dtype: np.d
         found -= sP @ P.T
         found[np.diag_indices(len(found))] += sP.sum(axis=1, dtype=np.float64)
     return found
+
+
+def curvatures(
+    theta: Float, X: Features, weights: Float | None = None, n_groups: int = 1, dtype: np.dtype | None = None
+) -> tuple[Float, Float]:
+    """Return, for the rows that belong to each group by their most probable class, what their part of the Hessian is made of.
+
+    Of group g the moments A_g = Σ sᵢ(diag pᵢ − pᵢpᵢᵀ) and the Gram matrix G_g = Σ sᵢ(1 − ‖pᵢ‖²) x̃ᵢx̃ᵢᵀ, weighted by how much a
+    row curves: 1 − ‖p‖² is the trace of diag p − ppᵀ. The Hessian is about Σ_g A_g ⊗ G_g / tr A_g.
+
+    Parameters
+    ----------
+    theta : (K, p+1) float64
+    X : (rows, p) ndarray
+    weights : (rows,) float64, optional
+    n_groups : int
+        Class k is in group ⌊k·n_groups/K⌋.
+    dtype : dtype, optional
+        Of the products; `compute_dtype` of X when None.
+
+    Returns
+    -------
+    moments : (n_groups, K, K) float64
+    grams : (n_groups, (p+1)·(p+2)/2) float64
+        Upper triangles, row by row.
+
+    Notes
+    -----
+    Work 2·K·p + 2·K² + p² flops and K exponentials a row; memory one tile and the Gram matrices.
+    """
+    dtype = np.dtype(dtype or compute_dtype(X.dtype))
+    K, d = theta.shape
+    syrk = ssyrk if dtype == np.float32 else dsyrk
+    point, logits = theta.astype(dtype), _scratch(theta, X, dtype)
+    moments = np.zeros((n_groups, K, K))
+    grams = np.zeros((n_groups, d, d))
+    for rows, tile in _tiles(X, K, dtype):
+        P = _exponentials(_logits(point, tile, logits))
+        P /= P.sum(axis=0)
+        s = np.broadcast_to(np.asarray(_weights_of(weights, rows, dtype), dtype), P.shape[1:])
+        bend = s * np.maximum(1 - np.einsum("kn,kn->n", P, P), 0)
+        group = P.argmax(axis=0) * n_groups // K
+        for g in np.unique(group):
+            mine = np.flatnonzero(group == g)
+            Pg, sg = P[:, mine], s[mine]
+            moments[g] -= (Pg * sg) @ Pg.T
+            moments[g][np.diag_indices(K)] += (Pg * sg).sum(axis=1, dtype=np.float64)
+            root = np.sqrt(bend[mine])
+            Xa = np.empty((len(mine), d), dtype)
+            np.multiply(tile[mine], root[:, None], out=Xa[:, :-1])
+            Xa[:, -1] = root
+            grams[g] += syrk(1.0, Xa.T)  # one triangle
+    upper = np.triu_indices(d)
+    return moments, grams[:, upper[0], upper[1]]
+
+
+def curvature_scratch_bytes(n_features: int, n_classes: int, n_groups: int, dtype: np.dtype) -> int:
+    """Return what `curvatures` takes beside its results: a tile twice, and the Gram matrices whole (bytes)."""
+    d = n_features + 1
+    tile = tile_rows(n_features, n_classes, dtype, False) * (2 * d + 3 * n_classes) * dtype.itemsize
+    return tile + 8 * n_groups * (d * d + n_classes**2) + 16 * d * d
 
 
 def decision_function(theta: Float, X: Features, dtype: np.dtype | None = None) -> NDArray:

@@ -79,6 +79,8 @@ class Statistics:
         Σ wᵢ|x̃ᵢⱼ|·‖x̃ᵢ‖₁ with x̃ = [x, 1]: row sums that bound the Gram matrix.
     gram : (p+1, p+1) float64
         Σ wᵢx̃ᵢx̃ᵢᵀ where it was asked for, else of shape (0, 0).
+    weight : float
+        Σ wᵢ over all rows, held out or not.
     least_weight : float
         The least of the weights wᵢ that are not 0.
     gram_share : float
@@ -99,6 +101,7 @@ class Statistics:
     high: Float
     absolute: Float
     gram: Float
+    weight: float = 0.0
     least_weight: float = 1.0
     gram_share: float = 1.0
     sample: Sample = NOTHING
@@ -353,6 +356,7 @@ def finish(totals: dict[str, Any], classes: NDArray | None) -> Statistics:
         totals["high"],
         totals["absolute"],
         gram if share == 1 else gram / share,
+        float(sums[:, -1].sum()),
         float(-totals["least_weight"][0]),
         share,
         _sample(totals, ordered, sums),

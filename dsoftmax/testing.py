@@ -274,7 +274,7 @@ class Convex:
         gradient = (self.turn.T @ slope).reshape(shape)
         trials = () if query.trials is None else tuple(self.answer(Query(theta)) for theta in query.trials)
         moments = np.eye(shape[0]) if query.moments else None
-        return Answer(value, gradient, self.noise, product, H if query.hessian else None, moments, trials)
+        return Answer(value, gradient, self.noise, product, H if query.hessian else None, moments, trials=trials)
 
 
 def check_solver(solver: Solver, max_passes: int = MAX_PASSES) -> int:
@@ -348,7 +348,7 @@ def convex_problem(shape: tuple[int, int] = (3, 4), seed: int = 7) -> Problem:
     turn = np.linalg.qr(rng.normal(size=(shape[0] * shape[1],) * 2))[0]
     local = LocalConvex(Convex(rng.normal(size=shape), turn, quadratic=False))
     nothing, free = np.zeros(shape), np.ones(shape, bool)
-    return Problem(lambda: 1.0, nothing, free, np.eye(shape[1]), np.eye(shape[0]), local)
+    return Problem(lambda: 1.0, nothing, free, np.eye(shape[1]), np.eye(shape[0]), local=local)
 
 
 def best_start(rng: np.random.Generator, shape: tuple[int, ...]) -> Float:

@@ -15,9 +15,16 @@ import scipy.linalg
 from numpy.typing import NDArray
 
 from dsoftmax.oracle import Problem
+from dsoftmax.solvers.inner import conjugate_gradients
 
 Float = NDArray[np.float64]
 
+TOLERANCE, MAX_PRODUCTS = 0.05, 100
+"""Of the conjugate gradients that apply the inverse of a sum: steps need no more."""
+WORK = 4
+"""Products in memory may take so many times the work of a pass."""
+MOST_FEATURES, MOST_ENTRIES = 2048, 2**23
+"""Beyond so many features, or so many entries of all Gram matrices, rows are not grouped."""
 ROUNDING = 1e-14
 """Eigenvalues below this part of the largest are rounding."""
 
@@ -84,3 +91,71 @@ class Kronecker:
             return found
 
         return product
+
+
+@dataclass(frozen=True)
+class KroneckerSum:
+    """(Σ A_g ⊗ G_g + λI)⁻¹: a term for each group of rows, by the class that is most probable for them.
+
+    One A ⊗ G takes probabilities and features to be independent. Within a group they are much more so: on images of ten classes the
+    sum needs a fifth of the passes. Its inverse has no closed form and is applied by conjugate gradients in memory, with
+    the one term (ΣA_g) ⊗ G as their preconditioner.
+
+    Attributes
+    ----------
+    moments : (groups, K, K) float64
+        A_g.
+    grams : (groups, (p+1)·(p+2)/2) float32
+        G_g, upper triangles row by row, for a trace of A_g of 1.
+    penalty : float
+    free : (K, p+1) bool
+    """
+
+    moments: Float
+    grams: NDArray[np.float32]
+    penalty: float
+    free: NDArray[np.bool_]
+
+    @cached_property
+    def _whole(self) -> NDArray[np.float32]:
+        d = self.free.shape[1]
+        whole = np.zeros((len(self.grams), d, d), np.float32)
+        upper = np.triu_indices(d)
+        whole[:, upper[0], upper[1]] = self.grams
+        whole[:, upper[1], upper[0]] = self.grams
+        return whole
+
+    def inverse(self) -> Callable[[Float], Float]:
+        """Return what multiplies (K, p+1) float64 by the inverse.
+
+        Notes
+        -----
+        Work some ten to fifty products of 2·groups·K·(p+1)·(K + p+1) flops in float32.
+        """
+        traces = np.trace(self.moments, axis1=1, axis2=2)
+        gram = np.tensordot(traces / max(float(traces.sum()), 1e-300), self._whole, 1)
+        one = Kronecker(gram, self.penalty, self.free).inverse(self.moments.sum(axis=0))
+        moments = self.moments.astype(np.float32)
+
+        def product(V: Float) -> Float:
+            scale = float(np.abs(V).max(initial=0)) or 1.0  # float32 has less range
+            turned = np.matmul((V / scale).astype(np.float32), self._whole)
+            found: Float = np.where(
+                self.free, np.matmul(moments, turned).sum(axis=0).astype(np.float64) * scale + self.penalty * V, 0.0
+            )
+            return found
+
+        return lambda right: conjugate_gradients(product, right, one, TOLERANCE, MAX_PRODUCTS)[0]
+
+
+def n_groups(n_rows: int, n_classes: int, n_features: int) -> int:
+    """Return how many groups are worth it: products in memory cost about what the pass does, and the Gram matrices fit.
+
+    A pass costs 4·n·K·p flops, a product 2·groups·K·(p+1)·(K+p+1), and some thirty are made for it.
+    """
+    d = n_features + 1
+    if d > MOST_FEATURES:
+        return 1
+    by_work = int(WORK * n_rows / (15 * (n_classes + d)))
+    by_memory = MOST_ENTRIES // (d * (d + 1) // 2)
+    return max(min(n_classes, by_work, by_memory), 1)

@@ -11,10 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsoftmax.oracle import Answer, Problem, Query
-from dsoftmax.solvers.kronecker import Kronecker
+from dsoftmax.solvers.kronecker import Kronecker, KroneckerSum, n_groups
 from dsoftmax.solvers.line_search import Search, advance, begin
 
 Float = NDArray[np.float64]
+
+
+MEMORY = 20
+"""Pairs of the preconditioned solver, whose passes are fewer and dearer."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,9 @@ class LBFGSState:
         sₖ = θₖ₊₁ − θₖ and yₖ = ∇Fₖ₊₁ − ∇Fₖ, oldest first.
     moments : (K, K) float64
         A at θ; of shape (0, 0) without a preconditioner.
+    group_moments : (groups, K, K) float64
+    group_grams : (groups, (p+1)·(p+2)/2) float32
+        Of the newest point where they were asked for; of no groups before.
     direction : (K, p+1) float64
     search : Search
     """
@@ -40,6 +47,8 @@ class LBFGSState:
     steps: Float
     changes: Float
     moments: Float
+    group_moments: Float
+    group_grams: NDArray[np.float32]
     direction: Float
     search: Search
 
@@ -56,27 +65,36 @@ class LBFGS:
         The preconditioner.
     moments : (K, K) float64, optional
         A at the start, where its answer is known.
+    groups : int
+        Of rows whose curvatures are asked for at iterations 0, 1, 3, 7, 15 …, for a sum of Kronecker products; 1 for a single one.
     """
 
     memory: int = 10
     kronecker: Kronecker | None = None
     moments: Float | None = None
+    groups: int = 1
 
     @classmethod
     def preconditioned(cls, problem: Problem) -> "LBFGS":
         """Return the solver with the Kronecker preconditioner of a problem."""
-        return cls(kronecker=Kronecker.of(problem), moments=problem.moments)
+        K, d = problem.free.shape
+        groups = n_groups(problem.n_rows, K, d - 1) if problem.gram.ndim == 2 else 1
+        return cls(MEMORY, Kronecker.of(problem), problem.moments, groups)
 
     def start(self, theta: Float, answer: Answer | None, n_iter: int = 0) -> LBFGSState:
         none = np.zeros((0, *theta.shape))
         zero = np.zeros(theta.shape)
         waiting = begin(np.nan, np.nan, 0.0, 0.0)
         moments = np.zeros((0, 0)) if self.moments is None else self.moments
-        state = LBFGSState(theta, np.nan, zero, 0.0, n_iter, "", none, none, moments, zero, waiting)
+        K, d = theta.shape
+        groups, grams = np.zeros((0, K, K)), np.zeros((0, d * (d + 1) // 2), np.float32)
+        state = LBFGSState(theta, np.nan, zero, 0.0, n_iter, "", none, none, moments, groups, grams, zero, waiting)
         return state if answer is None else self._accept(state, theta, answer, n_iter)
 
     def ask(self, state: LBFGSState) -> Query:
-        return Query(state.theta + state.search.step * state.direction, moments=self.kronecker is not None)
+        point = state.theta + state.search.step * state.direction
+        due = self.groups > 1 and (state.n_iter + 1) & state.n_iter == 0 and state.search.trials == 0
+        return Query(point, moments=self.kronecker is not None, curvatures=self.groups if due else 0)
 
     def tell(self, state: LBFGSState, answer: Answer) -> LBFGSState:
         if np.isnan(state.value):
@@ -113,6 +131,8 @@ class LBFGS:
                 n_iter=n_iter,
                 stuck="" if np.isfinite(answer.value) else "F is not finite",
                 moments=state.moments if answer.moments is None else answer.moments,
+                group_moments=state.group_moments if answer.group_moments is None else answer.group_moments,
+                group_grams=state.group_grams if answer.group_grams is None else answer.group_grams,
             )
         )
 
@@ -134,6 +154,8 @@ class LBFGS:
     def _first_product(self, state: LBFGSState) -> Callable[[Float], Float]:
         if self.kronecker is None:
             return np.copy
+        if len(state.group_moments):
+            return KroneckerSum(state.group_moments, state.group_grams, self.kronecker.penalty, self.kronecker.free).inverse()
         return self.kronecker.inverse(state.moments)
 
 
