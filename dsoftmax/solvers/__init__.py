@@ -12,6 +12,7 @@ from dsoftmax.errors import unknown_option
 from dsoftmax.oracle import Problem, Solver
 from dsoftmax.solvers.gradient_descent import Armijo, DescentState, FixedStep, Nesterov, NesterovState
 from dsoftmax.solvers.lbfgs import LBFGS, LBFGSState
+from dsoftmax.solvers.newton import Newton, NewtonState
 from dsoftmax.solvers.surrogate import Surrogate, SurrogateState
 
 
@@ -52,6 +53,7 @@ def _step(problem: Problem) -> float:
 
 SOLVERS: dict[str, Entry] = {
     "surrogate": Entry(Surrogate.of, SurrogateState, vectors=80, matrices=12, gram="estimate", sample=True, double=True),
+    "newton": Entry(Newton.of, NewtonState, vectors=60, matrices=18, gram="estimate", double=True),
     "lbfgs-kronecker": Entry(LBFGS.preconditioned, LBFGSState, vectors=60, gram="estimate"),
     "lbfgs": Entry(lambda problem: LBFGS(), LBFGSState, vectors=56),
     "gradient-descent": Entry(lambda problem: FixedStep(_step(problem)), DescentState, vectors=12, gram="exact"),
