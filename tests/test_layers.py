@@ -15,7 +15,7 @@ LEVELS = {
     0: ("dsoftmax", "softmax", "fused", "blocks", "oracle", "errors", "units", "process", "files"),
     1: ("sources", "engine", "solvers"),
     2: ("statistics", "sample", "labels", "objective", "model", "metrics", "checkpoint", "monitor"),
-    3: ("training", "inference", "rundir"),
+    3: ("training", "inference", "uncertainty", "rundir"),
     4: ("estimator", "cli", "demo", "testing", "interrupts", "__main__"),
 }
 FAMILIES = ("sources", "engine", "solvers")

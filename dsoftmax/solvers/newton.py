@@ -130,7 +130,9 @@ class Newton:
         exact = best == 0 and not state.here and learnt is not state
         points, answers = [state.theta, *state.trials], [before, *found]
         near = [(x, a.gradient) for x, a in _ascending(points, answers) if a is not reached and a.value <= state.value]
-        hessian = learnt.known[-1] if exact else self._corrected(self._between(learnt, theta), theta, reached.gradient, near[::-1])
+        hessian = (
+            learnt.known[-1] if exact else self._corrected(self._between(learnt, theta), theta, reached.gradient, near[::-1])
+        )
         following = _at(learnt, theta, reached, state.n_iter + 1)
         radius = _next_radius(state, best, (state.value - reached.value) / max(state.promised[best], 1e-300))
         return self._aim(replace(following, hessian=hessian, exact=exact, radius=radius, refused=0))

@@ -166,9 +166,7 @@ class NewtonCG:
         turned = self.kronecker.inverse(state.moments)(residual)
         size = float(np.sum(turned * residual))
         conjugate = float(np.sum(turned * product)) / curvature  # for any first direction, not the gradient's alone
-        state = replace(
-            state, step=step, residual=residual, direction=conjugate * along - turned, products=state.products + 1
-        )
+        state = replace(state, step=step, residual=residual, direction=conjugate * along - turned, products=state.products + 1)
         if size <= state.forcing**2 * state.first or state.products >= MAX_PRODUCTS:
             return self._try(state)
         return state

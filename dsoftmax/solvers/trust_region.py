@@ -112,7 +112,7 @@ class Metric:
 
 def kronecker(moments: Float, gram: Float, penalty: Float) -> Float:
     """Return A ⊗ G + penalty for G or its diagonal, (K·(p+1), K·(p+1))."""
-    found = np.kron(moments, gram if gram.ndim == 2 else np.diag(gram))
+    found = np.asarray(np.kron(moments, gram if gram.ndim == 2 else np.diag(gram)), np.float64)
     found[np.diag_indices(len(found))] += penalty.ravel()
     return found
 
