@@ -93,10 +93,11 @@ class Metric:
         """Return the metric of a problem."""
         K, moves = len(problem.free), problem.free.ravel()
         mean, entries = np.full((K, K), 1 / K), np.ix_(moves, moves)
-        sizes = problem.gram if problem.gram.ndim == 1 else np.diag(problem.gram)
-        pins = np.kron(mean, np.diag(PIN * np.maximum(sizes, 1e-300)))[entries]
-        matrix = kronecker(np.eye(K) - mean, problem.gram, problem.penalty)[entries] + pins
-        scale = 1 / np.sqrt(np.maximum(np.diag(matrix), 1e-300))
+        gram = problem.gram if problem.gram.ndim == 2 else np.diag(problem.gram)
+        gram = gram + np.diag(np.where(np.diag(gram) > 0, 0.0, 1.0))  # features that are zero everywhere
+        pins = np.kron(mean, np.diag(PIN * np.diag(gram)))[entries]
+        matrix = kronecker(np.eye(K) - mean, gram, problem.penalty)[entries] + pins
+        scale = 1 / np.sqrt(np.diag(matrix))
         both = np.outer(scale, scale)
         return cls(_lifted(matrix * both), scale, pins * both, problem.free)
 
