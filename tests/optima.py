@@ -9,12 +9,12 @@ from dsoftmax.sources import open_source
 from dsoftmax.training import Settings, train
 
 
-def overlapping(K, n=300, p=4, seed=3, scales=(1.0, 1.0, 1.0, 1.0)):
+def overlapping(K, n=300, p=4, seed=3, scales=1.0):
     """Classes that overlap, so that an optimum exists without a penalty too."""
     rng = np.random.default_rng(seed)
     X = rng.normal(size=(n, p)) + 1
     y = (X @ rng.normal(size=(p, K)) + 1.5 * rng.gumbel(size=(n, K))).argmax(axis=1)
-    return X * scales, y
+    return X * np.asarray(scales), y
 
 
 def best(X, y, C=1.0, weights=None, fit_intercept=True, solver="newton-cholesky"):

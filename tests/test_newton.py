@@ -77,7 +77,9 @@ def test_the_optimum_is_that_of_scikit_learn(case, scales):
     least, theta = optima.best(X, y, **options)
     ours = optima.history("newton", X, y, tol=1e-7, **options)
     assert ours.run.state.value - least < 1e-10
-    assert_allclose(ours.model.theta[:, :-1] * scales, theta[:, :-1] * scales, atol=1e-4 * (1 + abs(theta * [*scales, 1]).max()))
+    assert_allclose(
+        ours.model.theta[:, :-1] * scales, theta[:, :-1] * scales, atol=1e-4 * (1 + abs(theta * [*scales, 1]).max())
+    )
     assert optima.passes_to(ours, least, 1e-6) <= 8
 
 
@@ -170,7 +172,13 @@ def test_no_decrease_anywhere_ends_as_stuck():
 @pytest.mark.skipif(DATA is None, reason="DSOFTMAX_DATA does not name a folder with covtype.npz and shuttle.npz")
 @pytest.mark.parametrize(
     ("name", "scaling", "most"),
-    [("covtype", "raw", 14), ("covtype", "standard", 15), ("covtype", "rms", 8), ("shuttle", "raw", 38), ("shuttle", "standard", 22)],
+    [
+        ("covtype", "raw", 14),
+        ("covtype", "standard", 15),
+        ("covtype", "rms", 8),
+        ("shuttle", "raw", 38),
+        ("shuttle", "standard", 22),
+    ],
 )
 def test_real_data_need_few_passes(name, scaling, most):
     """To a relative gap of 1e-6 at C = 1, the first pass counted."""

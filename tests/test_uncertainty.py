@@ -180,7 +180,7 @@ def test_separable_classes_without_a_penalty_are_an_error_and_with_one_are_not()
 
 
 def test_a_hessian_that_does_not_fit_is_refused_before_the_pass():
-    X, y = make_data(3)
+    _, y = make_data(3)
     wide = np.random.default_rng(0).normal(size=(len(y), 3000)).astype(np.float32)
     estimator = SoftmaxRegression(memory_limit="600MiB", engine="serial", max_iter=1000, C=1e-4).fit(wide, y)
     with pytest.raises(MemoryLimitError, match="need the Hessian"):
