@@ -459,7 +459,7 @@ class SoftmaxRegression(_Base):
         >>> X, y = [[0.0], [1.0], [2.0], [3.0], [1.5]], [0, 1, 0, 1, 1]
         >>> estimator = SoftmaxRegression(C=np.inf, tol=1e-10, engine="serial").fit(X, y)
         >>> estimator.uncertainty(X, y).coef.standard_error.round(2)
-        array([[0.96]])
+        array([[1.13]])
         """
         self._require_fit()
         if self.class_weight is not None:

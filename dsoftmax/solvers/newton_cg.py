@@ -127,6 +127,9 @@ class NewtonCG:
 
     def _at(self, state: NewtonCGState, theta: Float, answer: Answer, n_iter: int) -> NewtonCGState:
         """Go to a point, and aim the first product there along its preconditioned gradient."""
+        if not np.isfinite(answer.value):
+            stuck = "F is not finite"
+            return replace(state, theta=theta, value=answer.value, gradient=answer.gradient, n_iter=n_iter, stuck=stuck)
         moments = state.moments if answer.moments is None else answer.moments
         turned = self.kronecker.inverse(moments)(answer.gradient)
         first = float(np.sum(turned * answer.gradient))
@@ -142,7 +145,6 @@ class NewtonCG:
             gradient=answer.gradient,
             value_error=answer.value_error,
             n_iter=n_iter,
-            stuck="" if np.isfinite(answer.value) else "F is not finite",
             step=np.zeros_like(theta),
             residual=answer.gradient,
             direction=-turned,
