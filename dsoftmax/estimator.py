@@ -29,11 +29,14 @@ from dsoftmax.settings import Settings, product_dtype
 from dsoftmax.sources import is_dask, is_lazy, open_source
 from dsoftmax.sources.rows import MISSING_CHUNKS, check_shapes
 from dsoftmax.training import Record, Result, Run, train
+from dsoftmax.uncertainty import Uncertainty, uncertainty
 from dsoftmax.units import parse_bytes
 
 Float = NDArray[np.float64]
 
 NAMES = Names()
+FAR = 0.1
+"""From so many standard errors to the optimum on, `SoftmaxRegression.uncertainty` warns."""
 
 if TYPE_CHECKING:
     from dsoftmax.errors import ConvergenceWarning, NotFittedError
@@ -553,6 +556,75 @@ class SoftmaxRegression(SoftmaxEstimator):
         if not result.converged:
             warnings.warn(result.status, ConvergenceWarning, stacklevel=2)
         return self
+
+    def uncertainty(
+        self, X: Any, y: Any, sample_weight: Any = None, *, reference: Any = None, level: float = 0.95
+    ) -> Uncertainty:
+        """Return standard errors, z, p values and confidence intervals of the coefficients: see `dsoftmax.uncertainty`.
+
+        One pass over the rows that it was trained on, for the Hessian at the optimum.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As they were given to `fit`. Weights count as repetitions of rows.
+        reference : label, optional
+            The class that the others are compared with. When None, the estimates have the shapes of ``coef_`` and ``intercept_``:
+            rows less their mean, and for two classes the second less the first.
+        level : float, default 0.95
+            Of the confidence intervals.
+
+        Returns
+        -------
+        Uncertainty
+            Its ``summary()`` is a table.
+
+        Raises
+        ------
+        NotFittedError
+        OptionError
+            With ``class_weight``, which makes the information another one than the likelihood's; or a reference that is no class.
+        DataError
+            Features depend on each other, or without a penalty the classes can be told apart without error.
+        MemoryLimitError
+            The Hessian, (K·(p+1))² entries, does not fit.
+
+        Warns
+        -----
+        ConvergenceWarning
+            The coefficients are more than a tenth of a standard error from the optimum of these rows.
+
+        Examples
+        --------
+        >>> X, y = [[0.0], [1.0], [2.0], [3.0], [1.5]], [0, 1, 0, 1, 1]
+        >>> estimator = SoftmaxRegression(C=np.inf, tol=1e-10, engine="serial").fit(X, y)
+        >>> estimator.uncertainty(X, y).coef.standard_error.round(2)
+        array([[1.13]])
+        """
+        self._require_fit()
+        if self.class_weight is not None:
+            raise OptionError(
+                "Standard errors need the likelihood's own information, and class_weight changes it. Fit with class_weight=None."
+            )
+        source = self._source(X, self._labels(y), sample_weight, reset=False)
+        with self._open_engine() as engine:
+            found = uncertainty(
+                self._model(),
+                source,
+                engine,
+                C=self.C,
+                fit_intercept=bool(self.fit_intercept),
+                reference=reference,
+                level=level,
+            )
+        if found.distance > FAR:
+            warnings.warn(
+                f"The coefficients are {found.distance:.2g} standard errors from the optimum of these rows. Fit with a smaller tol, "
+                "and pass the rows of the fit.",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
+        return found
 
     def _warm_start(self, source: Source) -> Float | None:
         """Return where to start: the last coefficients with ``warm_start``, None for the beginning."""

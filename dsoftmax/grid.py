@@ -180,7 +180,7 @@ def train_grid(
         kernel = choose_kernel(settings.kernel, None if resume is None else resume[0].kernel, engine.process_limit)
         if resume is None:
             statistics, cost = first_pass(source, engine, settings, helds)
-            solver = resolve(settings, statistics)
+            solver = resolve(settings, statistics, engine.process_limit)
         else:
             statistics, solver = resume[0].statistics, resume[0].solver
         entry = solver_entry(solver)

@@ -433,7 +433,7 @@ def train(
             kernel = choose_kernel(settings.kernel, None, engine.process_limit)
             helds = () if settings.held is None else (settings.held,)
             statistics, cost = first_pass(source, engine, settings, helds)
-            name = resolve(settings, statistics)
+            name = resolve(settings, statistics, engine.process_limit)
             entry = solver_entry(name)
             engine.reserve(held_bytes(entry, statistics))
             objective = make_objective(source, engine, settings, statistics, entry.double, kernel, held)
@@ -456,12 +456,12 @@ def first_pass(source: Source, engine: Engine, settings: Settings, helds: tuple[
     return collect_statistics(engine, source, settings.classes, gram, draw, helds)
 
 
-def resolve(settings: Settings, statistics: Statistics) -> str:
+def resolve(settings: Settings, statistics: Statistics, allowed: int | None) -> str:
     """Return the name of the solver of a run."""
     if settings.solver != AUTO:
         return settings.solver
     K, d = statistics.class_sums.shape
-    return choose(d - 1, K, statistics.sample.n_rows, statistics.sample.whole).solver
+    return choose(d - 1, K, statistics.sample.n_rows, statistics.sample.whole, allowed).solver
 
 
 def advance(tracks: Sequence[Track], watch: Callable[[Sequence[Track], Cost], None]) -> None:

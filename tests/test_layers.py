@@ -27,7 +27,7 @@ LEVELS = {
         "checkpoint",
         "monitor",
     ),
-    3: ("training", "grid", "inference", "rundir"),
+    3: ("training", "grid", "inference", "uncertainty", "rundir"),
     4: ("estimator", "estimator_cv", "cli", "demo", "testing", "interrupts", "__main__"),
 }
 FAMILIES = ("sources", "engine", "solvers")

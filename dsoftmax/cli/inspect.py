@@ -65,7 +65,7 @@ def command(
     console.print("What a pass is", style="bold")
     show_facts(console, pass_facts(source, choice, settings))
     console.print("What training does", style="bold")
-    show_facts(console, training_facts(source, settings, grid))
+    show_facts(console, training_facts(source, settings, choice, grid))
     return 0
 
 
@@ -142,8 +142,9 @@ def _engine_facts(source: "Source", choice: EngineChoice, settings: "Settings") 
     ]
 
 
-def training_facts(source: "Source", settings: "Settings", grid: "Grid | None" = None) -> list[tuple[str, str]]:
+def training_facts(source: "Source", settings: "Settings", choice: EngineChoice, grid: "Grid | None") -> list[tuple[str, str]]:
     """Return the solver, the dtype of the products, and the size of θ, each with its reason."""
+    from dsoftmax.cli.data import process_limit
     from dsoftmax.softmax import compute_dtype
     from dsoftmax.units import size
 
@@ -160,7 +161,7 @@ def training_facts(source: "Source", settings: "Settings", grid: "Grid | None" =
         K = len(settings.classes)
         theta = f"{K:,} × {p + 1:,} float64, {size(8 * K * (p + 1))}"
     return [
-        ("solver", _solver_fact(source, settings)),
+        ("solver", _solver_fact(source, settings, process_limit(choice))),
         ("stops", f"when max|∇F| ≤ {settings.tol:g}, or after {settings.max_iter} iterations"),
         ("penalty", "none (C = inf)" if settings.C == float("inf") else f"L2, C = {settings.C:g}"),
         *(
@@ -178,7 +179,7 @@ def training_facts(source: "Source", settings: "Settings", grid: "Grid | None" =
     ]
 
 
-def _solver_fact(source: "Source", settings: "Settings") -> str:
+def _solver_fact(source: "Source", settings: "Settings", limit: int | None) -> str:
     """Return the solver and why it is that one; of "auto" what it becomes by the number of classes, where that is not known."""
     from dsoftmax.blocks import n_rows
     from dsoftmax.sample import plan_draw
@@ -188,12 +189,14 @@ def _solver_fact(source: "Source", settings: "Settings") -> str:
     if settings.solver != AUTO:
         return f"{settings.solver}, as asked (--solver)"
     p = source.n_features
-    draw = plan_draw(source, None)
+    draw = plan_draw(source, limit)
     rows, whole = (0, False) if draw is None else (int(draw.share * n_rows(source)), draw.share >= 1)
     if settings.classes is not None:
-        choice = choose(p, len(settings.classes), rows, whole)
+        choice = choose(p, len(settings.classes), rows, whole, limit)
         return f"auto, which is {choice.solver}: {choice.why}"
-    few, many = (choose(p, K, rows, whole) for K in (max(SURROGATE_ENTRIES // (p + 1), 2), SURROGATE_ENTRIES // (p + 1) + 1))
+    few, many = (
+        choose(p, K, rows, whole, limit) for K in (max(SURROGATE_ENTRIES // (p + 1), 2), SURROGATE_ENTRIES // (p + 1) + 1)
+    )
     if few.solver == many.solver:
         return f"auto, which is {few.solver}: {few.why}"
     return f"auto: {few.solver} for up to {SURROGATE_ENTRIES // (p + 1):,} classes, {many.solver} for more"

@@ -11,8 +11,11 @@ from typing import Literal
 from dsoftmax.errors import unknown_option
 from dsoftmax.oracle import Problem, Solver
 from dsoftmax.solvers.auto import AUTO, Choice, choose
+from dsoftmax.solvers.bohning import Bohning
 from dsoftmax.solvers.gradient_descent import Armijo, DescentState, FixedStep, Nesterov, NesterovState
 from dsoftmax.solvers.lbfgs import LBFGS, LBFGSState
+from dsoftmax.solvers.newton import Newton, NewtonState
+from dsoftmax.solvers.newton_cg import NewtonCG, NewtonCGState
 from dsoftmax.solvers.surrogate import Surrogate, SurrogateState
 
 __all__ = ["AUTO", "SOLVERS", "Choice", "Entry", "choose", "solver_entry"]
@@ -60,10 +63,13 @@ SOLVERS: dict[str, Entry] = {
     "surrogate": Entry(
         Surrogate.of, SurrogateState, vectors=80, matrices=12, state_matrices=1, gram="estimate", sample=True, double=True
     ),
+    "newton": Entry(Newton.of, NewtonState, vectors=60, matrices=18, state_matrices=2, gram="estimate", double=True),
     "lbfgs-kronecker": Entry(LBFGS.preconditioned, LBFGSState, vectors=60, gram="estimate"),
+    "newton-cg": Entry(NewtonCG.of, NewtonCGState, vectors=30, gram="estimate", double=True),
     "lbfgs": Entry(lambda problem: LBFGS(), LBFGSState, vectors=56),
     "gradient-descent": Entry(lambda problem: FixedStep(_step(problem)), DescentState, vectors=12, gram="exact"),
     "gradient-descent-armijo": Entry(lambda problem: Armijo(_step(problem)), DescentState, vectors=12, gram="exact"),
+    "bohning": Entry(Bohning.of, DescentState, vectors=12, gram="exact"),
     "nesterov": Entry(lambda problem: Nesterov(_step(problem)), NesterovState, vectors=12, gram="exact"),
 }
 
