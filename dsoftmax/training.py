@@ -24,6 +24,7 @@ from dsoftmax.sample import Draw, plan_draw
 from dsoftmax.settings import Settings, product_dtype
 from dsoftmax.softmax import compute_dtype
 from dsoftmax.solvers import AUTO, Entry, choose, solver_entry
+from dsoftmax.solvers.auto import HESSIAN_BYTES, HESSIAN_PART
 from dsoftmax.statistics import MAX_GRAM_FEATURES, Collect, Statistics, finish, gram_part
 
 Float = NDArray[np.float64]
@@ -197,7 +198,8 @@ def collect_statistics(
     source : Source
     classes : (K,) ndarray, optional
     gram : {"", "exact", "estimate"}
-        Whether to collect the Gram matrix, from all rows or from enough of them; not for CSR or very many features.
+        Whether to collect the Gram matrix, from all rows or from enough of them; not for CSR or very many features, and not
+        where memory is tight: steps do without.
     draw : Draw, optional
         The sample to draw.
     helds : tuple of Held
@@ -209,7 +211,10 @@ def collect_statistics(
         What the data hold is not what training needs.
     """
     started = time.perf_counter()
-    wanted = bool(gram) and not source.sparse and source.n_features <= MAX_GRAM_FEATURES
+    most = MAX_GRAM_FEATURES
+    if engine.process_limit is not None:
+        most = min(most, int((engine.process_limit / HESSIAN_PART / HESSIAN_BYTES) ** 0.5))
+    wanted = bool(gram) and not source.sparse and source.n_features < most
     part = (1.0 if gram == "exact" else gram_part(source.n_features, n_rows(source))) if wanted else 0.0
     encoder = None if classes is None else Encoder(given_classes(classes))
     totals = engine.total(Collect(part, encoder, draw, helds), source)
