@@ -20,7 +20,7 @@ from dsoftmax.objective import Cost, Evaluate, Objective, choose_kernel, class_w
 from dsoftmax.oracle import Query, Solver
 from dsoftmax.sample import Draw, plan_draw
 from dsoftmax.softmax import compute_dtype
-from dsoftmax.solvers import Entry, solver_entry
+from dsoftmax.solvers import SOLVERS, Entry, solver_entry
 from dsoftmax.statistics import MAX_GRAM_FEATURES, Collect, Statistics, finish, gram_part
 
 Float = NDArray[np.float64]
@@ -33,7 +33,9 @@ class Settings:
     Attributes
     ----------
     C : float
-        Inverse strength of the L2 penalty; ``inf`` for none.
+        Inverse strength of the penalty; ``inf`` for none.
+    l1_ratio : float
+        ρ: the L1 part of the penalty, 0 … 1; the rest is L2.
     solver : str
         A name in `dsoftmax.solvers.SOLVERS`.
     tol : float
@@ -59,6 +61,7 @@ class Settings:
     classes: NDArray | None = None
     dtype: Any = None
     kernel: str = "auto"
+    l1_ratio: float = 0.0
 
     def check(self) -> None:
         """Raise unless every setting makes sense.
@@ -67,7 +70,15 @@ class Settings:
         ------
         OptionError
         """
-        solver_entry(self.solver)
+        entry = solver_entry(self.solver)
+        if not _is_number(self.l1_ratio) or not 0 <= self.l1_ratio <= 1:
+            raise OptionError(f"l1_ratio={self.l1_ratio!r}; needed is a number from 0 (L2 alone) to 1 (L1 alone).")
+        if self.l1_ratio > 0 and not entry.l1:
+            able = " or ".join(f"solver={name!r}" for name, other in SOLVERS.items() if other.l1)
+            raise OptionError(
+                f"solver={self.solver!r} needs a penalty with a gradient, and the L1 part of l1_ratio={self.l1_ratio} has none. "
+                f"Pass {able} (--solver)."
+            )
         if not _is_number(self.C) or not self.C > 0:
             raise OptionError(f"C={self.C!r}; needed is a positive number, or inf for no penalty.")
         if not _is_number(self.tol) or not self.tol >= 0:
@@ -258,7 +269,8 @@ def make_objective(
     """Return F for these settings."""
     dtype = np.dtype(np.float64) if double else _first_dtype(source, settings)
     weights = class_weight_vector(settings.class_weight, statistics)
-    return Objective(engine, source, statistics, float(settings.C), weights, settings.fit_intercept, dtype, kernel)
+    C, l1_ratio = float(settings.C), float(settings.l1_ratio)
+    return Objective(engine, source, statistics, C, weights, settings.fit_intercept, dtype, kernel, l1_ratio)
 
 
 def _first_dtype(source: Source, settings: Settings) -> np.dtype:
@@ -317,7 +329,7 @@ def train(
             if entry.sample and draw is None:
                 raise MemoryLimitError(
                     f"solver={settings.solver!r} works on a sample in memory, and the memory allowed has no room for 100 rows. Allow "
-                    "more, or pass solver='lbfgs'."
+                    "more" + ("." if settings.l1_ratio else ", or pass solver='lbfgs'.")
                 )
             statistics, cost = collect_statistics(engine, source, settings.classes, entry.gram, draw)
             engine.reserve(held_bytes(entry, statistics))
@@ -339,7 +351,8 @@ def train(
 def held_bytes(entry: Entry, statistics: Statistics) -> int:
     """Return what a solver and what it knows take in this process (bytes)."""
     size = statistics.class_sums.size
-    return 8 * (entry.vectors * size + entry.matrices * size**2) + 8 * 3 * statistics.gram.size + 2 * statistics.sample.n_bytes
+    matrices = entry.matrices if entry.matrix_entries is None or size <= entry.matrix_entries else 0
+    return 8 * (entry.vectors * size + matrices * size**2) + 8 * 3 * statistics.gram.size + 2 * statistics.sample.n_bytes
 
 
 def _start(solver: Solver, objective: Objective, theta: Float | None) -> Any:
@@ -351,7 +364,7 @@ def _start(solver: Solver, objective: Objective, theta: Float | None) -> Any:
             f"The coefficients to start from have shape {theta.shape}; needed is {expected} for {expected[0]} classes and "
             f"{expected[1] - 1} features. Fit with warm_start=False, or on data with the same classes and features."
         )
-    return solver.start(theta, None, 0)
+    return solver.start(objective.in_gauge(theta), None, 0)
 
 
 def _unanswered(state: Any) -> bool:
@@ -391,6 +404,7 @@ def _ending(run: Run, settings: Settings, blocked: str) -> tuple[str, bool] | No
 def _model(run: Run, source: Source, settings: Settings, status: str) -> Model:
     about = {
         "C": float(settings.C) if np.isfinite(settings.C) else "inf",
+        "l1_ratio": float(settings.l1_ratio),
         "solver": settings.solver,
         "fit_intercept": settings.fit_intercept,
         "n_rows": int(run.statistics.class_rows.sum()),
@@ -400,4 +414,5 @@ def _model(run: Run, source: Source, settings: Settings, status: str) -> Model:
         "gradient_max": run.gradient_max,
         "status": status,
     }
-    return Model(centred(run.state.theta), run.statistics.classes, about)
+    theta = centred(run.state.theta, keep_zeros=settings.l1_ratio > 0)
+    return Model(theta, run.statistics.classes, about)

@@ -521,6 +521,7 @@ def test_parameters_clone_and_pickle():
         "engine",
         "fit_intercept",
         "kernel",
+        "l1_ratio",
         "max_iter",
         "memory_limit",
         "missing_chunks",

@@ -124,6 +124,7 @@ def make_settings(
     source_dtype: np.dtype,
     *,
     C: float,
+    l1_ratio: float,
     solver: str,
     tol: float,
     max_iter: int,
@@ -146,6 +147,7 @@ def make_settings(
     """
     settings = Settings(
         C=C,
+        l1_ratio=l1_ratio,
         solver=solver,
         tol=tol,
         max_iter=max_iter,

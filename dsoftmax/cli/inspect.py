@@ -166,7 +166,14 @@ def training_facts(source: "Source", settings: "Settings") -> list[tuple[str, st
     return [
         ("solver", f"{settings.solver}: one pass an iteration where the first step is accepted; {step}"),
         ("stops", f"when max|∇F| ≤ {settings.tol:g}, or after {settings.max_iter} iterations"),
-        ("penalty", "none (C = inf)" if settings.C == float("inf") else f"L2, C = {settings.C:g}"),
+        ("penalty", _penalty(settings)),
         ("products", why),
         ("θ", theta),
     ]
+
+
+def _penalty(settings: "Settings") -> str:
+    if settings.C == float("inf"):
+        return "none (C = inf)"
+    kind = {0.0: "L2", 1.0: "L1"}.get(float(settings.l1_ratio), f"elastic net, {100 * settings.l1_ratio:g} % of it L1")
+    return f"{kind}, C = {settings.C:g}"

@@ -160,8 +160,9 @@ engine_options = _chain(
     click.option("--spool-limit", type=Bytes(), help="Of the disk for each process.  [default: half of what is free]"),
 )
 objective_options = _chain(
+    click.option("--C", "C", type=float, default=1.0, show_default=True, help="Inverse strength of the penalty; inf for none."),
     click.option(
-        "--C", "C", type=float, default=1.0, show_default=True, help="Inverse strength of the L2 penalty; inf for none."
+        "--l1-ratio", type=float, default=0.0, show_default=True, help="Part of the penalty that is L1; the rest is L2."
     ),
     click.option("--solver", cls=SolverOption, metavar="NAME", default="lbfgs", show_default=True),
     click.option("--no-intercept", is_flag=True, help="Leave the intercepts at 0."),

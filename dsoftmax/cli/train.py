@@ -195,6 +195,7 @@ def _objective(settings: "Settings") -> dict[str, Any]:
     weights = settings.class_weight
     return {
         "C": str(settings.C),
+        "l1_ratio": settings.l1_ratio,
         "solver": settings.solver,
         "intercept": settings.fit_intercept,
         "class_weight": {str(label): weight for label, weight in weights.items()} if isinstance(weights, dict) else weights,

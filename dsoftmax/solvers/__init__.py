@@ -12,6 +12,7 @@ from dsoftmax.errors import unknown_option
 from dsoftmax.oracle import Problem, Solver
 from dsoftmax.solvers.gradient_descent import Armijo, DescentState, FixedStep, Nesterov, NesterovState
 from dsoftmax.solvers.lbfgs import LBFGS, LBFGSState
+from dsoftmax.solvers.proximal_newton import DENSE_ENTRIES, ProximalNewton, ProximalState
 from dsoftmax.solvers.surrogate import Surrogate, SurrogateState
 
 
@@ -29,21 +30,27 @@ class Entry:
         Arrays in the shape of θ (float64) that it holds at most, those of a new and of the last state included.
     matrices : int
         Arrays in the shape of the Hessian (float64) that it holds at most.
+    matrix_entries : int, optional
+        It holds them only with so many entries of θ; with any number when None.
     gram : {"", "exact", "estimate"}
         Whether the statistics should hold the Gram matrix.
     sample : bool
         Whether it needs a sample.
     double : bool
         Whether products are in float64 from the first pass: its passes are few, and F must be exact.
+    l1 : bool
+        Whether it can minimise an L1 penalty.
     """
 
     make: Callable[[Problem], Solver]
     state: type
     vectors: int
     matrices: int = 0
+    matrix_entries: int | None = None
     gram: Literal["", "exact", "estimate"] = ""
     sample: bool = False
     double: bool = False
+    l1: bool = False
 
 
 def _step(problem: Problem) -> float:
@@ -52,6 +59,17 @@ def _step(problem: Problem) -> float:
 
 SOLVERS: dict[str, Entry] = {
     "surrogate": Entry(Surrogate.of, SurrogateState, vectors=80, matrices=12, gram="estimate", sample=True, double=True),
+    "proximal-newton": Entry(
+        ProximalNewton.of,
+        ProximalState,
+        vectors=130,
+        matrices=8,
+        matrix_entries=DENSE_ENTRIES,
+        gram="estimate",
+        sample=True,
+        double=True,
+        l1=True,
+    ),
     "lbfgs-kronecker": Entry(LBFGS.preconditioned, LBFGSState, vectors=60, gram="estimate"),
     "lbfgs": Entry(lambda problem: LBFGS(), LBFGSState, vectors=56),
     "gradient-descent": Entry(lambda problem: FixedStep(_step(problem)), DescentState, vectors=12, gram="exact"),
