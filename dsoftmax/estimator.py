@@ -373,19 +373,22 @@ class SoftmaxEstimator(_Base):
 class SoftmaxRegression(SoftmaxEstimator):
     r"""Softmax regression (multinomial logistic regression), exact, for data that need not fit in memory.
 
-    Minimises the objective of scikit-learn's ``LogisticRegression`` with the L2 penalty, divided by C·S so that ``tol``
-    does not depend on the number of rows:
+    Minimises the objective of scikit-learn's ``LogisticRegression``, divided by C·S so that ``tol`` does not depend on the
+    number of rows:
 
-    .. math::  F(\theta) = \frac1S \sum_i s_i \, (-\log P_{i y_i}) + \frac{1}{2CS} \sum_k \|\theta^{(k)}\|^2
+    .. math::  F(\theta) = \frac1S \sum_i s_i \, (-\log P_{i y_i})
+               + \frac{1}{CS} \sum_k \Bigl(\frac{1-\rho}{2} \|\theta^{(k)}\|^2 + \rho \|\theta^{(k)}\|_1\Bigr)
 
-    with :math:`s_i` = sample weight · class weight of the label, :math:`S = \sum_i s_i`, and free intercepts. Two classes
-    have one row of coefficients :math:`w = \theta^{(1)} - \theta^{(0)}` and the penalty :math:`\|w\|^2/(2CS)`, as there. The
-    optimum is the same, so that ``coef_`` and ``intercept_`` agree to the tolerance asked for.
+    with :math:`s_i` = sample weight · class weight of the label, :math:`S = \sum_i s_i`, :math:`\rho` = ``l1_ratio``, and free
+    intercepts. Two classes have one row of coefficients :math:`w = \theta^{(1)} - \theta^{(0)}` and the penalty of w, as
+    there. The optimum is the same, so that ``coef_`` and ``intercept_`` agree to the tolerance asked for.
 
     Parameters
     ----------
     C : float, default 1.0
         Inverse strength of the penalty; ``inf`` for none.
+    l1_ratio : float, default 0.0
+        The L1 part of the penalty: 0 is L2, 1 is L1, between them is the elastic net. Above 0 coefficients can be exactly zero.
     solver : str, default "auto"
         "auto" chooses by the sizes of the problem (`dsoftmax.solvers.choose`); or a name in `dsoftmax.solvers.SOLVERS`.
     tol : float, default 1e-4
@@ -426,7 +429,8 @@ class SoftmaxRegression(SoftmaxEstimator):
     Attributes
     ----------
     coef_ : (1, p) or (K, p) float64
-        A row for two classes, else a row per class, centred over the classes. Predictions follow it when it is changed.
+        A row for two classes, else a row per class, centred over the classes where the penalty is L2. Predictions follow it
+        when it is changed.
     intercept_ : (1,) or (K,) float64
         Zeros without ``fit_intercept``.
     classes_ : (K,) ndarray
@@ -470,6 +474,7 @@ class SoftmaxRegression(SoftmaxEstimator):
         self,
         *,
         C: float = 1.0,
+        l1_ratio: float = 0.0,
         solver: str = "auto",
         tol: float = 1e-4,
         max_iter: int = 100,
@@ -488,6 +493,7 @@ class SoftmaxRegression(SoftmaxEstimator):
         spool_limit: int | str | None = None,
     ) -> None:
         self.C = C
+        self.l1_ratio = l1_ratio
         self.solver = solver
         self.tol = tol
         self.max_iter = max_iter
@@ -543,7 +549,10 @@ class SoftmaxRegression(SoftmaxEstimator):
         (array([[0.453]]), array([0, 1]))
         """
         settings = self._settings(
-            C=self.C, validation_fraction=self.validation_fraction, n_iter_no_change=self.n_iter_no_change
+            C=self.C,
+            l1_ratio=self.l1_ratio,
+            validation_fraction=self.validation_fraction,
+            n_iter_no_change=self.n_iter_no_change,
         )
         y = self._labels(y)
         source = self._source(X, y, sample_weight, reset=True)

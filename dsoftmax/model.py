@@ -27,7 +27,7 @@ class Model:
     Attributes
     ----------
     theta : (K, p+1) float64
-        A row per class, the intercept last; every column sums to zero.
+        A row per class, the intercept last; every column sums to zero, but for coefficients that an L1 penalty has placed.
     classes : (K,) ndarray
     about : dict
         What was asked and found, in JSON types.
@@ -66,9 +66,20 @@ class Model:
         return softmax.softmax(self.decision_function(X, dtype))
 
 
-def centred(theta: Float) -> Float:
-    """Return θ minus its mean over the classes: the same probabilities, and one representative for all solvers."""
-    return theta - theta.mean(axis=0)
+def centred(theta: Float, keep_zeros: bool = False) -> Float:
+    """Return θ minus its mean over the classes: the same probabilities, and one representative for all solvers.
+
+    Parameters
+    ----------
+    theta : (K, p+1) float64
+    keep_zeros : bool
+        Of more than two classes centre the intercepts alone: where the penalty is L1, it says where coefficients lie. Of two
+        classes only the difference counts.
+    """
+    mean = theta.mean(axis=0)
+    if keep_zeros and len(theta) > 2:
+        mean[:-1] = 0
+    return theta - mean
 
 
 def save_model(model: Model, path: Path | str, overwrite: bool = False) -> None:

@@ -1,12 +1,14 @@
 r"""The one place where sums become the objective that is minimised.
 
-.. math::  F(\theta) = J_s(\theta)/S + \|\theta\|^2 / (2 C S),   s_i = w_i c_{y_i},   S = \sum_i s_i
+.. math::  F(\theta) = J_s(\theta)/S + \frac{1}{CS}\Bigl(\frac{1-ρ}{2}\|W\|^2 + ρ\|W\|_1\Bigr),   s_i = w_i c_{y_i},   S = \sum_i s_i
 
-with sample weights w, class weights c, and free intercepts. This is scikit-learn's objective divided by S, so that ``tol``
-does not depend on the number of rows.
+with sample weights w, class weights c, ρ the ``l1_ratio``, and free intercepts. This is scikit-learn's objective divided by S, so
+that ``tol`` does not depend on the number of rows. Answers hold all of F but the L1 part, which has no gradient: a solver
+that can adds it (`dsoftmax.oracle.Problem.l1`).
 
 Two classes: scikit-learn has one row of coefficients, w = θ₁ − θ₀. With θ₁ = −θ₀ = w/2, ‖θ‖² = ‖w‖²/2, so C/2 in the
-formula above gives scikit-learn's ‖w‖²/(2C): the same F, and the same largest gradient entry.
+formula above gives scikit-learn's ‖w‖²/(2C): the same F, and the same largest gradient entry. The L1 part would not halve
+so. With ρ > 0 the form is therefore z = (0, wᵀx + b): row 0 of θ stays at 0, row 1 is scikit-learn's own, with C.
 """
 
 import time
@@ -81,6 +83,8 @@ class Objective:
         A name in `dsoftmax.evaluate.KERNELS`.
     held : Held, optional
         Rows that do not count; ``statistics`` are then those of the others.
+    l1_ratio : float
+        ρ.
     """
 
     engine: Engine
@@ -92,6 +96,7 @@ class Objective:
     dtype: np.dtype
     kernel: str = "numpy"
     held: Held | None = None
+    l1_ratio: float = 0.0
 
     @property
     def total_weight(self) -> float:
@@ -101,9 +106,19 @@ class Objective:
 
     @property
     def penalty(self) -> float:
-        """λ, with F = J/S + λ/2·‖θ‖²."""
-        C = self.C / 2 if len(self.statistics.classes) == 2 else self.C
-        return 1 / (C * self.total_weight)
+        """λ, with F = J/S + λ/2·‖W‖² + λ₁‖W‖₁."""
+        two_rows = len(self.statistics.classes) == 2 and not self.one_row
+        return (1 - self.l1_ratio) / ((self.C / 2 if two_rows else self.C) * self.total_weight)
+
+    @property
+    def l1(self) -> float:
+        """λ₁."""
+        return self.l1_ratio / (self.C * self.total_weight)
+
+    @property
+    def one_row(self) -> bool:
+        """Whether row 0 of θ stays at 0."""
+        return self.l1_ratio > 0 and len(self.statistics.classes) == 2
 
     @property
     def curvature_bound(self) -> float:
@@ -121,20 +136,26 @@ class Objective:
         """λ of every entry of θ, (K, p+1)."""
         found = np.full(self.statistics.class_sums.shape, self.penalty)
         found[:, -1] = 0
+        found[: self.one_row] = 0
         return found
+
+    def in_gauge(self, theta: Float) -> Float:
+        """Return the point with the same probabilities that the form of F asks for."""
+        return theta - theta[0] if self.one_row else theta
 
     def problem(self) -> Problem:
         """Return what a solver may know before its first question."""
         statistics = self.statistics
         free = np.ones(statistics.class_sums.shape, bool)
         free[:, -1] = self.fit_intercept
+        free[: self.one_row] = False
         mass = statistics.class_weights * (1.0 if self.class_weights is None else self.class_weights)
         shares = mass / mass.sum()
         total = statistics.class_weights.sum()
         gram = statistics.gram / total if statistics.gram.size else np.append(statistics.squares / total, 1.0)
         local = LocalObjective(self) if statistics.sample.n_rows else None
         moments = np.diag(shares) - np.outer(shares, shares)
-        return Problem(lambda: self.curvature_bound, self.penalties, free, gram, moments, self._n, local)
+        return Problem(lambda: self.curvature_bound, self.penalties, free, gram, moments, self._n, local, self.l1)
 
     @cached_property
     def _kronecker(self) -> Kronecker:
@@ -156,7 +177,7 @@ class Objective:
 
     def gap_bound(self, gradient: Float) -> float:
         """Return ‖∇F‖²/(2λ) ≥ F − F*, which holds where every parameter is penalised; nan where it does not."""
-        if self.fit_intercept or not self.penalty > 0:
+        if self.fit_intercept or not self.penalty > 0 or self.l1 > 0:
             return np.nan
         return float(np.sum(gradient**2)) / (2 * self.penalty)
 
@@ -168,7 +189,7 @@ class Objective:
         return bool(value * self.total_weight < np.log(2) * least)
 
     def start(self) -> tuple[Float, Answer]:
-        """Return θ = 0 with b = log priors, centred, and the answer there, which the statistics hold: P is constant."""
+        """Return W = 0 with b = log priors, and the answer there, which the statistics hold: P is constant."""
         sums = self.statistics.class_sums
         if self.class_weights is not None:
             sums = sums * self.class_weights[:, None]
@@ -179,6 +200,7 @@ class Objective:
             smooth = mass if mass.min() > 0 else mass + 1e-3 * mass.sum() / K  # a class that was given and has no rows
             theta[:, -1] = np.log(smooth)
             theta[:, -1] -= theta[:, -1].mean()
+        theta = self.in_gauge(theta)
         P = softmax.softmax(theta[None, :, -1])[0]
         value = -float(mass @ softmax.log_softmax(theta[None, :, -1])[0])
         return theta, self._finish(Query(theta), value, np.outer(P, sums.sum(axis=0)) - sums)
@@ -244,6 +266,8 @@ class Objective:
             if not self.fit_intercept:
                 held = np.arange(d - 1, K * d, d)
                 hessian[held, :] = hessian[:, held] = 0
+            if self.one_row:
+                hessian[:d, :] = hessian[:, :d] = 0
         n = max(int(self.statistics.class_rows.sum()), 1)
         error = ROUNDING[self.dtype] * (abs(value) + self._reach(theta) / np.sqrt(n))
         return Answer(value, gradient, float(error), product, hessian, None if moments is None else moments / S)
@@ -269,6 +293,7 @@ class Objective:
         sums[:, :-1] += self.penalty * theta[:, :-1]
         if not self.fit_intercept:
             sums[:, -1] = 0
+        sums[: self.one_row] = 0
         return sums
 
     def in_double(self) -> "Objective":

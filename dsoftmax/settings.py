@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from dsoftmax.errors import OptionError
 from dsoftmax.evaluate import choose_kernel
 from dsoftmax.held import Held
-from dsoftmax.solvers import AUTO, solver_entry
+from dsoftmax.solvers import AUTO, SOLVERS, solver_entry
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,9 @@ class Settings:
     Attributes
     ----------
     C : float
-        Inverse strength of the L2 penalty; ``inf`` for none.
+        Inverse strength of the penalty; ``inf`` for none.
+    l1_ratio : float
+        ρ: the L1 part of the penalty, 0 … 1; the rest is L2.
     solver : str
         A name in `dsoftmax.solvers.SOLVERS`.
     tol : float
@@ -41,6 +43,7 @@ class Settings:
     """
 
     C: float = 1.0
+    l1_ratio: float = 0.0
     solver: str = "auto"
     tol: float = 1e-4
     max_iter: int = 100
@@ -64,8 +67,15 @@ class Settings:
         ------
         OptionError
         """
-        if self.solver != AUTO:
-            solver_entry(self.solver)
+        entry = None if self.solver == AUTO else solver_entry(self.solver)
+        if not _is_number(self.l1_ratio) or not 0 <= self.l1_ratio <= 1:
+            raise OptionError(f"l1_ratio={self.l1_ratio!r}; needed is a number from 0 (L2 alone) to 1 (L1 alone).")
+        if self.l1_ratio > 0 and entry is not None and not entry.l1:
+            able = " or ".join(f"solver={name!r}" for name, other in SOLVERS.items() if other.l1)
+            raise OptionError(
+                f"solver={self.solver!r} needs a penalty with a gradient, and the L1 part of l1_ratio={self.l1_ratio} has none. "
+                f"Pass {able} (--solver), or leave it to solver={AUTO!r}."
+            )
         if not _is_number(self.C) or not self.C > 0:
             raise OptionError(f"C={self.C!r}; needed is a positive number, or inf for no penalty.")
         if not _is_number(self.tol) or not self.tol >= 0:

@@ -23,7 +23,7 @@ from dsoftmax.oracle import Answer, Query
 from dsoftmax.sample import Draw, plan_draw
 from dsoftmax.settings import Settings, product_dtype
 from dsoftmax.softmax import compute_dtype
-from dsoftmax.solvers import AUTO, Entry, choose, solver_entry
+from dsoftmax.solvers import AUTO, SOLVERS, Entry, choose, solver_entry
 from dsoftmax.solvers.auto import HESSIAN_BYTES, HESSIAN_PART
 from dsoftmax.statistics import MAX_GRAM_FEATURES, Collect, Statistics, finish, gram_part
 
@@ -247,7 +247,8 @@ def make_objective(
     of_rows = statistics if held is None else statistics.without(*held)
     weights = class_weight_vector(settings.class_weight, of_rows)
     out = None if held is None else held[1]
-    return Objective(engine, source, of_rows, float(settings.C), weights, settings.fit_intercept, dtype, kernel, out)
+    C, l1_ratio = float(settings.C), float(settings.l1_ratio)
+    return Objective(engine, source, of_rows, C, weights, settings.fit_intercept, dtype, kernel, out, l1_ratio)
 
 
 def _first_dtype(source: Source, settings: Settings) -> np.dtype:
@@ -281,7 +282,7 @@ class Track:
             state = track.solver.start(start, answer, 0)
         else:
             _require_shape(theta, statistics.class_sums.shape)
-            state = track.solver.start(theta, None, 0)
+            state = track.solver.start(objective.in_gauge(theta), None, 0)
         track.run = Run(statistics, state, 1, objective.dtype == np.float64, objective.kernel, solver)
         track.run = replace(track.run, gap=track._gap(None))
         return track
@@ -378,6 +379,7 @@ class Track:
         settings, run = self.settings, self.run
         about = {
             "C": float(settings.C) if np.isfinite(settings.C) else "inf",
+            "l1_ratio": float(settings.l1_ratio),
             "solver": run.solver,
             "fit_intercept": settings.fit_intercept,
             "n_rows": int(run.statistics.class_rows.sum()),
@@ -387,7 +389,8 @@ class Track:
             "gradient_max": run.gradient_max,
             "status": status,
         }
-        return Result(Model(centred(theta), run.statistics.classes, about), run, status, converged, history)
+        model = Model(centred(theta, keep_zeros=settings.l1_ratio > 0), run.statistics.classes, about)
+        return Result(model, run, status, converged, history)
 
 
 def train(
@@ -465,6 +468,8 @@ def resolve(settings: Settings, statistics: Statistics, allowed: int | None) -> 
     """Return the name of the solver of a run."""
     if settings.solver != AUTO:
         return settings.solver
+    if settings.l1_ratio > 0:
+        return next(name for name, entry in SOLVERS.items() if entry.l1)
     K, d = statistics.class_sums.shape
     return choose(d - 1, K, statistics.sample.n_rows, statistics.sample.whole, allowed).solver
 
@@ -489,8 +494,9 @@ def _record(run: Run, cost: Cost) -> Record:
 def held_bytes(entry: Entry, statistics: Statistics, n_models: int = 1) -> int:
     """Return what solvers and what they know take in this process (bytes)."""
     size = statistics.class_sums.size
-    each = entry.vectors * size + entry.state_matrices * size**2
-    shared = (entry.matrices - entry.state_matrices) * size**2
+    held = entry.matrix_entries is None or size <= entry.matrix_entries
+    each = entry.vectors * size + held * entry.state_matrices * size**2
+    shared = held * (entry.matrices - entry.state_matrices) * size**2
     return 8 * (n_models * each + shared) + 8 * 3 * statistics.gram.size + (1 + n_models) * statistics.sample.n_bytes
 
 

@@ -122,6 +122,13 @@ def objective_gradient(theta, X, y, weights=None, class_weights=None, C=1.0, fit
     return out
 
 
+def elastic_net(theta, C, l1_ratio, S):
+    """(1/(CS))·[(1−ρ)/2·‖W‖² + ρ‖W‖₁], intercepts free."""
+    squares = math.fsum(float(t) ** 2 for row in theta for t in row[:-1])
+    sizes = math.fsum(abs(float(t)) for row in theta for t in row[:-1])
+    return ((1 - l1_ratio) / 2 * squares + l1_ratio * sizes) / (C * S)
+
+
 def five_point(f, h=1e-3):
     """f′(0) by the five-point stencil, error O(h⁴)."""
     return (f(-2 * h) - 8 * f(-h) + 8 * f(h) - f(2 * h)) / (12 * h)

@@ -197,6 +197,21 @@ def test_inspect_opens_no_chunk(here):
     assert "float32: it holds every float32 exactly" in said
     assert run("inspect", *DATA, "--workers", "2", "--memory", "1GiB").exit_code == 0
     assert run("inspect", *DATA, "--engine", "serial", "--solver", "nesterov").exit_code == 0
+    elastic = run("inspect", *DATA, "--l1-ratio", "0.25", "--solver", "proximal-newton")
+    assert "elastic net, 25 % of it L1, C = 1" in " ".join(elastic.stdout.split())
+
+
+# The penalty
+
+
+def test_an_l1_penalty_needs_a_solver_for_it_and_leaves_zeros(here):
+    refused(run(*TRAIN, "--l1-ratio", "1"), "solver='lbfgs'", "Pass solver='proximal-newton' (--solver)")
+    refused(run(*TRAIN, "--l1-ratio", "2"), "l1_ratio=2.0")
+    result = run(*TRAIN, "--l1-ratio", "1", "--C", "0.01", "--solver", "proximal-newton")
+    assert result.exit_code == 0, result.output
+    assert 0 < np.mean(theta() == 0) < 1
+    assert json.loads(Path("run/run.json").read_text())["objective"]["l1_ratio"] == 1.0
+    assert load_model("run/model.zarr").about["l1_ratio"] == 1.0
 
 
 # Going on
@@ -393,6 +408,7 @@ def test_a_run_of_other_data_or_another_objective_is_not_touched(here):
     assert run(*TRAIN).exit_code == 0
     before = theta().tobytes()
     refused(run(*TRAIN, "--C", "2"), 'C: was "1.0", is "2.0"', "--overwrite")
+    refused(run(*TRAIN, "--l1-ratio", "0.5", "--solver", "proximal-newton"), "l1_ratio: was 0.0, is 0.5")
     refused(run(*TRAIN, "--solver", "nesterov", "--no-intercept"), "solver: was", "intercept: was")
     refused(run("train", "data.zarr", "--features", "X", "--labels", "same", "--out", "run"), "data.zarr/same")
     change("X", (0, 0), 3.25)

@@ -521,11 +521,14 @@ def test_parameters_clone_and_pickle():
         "engine",
         "fit_intercept",
         "kernel",
+        "l1_ratio",
         "max_iter",
         "memory_limit",
         "missing_chunks",
+        "n_iter_no_change",
     ]
-    assert sorted(estimator.get_params()) == [*names, "solver", "spool", "spool_limit", "tol", "warm_start"]
+    names += ["solver", "spool", "spool_limit", "tol", "validation_fraction", "warm_start"]
+    assert sorted(estimator.get_params()) == names
     copied = clone(estimator)
     assert copied.get_params() == estimator.get_params()
     assert copied.class_weight is not estimator.class_weight

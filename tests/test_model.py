@@ -51,6 +51,19 @@ def test_centring_changes_no_probability(rng):
     assert_allclose(centred(theta).sum(axis=0), 0, atol=1e-15)
 
 
+@pytest.mark.parametrize("K", [2, 3])
+def test_centring_what_an_l1_penalty_has_placed_keeps_its_zeros(rng, K):
+    theta, X = rng.normal(size=(K, 5)), rng.normal(size=(20, 4))
+    theta[0] = 0
+    found = centred(theta, keep_zeros=True)
+    assert_allclose(Model(found, np.arange(K)).predict_proba(X), Model(theta, np.arange(K)).predict_proba(X), rtol=1e-12)
+    assert_allclose(found[:, -1].sum(), 0, atol=1e-15)
+    if K == 2:
+        assert_array_equal(found[1] - found[0], theta[1])
+    else:
+        assert_array_equal(found[:, :-1], theta[:, :-1])
+
+
 @pytest.mark.parametrize("kind", CLASSES)
 def test_a_model_comes_back_bit_for_bit(rng, tmp_path, kind):
     model = model_of(rng, CLASSES[kind])

@@ -1,5 +1,7 @@
 """F and its derivatives against literal loops, scikit-learn's own objective and finite differences."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import reference
@@ -145,6 +147,36 @@ def test_two_classes_are_half_of_C_by_the_one_row_formula(rng, K):
     expected = np.mean(np.logaddexp(0, -sign * (X @ w[:2] + w[2]))) + w[:2] @ w[:2] / (2 * C * n)
     found = objective_of(X, y, None, C).answer(Query(theta))[0].value
     assert_allclose(found, expected, rtol=1e-13)
+
+
+@pytest.mark.parametrize(("K", "l1_ratio"), [(2, 0.4), (2, 1.0), (3, 0.4), (3, 1.0)])
+def test_the_elastic_net_is_what_is_answered_and_what_the_solver_adds(rng, K, l1_ratio):
+    X, y, w, C = rng.normal(size=(30, 3)), np.arange(30) % K, rng.random(30) + 0.1, 0.3
+    objective = dataclasses.replace(objective_of(X, y, w, C), l1_ratio=l1_ratio)
+    theta, direction = rng.normal(size=(K, 4)), rng.normal(size=(K, 4))
+    if K == 2:
+        theta[0] = direction[0] = 0  # the one-row form
+    problem, (answer, _) = objective.problem(), objective.answer(Query(theta, direction, hessian=True))
+    found = answer.value + problem.l1 * np.sum(abs(theta[:, :-1]))
+    S = w.sum()
+    assert_allclose(found, reference.value(theta, X, y, w) / S + reference.elastic_net(theta, C, l1_ratio, S), rtol=1e-12)
+    for part in np.ndindex(K, 4):
+        step = np.zeros((K, 4))
+        step[part] = 1
+        slope = reference.five_point(lambda t, step=step: objective.answer(Query(theta + t * step))[0].value)
+        assert_allclose(answer.gradient[part], slope if problem.free[part] else 0, atol=1e-9)
+    assert_array_equal(problem.free, (np.arange(K) >= (K == 2))[:, None] & np.ones((K, 4), bool))
+    assert_allclose((answer.hessian @ direction.ravel()).reshape(K, 4), answer.product, atol=1e-12)
+    bend = reference.five_point(lambda t: objective.answer(Query(theta + t * direction))[0].gradient)
+    assert_allclose(answer.product, bend, atol=1e-8)
+    assert np.linalg.eigvalsh(answer.hessian)[-1] <= objective.curvature_bound
+    start, known = objective.start()
+    passed, _ = objective.answer(Query(start))
+    assert_allclose(known.value, passed.value, rtol=1e-13)
+    assert_allclose(known.gradient, passed.gradient, atol=1e-14)
+    if K == 2:
+        assert_array_equal(start[0], 0)
+        assert_array_equal(objective.in_gauge(np.array([[1.0, 2, 3, 4], [1, 3, 5, 7]])), [[0, 0, 0, 0], [0, 1, 2, 3]])
 
 
 def test_a_class_that_was_given_and_has_no_rows_starts_finite_and_is_pushed_away(rng):

@@ -125,6 +125,7 @@ def make_settings(
     source_dtype: np.dtype,
     *,
     C: tuple[float, ...],
+    l1_ratio: float,
     solver: str,
     tol: float,
     max_iter: int,
@@ -155,6 +156,7 @@ def make_settings(
         raise OptionError("--scoring does nothing without --folds. Give both, or leave it out.")
     settings = Settings(
         C=C[0],
+        l1_ratio=l1_ratio,
         solver=solver,
         tol=tol,
         max_iter=max_iter,

@@ -163,7 +163,7 @@ def training_facts(source: "Source", settings: "Settings", choice: EngineChoice,
     return [
         ("solver", _solver_fact(source, settings, process_limit(choice))),
         ("stops", f"when max|∇F| ≤ {settings.tol:g}, or after {settings.max_iter} iterations"),
-        ("penalty", "none (C = inf)" if settings.C == float("inf") else f"L2, C = {settings.C:g}"),
+        ("penalty", _penalty(settings)),
         *(
             []
             if grid is None
@@ -200,3 +200,10 @@ def _solver_fact(source: "Source", settings: "Settings", limit: int | None) -> s
     if few.solver == many.solver:
         return f"auto, which is {few.solver}: {few.why}"
     return f"auto: {few.solver} for up to {SURROGATE_ENTRIES // (p + 1):,} classes, {many.solver} for more"
+
+
+def _penalty(settings: "Settings") -> str:
+    if settings.C == float("inf"):
+        return "none (C = inf)"
+    kind = {0.0: "L2", 1.0: "L1"}.get(float(settings.l1_ratio), f"elastic net, {100 * settings.l1_ratio:g} % of it L1")
+    return f"{kind}, C = {settings.C:g}"

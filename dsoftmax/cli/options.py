@@ -184,7 +184,10 @@ objective_options = _chain(
         type=Numbers(),
         default="1.0",
         show_default=True,
-        help="Inverse strength of the L2 penalty; inf for none. Several, with --folds, share the passes.",
+        help="Inverse strength of the penalty; inf for none. Several, with --folds, share the passes.",
+    ),
+    click.option(
+        "--l1-ratio", type=float, default=0.0, show_default=True, help="Part of the penalty that is L1; the rest is L2."
     ),
     click.option("--folds", type=int, metavar="N", help="Score every C on N folds, and keep the model of the best."),
     click.option("--scoring", type=Known(SCORINGS), help="Of --folds: the best C by this.  [default: accuracy]"),

@@ -16,6 +16,7 @@ from dsoftmax.solvers.gradient_descent import Armijo, DescentState, FixedStep, N
 from dsoftmax.solvers.lbfgs import LBFGS, LBFGSState
 from dsoftmax.solvers.newton import Newton, NewtonState
 from dsoftmax.solvers.newton_cg import NewtonCG, NewtonCGState
+from dsoftmax.solvers.proximal_newton import DENSE_ENTRIES, ProximalNewton, ProximalState
 from dsoftmax.solvers.surrogate import Surrogate, SurrogateState
 
 __all__ = ["AUTO", "SOLVERS", "Choice", "Entry", "choose", "solver_entry"]
@@ -37,12 +38,16 @@ class Entry:
         Arrays in the shape of the Hessian (float64) that it holds at most.
     state_matrices : int
         Those of them that belong to its state.
+    matrix_entries : int, optional
+        It holds them only with so many entries of θ; with any number when None.
     gram : {"", "exact", "estimate"}
         Whether the statistics should hold the Gram matrix.
     sample : bool
         Whether it needs a sample.
     double : bool
         Whether products are in float64 from the first pass: its passes are few, and F must be exact.
+    l1 : bool
+        Whether it can minimise an L1 penalty.
     """
 
     make: Callable[[Problem], Solver]
@@ -50,9 +55,11 @@ class Entry:
     vectors: int
     matrices: int = 0
     state_matrices: int = 0
+    matrix_entries: int | None = None
     gram: Literal["", "exact", "estimate"] = ""
     sample: bool = False
     double: bool = False
+    l1: bool = False
 
 
 def _step(problem: Problem) -> float:
@@ -64,6 +71,18 @@ SOLVERS: dict[str, Entry] = {
         Surrogate.of, SurrogateState, vectors=80, matrices=12, state_matrices=1, gram="estimate", sample=True, double=True
     ),
     "newton": Entry(Newton.of, NewtonState, vectors=60, matrices=18, state_matrices=2, gram="estimate", double=True),
+    "proximal-newton": Entry(
+        ProximalNewton.of,
+        ProximalState,
+        vectors=130,
+        matrices=8,
+        state_matrices=1,
+        matrix_entries=DENSE_ENTRIES,
+        gram="estimate",
+        sample=True,
+        double=True,
+        l1=True,
+    ),
     "lbfgs-kronecker": Entry(LBFGS.preconditioned, LBFGSState, vectors=60, gram="estimate"),
     "newton-cg": Entry(NewtonCG.of, NewtonCGState, vectors=30, gram="estimate", double=True),
     "lbfgs": Entry(lambda problem: LBFGS(), LBFGSState, vectors=56),

@@ -63,6 +63,25 @@ class Kronecker:
         values, vectors = scipy.linalg.eigh(self.gram)
         return np.maximum(values, 0), vectors
 
+    def product(self, moments: Float) -> Callable[[Float], Float]:
+        """Return what multiplies (K, p+1) float64 by A ⊗ G + λI; zero where an entry is not free."""
+
+        def product(V: Float) -> Float:
+            turned = moments @ V
+            found = (turned * self.gram if self.gram.ndim == 1 else turned @ self.gram) + self.penalty * V
+            held: Float = np.where(self.free, found, 0.0)
+            return held
+
+        return product
+
+    def matrix(self, moments: Float) -> Float:
+        """Return A ⊗ G + λI, (K·(p+1), K·(p+1)); zero where an entry is not free."""
+        found = np.kron(moments, np.diag(self.gram) if self.gram.ndim == 1 else self.gram)
+        found[np.diag_indices(len(found))] += self.penalty
+        held = ~self.free.ravel()
+        found[held, :] = found[:, held] = 0
+        return np.asarray(found, np.float64)
+
     def inverse(self, moments: Float) -> Callable[[Float], Float]:
         """Return what multiplies (K, p+1) float64 by (A ⊗ G + λI)⁻¹.
 
