@@ -114,7 +114,7 @@ class SoftmaxRegression(_Base):
     solver : str, default "lbfgs"
         "lbfgs", or another name in `dsoftmax.solvers.SOLVERS`.
     tol : float, default 1e-4
-        Converged when max|∇F| ≤ tol.
+        Converged when max|∇F| ≤ tol; with an L1 part, ∇F is the subgradient of least norm.
     max_iter : int, default 100
         Iterations (accepted steps) at most. Each costs a pass over the data, sometimes two.
     fit_intercept : bool, default True

@@ -62,7 +62,7 @@ SOLVERS: dict[str, Entry] = {
     "proximal-newton": Entry(
         ProximalNewton.of,
         ProximalState,
-        vectors=130,
+        vectors=150,
         matrices=8,
         matrix_entries=DENSE_ENTRIES,
         gram="estimate",
