@@ -392,7 +392,7 @@ class SoftmaxRegression(SoftmaxEstimator):
     solver : str, default "auto"
         "auto" chooses by the sizes of the problem (`dsoftmax.solvers.choose`); or a name in `dsoftmax.solvers.SOLVERS`.
     tol : float, default 1e-4
-        Converged when max|∇F| ≤ tol.
+        Converged when max|∇F| ≤ tol; with an L1 part, ∇F is the subgradient of least norm.
     max_iter : int, default 100
         Iterations (accepted steps) at most. Each costs a pass over the data, sometimes two.
     fit_intercept : bool, default True

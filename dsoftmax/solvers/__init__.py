@@ -74,7 +74,7 @@ SOLVERS: dict[str, Entry] = {
     "proximal-newton": Entry(
         ProximalNewton.of,
         ProximalState,
-        vectors=130,
+        vectors=150,
         matrices=8,
         state_matrices=1,
         matrix_entries=DENSE_ENTRIES,

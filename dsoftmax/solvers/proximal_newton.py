@@ -349,17 +349,20 @@ class _LowRank:
 
 def _correction(steps: Float, lacks: Float, here: Callable[[Float], Float], first: Callable[[Float], Float]) -> _LowRank:
     """Return C: the BFGS update of ``first`` by the pairs δ, ∇²f·δ + lack (Byrd, Nocedal and Schnabel 1994, eq. 2.17)."""
-    pairs = [(s, first(s), here(s) + lack) for s, lack in zip(steps, lacks, strict=True)]
-    pairs = [(s, bent, y) for s, bent, y in pairs if np.sum(s * y) > LEAST_CURVATURE * np.sum(s * bent) > 0]
-    if not pairs:
-        return _LowRank(np.zeros((0, steps.shape[1] * steps.shape[2])), np.zeros((0, 0)))
-    S, bent, Y = (np.stack([pair[i].ravel() for pair in pairs]) for i in range(3))
-    products = S @ Y.T
+    n, size = len(steps), steps.shape[1] * steps.shape[2]
+    S, factor = steps.reshape(n, size), np.empty((2 * n, size))
+    for i in range(n):
+        factor[i], factor[n + i] = first(steps[i]).ravel(), (here(steps[i]) + lacks[i]).ravel()
+    bends, along = (np.array([float(s @ f) for s, f in zip(S, part, strict=True)]) for part in (factor[:n], factor[n:]))
+    believed = (bends > 0) & (along > LEAST_CURVATURE * bends)
+    if not believed.all():
+        S, factor, n = S[believed], factor[np.tile(believed, 2)], int(believed.sum())
+    products = S @ factor[n:].T
     lower = np.tril(products, -1)
-    middle = np.block([[S @ bent.T, lower], [lower.T, -np.diag(np.diag(products))]])
+    middle = np.block([[S @ factor[:n].T, lower], [lower.T, -np.diag(np.diag(products))]])
     scale = 1 / np.sqrt(np.abs(np.diag(middle)))
-    inverse = np.linalg.pinv(middle * np.outer(scale, scale), rcond=1e-12)
-    return _LowRank(np.vstack([bent, Y]), inverse * np.outer(scale, scale))
+    inverse = np.linalg.pinv(middle * np.outer(scale, scale), rcond=1e-12) if n else middle
+    return _LowRank(factor, inverse * np.outer(scale, scale))
 
 
 def shift(theta: Float, penalty: float, l1: float) -> Float:
