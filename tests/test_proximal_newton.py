@@ -18,7 +18,7 @@ from dsoftmax.errors import OptionError
 from dsoftmax.oracle import Query
 from dsoftmax.solvers import SOLVERS
 from dsoftmax.solvers.proximal_newton import ProximalNewton, shift
-from dsoftmax.solvers.sparse_quadratic import Quadratic, minimise, subgradient
+from dsoftmax.solvers.sparse_quadratic import Budget, Quadratic, minimise, subgradient
 from dsoftmax.sources import open_source
 from dsoftmax.testing import Convex, check_solver, convex_problem
 from dsoftmax.training import Settings, train
@@ -231,6 +231,7 @@ def test_the_quadratic_is_minimised_with_its_zeros(dense, condition):
         B if dense else None,
         w.reshape(shape),
         np.ones(shape, bool),
+        Budget(100_000),
     )
     found = minimise(quadratic, np.zeros(shape), g.reshape(shape), 1e-24).ravel()
     assert_allclose(found, x, atol=1e-6 * abs(x).max())

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from dsoftmax.oracle import Answer, Local, Problem, Query
 from dsoftmax.solvers.kronecker import Kronecker
 from dsoftmax.solvers.line_search import C1, DELTA
-from dsoftmax.solvers.sparse_quadratic import Quadratic, minimise, subgradient
+from dsoftmax.solvers.sparse_quadratic import Budget, Quadratic, minimise, subgradient
 
 Float = NDArray[np.float64]
 
@@ -39,6 +39,8 @@ ROUNDING = 1e-9
 LEAST_DAMPING, MOST_DAMPING, TENFOLD = 1e-2, 1e9, 10.0
 DENSE_ENTRIES = 1000
 """With no more entries of θ than this, B is a matrix that is factorised."""
+DENSE_PRODUCTS, PRODUCTS = 10_000, 300
+"""Of B and a vector between two passes at most, where B is a matrix and where it is not."""
 PRECISION = 0.01
 """The surrogate is minimised until its subgradient is this part of what it was."""
 NEWTON_STEPS, MOST_HALVINGS = 30, 20
@@ -216,6 +218,8 @@ class _Model:
         self.here = solver.local.products(state.theta)
         self.kronecker = solver.kronecker.product(state.moments)
         self.correction = self._correction(self.here)
+        self.dense = state.theta.size <= DENSE_ENTRIES
+        self.budget = Budget(DENSE_PRODUCTS if self.dense else PRODUCTS)
 
     def _blended(self, V: Float) -> Float:
         return self.state.blend * self.kronecker(V) if self.state.blend else np.zeros_like(V)
@@ -272,7 +276,7 @@ class _Model:
     def quadratic(self, theta: Float) -> Quadratic:
         """Return m about another point, as far as it is convex there: C is made anew."""
         solver = self.solver
-        if theta.size <= DENSE_ENTRIES:
+        if self.dense:
             hessian = solver.local.hessian(theta)
             correction = self._correction(lambda V: (hessian @ V.ravel()).reshape(V.shape))
             matrix = hessian + correction.matrix() + self._added_matrix
@@ -281,7 +285,9 @@ class _Model:
             places = np.diag_indices(len(matrix))
             matrix[places] += LIFT * self._diagonal.ravel() + 1e-12 * max(float(matrix[places].max()), 1e-200)
             diagonal = matrix[places].reshape(theta.shape)
-            return Quadratic(lambda V: (matrix @ V.ravel()).reshape(V.shape), diagonal, matrix, solver.weights, solver.free)
+            return Quadratic(
+                lambda V: (matrix @ V.ravel()).reshape(V.shape), diagonal, matrix, solver.weights, solver.free, self.budget
+            )
         of_sample = solver.local.products(theta)
         correction = self._correction(of_sample)
 
@@ -293,7 +299,7 @@ class _Model:
                 found = found + self._pin * V.mean(axis=0)
             return np.where(solver.free, found, 0.0)
 
-        return Quadratic(product, self._diagonal, None, solver.weights, solver.free)
+        return Quadratic(product, self._diagonal, None, solver.weights, solver.free, self.budget)
 
     def minimum(self) -> Float:
         """Return where m is least."""
@@ -302,6 +308,8 @@ class _Model:
         for _ in range(NEWTON_STEPS):
             quadratic = self.quadratic(theta)
             distance = quadratic.distance(gradient, theta)
+            if self.budget.spent:
+                break
             goal = PRECISION**2 * distance if goal < 0 else goal
             if distance <= goal:
                 break

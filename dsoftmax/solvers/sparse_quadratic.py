@@ -23,13 +23,28 @@ LIFT = 1e-10
 """Added to the diagonal, scaled to 1, of what is factorised."""
 
 
+@dataclass
+class Budget:
+    """Products that may still be spent: what is not minimal by then is a worse guess, and costs a pass more."""
+
+    left: int
+
+    def spend(self) -> None:
+        """Count one."""
+        self.left -= 1
+
+    @property
+    def spent(self) -> bool:
+        return self.left <= 0
+
+
 @dataclass(frozen=True)
 class Quadratic:
     """A convex quadratic with an L1 penalty.
 
     Attributes
     ----------
-    product : callable
+    multiply : callable
         V ↦ B·V, for (K, p+1) float64; zero where an entry is not free.
     diagonal : (K, p+1) float64
         About the diagonal of B; positive.
@@ -39,13 +54,21 @@ class Quadratic:
         w.
     free : (K, p+1) bool
         Entries that move.
+    budget : Budget
+        Shared by all quadratics between two passes.
     """
 
-    product: Callable[[Float], Float]
+    multiply: Callable[[Float], Float]
     diagonal: Float
     matrix: Float | None
     weights: Float
     free: NDArray[np.bool_]
+    budget: Budget
+
+    def product(self, V: Float) -> Float:
+        """Return B·V, at the expense of the budget."""
+        self.budget.spend()
+        return self.multiply(V)
 
     def distance(self, gradient: Float, x: Float) -> float:
         """Return how far x is from optimal: the squared norm of the minimum-norm subgradient, each entry by its curvature."""
@@ -83,7 +106,7 @@ def minimise(quadratic: Quadratic, x: Float, gradient: Float, goal: float) -> Fl
         distance = quadratic.distance(gradient, x)
         if distance < nearest:
             best, nearest = (x, gradient), distance
-        if distance <= goal:
+        if distance <= goal or quadratic.budget.spent:
             break
         inside = quadratic.free & (~penalised | (signs != 0))
         y, there = _solve(quadratic, x, gradient, inside, weights * signs, 0.01 * goal)
@@ -101,7 +124,7 @@ def minimise(quadratic: Quadratic, x: Float, gradient: Float, goal: float) -> Fl
         signs = np.where(wrong & enters, -np.sign(there), np.where(wrong, 0.0, signs))
         following = np.where(penalised & (y * signs <= 0), 0.0, y)
         x, gradient = following, gradient + quadratic.product(following - x)
-    if nearest <= goal:
+    if nearest <= goal or quadratic.budget.spent:
         return best[0]
     return _fista(quadratic, *best, MOST_STEPS, goal)[0]
 
@@ -115,7 +138,7 @@ def _solve(
     turned = solve(residual)
     direction, size = turned, float(np.sum(residual * turned))
     for _ in range(MOST_PRODUCTS):
-        if size <= goal:
+        if size <= goal or quadratic.budget.spent:
             break
         along = quadratic.product(direction)
         curvature = float(np.sum(direction * along))
@@ -175,7 +198,7 @@ def _fista(quadratic: Quadratic, x: Float, gradient: Float, most: int, goal: flo
         if float(np.sum(quadratic.diagonal * (ahead - landed) * moved)) > 0:
             momentum = 1.0
         x, gradient = landed, there
-        if quadratic.distance(gradient, x) <= goal:
+        if quadratic.distance(gradient, x) <= goal or quadratic.budget.spent:
             break
         following = (1 + np.sqrt(1 + 4 * momentum**2)) / 2
         part = (momentum - 1) / following
