@@ -56,7 +56,6 @@ from typing import Any, Literal
 import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
-from scipy.linalg.blas import dsyrk, ssyrk
 
 Float = NDArray[np.float64]
 Features = Any  # ndarray or scipy.sparse.csr_array / csr_matrix, (rows, p)
@@ -330,7 +329,7 @@ def hessian(theta: Float, X: Features, weights: Float | None = None) -> Float:
     """
     K, d = theta.shape
     n = X.shape[0]
-    H, blocks = np.zeros((K * d, K * d), order="F"), [np.zeros((d, d), order="F") for _ in range(K)]
+    H, blocks = np.zeros((K * d, K * d)), np.zeros((K, d, d))
     step = hessian_rows(K * d)
     for start in range(0, n, step):
         rows = slice(start, min(start + step, n))
@@ -340,15 +339,17 @@ def hessian(theta: Float, X: Features, weights: Float | None = None) -> Float:
         P = softmax(Xa @ theta.T)
         if weights is not None:
             Xa *= np.sqrt(weights[rows, None])
-        for k in range(K):  # dsyrk computes one triangle
+        for k in range(
+            K
+        ):  # NumPy sees AᵀA, computes one triangle, and lets other threads run meanwhile; SciPy's dsyrk does not
             half = Xa * np.sqrt(P[:, k, None])
-            blocks[k] = dsyrk(1.0, half.T, beta=1.0, c=blocks[k], overwrite_c=1)
+            blocks[k] += half.T @ half
         psi = (P[:, :, None] * Xa[:, None, :]).reshape(len(Xa), K * d)
-        H = dsyrk(-1.0, psi.T, beta=1.0, c=H, overwrite_c=1)
+        H -= psi.T @ psi
     for k in range(K):
         part = slice(k * d, (k + 1) * d)
         H[part, part] += blocks[k]
-    return np.ascontiguousarray(np.triu(H) + np.triu(H, 1).T)
+    return H
 
 
 def hessian_rows(n_entries: int) -> int:
@@ -425,7 +426,6 @@ def curvatures(
     """
     dtype = np.dtype(dtype or compute_dtype(X.dtype))
     K, d = theta.shape
-    syrk = ssyrk if dtype == np.float32 else dsyrk
     point, logits = theta.astype(dtype), _scratch(theta, X, dtype)
     moments = np.zeros((n_groups, K, K))
     grams = np.zeros((n_groups, d, d))
@@ -444,7 +444,7 @@ def curvatures(
             Xa = np.empty((len(mine), d), dtype)
             np.multiply(tile[mine], root[:, None], out=Xa[:, :-1])
             Xa[:, -1] = root
-            grams[g] += syrk(1.0, Xa.T)  # one triangle
+            grams[g] += Xa.T @ Xa
     upper = np.triu_indices(d)
     return moments, grams[:, upper[0], upper[1]]
 

@@ -150,6 +150,7 @@ def train_in(
         # What can fail without this directory fails before anything in it is touched.
         engine = stack.enter_context(open_engine(choice))
         try:
+            interrupts.require_none()
             with interrupts.shielded():
                 stack.enter_context(directory.locked())
                 if overwrite:

@@ -54,7 +54,7 @@ class SurrogateState:
     Attributes
     ----------
     trials : (m, K, p+1) float64
-        Points of the next query; the Hessian is asked for at the first.
+        Points of the next query; the Hessian is asked for at the first, which is θ itself after a refusal.
     promised : (m,) float64
         How far the surrogate falls to each.
     dampings : (m,) float64
@@ -69,6 +69,8 @@ class SurrogateState:
         δ of earlier points and by how much the change of ∇F differed there from that of ∇f + C·δ.
     refused : int
         Passes since the last step.
+    exact : bool
+        Whether the Hessian at θ is known.
     """
 
     theta: Float
@@ -86,6 +88,7 @@ class SurrogateState:
     steps: Float
     lacks: Float
     refused: int
+    exact: bool = False
 
 
 @dataclass(frozen=True)
@@ -117,8 +120,8 @@ class Surrogate:
     def start(self, theta: Float, answer: Answer | None, n_iter: int = 0) -> SurrogateState:
         none, no_numbers = np.zeros((0, *theta.shape)), np.zeros(0)
         state = SurrogateState(
-            theta, np.nan, np.zeros_like(theta), 0.0, n_iter, "", theta[None], no_numbers, no_numbers, 0.0, False,
-            np.zeros((0, 0)), none, none, 0,
+            theta, np.nan, np.zeros_like(theta), 0.0, n_iter, "", theta[None], no_numbers, no_numbers, 0.0,
+            False, np.zeros((0, 0)), none, none, 0,
         )  # fmt: skip
         return state if answer is None else self._aim(_at(state, theta, answer, n_iter))
 
@@ -144,13 +147,20 @@ class Surrogate:
             if state.damping >= MOST_DAMPING:
                 return replace(state, stuck="no step of the surrogate decreases F beyond rounding")
             larger = max(TENFOLD * float(state.dampings.max()), LEAST_DAMPING)
-            return self._aim(replace(state, damping=larger, trusted=False, refused=state.refused + 1))
+            back = self._looks_back(state)  # then C is exact here now, and damping begins anew
+            state = replace(state, exact=state.exact or back, trusted=back, refused=state.refused + 1)
+            return self._aim(replace(state, damping=0.0 if back else larger))
         ratio = (state.value - values[best]) / max(state.promised[best], 1e-300)
-        used = state.dampings[best]
-        damping = used / TENFOLD if used > LEAST_DAMPING else 0.0
+        damping = state.dampings[best] / (TENFOLD**3 if self._looks_back(state) else TENFOLD)
+        state = replace(state, exact=answer.hessian is not None and best == 0)
+        damping = damping if damping >= LEAST_DAMPING else 0.0
         trusted = bool(TRUST[0] <= ratio <= TRUST[1]) or values[best] >= state.value - found[best].value_error
         state = replace(state, damping=damping, trusted=trusted, refused=0)
         return self._aim(_at(state, state.trials[best], found[best], state.n_iter + 1))
+
+    def _looks_back(self, state: SurrogateState) -> bool:
+        """Whether the next pass is asked for the Hessian at θ: after a refusal, where it is not known there."""
+        return self.hessians and state.refused > 0 and not state.exact and state.theta.size > CHEAP_ENTRIES
 
     def _improves(self, state: SurrogateState, answer: Answer, theta: Float) -> bool:
         """Whether F falls; where rounding hides that, whether the slope or the gradient does (Hager and Zhang 2005, eq. 4.1)."""
@@ -162,6 +172,8 @@ class Surrogate:
         if answer.value > state.value + error:
             return False
         step = theta - state.theta
+        if not np.any(step):
+            return False
         slope, before = float(np.sum(answer.gradient * step)), float(np.sum(state.gradient * step))
         shrinks = np.linalg.norm(answer.gradient) < SHRINKS * np.linalg.norm(state.gradient)
         return bool(shrinks or abs(slope) <= (1 - 2 * DELTA) * -before)
@@ -211,6 +223,8 @@ class Surrogate:
             models = [_Model(self, theta, value, np.zeros_like(theta), np.zeros((0, 0))), *models[:-1]]
             dampings = [0.0, *dampings[:-1]]
         found = [minimise(model.function, theta, solve, model.factorise) for model in models]
+        if self._looks_back(state):  # the Hessian is wanted here, where the surrogate must hold
+            found, dampings = [(theta, 0.0), *found], [0.0, *dampings]
         return replace(
             state,
             trials=np.stack([point for point, _ in found]),
