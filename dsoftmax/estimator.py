@@ -511,7 +511,9 @@ class SoftmaxRegression(SoftmaxEstimator):
         self.spool = spool
         self.spool_limit = spool_limit
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "SoftmaxRegression":
+    def fit(
+        self, X: Any, y: Any, sample_weight: Any = None, *, coef_init: Any = None, intercept_init: Any = None
+    ) -> "SoftmaxRegression":
         """Train to the tolerance, or for ``max_iter`` iterations.
 
         Parameters
@@ -522,6 +524,10 @@ class SoftmaxRegression(SoftmaxEstimator):
             Integers, whole floats, booleans or strings.
         sample_weight : (n,) array-like, zarr.Array or dask array, optional
             Finite, at least 0; ones when None.
+        coef_init : (1, p) or (K, p) array-like, optional
+            Where to start, in the shape of ``coef_`` and the order of the ascending classes; log priors when None.
+        intercept_init : (1,) or (K,) array-like, optional
+            Beside ``coef_init``; zeros when None.
 
         Returns
         -------
@@ -556,8 +562,9 @@ class SoftmaxRegression(SoftmaxEstimator):
         )
         y = self._labels(y)
         source = self._source(X, y, sample_weight, reset=True)
-        start = self._warm_start(source)
-        watchers = [] if start is None else [_require_classes(self.model_.classes)]
+        start, watchers = _given_start(coef_init, intercept_init, source), []
+        if start is None and (start := self._warm_start(source)) is not None:
+            watchers = [_require_classes(self.model_.classes)]
         with self._open_engine() as engine:
             result = train(source, engine, settings, theta=start, watchers=watchers)
         self.n_features_in_ = source.n_features
@@ -648,6 +655,31 @@ class SoftmaxRegression(SoftmaxEstimator):
         if not self.fit_intercept:
             theta[:, -1] = 0
         return theta
+
+
+def _given_start(coef: Any, intercept: Any, source: Source) -> Float | None:
+    """Return θ from coefficients in scikit-learn's shapes; None where none were given.
+
+    Raises
+    ------
+    DataError
+        Shapes that do not fit each other or the features, or values that are not finite.
+    """
+    if coef is None:
+        if intercept is not None:
+            raise OptionError("intercept_init does nothing without coef_init. Give both, or leave it out.")
+        return None
+    W = np.atleast_2d(np.asarray(coef, np.float64))
+    b = np.zeros(len(W)) if intercept is None else np.asarray(intercept, np.float64).reshape(-1)
+    if W.ndim != 2 or W.shape[1] != source.n_features or b.shape != (len(W),):
+        raise DataError(
+            f"coef_init has shape {W.shape} and intercept_init {b.shape}; needed are (K, {source.n_features}) and (K,), with "
+            "one row for two classes."
+        )
+    if not (np.isfinite(W).all() and np.isfinite(b).all()):
+        raise DataError("coef_init or intercept_init holds NaN or infinity; needed are finite numbers to start from.")
+    theta = np.column_stack([W, b])
+    return theta if len(theta) > 1 else np.vstack([-theta / 2, theta / 2])
 
 
 def coefficients(model: Model) -> tuple[Float, Float]:

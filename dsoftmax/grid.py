@@ -21,7 +21,7 @@ from dsoftmax.objective import Cost, answers
 from dsoftmax.oracle import Query
 from dsoftmax.settings import Settings
 from dsoftmax.solvers import solver_entry
-from dsoftmax.training import Record, Result, Run, Track, advance, first_pass, held_bytes, make_objective, resolve
+from dsoftmax.training import Record, Result, Run, Track, advance, first_pass, held_bytes, make_objective, resolve, room
 
 Float = NDArray[np.float64]
 
@@ -180,7 +180,7 @@ def train_grid(
         kernel = choose_kernel(settings.kernel, None if resume is None else resume[0].kernel, engine.process_limit)
         if resume is None:
             statistics, cost = first_pass(source, engine, settings, helds)
-            solver = resolve(settings, statistics, engine.process_limit)
+            solver = resolve(settings, statistics, room(engine.process_limit))
         else:
             statistics, solver = resume[0].statistics, resume[0].solver
         entry = solver_entry(solver)

@@ -35,8 +35,8 @@ MOST_SHARE = 0.25
 """A sample of more than `LEAST_BYTES` holds no more than this part of the rows."""
 LEAST_ROWS = 100
 """A sample of fewer says nothing."""
-LIMIT_PART = 16
-"""Of the memory allowed, a sample takes one part in so many."""
+ROOM_PART = 8
+"""Of the memory that is left, a sample takes one part in so many."""
 LEVERAGE_FEATURES = 512
 """With more features, leverages are taken from the diagonal of the Gram matrix."""
 COPIES = 3
@@ -191,12 +191,19 @@ def _slices(n: int, step: int) -> Iterator[slice]:
     return (slice(start, start + step) for start in range(0, n, step))
 
 
-def plan_draw(source: Source, allowed: int | None) -> Draw | None:
-    """Return what to draw of a source within the memory allowed; None where not even `LEAST_ROWS` fit."""
+def plan_draw(source: Source, room: int | None) -> Draw | None:
+    """Return what to draw of a source; None where not even `LEAST_ROWS` fit.
+
+    Parameters
+    ----------
+    source : Source
+    room : int or None
+        Bytes that are left of the memory allowed.
+    """
     n = n_rows(source)
     itemsize = source.dtype.itemsize + (8 if source.sparse else 0)
     total = int(source.chunk_bytes.sum()) * (12 if source.sparse else 8) // max(itemsize, 1) + 16 * n
-    most = MOST_BYTES if allowed is None else min(MOST_BYTES, allowed // LIMIT_PART // COPIES)
+    most = MOST_BYTES if room is None else min(MOST_BYTES, room // ROOM_PART // COPIES)
     share = 1.0 if total <= min(LEAST_BYTES, most) else min(MOST_SHARE, most / max(total, 1))
     return Draw(share, int(share * total)) if share * n >= min(n, LEAST_ROWS) else None
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from dsoftmax.blocks import Source, n_rows
 from dsoftmax.engine import Engine
 from dsoftmax.engine.blas import one_blas_thread
+from dsoftmax.engine.memory import process_bytes
 from dsoftmax.engine.meter import Done
 from dsoftmax.engine.visit import Footprint
 from dsoftmax.errors import DataError, MemoryLimitError
@@ -211,15 +212,20 @@ def collect_statistics(
         What the data hold is not what training needs.
     """
     started = time.perf_counter()
-    most = MAX_GRAM_FEATURES
-    if engine.process_limit is not None:
-        most = min(most, int((engine.process_limit / HESSIAN_PART / HESSIAN_BYTES) ** 0.5))
+    most, left = MAX_GRAM_FEATURES, room(engine.process_limit)
+    if left is not None:
+        most = min(most, int((left / HESSIAN_PART / HESSIAN_BYTES) ** 0.5))
     wanted = bool(gram) and not source.sparse and source.n_features < most
     part = (1.0 if gram == "exact" else gram_part(source.n_features, n_rows(source))) if wanted else 0.0
     encoder = None if classes is None else Encoder(given_classes(classes))
     totals = engine.total(Collect(part, encoder, draw, helds), source)
     statistics = finish(totals.result(), classes)
     return statistics, Cost(time.perf_counter() - started, totals.n_rows, totals.n_bytes, totals.work)
+
+
+def room(allowed: int | None) -> int | None:
+    """Return what is left of the bytes that a process may take, beside what it takes before it holds any data; None for no limit."""
+    return None if allowed is None else max(allowed - process_bytes(), 0)
 
 
 def expected_footprint(source: Source, settings: Settings, allowed: int | None) -> Footprint:
@@ -441,7 +447,7 @@ def train(
             kernel = choose_kernel(settings.kernel, None, engine.process_limit)
             helds = () if settings.held is None else (settings.held,)
             statistics, cost = first_pass(source, engine, settings, helds)
-            name = resolve(settings, statistics, engine.process_limit)
+            name = resolve(settings, statistics, room(engine.process_limit))
             entry = solver_entry(name)
             engine.reserve(held_bytes(entry, statistics))
             objective = make_objective(source, engine, settings, statistics, entry.double, kernel, held)
@@ -455,7 +461,7 @@ def first_pass(source: Source, engine: Engine, settings: Settings, helds: tuple[
     """Make the pass that collects what the solver of the settings will want to know."""
     auto = settings.solver == AUTO
     sample, gram = (True, "estimate") if auto else (solver_entry(settings.solver).sample, solver_entry(settings.solver).gram)
-    draw = plan_draw(source, engine.process_limit) if sample else None
+    draw = plan_draw(source, room(engine.process_limit)) if sample else None
     if sample and draw is None and not auto:
         raise MemoryLimitError(
             f"solver={settings.solver!r} works on a sample in memory, and the memory allowed has no room for one. Allow more, or "
@@ -464,14 +470,14 @@ def first_pass(source: Source, engine: Engine, settings: Settings, helds: tuple[
     return collect_statistics(engine, source, settings.classes, gram, draw, helds)
 
 
-def resolve(settings: Settings, statistics: Statistics, allowed: int | None) -> str:
+def resolve(settings: Settings, statistics: Statistics, left: int | None) -> str:
     """Return the name of the solver of a run."""
     if settings.solver != AUTO:
         return settings.solver
     if settings.l1_ratio > 0:
         return next(name for name, entry in SOLVERS.items() if entry.l1)
     K, d = statistics.class_sums.shape
-    return choose(d - 1, K, statistics.sample.n_rows, statistics.sample.whole, allowed).solver
+    return choose(d - 1, K, statistics.sample.n_rows, statistics.sample.whole, left).solver
 
 
 def advance(tracks: Sequence[Track], watch: Callable[[Sequence[Track], Cost], None]) -> None:
@@ -504,7 +510,7 @@ def _require_shape(theta: Float, expected: tuple[int, ...]) -> None:
     if theta.shape != expected:
         raise DataError(
             f"The coefficients to start from have shape {theta.shape}; needed is {expected} for {expected[0]} classes and "
-            f"{expected[1] - 1} features. Fit with warm_start=False, or on data with the same classes and features."
+            f"{expected[1] - 1} features. Start from coefficients of the same classes and features, or from none."
         )
 
 

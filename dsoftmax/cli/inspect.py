@@ -146,6 +146,7 @@ def training_facts(source: "Source", settings: "Settings", choice: EngineChoice,
     """Return the solver, the dtype of the products, and the size of θ, each with its reason."""
     from dsoftmax.cli.data import process_limit
     from dsoftmax.softmax import compute_dtype
+    from dsoftmax.training import room
     from dsoftmax.units import size
 
     if settings.dtype is not None:
@@ -161,7 +162,7 @@ def training_facts(source: "Source", settings: "Settings", choice: EngineChoice,
         K = len(settings.classes)
         theta = f"{K:,} × {p + 1:,} float64, {size(8 * K * (p + 1))}"
     return [
-        ("solver", _solver_fact(source, settings, process_limit(choice))),
+        ("solver", _solver_fact(source, settings, room(process_limit(choice)))),
         ("stops", f"when max|∇F| ≤ {settings.tol:g}, or after {settings.max_iter} iterations"),
         ("penalty", _penalty(settings)),
         *(
@@ -179,7 +180,7 @@ def training_facts(source: "Source", settings: "Settings", choice: EngineChoice,
     ]
 
 
-def _solver_fact(source: "Source", settings: "Settings", limit: int | None) -> str:
+def _solver_fact(source: "Source", settings: "Settings", left: int | None) -> str:
     """Return the solver and why it is that one; of "auto" what it becomes by the number of classes, where that is not known."""
     from dsoftmax.blocks import n_rows
     from dsoftmax.sample import plan_draw
@@ -189,13 +190,13 @@ def _solver_fact(source: "Source", settings: "Settings", limit: int | None) -> s
     if settings.solver != AUTO:
         return f"{settings.solver}, as asked (--solver)"
     p = source.n_features
-    draw = plan_draw(source, limit)
+    draw = plan_draw(source, left)
     rows, whole = (0, False) if draw is None else (int(draw.share * n_rows(source)), draw.share >= 1)
     if settings.classes is not None:
-        choice = choose(p, len(settings.classes), rows, whole, limit)
+        choice = choose(p, len(settings.classes), rows, whole, left)
         return f"auto, which is {choice.solver}: {choice.why}"
     few, many = (
-        choose(p, K, rows, whole, limit) for K in (max(SURROGATE_ENTRIES // (p + 1), 2), SURROGATE_ENTRIES // (p + 1) + 1)
+        choose(p, K, rows, whole, left) for K in (max(SURROGATE_ENTRIES // (p + 1), 2), SURROGATE_ENTRIES // (p + 1) + 1)
     )
     if few.solver == many.solver:
         return f"auto, which is {few.solver}: {few.why}"

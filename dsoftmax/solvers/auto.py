@@ -6,7 +6,7 @@ AUTO = "auto"
 SURROGATE_ENTRIES = 1000
 """With no more entries of θ than this, Hessians of a sample are factorised between passes."""
 HESSIAN_BYTES, HESSIAN_PART = 100, 4
-"""What an entry of a Hessian takes in a thread that sums it (bytes); all of them may take a part of the memory allowed."""
+"""What an entry of a Hessian takes in a thread that sums it (bytes); all may take one part in so many of the memory that is left."""
 SAMPLE_ROWS = 3
 """Rows of the sample for each free entry of θ that make it worth it, unless it holds all rows."""
 
@@ -27,7 +27,7 @@ class Choice:
     why: str
 
 
-def choose(n_features: int, n_classes: int, sample_rows: int, whole: bool, allowed: int | None = None) -> Choice:
+def choose(n_features: int, n_classes: int, sample_rows: int, whole: bool, room: int | None = None) -> Choice:
     """Return the solver for a problem.
 
     Parameters
@@ -37,12 +37,12 @@ def choose(n_features: int, n_classes: int, sample_rows: int, whole: bool, allow
         Of the sample of the first pass; 0 where there is none.
     whole : bool
         Whether it holds all rows.
-    allowed : int, optional
-        Bytes that each process may take.
+    room : int, optional
+        Bytes that are left of the memory allowed.
     """
     entries, free = (n_features + 1) * n_classes, (n_features + 1) * (n_classes - 1)
     enough = whole or sample_rows >= max(SAMPLE_ROWS * free, 1)
-    tight = allowed is not None and HESSIAN_BYTES * entries**2 > allowed // HESSIAN_PART
+    tight = room is not None and HESSIAN_BYTES * entries**2 > room // HESSIAN_PART
     if entries <= SURROGATE_ENTRIES and tight:
         return Choice("lbfgs-kronecker", f"a Hessian of {entries:,} × {entries:,} does not fit well in the memory allowed")
     if entries <= SURROGATE_ENTRIES and enough:
