@@ -30,6 +30,7 @@ class Names:
     X: str = "X"
     y: str = "y"
     weights: str = "sample_weight"
+    groups: str = "groups"
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,8 @@ class Block:
         Number of the first row in the whole data set.
     names : Names
         For messages.
+    groups : (rows,) uint64 or None
+        The number of each row's group: see `dsoftmax.groups`.
     """
 
     X: Features
@@ -54,6 +57,7 @@ class Block:
     weights: NDArray[np.float64] | None = None
     first_row: int = 0
     names: Names = Names()
+    groups: NDArray[np.uint64] | None = None
 
     @property
     def n_rows(self) -> int:
@@ -83,6 +87,7 @@ class Block:
                 None if self.weights is None else self.weights[start:stop],
                 self.first_row + start,
                 self.names,
+                None if self.groups is None else self.groups[start:stop],
             )
 
 

@@ -318,11 +318,13 @@ class SoftmaxEstimator(_Base):
         free = {"ensure_2d": False, "allow_nd": True, "ensure_all_finite": False}
         return validate_data(self, X, reset=reset, accept_sparse="csr", dtype="numeric", **free)
 
-    def _source(self, X: Any, y: Any, sample_weight: Any, reset: bool) -> Source:
+    def _source(self, X: Any, y: Any, sample_weight: Any, reset: bool, groups: Any = None) -> Source:
         X = self._features(X, reset)
-        if scipy.sparse.issparse(X):  # no dask array can be made of it; labels and weights take less memory than X does
-            y, sample_weight = (np.asarray(values) if is_dask(values) else values for values in (y, sample_weight))
-        return open_source(X, y, sample_weight, NAMES, self.missing_chunks)
+        if scipy.sparse.issparse(X):  # no dask array can be made of it; the columns take less memory than X does
+            y, sample_weight, groups = (
+                np.asarray(values) if is_dask(values) else values for values in (y, sample_weight, groups)
+            )
+        return open_source(X, y, sample_weight, NAMES, self.missing_chunks, groups)
 
     def _keep(self, result: Result, label_dtype: np.dtype) -> None:
         self.model_ = result.model

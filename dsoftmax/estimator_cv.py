@@ -17,8 +17,9 @@ Float = NDArray[np.float64]
 class SoftmaxRegressionCV(SoftmaxEstimator):
     """Softmax regression whose C is chosen by cross-validation; all values of C and all folds share every pass over the data.
 
-    A row is in the fold that a hash of its number says. Beside the models of the folds one for each C learns from all rows, so
-    that the best is at hand when the scores are: nothing is fitted again. The whole takes the passes of its slowest model.
+    A row is in the fold that a hash of its number says, or of its group where `fit` is given groups. Beside the models of the
+    folds one for each C learns from all rows, so that the best is at hand when the scores are: nothing is fitted again. The
+    whole takes the passes of its slowest model.
 
     Parameters
     ----------
@@ -102,7 +103,7 @@ class SoftmaxRegressionCV(SoftmaxEstimator):
         self.spool = spool
         self.spool_limit = spool_limit
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "SoftmaxRegressionCV":
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None) -> "SoftmaxRegressionCV":
         """Train every C on every fold and on all rows, and keep the model of the best C.
 
         Parameters
@@ -111,6 +112,9 @@ class SoftmaxRegressionCV(SoftmaxEstimator):
         y : (n,) array-like, zarr.Array or dask array
         sample_weight : (n,) array-like, zarr.Array or dask array, optional
             Weighs the scores too.
+        groups : (n,) array-like, zarr.Array or dask array, optional
+            Rows of one group are in the same fold, that of a hash of the group: with few groups folds differ in size, and one
+            may be empty, which is an error. Integers, whole floats, booleans or strings.
 
         Returns
         -------
@@ -120,7 +124,7 @@ class SoftmaxRegressionCV(SoftmaxEstimator):
         Raises
         ------
         OptionError, DataError, ReadError, MemoryLimitError, ClusterError
-            As `SoftmaxRegression.fit`.
+            As `SoftmaxRegression.fit`; and a fold holds no row that has a weight.
 
         Warns
         -----
@@ -129,7 +133,7 @@ class SoftmaxRegressionCV(SoftmaxEstimator):
         """
         grid, settings = self._grid(), self._settings()
         y = self._labels(y)
-        source = self._source(X, y, sample_weight, reset=True)
+        source = self._source(X, y, sample_weight, reset=True, groups=groups)
         with self._open_engine() as engine:
             found = train_grid(source, engine, settings, grid)
         self.n_features_in_ = source.n_features

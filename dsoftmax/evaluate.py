@@ -11,7 +11,7 @@ from dsoftmax import fused, softmax
 from dsoftmax.blocks import Block
 from dsoftmax.engine.visit import Footprint
 from dsoftmax.errors import DsoftmaxError, OptionError, unknown_option
-from dsoftmax.held import Held, numbers_of
+from dsoftmax.held import Held, places
 from dsoftmax.labels import Encoder
 from dsoftmax.oracle import Query
 
@@ -146,13 +146,12 @@ class Evaluate:
                 "it on every worker with pip install 'dsoftmax[fast]', or begin anew with kernel='numpy'."
             )
         y = self.encoder.codes(block)
-        masks: dict[Held, NDArray[np.bool_]] = {}
+        helds = {question.held for question in self.questions if question.held is not None}
+        where = places(block) if helds else None
+        masks: dict[Held | None, NDArray[np.bool_]] = {} if where is None else {held: held.mask(where) for held in helds}
         leaf: dict[str, Any] = {}
         for i, question in enumerate(self.questions):
-            held = question.held
-            if held is not None and held not in masks:
-                masks[held] = held.mask(numbers_of(block))
-            found = self._answer(question, block, y, None if held is None else masks[held])
+            found = self._answer(question, block, y, masks.get(question.held))
             leaf |= {f"{name} {i}": part for name, part in found.items()}
         return leaf
 

@@ -1,7 +1,8 @@
 """Many models, one pass: values of C times folds advance together, and every pass reads the data once for all that still run.
 
-A fold is a part of the rows by a hash of their numbers. Loss and accuracy on what a fold holds out come from the same passes.
-The models of all rows, one for each C, run beside those of the folds: the one that wins is trained when the scores are known.
+A fold is a part of the rows by a hash of their numbers, or of their groups. Loss and accuracy on what a fold holds out come
+from the same passes. The models of all rows, one for each C, run beside those of the folds: the one that wins is trained when
+the scores are known.
 """
 
 from collections.abc import Callable, Sequence

@@ -272,7 +272,7 @@ def _add_block(digest: Any, block: Block) -> None:
         parts: list[Any] = [block.X.data, block.X.indices.astype(np.int64), block.X.indptr.astype(np.int64)]
     else:
         parts = [block.X]
-    for part in (*parts, block.y, block.weights):
+    for part in (*parts, block.y, block.weights, block.groups):
         if part is None:
             digest.update(b"none;")
             continue

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from dsoftmax.blocks import Block, Source, n_rows
 from dsoftmax.engine.sums import Rows
+from dsoftmax.held import uniform
 from dsoftmax.softmax import Features
 
 Float = NDArray[np.float64]
@@ -59,6 +60,8 @@ class Sample:
         Sample weight times the rows it stands for; in each class they add up to the class's Σ wᵢ.
     numbers : (m,) int64
         Of the rows in the whole data set; -1 for what stands for a class.
+    places : (m,) float64
+        By which rows are held out: see `dsoftmax.held`; -1 for what stands for a class.
     n_features : int
     whole : bool
         Whether it holds every row that has a weight.
@@ -70,6 +73,7 @@ class Sample:
     codes: NDArray
     weights: Float
     numbers: NDArray[np.int64]
+    places: Float
     n_features: int
     whole: bool = False
 
@@ -92,7 +96,7 @@ class Sample:
 
 
 _NONE = np.zeros(0, np.int64)
-NOTHING = Sample(np.zeros((0, 0)), _NONE, _NONE, _NONE, np.zeros(0), _NONE, 0)
+NOTHING = Sample(np.zeros((0, 0)), _NONE, _NONE, _NONE, np.zeros(0), _NONE, np.zeros(0), 0)
 
 
 @dataclass(frozen=True)
@@ -110,7 +114,7 @@ class Draw:
     share: float
     n_bytes: int
 
-    def rows(self, block: Block, codes: NDArray, weights: Float, gram: Float) -> Rows:
+    def rows(self, block: Block, codes: NDArray, weights: Float, gram: Float, where: Float) -> Rows:
         """Return the drawn rows of a leaf.
 
         Parameters
@@ -121,6 +125,8 @@ class Draw:
         weights : (rows,) float64
         gram : (p+1, p+1) float64
             Of the leaf; of shape (0, 0) where it is not known.
+        where : (rows,) float64
+            Places: see `dsoftmax.held`.
 
         Notes
         -----
@@ -132,7 +138,13 @@ class Draw:
         assert block.y is not None
         return Rows(
             numbers[kept],
-            {"X": block.X[kept], "y": np.asarray(block.y)[kept], "weights": weights[kept], "chances": chances[kept]},
+            {
+                "X": block.X[kept],
+                "y": np.asarray(block.y)[kept],
+                "weights": weights[kept],
+                "chances": chances[kept],
+                "places": where[kept],
+            },
         )
 
     def chances(self, X: Features, codes: NDArray, weights: Float, gram: Float) -> Float:
@@ -148,16 +160,6 @@ class Draw:
 def _mean_one(scores: Float) -> Float:
     total = scores.sum()
     return scores * (len(scores) / total) if total > 0 else scores
-
-
-def uniform(numbers: NDArray[np.int64], salt: int = 0) -> Float:
-    """Return a hash of each number, uniform on [0, 1): SplitMix64 (Steele, Lea and Flood 2014)."""
-    with np.errstate(over="ignore"):
-        z = (numbers.astype(np.uint64) + np.uint64(1 + salt)) * np.uint64(0x9E3779B97F4A7C15)
-        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        z ^= z >> np.uint64(31)
-    return (z >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 def leverages(X: Features, weights: Float, gram: Float) -> Float:
@@ -231,7 +233,8 @@ def finish(rows: Rows, codes: NDArray, class_sums: Float, most_rows: int, whole:
         chances = np.ones(len(codes))
     kept = np.flatnonzero(uniform(numbers) < chances)
     X, weights = columns["X"][kept], columns["weights"][kept] / chances[kept]
-    return replace(_weighed(X, codes[kept].astype(np.int64), weights, numbers[kept], class_sums), whole=whole)
+    where = columns["places"][kept]
+    return replace(_weighed(X, codes[kept].astype(np.int64), weights, numbers[kept], where, class_sums), whole=whole)
 
 
 def without(sample: Sample, held: NDArray[np.bool_], class_sums: Float) -> Sample:
@@ -246,11 +249,14 @@ def without(sample: Sample, held: NDArray[np.bool_], class_sums: Float) -> Sampl
         Σ wᵢ[xᵢ, 1] by class of the data that are left.
     """
     kept = np.flatnonzero(~held & (sample.numbers >= 0))
-    left = _weighed(sample.X[kept], sample.codes[kept], sample.weights[kept], sample.numbers[kept], class_sums)
+    codes, weights = sample.codes[kept], sample.weights[kept]
+    left = _weighed(sample.X[kept], codes, weights, sample.numbers[kept], sample.places[kept], class_sums)
     return replace(left, whole=sample.whole)
 
 
-def _weighed(X: Features, codes: NDArray, weights: Float, numbers: NDArray[np.int64], class_sums: Float) -> Sample:
+def _weighed(
+    X: Features, codes: NDArray, weights: Float, numbers: NDArray[np.int64], where: Float, class_sums: Float
+) -> Sample:
     """Scale the weights so that each class has its sum; a class without a row is stood for by its mean."""
     mass, p = class_sums[:, -1], class_sums.shape[1] - 1
     found = np.bincount(codes, weights, len(mass))
@@ -264,10 +270,10 @@ def _weighed(X: Features, codes: NDArray, weights: Float, numbers: NDArray[np.in
             else np.vstack([X, means])
         )
         codes, weights = np.append(codes, missing), np.append(weights, mass[missing])
-        numbers = np.append(numbers, np.full(len(missing), -1))
+        numbers, where = (np.append(of_rows, np.full(len(missing), -1)) for of_rows in (numbers, where))
     if scipy.sparse.issparse(X):
-        return Sample(X.data, X.indices, X.indptr, codes, weights, numbers, p)
-    return Sample(np.ascontiguousarray(X), _NONE, _NONE, codes, weights, numbers, p)
+        return Sample(X.data, X.indices, X.indptr, codes, weights, numbers, where, p)
+    return Sample(np.ascontiguousarray(X), _NONE, _NONE, codes, weights, numbers, where, p)
 
 
 def with_class_weights(sample: Sample, class_weights: Float | None) -> Sample:

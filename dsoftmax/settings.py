@@ -37,7 +37,7 @@ class Settings:
     kernel : {"auto", "numpy", "fused"}
         What computes value and gradient; see `choose_kernel`.
     validation_fraction : float, optional
-        Part of the rows that is held out, by a hash of their numbers, to stop where the loss on them no longer falls.
+        Part of the rows that is held out, by a hash of their numbers or groups, to stop where the loss on them no longer falls.
     n_iter_no_change : int
         Iterations without a smaller loss on the held-out rows after which training stops.
     """

@@ -1,7 +1,7 @@
 """What the first pass learns: the classes, their sums, the scale of every feature, a sample; and that everything is finite."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,7 +14,7 @@ from dsoftmax.blocks import Block
 from dsoftmax.engine.sums import Grouped, Largest
 from dsoftmax.engine.visit import Footprint
 from dsoftmax.errors import DataError
-from dsoftmax.held import Held, held_by, numbers_of
+from dsoftmax.held import MARKS, Held, held_by, marks, places
 from dsoftmax.labels import MAX_CLASSES, TABLE_SPAN, Encoder, given_classes, ordered_classes, plain_labels
 from dsoftmax.sample import NOTHING, Draw, Sample, without
 from dsoftmax.sample import finish as finish_sample
@@ -118,9 +118,43 @@ class Statistics:
         sums[:, -1] = np.maximum(sums[:, -1], 0)
         rows = self.class_rows - self.held_rows[number]
         sums[rows == 0] = 0
-        left = without(self.sample, held.mask(self.sample.numbers), sums) if self.sample.n_rows else self.sample
+        left = without(self.sample, held.mask(self.sample.places), sums) if self.sample.n_rows else self.sample
         nothing = self.held_rows[:0], self.held_sums[:0]
         return replace(self, class_rows=rows, class_sums=sums, sample=left, held_rows=nothing[0], held_sums=nothing[1])
+
+    def require_held(self, helds: Sequence[Held], marked: Float | None = None) -> None:
+        """Raise unless each part that is held out has rows with a weight, and leaves some.
+
+        Parameters
+        ----------
+        helds : sequence of Held
+            Whose rows ``held_rows`` and ``held_sums`` are of.
+        marked : (MARKS,) float64, optional
+            `dsoftmax.held.marks` of the groups.
+
+        Raises
+        ------
+        DataError
+            Naming the parts, with the rows and groups of each.
+        """
+        rows, weights = self.held_rows.sum(axis=1), self.held_sums[:, :, -1].sum(axis=1)
+        bad = [i for i, weight in enumerate(weights) if not 0 < weight < self.weight * (1 - 1e-12)]
+        if not bad:
+            return
+        found, finer = f"{_listed(rows)} of {self.class_rows.sum():,} rows", "more rows"
+        if marked is not None:
+            known = marked[marked >= 0]
+            counts = [int(held.mask(known).sum()) for held in helds]
+            found, finer = f"{found}, at least {_listed(counts)} groups", "groups that are finer"
+        if len(helds) == 1:
+            raise DataError(
+                f"The validation rows are {found}; needed are rows with a weight among them, and others to learn from. Pass another "
+                f"validation_fraction, or {finer}."
+            )
+        raise DataError(
+            f"The folds hold {found}: fold {_listed(bad)} has no row with a weight, or all of them. A row's fold follows from a hash "
+            f"of its {'number' if marked is None else 'group'}, so that few may leave one empty. Pass fewer folds, or {finer}."
+        )
 
     @property
     def class_weights(self) -> Float:
@@ -167,7 +201,9 @@ class Collect:
         values = TILE_BYTES // 8 + n_features if sparse else tile_rows(n_features) * n_features
         drawn = 0 if self.draw is None else self.draw.n_bytes
         return Footprint(
-            (K * (1 + len(self.helds)) + 4) * d + d * d * (self.gram > 0), 8 * 8 * values + 64 * n_features, rows=drawn
+            (K * (1 + len(self.helds)) + 4) * d + d * d * (self.gram > 0) + MARKS * bool(self.helds),
+            8 * 8 * values + 64 * n_features,
+            rows=drawn,
         )
 
     def __call__(self, block: Block) -> dict[str, Any]:
@@ -186,7 +222,8 @@ class Collect:
         check_count(len(labels), block)
         if self.encoder is not None:
             self.encoder.codes(block)
-        parts = held_by(self.helds, numbers_of(block))
+        where = places(block)
+        parts = held_by(self.helds, where)
         n_parts, n_labels = len(self.helds) + 1, len(labels)
         by_part = codes + n_labels * parts
         sums = _LeafSums(n_labels * n_parts, p, self.gram > 0)
@@ -214,10 +251,12 @@ class Collect:
         for i in range(n_parts - 1):
             here = {label: {"rows": counts[i, k], "sums": by_class[i, k]} for k, label in enumerate(labels.tolist())}
             leaf[f"held {i}"] = Grouped(here)
+        if self.helds and block.groups is not None:
+            leaf["marks"] = Largest(marks(where))
         if self.gram:
             leaf |= {"gram": sums.gram, "gram_weight": np.float64(sums.gram[-1, -1])}
         if self.draw is not None:
-            leaf["sample"] = self.draw.rows(block, codes, weights, sums.gram if in_gram == block.n_rows else NO_GRAM)
+            leaf["sample"] = self.draw.rows(block, codes, weights, sums.gram if in_gram == block.n_rows else NO_GRAM, where)
         return leaf
 
 
@@ -363,6 +402,10 @@ def finish(totals: dict[str, Any], classes: NDArray | None) -> Statistics:
         np.array([one for one, _ in parts], np.int64).reshape(-1, len(rows)),
         np.array([one for _, one in parts]).reshape(-1, *sums.shape),
     )
+
+
+def _listed(numbers: Iterable[int]) -> str:
+    return ", ".join(f"{number:,}" for number in numbers)
 
 
 def _by_class(found: dict[Any, Any], classes: NDArray, p: int) -> tuple[NDArray[np.int64], Float]:

@@ -20,6 +20,7 @@ from dsoftmax.checkpoint import from_arrays, to_arrays
 from dsoftmax.engine import Engine
 from dsoftmax.engine.sums import Grouped, Largest, Totals
 from dsoftmax.errors import DataError
+from dsoftmax.groups import group_keys
 from dsoftmax.oracle import Answer, Problem, Query, Solver
 from dsoftmax.sources.memory import MemoryRows
 from dsoftmax.sources.rows import RowSource
@@ -38,7 +39,7 @@ def _require(condition: Any, found: str) -> None:
 # --- sources -----------------------------------------------------------------------------------------------------------
 
 
-def check_source(source: Source, X: Any = None, y: Any = None, weights: Any = None) -> None:
+def check_source(source: Source, X: Any = None, y: Any = None, weights: Any = None, groups: Any = None) -> None:
     """Check that a source keeps the contract of `dsoftmax.blocks.Source`.
 
     The metadata are true of the blocks; the blocks hold the rows in their order; loading twice, in any order, into a buffer
@@ -53,6 +54,8 @@ def check_source(source: Source, X: Any = None, y: Any = None, weights: Any = No
         What the blocks must hold together.
     y, weights : (n,) ndarray, optional
         Likewise.
+    groups : (n,) ndarray, optional
+        As stored: rows of equal groups must have equal numbers, and those that `dsoftmax.groups` gives them.
 
     Raises
     ------
@@ -77,6 +80,7 @@ def check_source(source: Source, X: Any = None, y: Any = None, weights: Any = No
     _check_rows("X", X, [_dense(block.X) for block in blocks])
     _check_rows("y", y, [block.y for block in blocks])
     _check_rows("weights", weights, [block.weights for block in blocks])
+    _check_rows("groups", None if groups is None else group_keys(groups), [block.groups for block in blocks])
 
 
 def _check_metadata(source: Source) -> None:
@@ -110,6 +114,9 @@ def _check_block(source: Source, chunk: int, block: Block, start: int) -> None:
     if block.weights is not None:
         right = block.weights.shape == (rows,) and block.weights.dtype == np.float64
         _require(right, f"{at}weights are not ({rows},) float64")
+    if block.groups is not None:
+        right = block.groups.shape == (rows,) and block.groups.dtype == np.uint64
+        _require(right, f"{at}groups are not ({rows},) uint64")
     if not source.sparse:
         _require(block.nbytes == source.chunk_bytes[chunk], f"{at}{block.nbytes} bytes, said were {source.chunk_bytes[chunk]}")
 
@@ -139,7 +146,8 @@ def _check_shares(source: Source, blocks: list[Block]) -> None:
 
 
 def _require_equal(one: Block, two: Block, what: str) -> None:
-    for name, left, right in (("X", _dense(one.X), _dense(two.X)), ("y", one.y, two.y), ("weights", one.weights, two.weights)):
+    pairs = [(name, getattr(one, name), getattr(two, name)) for name in ("y", "weights", "groups")]
+    for name, left, right in (("X", _dense(one.X), _dense(two.X)), *pairs):
         same = left is right if left is None or right is None else _same(left, right)
         _require(same, f"{what}: {name} differs")
     _require(one.first_row == two.first_row and one.names == two.names, f"{what}: first_row or names differ")

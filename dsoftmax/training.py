@@ -219,7 +219,9 @@ def collect_statistics(
     part = (1.0 if gram == "exact" else gram_part(source.n_features, n_rows(source))) if wanted else 0.0
     encoder = None if classes is None else Encoder(given_classes(classes))
     totals = engine.total(Collect(part, encoder, draw, helds), source)
-    statistics = finish(totals.result(), classes)
+    sums = totals.result()
+    statistics = finish(sums, classes)
+    statistics.require_held(helds, sums.get("marks"))
     return statistics, Cost(time.perf_counter() - started, totals.n_rows, totals.n_bytes, totals.work)
 
 

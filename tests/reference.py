@@ -132,3 +132,17 @@ def elastic_net(theta, C, l1_ratio, S):
 def five_point(f, h=1e-3):
     """f′(0) by the five-point stencil, error O(h⁴)."""
     return (f(-2 * h) - 8 * f(-h) + 8 * f(h) - f(2 * h)) / (12 * h)
+
+
+def place(number):
+    """What SplitMix64, with the state number + 0x5DEECE66D steps, says of a row or a group, as a part of 1."""
+    mask = 2**64 - 1
+    z = (number + 0x5DEECE66D + 1) * 0x9E3779B97F4A7C15 & mask
+    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9 & mask
+    z = (z ^ z >> 27) * 0x94D049BB133111EB & mask
+    return ((z ^ z >> 31) >> 11) / 2**53
+
+
+def fold(number, n):
+    """Which of n folds holds a row or a group out."""
+    return math.floor(place(number) * n)

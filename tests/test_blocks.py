@@ -28,13 +28,14 @@ def test_leaves_are_the_rows_in_their_order(rng, sparse, n, monkeypatch):
     X = scipy.sparse.random_array((n, p), density=1e-4, format="csr", rng=rng)
     X = X if sparse else np.broadcast_to(np.arange(n, dtype="f4")[:, None], (n, p))
     names = Names("pixels", "kinds")
-    block = Block(X, np.arange(n), np.arange(n) / 2, 70, names)
+    block = Block(X, np.arange(n), np.arange(n) / 2, 70, names, np.arange(n, dtype=np.uint64) // 3)
     leaves = list(block.leaves())
     assert [leaf.n_rows for leaf in leaves] == ([4096] * (n // 4096) + ([n % 4096] if n % 4096 or n == 0 else []))
     assert [leaf.first_row for leaf in leaves] == [70 + 4096 * i for i in range(len(leaves))]
     assert all(leaf.names is names for leaf in leaves)
     assert_array_equal(np.concatenate([leaf.y for leaf in leaves]), block.y)
     assert_array_equal(np.concatenate([leaf.weights for leaf in leaves]), block.weights)
+    assert_array_equal(np.concatenate([leaf.groups for leaf in leaves]), block.groups)
     if sparse:
         assert (scipy.sparse.vstack([leaf.X for leaf in leaves], format="csr") != X).nnz == 0
     else:
@@ -42,10 +43,10 @@ def test_leaves_are_the_rows_in_their_order(rng, sparse, n, monkeypatch):
         assert all(leaf.X.base is not None for leaf in leaves) or len(leaves) == 1
 
 
-def test_labels_and_weights_may_be_absent():
+def test_labels_weights_and_groups_may_be_absent():
     leaves = list(Block(np.zeros((9000, 5000), "i1")).leaves())
     assert len(leaves) == 3
-    assert all(leaf.y is None and leaf.weights is None for leaf in leaves)
+    assert all(leaf.y is None and leaf.weights is None and leaf.groups is None for leaf in leaves)
 
 
 def test_nbytes_counts_what_is_held():

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import reference
 import zarr
 from click.testing import CliRunner
 
@@ -42,6 +43,9 @@ def original(tmp_path_factory, values):
     group.create_array("X", data=X, chunks=(ROWS, P), compressors=None, config=config)
     group.create_array("y", data=y, chunks=(2 * ROWS,), compressors=None, config=config)
     group.create_array("extra/weights", data=weights, chunks=(ROWS,), config=config)
+    group.create_array("scene", data=np.arange(N) // 60, chunks=(ROWS,), config=config)
+    group.create_array("place", data=np.where(np.arange(N) == 700, np.nan, np.arange(N) // 60), chunks=(ROWS,), config=config)
+    group.create_array("few", data=np.arange(N) % 2, chunks=(ROWS,), config=config)
     group.create_array("cube", data=X.reshape(-1, 2, P), chunks=(ROWS, 2, P))
     group.create_array("short", data=y[:-1], chunks=(ROWS,), config=config)
     group.create_array("same", data=np.full(N, 3), chunks=(ROWS,), config=config)
@@ -506,8 +510,36 @@ def test_a_grid_is_scored_shown_and_kept(here):
     assert "ended before" in again.stdout
 
 
-def test_a_grid_that_is_stopped_goes_on_to_the_same_bits(here):
-    many = (*GRID, "--solver", "lbfgs")
+def test_folds_of_groups_are_scored_as_scikit_learn_scores_them(here, values):
+    sklearn = pytest.importorskip("sklearn.linear_model")
+    X, y, _ = values
+    result = run(*GRID, "--groups", "scene", "--tol", "1e-8", "--dtype", "float64")
+    assert result.exit_code == 0, result.stderr
+    scores = json.loads(Path("grid/scores.json").read_text())
+    which = np.array([reference.fold(int(scene), 3) for scene in np.arange(N) // 60])
+    for fold in range(3):
+        out = which == fold
+        theirs = sklearn.LogisticRegression(C=1.0, tol=1e-9, max_iter=5000).fit(X[~out].astype(float), y[~out])
+        assert scores["accuracy"][fold][1] == pytest.approx(theirs.score(X[out].astype(float), y[out]), abs=1e-12)
+    asked = json.loads(Path("grid/run.json").read_text())
+    assert asked["data"]["arrays"]["groups"]["store"].endswith("data.zarr/scene")
+    refused(run(*GRID, "--tol", "1e-8", "--dtype", "float64"), "holds a run of another objective or other data", "groups")
+    shown = run("inspect", *DATA, "--folds", "3", "--groups", "scene")
+    assert shown.exit_code == 0, shown.stderr
+    assert re.search(r"data\.zarr/scene +6,000 int64", shown.stdout)
+
+
+def test_a_validation_part_holds_whole_groups(here):
+    held = [reference.place(scene) < 0.3 for scene in (np.arange(N) // 60).tolist()]
+    words = ("train", *DATA, "--validation-fraction", "0.3", "--groups", "scene", "--max-iter", "2", "--solver", "lbfgs")
+    assert run(*words, "--out", "run").exit_code in (0, 3)
+    with np.load("run/statistics.npz") as stored:
+        assert stored["held_rows"].sum() == sum(held)
+
+
+@pytest.mark.parametrize("groups", [(), ("--groups", "scene")])
+def test_a_grid_that_is_stopped_goes_on_to_the_same_bits(here, groups):
+    many = (*GRID, *groups, "--solver", "lbfgs")
     assert run(*many, "--max-iter", "3").exit_code == 3
     assert run(*many, "--max-iter", "300").exit_code == 0
     stopped = Path("grid/scores.json").read_text(), theta("grid").tobytes()
@@ -535,8 +567,19 @@ def test_held_out_rows_stop_a_run_early(here):
         (("--scoring", "log_loss"), ("--scoring does nothing without --folds",)),
         (("--folds", "3", "--validation-fraction", "0.1"), ("both hold out rows",)),
         (("--validation-fraction", "1.5"), ("between 0 and 1",)),
+        (("--groups", "scene"), ("--groups does nothing without --folds or --validation-fraction",)),
+        (("--groups", "scenes", "--folds", "3"), ("--groups", "scenes")),
+        (("--groups", "short", "--folds", "3"), ("data.zarr/short has 5,999 rows",)),
     ],
 )
 def test_grids_that_make_no_sense_are_refused(here, options, parts):
     refused(run("train", *DATA, *options, "--out", "run"), *parts)
     assert not Path("run").exists()
+
+
+@pytest.mark.parametrize(
+    ("groups", "parts"),
+    [("place", ("place row 700: the group is nan",)), ("few", ("The folds hold", "at least", "Pass fewer folds"))],
+)
+def test_groups_that_cannot_be_folds_are_one_message(here, groups, parts):
+    refused(run("train", *DATA, "--folds", "5", "--groups", groups, "--out", "run"), *parts)

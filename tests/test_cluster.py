@@ -22,6 +22,7 @@ from dsoftmax.engine.serial import SerialEngine
 from dsoftmax.engine.threads import ThreadsEngine
 from dsoftmax.engine.worker import Kept
 from dsoftmax.errors import ClusterError, DataError, MemoryLimitError, OptionError
+from dsoftmax.grid import Grid, train_grid
 from dsoftmax.oracle import Answer
 from dsoftmax.solvers.lbfgs import LBFGS
 from dsoftmax.sources import open_source
@@ -59,6 +60,8 @@ def store(arrays: tuple[np.ndarray, np.ndarray], tmp_path_factory: pytest.TempPa
     group.create_array("X", data=X, chunks=(19_000, 3))
     group.create_array("y", data=y, chunks=(7_001,))
     group.create_array("fine", data=np.tile(X, (1, 8)), chunks=(500, 56))
+    scene = group.create_array("scene", shape=len(y), dtype=str, chunks=(4_000,))
+    scene[:] = np.array(["ash", "béé", "elm", "fir", "oak", "yew"], object)[np.arange(len(y)) // 300 % 6]
     group.create_array("other", data=np.tile(-X, (1, 8)), chunks=(500, 56))
     return group
 
@@ -138,6 +141,19 @@ def test_a_run_resumed_on_other_workers_ends_with_the_same_bits(
     halfway = runs[len(runs) // 2]
     assert bits(train(source, two_workers, SETTINGS, resume=halfway)) == reference
     assert bits(train(source, ThreadsEngine(3), SETTINGS, resume=halfway)) == reference
+
+
+@pytest.mark.parametrize("stored", ["numpy", "zarr", "dask"])
+def test_folds_of_groups_have_the_same_bits_on_workers(stored: str, two_workers: ClusterEngine, store: zarr.Group) -> None:
+    words = np.array(["ash", "béé", "elm", "fir", "oak", "yew"])[np.arange(20_000) // 300 % 6]
+    groups: object = {"numpy": words, "zarr": store["scene"], "dask": da.from_array(words, chunks=3_000)}[stored]
+    grid, found = Grid(np.array([0.1, 1.0]), 2), []
+    for engine, kept in ((SerialEngine(), words), (two_workers, groups)):
+        source = open_source(store["fine"], store["y"], groups=kept)
+        found.append(train_grid(source, engine, SETTINGS, grid))
+    one, two = found
+    assert one.log_loss.tobytes() == two.log_loss.tobytes()
+    assert [bits(result) for result in one.results] == [bits(result) for result in two.results]
 
 
 @pytest.mark.parametrize("n_chunks", [8, 10_000])

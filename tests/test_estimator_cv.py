@@ -5,15 +5,17 @@ import doctest
 import dask.array as da
 import numpy as np
 import pytest
+import reference
+import scipy.sparse
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.linear_model import LogisticRegression
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import dsoftmax.estimator_cv
 from dsoftmax import SoftmaxRegressionCV
-from dsoftmax.errors import OptionError
+from dsoftmax.errors import DataError, OptionError
 from dsoftmax.estimator import ConvergenceWarning
-from dsoftmax.held import folds
+from dsoftmax.groups import group_keys
 
 
 def make_data(n_classes, n=400, p=4, seed=0):
@@ -42,8 +44,9 @@ def test_paths_scores_and_the_best_model_are_those_of_single_fits(n_classes):
     assert ours.coefs_paths_.shape == (3, 3, rows, 5)
     assert ours.scores_.shape == ours.n_iter_.shape == (3, 3)
     assert_array_equal(ours.Cs_, Cs)
-    for fold, held in enumerate(folds(3)):
-        out = held.mask(np.arange(len(y)))
+    which = np.array([reference.fold(row, 3) for row in range(len(y))])
+    for fold in range(3):
+        out = which == fold
         for number, C in enumerate(Cs):
             theirs = LogisticRegression(C=C, tol=1e-10, max_iter=5000).fit(X[~out], y[~out])
             assert_allclose(ours.coefs_paths_[fold, number, :, :-1], theirs.coef_, atol=1e-6)
@@ -74,6 +77,48 @@ def test_a_dask_array_is_read_once_a_pass():
     lazy = da.from_array(X, chunks=(100, 4)).map_blocks(look, dtype=X.dtype, meta=np.empty((0, 0)))
     ours = SoftmaxRegressionCV(Cs=4, cv=5, engine="serial").fit(lazy, y)
     assert sum(reads) == ours.n_passes_ * len(y)
+
+
+@pytest.mark.parametrize("convert", [lambda groups: groups, lambda groups: da.from_array(groups, chunks=90)])
+@pytest.mark.parametrize(
+    "groups", [np.arange(400) // 11, np.array(["ash", "béé", "elm", "fir", "oak", "yew"])[np.arange(400) % 6]]
+)
+def test_rows_of_one_group_are_scored_together(groups, convert):
+    X, y = make_data(3)
+    which = np.array([reference.fold(int(key), 2) for key in group_keys(groups)])
+    ours = SoftmaxRegressionCV(Cs=[0.1, 1.0], cv=2, tol=1e-9).fit(X, y, groups=convert(groups))
+    for fold in range(2):
+        out = which == fold
+        assert not set(groups[out]) & set(groups[~out])
+        theirs = LogisticRegression(C=0.1, tol=1e-10, max_iter=5000).fit(X[~out], y[~out])
+        assert_allclose(ours.coefs_paths_[fold, 0, :, :-1], theirs.coef_, atol=1e-6)
+        assert_allclose(ours.scores_[fold, 0], theirs.score(X[out], y[out]), atol=1e-12)
+
+
+def test_groups_beside_sparse_rows_may_be_of_dask():
+    X, y = make_data(3)
+    groups = np.arange(400) // 11
+    dense, sparse = (
+        SoftmaxRegressionCV(Cs=[0.1, 1.0], cv=2, tol=1e-8).fit(X_, y, groups=groups_)
+        for X_, groups_ in ((X, groups), (scipy.sparse.csr_array(X), da.from_array(groups)))
+    )
+    assert_allclose(sparse.log_losses_, dense.log_losses_, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("groups", "message"),
+    [
+        (np.arange(399), "groups has 399 rows and X has 400"),
+        (np.ones((400, 1)), r"groups has shape \(400, 1\)"),
+        (np.where(np.arange(400) == 70, np.nan, 1.0), "groups row 70: the group is nan"),
+        ([*["a"] * 200, None, *["b"] * 199], "groups row 200: the group is None"),
+        (np.linspace(0, 1, 400), "groups row 1: the group is 0.0025"),
+        (np.ones(400), "The folds hold .*0.* of 400 rows, at least .* groups: fold .* has no row"),
+    ],
+)
+def test_groups_that_do_not_fit_are_refused(groups, message):
+    with pytest.raises(DataError, match=message):
+        SoftmaxRegressionCV(Cs=[1.0], cv=2).fit(*make_data(2), groups=groups)
 
 
 def test_models_that_stop_early_are_counted_in_a_warning():

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[1] / "dsoftmax"
 
 LEVELS = {
-    0: ("dsoftmax", "softmax", "fused", "blocks", "oracle", "errors", "units", "process", "files"),
+    0: ("dsoftmax", "softmax", "fused", "blocks", "oracle", "errors", "units", "process", "files", "groups"),
     1: ("sources", "engine", "solvers"),
     2: (
         "statistics",

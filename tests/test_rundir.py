@@ -95,17 +95,20 @@ def test_every_difference_is_listed_with_what_was_and_what_is(tmp_path):
     assert "tol:" not in message
 
 
-def test_the_fingerprint_sees_values_labels_and_weights_at_both_ends(data):
+def test_the_fingerprint_sees_values_labels_weights_and_groups_at_both_ends(data):
     X, y = data
     weights = np.ones(len(y))
-    before = fingerprint(open_source(X, y, weights))
-    assert before == fingerprint(open_source(X.copy(), y.copy(), weights.copy()))
+    groups = np.array(["a", "b", "c"])[y]
+    before = fingerprint(open_source(X, y, weights, groups=groups))
+    assert before == fingerprint(open_source(X.copy(), y.copy(), weights.copy(), groups=groups.copy()))
     for changed in (
-        open_source(np.vstack([X[:-1], X[-1:] + 1e-12]), y, weights),
-        open_source(X, np.r_[(y[0] + 1) % 3, y[1:]], weights),
-        open_source(X, y, np.r_[weights[:-1], 2.0]),
-        open_source(X, y),
-        open_source(X.astype(np.float32), y, weights),
+        open_source(np.vstack([X[:-1], X[-1:] + 1e-12]), y, weights, groups=groups),
+        open_source(X, np.r_[(y[0] + 1) % 3, y[1:]], weights, groups=groups),
+        open_source(X, y, np.r_[weights[:-1], 2.0], groups=groups),
+        open_source(X, y, weights, groups=np.r_[groups[:-1], ["d"]]),
+        open_source(X, y, groups=groups),
+        open_source(X, y, weights),
+        open_source(X.astype(np.float32), y, weights, groups=groups),
     ):
         assert fingerprint(changed) != before
 

@@ -5,7 +5,7 @@ import shlex
 import subprocess
 import sys
 import tracemalloc
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import dask
@@ -26,7 +26,7 @@ from dsoftmax.sources.zarr_array import PART_BYTES, cut_stored
 from dsoftmax.testing import check_source
 
 ROOT = Path(__file__).parents[1]
-NAMES = Names("store/X", "store/y", "store/w")
+NAMES = Names("store/X", "store/y", "store/w", "store/g")
 
 
 @pytest.fixture(params=["chunks as stored", "small chunks together", "large chunks in parts"])
@@ -50,6 +50,54 @@ def test_every_storage_keeps_the_contract(kind, tmp_path, grouping):
         pickle.loads(pickle.dumps(source, 5)).describe() if "dask" not in kind else open_source(*data, names=NAMES).describe()
     )
     assert again == source.describe()
+
+
+GROUPS = {
+    "numbers": np.arange(stored.N) // 7 - 20,
+    "words": np.array(["ash", "béé", "oak", "elm"])[np.arange(stored.N) // 9 % 4],
+}
+
+
+def of_any_length(values):
+    return values.astype(np.dtypes.StringDType()) if values.dtype.kind == "U" else values
+
+
+COLUMNS = {
+    "numpy": lambda values, path: values,
+    "strings of any length": lambda values, path: of_any_length(values),
+    "lists": lambda values, path: values.tolist(),
+    "objects": lambda values, path: values.astype(object),
+    "zarr": lambda values, path: stored.array(path, "g", of_any_length(values), (41,)),
+    "zarr v2": lambda values, path: stored.array(path, "g", values, (41,), zarr_format=2),
+    "dask": stored.cut(31),
+}
+
+
+@pytest.mark.parametrize("column", COLUMNS)
+@pytest.mark.parametrize("groups", GROUPS)
+@pytest.mark.parametrize("kind", ["numpy", "csr_array", "zarr v3 sharded", "zarr v2", "dask", "dask csr_array"])
+def test_groups_travel_with_the_rows_of_every_storage(kind, groups, column, tmp_path, monkeypatch):
+    for name in ("sources.memory.CHUNK_BYTES", "sources.memory.CSR_CHUNK_BYTES", "sources.zarr_array.GROUP_BYTES"):
+        monkeypatch.setattr(f"dsoftmax.{name}", 2000)
+    values, data = GROUPS[groups], stored.KINDS[kind](tmp_path)
+    source = open_source(*data, names=NAMES, groups=COLUMNS[column](values, tmp_path))
+    assert len(source.chunk_rows) > 1 or (kind, column) == ("numpy", "dask")
+    check_source(source, data.X, data.y, data.weights, values)
+    assert source.describe()["arrays"].keys() == {"X", "y", "groups"} | ({"weights"} if data.weights is not None else set())
+    assert open_source(*data, names=NAMES).describe() != source.describe()
+    assert open_source(*data, names=NAMES).load(0).groups is None
+
+
+@pytest.mark.parametrize("column", ["numpy", "zarr", "dask"])
+def test_a_missing_group_is_named_with_its_row_in_the_whole(column, tmp_path, monkeypatch):
+    monkeypatch.setattr("dsoftmax.sources.memory.CHUNK_BYTES", 2000)
+    values = np.arange(stored.N, dtype=float)
+    values[250] = np.nan
+    source = open_source(np.ones((stored.N, 5)), groups=COLUMNS[column](values, tmp_path), names=NAMES)
+    numbers = [chunk for chunk, stop in enumerate(np.cumsum(source.chunk_rows)) if stop > 250]
+    with pytest.raises(DataError, match="store/g row 250: the group is nan"):
+        source.load(numbers[0])
+    assert all(source.load(chunk).groups is not None for chunk in range(numbers[0]))
 
 
 def test_a_buffer_is_used_where_it_has_room_and_is_aligned(rng, tmp_path):
@@ -82,6 +130,27 @@ class Broken(RowSource):
             return block
         X = np.asfortranarray(block.X) if self.rule == "turns" else block.X + 1
         return Block(X, block.y, block.weights, block.first_row, block.names)
+
+
+@dataclass(frozen=True)
+class Regrouped(RowSource):
+    """A source whose groups are those of the rows, but numbered in its own way."""
+
+    def load(self, chunk, buffer=None):
+        block = super().load(chunk, buffer)
+        return replace(block, groups=block.groups + np.uint64(1))
+
+
+def test_the_contract_finds_groups_that_are_not_numbered_as_they_must():
+    X, groups = np.ones((20, 3)), np.arange(20) // 4
+    source = open_source(X, groups=groups)
+    check_source(source, X, groups=groups)
+    with pytest.raises(AssertionError, match="the groups of the blocks, one after the other, is not the original"):
+        check_source(source, X, groups=groups[::-1])
+    with pytest.raises(AssertionError, match="pickled share"):
+        check_source(Regrouped(source.X, None, None, source.chunk_rows, source.chunk_bytes, groups=source.groups))
+    with pytest.raises(AssertionError, match="groups is missing from the blocks"):
+        check_source(open_source(X), X, groups=groups)
 
 
 @pytest.mark.parametrize(
@@ -252,6 +321,17 @@ def test_a_lost_chunk_is_an_error_or_the_fill_value_as_asked(written, array):
     assert_array_equal(block.X, expected["X"])
     assert_array_equal(block.y, expected["y"])
     assert_array_equal(block.weights, expected["w"])
+
+
+@pytest.mark.parametrize("convert", [lambda X: X, lambda X: X[:], lambda X: da.from_array(X[:], chunks=(50, 3))])
+def test_a_lost_chunk_of_groups_is_an_error_or_the_fill_value_as_asked(convert, tmp_path):
+    X = convert(stored.array(tmp_path, "X", np.ones((100, 3)), (10, 3)))
+    groups = stored.array(tmp_path, "g", np.arange(100) // 5 + 1, (25,))
+    chunk_file(tmp_path, "g", 3, 3)[0].unlink()
+    with pytest.raises(ReadError, match=r"store/g rows .*the chunk c/3 is not in"):
+        load_last(open_source(X, groups=groups, names=NAMES))
+    filled = load_last(open_source(X, groups=groups, names=NAMES, missing_chunks="fill"))
+    assert filled.groups[-26:].tolist() == [15] + [0] * 25
 
 
 @pytest.mark.parametrize("number", [0, 4])
@@ -507,20 +587,23 @@ def as_zarr(values, path, name):
 
 @pytest.mark.parametrize("kind", [as_numpy, as_dask, as_zarr])
 @pytest.mark.parametrize(
-    ("X", "y", "w", "message"),
+    ("X", "y", "w", "g", "message"),
     [
-        ((6,), None, None, r"store/X has 1 dimensions \(6,\); needed are two"),
-        ((6, 2, 2), None, None, "store/X has 3 dimensions"),
-        ((6, 2), (5,), None, "store/y has 5 rows and store/X has 6"),
-        ((6, 2), (6, 1), None, r"store/y has shape \(6, 1\); needed is one value a row, \(6,\)"),
-        ((6, 2), (6,), (7,), "store/w has 7 rows and store/X has 6"),
-        ((6, 2), (6,), (6, 6), "store/w has shape"),
+        ((6,), None, None, None, r"store/X has 1 dimensions \(6,\); needed are two"),
+        ((6, 2, 2), None, None, None, "store/X has 3 dimensions"),
+        ((6, 2), (5,), None, None, "store/y has 5 rows and store/X has 6"),
+        ((6, 2), (6, 1), None, None, r"store/y has shape \(6, 1\); needed is one value a row, \(6,\)"),
+        ((6, 2), (6,), (7,), None, "store/w has 7 rows and store/X has 6"),
+        ((6, 2), (6,), (6, 6), None, "store/w has shape"),
+        ((6, 2), (6,), None, (5,), "store/g has 5 rows and store/X has 6"),
+        ((6, 2), None, None, (6, 1), r"store/g has shape \(6, 1\); needed is one value a row"),
     ],
 )
-def test_shapes_that_do_not_fit_are_named(kind, tmp_path, X, y, w, message):
-    arrays = [None if shape is None else kind(np.ones(shape), tmp_path, name) for name, shape in (("X", X), ("y", y), ("w", w))]
+def test_shapes_that_do_not_fit_are_named(kind, tmp_path, X, y, w, g, message):
+    shapes = {"X": X, "y": y, "w": w, "g": g}
+    *arrays, groups = [None if shape is None else kind(np.ones(shape), tmp_path, name) for name, shape in shapes.items()]
     with pytest.raises(DataError, match=message):
-        open_source(*arrays, names=NAMES)
+        open_source(*arrays, names=NAMES, groups=groups)
 
 
 @pytest.mark.parametrize("kind", [as_numpy, as_dask])

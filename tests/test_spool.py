@@ -27,11 +27,11 @@ MIB = 2**20
 class Counting:
     """A share of three chunks of a table that counts its loads and reads into the buffer, as those of Zarr do."""
 
-    def __init__(self, *, y=None, weights=None, X=None):
+    def __init__(self, *, y=None, weights=None, X=None, groups=None):
         rng = np.random.default_rng(3)
         self.X = rng.normal(size=(30, 4)).astype("f4") if X is None else X
         self.y = rng.integers(0, 3, 30) if y is None else y
-        self.weights = weights
+        self.weights, self.groups = weights, groups
         self.loads = []
 
     def load(self, chunk, buffer=None):
@@ -41,11 +41,12 @@ class Counting:
         if buffer is not None:
             X = buffer[: X.nbytes].view(X.dtype).reshape(X.shape)
             X[...] = self.X[rows]
-        return Block(X, self.y[rows], None if self.weights is None else self.weights[rows], 10 * chunk, Names("a", "b", "c"))
+        weights, groups = (None if values is None else values[rows] for values in (self.weights, self.groups))
+        return Block(X, self.y[rows], weights, 10 * chunk, Names("a", "b", "c", "d"), groups)
 
 
 def equal(one, two):
-    for left, right in ((one.X, two.X), (one.y, two.y), (one.weights, two.weights)):
+    for left, right in ((one.X, two.X), (one.y, two.y), (one.weights, two.weights), (one.groups, two.groups)):
         if scipy.sparse.issparse(left):
             assert type(left) is type(right)
             equal_arrays(left.toarray(), right.toarray())
@@ -95,7 +96,7 @@ LABELS = {
 
 @pytest.mark.parametrize("labels", LABELS)
 def test_labels_of_any_kind_come_back_in_their_dtype(labels, tmp_path):
-    share = Counting(y=LABELS[labels], weights=np.arange(30.0))
+    share = Counting(y=LABELS[labels], weights=np.arange(30.0), groups=np.arange(30, dtype=np.uint64) << np.uint64(59))
     spooled = Spool(share, tmp_path, MIB)
     for _ in range(2):
         for chunk in range(3):

@@ -16,7 +16,9 @@ from dsoftmax.blocks import Block, Names
 from dsoftmax.checkpoint import from_arrays, to_arrays
 from dsoftmax.engine.sums import Totals
 from dsoftmax.errors import DataError
+from dsoftmax.held import Held, folds
 from dsoftmax.labels import MAX_CLASSES, Encoder, given_classes
+from dsoftmax.sample import Draw
 from dsoftmax.softmax import rows_between
 from dsoftmax.statistics import FEW_FEATURES, Collect, Statistics, finish, labels_and_codes, tile_rows
 
@@ -132,6 +134,41 @@ def test_integers_do_not_overflow():
     assert found.squares.tolist() == [128**2 + 127**2] * 2
     assert found.low.tolist() == [-128, -128]
     assert found.class_sums[0].tolist() == [-128, 127, 1]
+
+
+def test_rows_that_are_held_out_are_summed_apart_and_the_sample_knows_its_own(rng):
+    X, y, groups = rng.normal(size=(500, 3)), np.arange(500) % 3, np.arange(500, dtype=np.uint64) // 10
+    which = np.array([reference.fold(int(group), 2) for group in groups])
+    helds, totals = folds(2), Totals()
+    for rows in (slice(0, 130), slice(130, 500)):
+        block = Block(X[rows], y[rows], None, rows.start, groups=groups[rows])
+        totals.add(Collect(draw=Draw(1.0, 0), helds=helds)(block), block.n_rows)
+    found = finish(totals.result(), None)
+    for fold, held in enumerate(helds):
+        for k in range(3):
+            assert found.held_rows[fold, k] == np.sum((which == fold) & (y == k))
+            assert_allclose(found.held_sums[fold, k, :-1], X[(which == fold) & (y == k)].sum(axis=0), atol=1e-12)
+        left = found.without(fold, held)
+        assert_array_equal(left.sample.numbers, np.flatnonzero(which != fold))
+        assert_array_equal(left.class_rows, [np.sum((which != fold) & (y == k)) for k in range(3)])
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "weight", "refused"), [(0, 0.5, 1, False), (0, 1, 1, True), (0, 0.5, 0, True), (0.5, 0.5, 1, True)]
+)
+def test_a_part_that_is_held_out_must_have_rows_and_leave_some(low, high, weight, refused):
+    held, totals = Held(low, high), Totals()
+    where = np.array([reference.place(row) for row in range(40)])
+    inside = (where >= low) & (where < high)
+    totals.add(Collect(helds=(held,))(Block(np.ones((40, 1)), np.arange(40) % 2, np.where(inside, weight, 1.0))), 40)
+    found = finish(totals.result(), None)
+    if not refused:
+        found.require_held([held])
+        return
+    with pytest.raises(
+        DataError, match=f"The validation rows are {inside.sum()} of 40 rows; needed .* Pass another validation_fraction"
+    ):
+        found.require_held([held])
 
 
 NAMES = Names("cells", "kinds", "shares")

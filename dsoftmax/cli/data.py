@@ -27,7 +27,12 @@ from dsoftmax.sources.stores import open_array
 
 
 def open_data(
-    data: str, features: str | None, labels: str | None = None, weights: str | None = None, missing_chunks: str = "error"
+    data: str,
+    features: str | None,
+    labels: str | None = None,
+    weights: str | None = None,
+    missing_chunks: str = "error",
+    groups: str | None = None,
 ) -> Source:
     """Open the arrays that the options name; reads metadata only.
 
@@ -38,8 +43,9 @@ def open_data(
     X = open_array(data, features, "--features")
     y = None if labels is None else open_array(data, labels, "--labels")
     s = None if weights is None else open_array(data, weights, "--weights")
-    names = Names(*(_path(array) if array is not None else "" for array in (X, y, s)))
-    return open_source(X, y, s, names, missing_chunks)
+    g = None if groups is None else open_array(data, groups, "--groups")
+    names = Names(*(_path(array) if array is not None else "" for array in (X, y, s, g)))
+    return open_source(X, y, s, names, missing_chunks, g)
 
 
 def _path(array: Any) -> str:
@@ -138,6 +144,7 @@ def make_settings(
     n_iter_no_change: int,
     folds: int | None,
     scoring: str | None,
+    grouped: bool = False,
 ) -> tuple[Settings, Grid | None]:
     """Return the settings that the options name, and the grid, where models for several C or folds are asked for.
 
@@ -145,6 +152,8 @@ def make_settings(
     ----------
     source_dtype : numpy dtype
         Of the labels as stored: what is typed becomes of their kind.
+    grouped : bool
+        Whether the rows have groups.
 
     Raises
     ------
@@ -154,6 +163,8 @@ def make_settings(
         raise OptionError(f"--C names {len(C)} values, and nothing chooses among them. Pass --folds N too, or one value.")
     if scoring is not None and folds is None:
         raise OptionError("--scoring does nothing without --folds. Give both, or leave it out.")
+    if grouped and folds is None and validation_fraction is None:
+        raise OptionError("--groups does nothing without --folds or --validation-fraction. Give both, or leave it out.")
     settings = Settings(
         C=C[0],
         l1_ratio=l1_ratio,

@@ -11,6 +11,7 @@ from dsoftmax.cli.options import (
     engine_choice,
     engine_options,
     features_option,
+    groups_option,
     labels_option,
     missing_option,
     objective_options,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 @features_option
 @labels_option
 @weights_option
+@groups_option
 @objective_options
 @stopping_options
 @missing_option
@@ -38,6 +40,7 @@ def command(
     features: str | None,
     labels: str,
     weights: str | None,
+    groups: str | None,
     missing_chunks: str,
     engine: str | None,
     workers: int | None,
@@ -57,8 +60,8 @@ def command(
         from dsoftmax.cli.data import label_dtype, make_settings, open_data
         from dsoftmax.cli.show import output, show_facts
 
-    source = open_data(data, features, labels, weights, missing_chunks)
-    settings, grid = make_settings(label_dtype(source), **options)
+    source = open_data(data, features, labels, weights, missing_chunks, groups)
+    settings, grid = make_settings(label_dtype(source), grouped=groups is not None, **options)
     console = output()
     console.print("What is stored", style="bold")
     show_facts(console, stored_facts(source))
@@ -74,7 +77,7 @@ def stored_facts(source: "Source") -> list[tuple[str, str]]:
     from dsoftmax.units import size
 
     facts = []
-    names = {"X": source.names.X, "y": source.names.y, "weights": source.names.weights}
+    names = vars(source.names)
     for part, about in source.describe()["arrays"].items():
         shape = " × ".join(f"{n:,}" for n in about["shape"])
         chunks = " × ".join(f"{n:,}" for n in about["chunks"])

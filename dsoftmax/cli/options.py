@@ -160,6 +160,9 @@ features_option = click.option(
 )
 labels_option = click.option("--labels", metavar="ARRAY", required=True, help="Array of the labels, in DATA or another store.")
 weights_option = click.option("--weights", metavar="ARRAY", help="Array of sample weights, in DATA or another store.")
+groups_option = click.option(
+    "--groups", metavar="ARRAY", help="Array of groups: rows of one group are held out together, by --folds."
+)
 missing_option = click.option(
     "--missing-chunks", type=Known(MISSING), default="error", show_default=True, help="What a chunk that is not stored means."
 )

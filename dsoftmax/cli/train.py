@@ -18,6 +18,7 @@ from dsoftmax.cli.options import (
     engine_choice,
     engine_options,
     features_option,
+    groups_option,
     labels_option,
     missing_option,
     objective_options,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 @features_option
 @labels_option
 @weights_option
+@groups_option
 @objective_options
 @stopping_options
 @missing_option
@@ -53,6 +55,7 @@ def command(
     features: str | None,
     labels: str,
     weights: str | None,
+    groups: str | None,
     missing_chunks: str,
     engine: str | None,
     workers: int | None,
@@ -78,8 +81,8 @@ def command(
 
     directory = RunDirectory(out)
     directory.require_free()
-    source = open_data(data, features, labels, weights, missing_chunks)
-    settings, grid = make_settings(label_dtype(source), **options)
+    source = open_data(data, features, labels, weights, missing_chunks, groups)
+    settings, grid = make_settings(label_dtype(source), grouped=groups is not None, **options)
     try:
         outcome = train_in(directory, source, settings, choice, {"missing_chunks": missing_chunks}, ctx.obj, overwrite, grid)
         summary(directory, outcome, choice)

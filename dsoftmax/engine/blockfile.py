@@ -49,6 +49,8 @@ def describe_block(chunk: int, block: Block) -> tuple[bytes, list[NDArray]] | No
         parts["y"] = y
     if block.weights is not None:
         parts["weights"] = block.weights
+    if block.groups is not None:
+        parts["groups"] = block.groups
     if any(part.dtype.hasobject or np.dtype(part.dtype.str) != part.dtype for part in parts.values()):
         return None
     # The memory order is kept, for the same reason.
@@ -129,7 +131,7 @@ def _block(about: dict[str, Any], parts: dict[str, NDArray]) -> Block:
     y = parts.get("y")
     if y is not None and "labels" in about:
         y = y.astype(object if about["labels"] == "object" else STRINGS)
-    return Block(X, y, parts.get("weights"), about["first_row"], Names(*about["names"]))
+    return Block(X, y, parts.get("weights"), about["first_row"], Names(*about["names"]), parts.get("groups"))
 
 
 def _read(file: BinaryIO, n_bytes: int) -> bytes:

@@ -76,14 +76,14 @@ class Cache:
 
 
 def held_bytes(block: Block) -> int:
-    """Return what a block takes with its labels and weights (bytes)."""
-    others = sum(part.nbytes for part in (block.y, block.weights) if part is not None)
+    """Return what a block takes with its labels, weights and groups (bytes)."""
+    others = sum(part.nbytes for part in (block.y, block.weights, block.groups) if part is not None)
     pointers = sum(len(word) for word in block.y) if block.y is not None and block.y.dtype.hasobject else 0
     return block.nbytes + others + pointers
 
 
 def owned(block: Block) -> Block:
-    """Return the block with labels and weights that are no views of something larger, which would be kept with them."""
+    """Return the block with labels, weights and groups that are no views of something larger, which would be kept with them."""
 
     def alone(part: NDArray | None) -> NDArray | None:
         return part.copy() if part is not None and part.base is not None else part
@@ -91,4 +91,4 @@ def owned(block: Block) -> Block:
     X = block.X
     if not scipy.sparse.issparse(X) and getattr(X.base, "nbytes", X.nbytes) > 1.1 * X.nbytes:
         X = X.copy()
-    return Block(X, alone(block.y), alone(block.weights), block.first_row, block.names)
+    return Block(X, alone(block.y), alone(block.weights), block.first_row, block.names, alone(block.groups))

@@ -20,8 +20,8 @@ PROCESS_BYTES = 160 * 2**20
 """What a process with NumPy, SciPy, Zarr and dask imported takes before it holds any data, where it cannot be asked (bytes)."""
 MARGIN = 64 * 2**20
 """What a process comes to take beside what is planned: modules imported late, thread stacks, what the allocator keeps (bytes)."""
-ROW_BYTES = 24
-"""What a row takes beside its features: its label as stored, its class code, its weight (bytes)."""
+ROW_BYTES = 32
+"""What a row takes beside its features: its label as stored, its class code, its weight, its group (bytes)."""
 LOADING = 2
 """Beside the block itself, what is being loaded takes its stored bytes and, in Zarr's and dask's own readers, a copy."""
 LEAF_ENTRY_BYTES = 32
@@ -48,7 +48,7 @@ class Needs:
     n_chunks : int
         Chunks that this process visits.
     block : int
-        Bytes of the largest block, with its labels and weights.
+        Bytes of the largest block, with its labels, weights and groups.
     loading : int
         Bytes that loading it takes beside the block; 0 where blocks are in memory anyway.
     sums, scratch : int
@@ -150,7 +150,7 @@ def plan_pass(needs: Needs) -> Plan:
 
 
 def largest_block(source: Source) -> tuple[int, int]:
-    """Return the bytes and the rows of the chunk that takes most, its labels and weights included."""
+    """Return the bytes and the rows of the chunk that takes most, its labels, weights and groups included."""
     sizes = (0 if source.resident else source.chunk_bytes) + ROW_BYTES * source.chunk_rows
     if len(sizes) == 0:
         return 0, 0

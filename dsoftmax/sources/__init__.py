@@ -8,9 +8,14 @@ from dsoftmax.sources.rows import MISSING_CHUNKS
 
 
 def open_source(
-    X: Any, y: Any = None, weights: Any = None, names: Names | None = None, missing_chunks: str = "error"
+    X: Any,
+    y: Any = None,
+    weights: Any = None,
+    names: Names | None = None,
+    missing_chunks: str = "error",
+    groups: Any = None,
 ) -> Source:
-    """Return the source for what X, y and weights are.
+    """Return the source for what X, y, weights and groups are.
 
     Parameters
     ----------
@@ -21,6 +26,8 @@ def open_source(
         For messages.
     missing_chunks : {"error", "fill"}
         For Zarr: what a chunk that is not in the store means.
+    groups : (n,) the same kinds, optional
+        Rows of one group fall into the same fold.
 
     Raises
     ------
@@ -31,24 +38,25 @@ def open_source(
     """
     if missing_chunks not in MISSING_CHUNKS:
         raise unknown_option("missing_chunks", missing_chunks, MISSING_CHUNKS)
-    kinds = {_kind(values) for values in (X, y, weights) if values is not None}
+    kinds = {_kind(values) for values in (X, y, weights, groups) if values is not None}
     if "dask" in kinds:
         from dsoftmax.sources.dask_array import dask_source
 
-        return dask_source(X, y, weights, names, missing_chunks)
+        return dask_source(X, y, weights, names, missing_chunks, groups)
     if _kind(X) == "zarr":
         from dsoftmax.sources.zarr_array import zarr_source
 
-        return zarr_source(X, y, weights, names, missing_chunks)
-    if "zarr" in kinds:  # labels or weights of rows that are in memory: read whole, but no missing chunk is passed over
+        return zarr_source(X, y, weights, names, missing_chunks, groups)
+    if "zarr" in kinds:  # columns beside rows that are in memory: read whole, but no missing chunk is passed over
         from dsoftmax.sources.zarr_array import read_whole
 
         names = names or Names()
         y = read_whole(y, names.y, missing_chunks) if _kind(y) == "zarr" else y
         weights = read_whole(weights, names.weights, missing_chunks) if _kind(weights) == "zarr" else weights
+        groups = read_whole(groups, names.groups, missing_chunks) if _kind(groups) == "zarr" else groups
     from dsoftmax.sources.memory import memory_source
 
-    return memory_source(X, y, weights, names)
+    return memory_source(X, y, weights, names, groups)
 
 
 def _kind(values: Any) -> str:

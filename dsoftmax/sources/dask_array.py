@@ -14,20 +14,21 @@ from numpy.typing import NDArray
 
 from dsoftmax.blocks import Block, Buffer, Names, first_rows
 from dsoftmax.errors import DataError, DsoftmaxError, ReadError
+from dsoftmax.groups import group_keys
 from dsoftmax.sources.memory import row_bytes_and_step
 from dsoftmax.sources.rows import check_shapes, dense_or_csr, require_numbers
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """One block of X, y and weights: the culled graph that makes it, and what of it lives on a cluster.
+    """One block of X, y, weights and groups: the culled graph that makes it, and what of it lives on a cluster.
 
     Attributes
     ----------
     graph : dict
         Without the futures.
     keys : tuple
-        Of X, y and weights; None where there is none.
+        Of X, y, weights and groups; None where there is none.
     futures : dict
         From key to future.
     """
@@ -68,21 +69,22 @@ class DaskShare:
                 f"{rows}: the dask graph behind this block failed with {type(error).__name__}: {error}. "
                 f"Compute it alone to see where: X.blocks[{chunk}].compute()."
             ) from error
-        X, y, weights = (None if key is None else found[key] for key in recipe.keys)
-        block = Block(
-            dense_or_csr(X),
-            None if y is None else np.asarray(y),
-            None if weights is None else np.asarray(weights, np.float64),
-            recipe.first_row,
-            self.names,
-        )
-        for name, part in ((self.names.X, X), (self.names.y, y), (self.names.weights, weights)):
+        X, y, weights, groups = parts = [None if key is None else found[key] for key in recipe.keys]
+        names = self.names
+        for name, part in zip((names.X, names.y, names.weights, names.groups), parts, strict=True):
             if part is not None and part.shape[0] != recipe.n_rows:
                 raise DataError(
                     f"{name}, block {chunk}: dask said {recipe.n_rows:,} rows and the block has {part.shape[0]:,}. "
                     "The array's chunks do not tell its true sizes; call compute_chunk_sizes() on it first."
                 )
-        return block
+        return Block(
+            dense_or_csr(X),
+            None if y is None else np.asarray(y),
+            None if weights is None else np.asarray(weights, np.float64),
+            recipe.first_row,
+            names,
+            None if groups is None else group_keys(np.asarray(groups), names.groups, recipe.first_row),
+        )
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ class DaskSource:
     sparse: bool
     chunk_rows: NDArray[np.int64]
     chunk_bytes: NDArray[np.int64]
-    tokens: tuple[str, ...]
+    tokens: dict[str, str]
 
     @property
     def resident(self) -> bool:
@@ -121,7 +123,7 @@ class DaskSource:
 
     def describe(self) -> dict[str, Any]:
         return {
-            "arrays": dict(zip(("X", "y", "weights"), self.tokens, strict=False)),
+            "arrays": dict(self.tokens),
             "shape": [int(self.chunk_rows.sum()), self.n_features],
             "dtype": str(self.dtype),
             "chunks": len(self.chunk_rows),
@@ -129,7 +131,12 @@ class DaskSource:
 
 
 def dask_source(
-    X: Any, y: Any = None, weights: Any = None, names: Names | None = None, missing_chunks: str = "error"
+    X: Any,
+    y: Any = None,
+    weights: Any = None,
+    names: Names | None = None,
+    missing_chunks: str = "error",
+    groups: Any = None,
 ) -> DaskSource:
     """Return a source of dask arrays; nothing is computed unless chunk sizes are unknown, which costs one pass to count.
 
@@ -142,6 +149,7 @@ def dask_source(
     names : Names, optional
     missing_chunks : {"error", "fill"}
         For Zarr arrays among them: what a chunk that is not in the store means.
+    groups : (n,) dask array or array-like, optional
 
     Raises
     ------
@@ -157,13 +165,13 @@ def dask_source(
         X = _with_known_chunks(X)
     else:
         check_shapes(names, X.shape, None, None)
-    labels = _as_column(y, X, names.y, missing_chunks)
-    sample_weights = _as_column(weights, X, names.weights, missing_chunks)
-    check_shapes(
-        names, X.shape, None if labels is None else labels.shape, None if sample_weights is None else sample_weights.shape
-    )
+    columns = [
+        _as_column(values, X, name, missing_chunks)
+        for values, name in ((y, names.y), (weights, names.weights), (groups, names.groups))
+    ]
+    check_shapes(names, X.shape, *(None if column is None else column.shape for column in columns))
     rows = X.chunks[0]
-    arrays = [X, *(a if a is None or a.chunks[0] == rows else a.rechunk({0: rows}) for a in (labels, sample_weights))]
+    arrays = [X, *(a if a is None or a.chunks[0] == rows else a.rechunk({0: rows}) for a in columns)]
     present = [array for array in arrays if array is not None]
     futures = {key: node for array in present for key, node in dict(array.__dask_graph__()).items() if _is_future(node)}
     optimized = iter(dask.optimize(*present))
@@ -193,7 +201,7 @@ def dask_source(
         sparse,
         chunk_rows,
         chunk_rows * max(row_bytes, 1),
-        tuple(str(array.name) for array in arrays if array is not None),
+        {part: str(a.name) for part, a in zip(("X", "y", "weights", "groups"), arrays, strict=True) if a is not None},
     )
 
 

@@ -113,7 +113,7 @@ def row_bytes_and_step(X: Features) -> tuple[int, int]:
     return row_bytes, max(1 << max(n_bytes // row_bytes, 1).bit_length() - 1, 64)
 
 
-def memory_source(X: Any, y: Any = None, weights: Any = None, names: Names | None = None) -> RowSource:
+def memory_source(X: Any, y: Any = None, weights: Any = None, names: Names | None = None, groups: Any = None) -> RowSource:
     """Return a source of arrays in memory, which are not copied.
 
     Parameters
@@ -123,6 +123,7 @@ def memory_source(X: Any, y: Any = None, weights: Any = None, names: Names | Non
     y : (n,) array-like, optional
     weights : (n,) array-like, optional
     names : Names, optional
+    groups : (n,) array-like, optional
 
     Raises
     ------
@@ -133,7 +134,8 @@ def memory_source(X: Any, y: Any = None, weights: Any = None, names: Names | Non
     X = dense_or_csr(X)
     y = None if y is None else np.asarray(y)
     weights = None if weights is None else np.asarray(weights, np.float64)
-    check_shapes(names, X.shape, None if y is None else y.shape, None if weights is None else weights.shape)
+    groups = None if groups is None else np.asarray(groups)
+    check_shapes(names, X.shape, *(None if column is None else column.shape for column in (y, weights, groups)))
     require_numbers(names.X, X.dtype)
     row_bytes, step = row_bytes_and_step(X)
     chunk_rows: NDArray[np.int64] = cut(X.shape[0], step)
@@ -145,4 +147,5 @@ def memory_source(X: Any, y: Any = None, weights: Any = None, names: Names | Non
         chunk_rows * row_bytes,
         scipy.sparse.issparse(X),
         names,
+        None if groups is None else MemoryRows(groups),
     )

@@ -1,4 +1,4 @@
-"""A source made of arrays that can be read by row: X gives the chunks, y and weights are read along with it."""
+"""A source made of arrays that can be read by row: X gives the chunks; y, weights and groups are read along with it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from dsoftmax.blocks import Block, Buffer, Names, first_rows
 from dsoftmax.errors import DataError
+from dsoftmax.groups import group_keys
 from dsoftmax.softmax import Features
 
 MISSING_CHUNKS = ("error", "fill")
@@ -49,11 +50,12 @@ class Rows(Protocol):
 
 @dataclass(frozen=True)
 class RowSource:
-    """Chunks of rows of X, with the same rows of y and weights.
+    """Chunks of rows of X, with the same rows of y, weights and groups.
 
     Attributes
     ----------
-    X, y, weights : Rows
+    X, y, weights, groups : Rows
+        All but X may be None.
     chunk_rows, chunk_bytes : (n_chunks,) int64
     sparse : bool
     names : Names
@@ -66,6 +68,7 @@ class RowSource:
     chunk_bytes: NDArray[np.int64]
     sparse: bool = False
     names: Names = field(default_factory=Names)
+    groups: Rows | None = None
 
     @property
     def n_features(self) -> int:
@@ -91,7 +94,8 @@ class RowSource:
         X = self.X.read(start, stop, buffer)
         y = None if self.y is None else self.y.read(start, stop)
         weights = None if self.weights is None else np.asarray(self.weights.read(start, stop), np.float64)
-        return Block(X, y, weights, start, self.names)
+        groups = None if self.groups is None else group_keys(self.groups.read(start, stop), self.names.groups, start)
+        return Block(X, y, weights, start, self.names, groups)
 
     def share(self, chunks: Sequence[int]) -> "RowShare":
         numbers = np.unique(np.asarray(chunks, np.int64))
@@ -103,6 +107,7 @@ class RowSource:
             X=self.X.only(starts, stops),
             y=None if self.y is None else self.y.only(starts, stops),
             weights=None if self.weights is None else self.weights.only(starts, stops),
+            groups=None if self.groups is None else self.groups.only(starts, stops),
             chunk_rows=nothing,
             chunk_bytes=nothing,
         )
@@ -115,7 +120,7 @@ class RowSource:
         return self.X.smaller_chunks(rows)
 
     def describe(self) -> dict[str, Any]:
-        parts = {"X": self.X, "y": self.y, "weights": self.weights}
+        parts = {"X": self.X, "y": self.y, "weights": self.weights, "groups": self.groups}
         return {
             "arrays": {name: rows.describe() for name, rows in parts.items() if rows is not None},
             "chunks": len(self.chunk_rows),
@@ -146,8 +151,8 @@ class RowShare:
         return self.source._load(int(self.starts[place]), int(self.stops[place]), buffer)
 
 
-def check_shapes(names: Names, X: tuple[int, ...], y: tuple[int, ...] | None, weights: tuple[int, ...] | None) -> None:
-    """Raise unless X is (n, p) and y and weights are (n,).
+def check_shapes(names: Names, X: tuple[int, ...], *columns: tuple[int, ...] | None) -> None:
+    """Raise unless X is (n, p) and the columns, which are y, weights and groups, are (n,).
 
     Raises
     ------
@@ -161,7 +166,7 @@ def check_shapes(names: Names, X: tuple[int, ...], y: tuple[int, ...] | None, we
             else "Reshape your data, with X.reshape(-1, 1)"
         )
         raise DataError(f"{names.X} has {len(X)} dimensions {X}; needed are two, rows and features. {cure}.")
-    for name, shape in ((names.y, y), (names.weights, weights)):
+    for name, shape in zip((names.y, names.weights, names.groups), columns, strict=False):
         if shape is None:
             continue
         if len(shape) != 1:

@@ -1,4 +1,4 @@
-"""Sources of Zarr arrays: one for X, one for y, optionally one for weights, cut into chunks by how X is stored."""
+"""Sources of Zarr arrays: one for X, one for y, optionally for weights and groups, cut into chunks by how X is stored."""
 
 import math
 from typing import Any
@@ -24,6 +24,7 @@ def zarr_source(
     weights: Any = None,
     names: Names | None = None,
     missing_chunks: str = "error",
+    groups: Any = None,
 ) -> RowSource:
     """Return a source that reads a Zarr array by its chunks or shards; opening it reads metadata only.
 
@@ -37,6 +38,7 @@ def zarr_source(
     names : Names, optional
     missing_chunks : {"error", "fill"}
         What a chunk that is not in the store means.
+    groups : (n,) zarr.Array or array-like, optional
 
     Raises
     ------
@@ -55,17 +57,13 @@ def zarr_source(
         return MemoryRows(np.asarray(values))
 
     features = ZarrRows(X, names.X, missing_chunks)
-    labels, sample_weights = rows(y, names.y), rows(weights, names.weights)
-    check_shapes(
-        names,
-        features.shape,
-        None if labels is None else labels.shape,
-        None if sample_weights is None else sample_weights.shape,
-    )
+    columns = rows(y, names.y), rows(weights, names.weights), rows(groups, names.groups)
+    check_shapes(names, features.shape, *(None if column is None else column.shape for column in columns))
     require_numbers(names.X, features.dtype)
     chunk_rows = row_chunks(features)
     row_bytes = features.shape[1] * features.dtype.itemsize
-    return RowSource(features, labels, sample_weights, chunk_rows, chunk_rows * row_bytes, False, names)
+    labels, sample_weights, row_groups = columns
+    return RowSource(features, labels, sample_weights, chunk_rows, chunk_rows * row_bytes, False, names, row_groups)
 
 
 def row_chunks(rows: ZarrRows) -> NDArray[np.int64]:

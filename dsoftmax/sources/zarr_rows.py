@@ -20,7 +20,7 @@ from dsoftmax.sources.rechunk import rechunk_command
 from dsoftmax.sources.rows import MISSING_CHUNKS, Rows
 
 KEPT_UNITS = 4
-"""Decoded chunks of y or weights that are kept, where the rows of X begin or end within them."""
+"""Decoded chunks of y, weights or groups that are kept, where the rows of X begin or end within them."""
 
 
 class ZarrRows:
