@@ -21,7 +21,7 @@ from dsoftmax.held import folds
 from dsoftmax.objective import Cost, answers
 from dsoftmax.oracle import Query
 from dsoftmax.settings import Settings
-from dsoftmax.solvers import solver_entry
+from dsoftmax.solvers import Choice, solver_entry
 from dsoftmax.training import Record, Result, Run, Track, advance, first_pass, held_bytes, make_objective, resolve, room
 
 Float = NDArray[np.float64]
@@ -181,10 +181,10 @@ def train_grid(
         kernel = choose_kernel(settings.kernel, None if resume is None else resume[0].kernel, engine.process_limit)
         if resume is None:
             statistics, cost = first_pass(source, engine, settings, helds)
-            solver = resolve(settings, statistics, room(engine.process_limit))
+            choice = resolve(settings, statistics, room(engine.process_limit))
         else:
-            statistics, solver = resume[0].statistics, resume[0].solver
-        entry = solver_entry(solver)
+            statistics, choice = resume[0].statistics, Choice(resume[0].solver, resume[0].why)
+        entry = solver_entry(choice.solver)
         engine.reserve(held_bytes(entry, statistics, len(grid.models)))
         tracks = []
         for number, (fold, C) in enumerate(grid.models):
@@ -193,7 +193,7 @@ def train_grid(
             double = entry.double if resume is None else resume[number].double
             objective = make_objective(source, engine, one, statistics, double, kernel, held)
             if resume is None:
-                tracks.append(Track.begin(one, objective, statistics, solver, None))
+                tracks.append(Track.begin(one, objective, statistics, choice, None))
             else:
                 tracks.append(Track(one, objective, resume[number]))
         if resume is None:

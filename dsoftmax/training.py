@@ -24,7 +24,7 @@ from dsoftmax.oracle import Answer, Query
 from dsoftmax.sample import Draw, plan_draw
 from dsoftmax.settings import Settings, product_dtype
 from dsoftmax.softmax import compute_dtype
-from dsoftmax.solvers import AUTO, SOLVERS, Entry, choose, solver_entry
+from dsoftmax.solvers import AUTO, L1_SOLVER, Choice, Entry, choose, solver_entry
 from dsoftmax.solvers.auto import HESSIAN_BYTES, HESSIAN_PART
 from dsoftmax.statistics import MAX_GRAM_FEATURES, Collect, Statistics, finish, gram_part
 
@@ -123,6 +123,8 @@ class Run:
         What computes value and gradient: a name in `dsoftmax.evaluate.KERNELS`.
     solver : str
         A name in `dsoftmax.solvers.SOLVERS`: what "auto" became.
+    why : str
+        Why it was chosen, a clause.
     gap : float
         An estimate of F − F*.
     held : (3,) float64
@@ -141,6 +143,7 @@ class Run:
     double: bool
     kernel: str
     solver: str
+    why: str = ""
     gap: float = np.nan
     held: Float = field(default_factory=lambda: np.full(3, np.nan))
     best: Float = field(default_factory=lambda: np.zeros((0, 0)))
@@ -279,19 +282,19 @@ class Track:
 
     @classmethod
     def begin(
-        cls, settings: Settings, objective: Objective, statistics: Statistics, solver: str, theta: Float | None
+        cls, settings: Settings, objective: Objective, statistics: Statistics, choice: Choice, theta: Float | None
     ) -> "Track":
         """Return the track of a model after the first pass, from ``theta``, or from log priors where it is None."""
         track = cls.__new__(cls)
         track.settings, track.objective = settings, objective
-        track.solver = solver_entry(solver).make(objective.problem())
+        track.solver = solver_entry(choice.solver).make(objective.problem())
         if theta is None:
             start, answer = objective.start()
             state = track.solver.start(start, answer, 0)
         else:
             _require_shape(theta, statistics.class_sums.shape)
             state = track.solver.start(objective.in_gauge(theta), None, 0)
-        track.run = Run(statistics, state, 1, objective.dtype == np.float64, objective.kernel, solver)
+        track.run = Run(statistics, state, 1, objective.dtype == np.float64, objective.kernel, choice.solver, choice.why)
         track.run = replace(track.run, gap=track._gap(None))
         return track
 
@@ -449,11 +452,11 @@ def train(
             kernel = choose_kernel(settings.kernel, None, engine.process_limit)
             helds = () if settings.held is None else (settings.held,)
             statistics, cost = first_pass(source, engine, settings, helds)
-            name = resolve(settings, statistics, room(engine.process_limit))
-            entry = solver_entry(name)
+            choice = resolve(settings, statistics, room(engine.process_limit))
+            entry = solver_entry(choice.solver)
             engine.reserve(held_bytes(entry, statistics))
             objective = make_objective(source, engine, settings, statistics, entry.double, kernel, held)
-            track = Track.begin(settings, objective, statistics, name, theta)
+            track = Track.begin(settings, objective, statistics, choice, theta)
             watch([track], cost)
         advance([track], watch)
     return track.result(history)
@@ -472,14 +475,14 @@ def first_pass(source: Source, engine: Engine, settings: Settings, helds: tuple[
     return collect_statistics(engine, source, settings.classes, gram, draw, helds)
 
 
-def resolve(settings: Settings, statistics: Statistics, left: int | None) -> str:
-    """Return the name of the solver of a run."""
+def resolve(settings: Settings, statistics: Statistics, left: int | None) -> Choice:
+    """Return the solver of a run, and why it is that one."""
     if settings.solver != AUTO:
-        return settings.solver
+        return Choice(settings.solver, "as asked")
     if settings.l1_ratio > 0:
-        return next(name for name, entry in SOLVERS.items() if entry.l1)
+        return Choice(L1_SOLVER, "the penalty has an L1 part")
     K, d = statistics.class_sums.shape
-    return choose(d - 1, K, statistics.sample.n_rows, statistics.sample.whole, left).solver
+    return choose(d - 1, K, statistics.sample.n_rows, statistics.sample.whole, left)
 
 
 def advance(tracks: Sequence[Track], watch: Callable[[Sequence[Track], Cost], None]) -> None:

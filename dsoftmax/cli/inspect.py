@@ -164,20 +164,14 @@ def training_facts(source: "Source", settings: "Settings", choice: EngineChoice,
     else:
         K = len(settings.classes)
         theta = f"{K:,} × {p + 1:,} float64, {size(8 * K * (p + 1))}"
+    models = "1"
+    if grid is not None:
+        models = f"{len(grid.models)} in the same passes: {len(grid.Cs)} values of C × {grid.n_folds} folds, and all rows"
     return [
         ("solver", _solver_fact(source, settings, room(process_limit(choice)))),
         ("stops", f"when max|∇F| ≤ {settings.tol:g}, or after {settings.max_iter} iterations"),
         ("penalty", _penalty(settings)),
-        *(
-            []
-            if grid is None
-            else [
-                (
-                    "models",
-                    f"{len(grid.models)} in the same passes: C = {grid.Cs.tolist()} × {grid.n_folds} folds, and all rows",
-                )
-            ]
-        ),
+        ("models", models),
         ("products", why),
         ("θ", theta),
     ]
@@ -187,11 +181,13 @@ def _solver_fact(source: "Source", settings: "Settings", left: int | None) -> st
     """Return the solver and why it is that one; of "auto" what it becomes by the number of classes, where that is not known."""
     from dsoftmax.blocks import n_rows
     from dsoftmax.sample import plan_draw
-    from dsoftmax.solvers import AUTO, choose
+    from dsoftmax.solvers import AUTO, L1_SOLVER, choose
     from dsoftmax.solvers.auto import SURROGATE_ENTRIES
 
     if settings.solver != AUTO:
         return f"{settings.solver}, as asked (--solver)"
+    if settings.l1_ratio > 0:
+        return f"auto, which is {L1_SOLVER}: the penalty has an L1 part"
     p = source.n_features
     draw = plan_draw(source, left)
     rows, whole = (0, False) if draw is None else (int(draw.share * n_rows(source)), draw.share >= 1)

@@ -97,6 +97,7 @@ def summary(directory: "RunDirectory", outcome: Outcome, choice: EngineChoice) -
         grid_table(outcome.grid, console)
     facts = [
         ("model", f"{len(model.classes)} classes × {model.n_features} features, {model.about['n_rows']:,} rows"),
+        ("solver", f"{run.solver}: {run.why}"),
         ("F", f"{run.state.value:.10g}"),
         ("max|∇F|", f"{run.gradient_max:.3e}"),
         ("passes", passes),

@@ -19,7 +19,7 @@ from dsoftmax.solvers.newton_cg import NewtonCG, NewtonCGState
 from dsoftmax.solvers.proximal_newton import DENSE_ENTRIES, ProximalNewton, ProximalState
 from dsoftmax.solvers.surrogate import Surrogate, SurrogateState
 
-__all__ = ["AUTO", "SOLVERS", "Choice", "Entry", "choose", "solver_entry"]
+__all__ = ["AUTO", "L1_SOLVER", "SOLVERS", "Choice", "Entry", "choose", "solver_entry"]
 
 
 @dataclass(frozen=True)
@@ -91,6 +91,10 @@ SOLVERS: dict[str, Entry] = {
     "bohning": Entry(Bohning.of, DescentState, vectors=12, gram="exact"),
     "nesterov": Entry(lambda problem: Nesterov(_step(problem)), NesterovState, vectors=12, gram="exact"),
 }
+
+
+L1_SOLVER = next(name for name, entry in SOLVERS.items() if entry.l1)
+"""What "auto" is where the penalty has an L1 part."""
 
 
 def solver_entry(name: str) -> Entry:

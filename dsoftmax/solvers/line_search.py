@@ -13,11 +13,26 @@ F is convex along the line, so the sign of F′ brackets the minimum, and the ne
 """
 
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 C1, C2, DELTA = 1e-4, 0.9, 0.1
 MAX_TRIALS = 25
+SHRINKS = 0.9
+"""Where F is flat to rounding, a gradient that is shorter by this is progress."""
+
+
+class Evaluated(Protocol):
+    """A point whose F and ∇F are known: a state, or an answer."""
+
+    @property
+    def value(self) -> float: ...
+    @property
+    def gradient(self) -> NDArray[np.float64]: ...
+    @property
+    def value_error(self) -> float: ...
 
 
 @dataclass(frozen=True)
@@ -94,3 +109,25 @@ def _next_trial(search: Search, step: float, slope: float) -> float:
     if search.trials % 4 == 3:  # a secant that creeps is cut short by bisection
         secant = low + 0.5 * width
     return float(min(max(secant, low + 0.05 * width), high - 0.05 * width))
+
+
+def improves(here: Evaluated, there: Evaluated, step: NDArray[np.float64]) -> bool:
+    """Return whether a point is better than another, for a step of any origin.
+
+    F must fall; where rounding hides that, the slope along the step must not point uphill by more than (1 − 2δ) of the slope at its
+    start (the module's second condition), or the gradient must be shorter.
+
+    Parameters
+    ----------
+    here, there : Evaluated
+        Where the step begins and ends.
+    step : (K, p+1) float64
+    """
+    error = max(here.value_error, there.value_error)
+    if not np.isfinite(there.value) or there.value > here.value + error or not np.any(step):
+        return False
+    if there.value < here.value - error:
+        return True
+    slope, before = float(np.sum(there.gradient * step)), float(np.sum(here.gradient * step))
+    shrinks = np.linalg.norm(there.gradient) < SHRINKS * np.linalg.norm(here.gradient)
+    return bool(shrinks or abs(slope) <= (1 - 2 * DELTA) * -before)

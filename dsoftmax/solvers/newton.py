@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsoftmax.oracle import Answer, Problem, Query
-from dsoftmax.solvers.line_search import DELTA
+from dsoftmax.solvers.line_search import improves
 from dsoftmax.solvers.trust_region import Metric, kronecker
 
 Float = NDArray[np.float64]
@@ -29,8 +29,6 @@ GOOD, POOR = 0.75, 0.3
 """Ratios of what was gained to what was promised from which on a radius may grow, and below which it shrinks."""
 SEEN = 1e-6
 """A rank-one correction is made where its denominator is larger than this part of what it could be (eq. 6.26)."""
-SHRINKS = 0.9
-"""Where F is flat to rounding, a gradient that is shorter by this is progress."""
 MAX_REFUSED = 12
 
 
@@ -123,7 +121,7 @@ class Newton:
             places, known = np.stack([*state.places, place])[-2:], np.stack([*state.known, answer.hessian])[-2:]
             learnt = replace(state, places=places, known=known)
         best = _best(state, found)
-        if not _improves(state, found[best], state.trials[best]):
+        if not improves(state, found[best], state.trials[best] - state.theta):
             return self._refuse(state, learnt, found)
         theta, reached = state.trials[best], found[best]
         before = replace(reached, value=state.value, gradient=state.gradient)
@@ -236,19 +234,6 @@ def _best(state: NewtonState, found: tuple[Answer, ...]) -> int:
         return 0
     sizes = np.array([np.linalg.norm(one.gradient) for one in found])
     return int(np.argmin(np.where(values <= values.min() + error, sizes, np.inf)))
-
-
-def _improves(state: NewtonState, answer: Answer, theta: Float) -> bool:
-    """Whether F falls; where rounding hides that, whether the slope or the gradient does (Hager and Zhang 2005, eq. 4.1)."""
-    error = max(state.value_error, answer.value_error)
-    if not np.isfinite(answer.value) or answer.value > state.value + error:
-        return False
-    if answer.value < state.value - error:
-        return True
-    step = theta - state.theta
-    slope, before = float(np.sum(answer.gradient * step)), float(np.sum(state.gradient * step))
-    shrinks = np.linalg.norm(answer.gradient) < SHRINKS * np.linalg.norm(state.gradient)
-    return bool(shrinks or abs(slope) <= (1 - 2 * DELTA) * -before)
 
 
 def _next_radius(state: NewtonState, best: int, ratio: float) -> float:

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from dsoftmax.oracle import Answer, Local, Problem, Query
 from dsoftmax.solvers.inner import Function, minimise
-from dsoftmax.solvers.line_search import DELTA
+from dsoftmax.solvers.line_search import improves
 
 Float = NDArray[np.float64]
 
@@ -39,8 +39,6 @@ MEMORY = 10
 """Pairs of the rank-one matrix."""
 ROUNDING = 4e-16
 """Relative rounding of f."""
-SHRINKS = 0.9
-"""Where F is flat to rounding, a gradient that is shorter by this is progress."""
 LIFT = 1e-10
 """Added to the diagonal, scaled to 1, of what is factorised: rounding must not make it indefinite."""
 PIN = 1e-3
@@ -143,7 +141,7 @@ class Surrogate:
         if answer.hessian is not None and np.isfinite(answer.hessian).all():
             exact = answer.hessian - self.local.hessian(state.trials[0])
             state = replace(state, correction=exact, steps=state.steps[:0], lacks=state.lacks[:0])
-        if not self._improves(state, found[best], state.trials[best]):
+        if not improves(state, found[best], state.trials[best] - state.theta):
             if state.damping >= MOST_DAMPING:
                 return replace(state, stuck="no step of the surrogate decreases F beyond rounding")
             larger = max(TENFOLD * float(state.dampings.max()), LEAST_DAMPING)
@@ -161,22 +159,6 @@ class Surrogate:
     def _looks_back(self, state: SurrogateState) -> bool:
         """Whether the next pass is asked for the Hessian at θ: after a refusal, where it is not known there."""
         return self.hessians and state.refused > 0 and not state.exact and state.theta.size > CHEAP_ENTRIES
-
-    def _improves(self, state: SurrogateState, answer: Answer, theta: Float) -> bool:
-        """Whether F falls; where rounding hides that, whether the slope or the gradient does (Hager and Zhang 2005, eq. 4.1)."""
-        if not np.isfinite(answer.value):
-            return False
-        error = max(state.value_error, answer.value_error)
-        if answer.value < state.value - error:
-            return True
-        if answer.value > state.value + error:
-            return False
-        step = theta - state.theta
-        if not np.any(step):
-            return False
-        slope, before = float(np.sum(answer.gradient * step)), float(np.sum(state.gradient * step))
-        shrinks = np.linalg.norm(answer.gradient) < SHRINKS * np.linalg.norm(state.gradient)
-        return bool(shrinks or abs(slope) <= (1 - 2 * DELTA) * -before)
 
     def _learn(self, state: SurrogateState, found: tuple[Answer, ...]) -> SurrogateState:
         """Add to the rank-one matrix what the passes' points say of the Hessian that the surrogate lacks."""
