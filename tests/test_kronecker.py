@@ -1,0 +1,127 @@
+"""The Kronecker factors of the Hessian and their inverses, against dense matrices and literal loops."""
+
+import numpy as np
+import pytest
+import reference
+from numpy.testing import assert_allclose
+
+from dsoftmax import softmax as kernels
+from dsoftmax.engine.serial import SerialEngine
+from dsoftmax.engine.threads import ThreadsEngine
+from dsoftmax.oracle import Problem, Query
+from dsoftmax.settings import Settings
+from dsoftmax.solvers.kronecker import MOST_ENTRIES, Kronecker, KroneckerSum, n_groups
+from dsoftmax.solvers.lbfgs import LBFGS
+from dsoftmax.sources import open_source
+from dsoftmax.training import collect_statistics, make_objective, train
+
+
+def spd(rng, n):
+    A = rng.normal(size=(n, n))
+    return A @ A.T + np.eye(n)
+
+
+def problem(gram, K, penalty=0.1, intercept=True):
+    shape = (K, len(gram))
+    free = np.ones(shape, bool)
+    free[:, -1] = intercept
+    return Problem(lambda: 1.0, np.full(shape, penalty), free, gram, np.eye(K))
+
+
+@pytest.mark.parametrize("diagonal", [False, True])
+def test_the_inverse_of_one_term(rng, diagonal):
+    G, A, right = spd(rng, 5), spd(rng, 3), rng.normal(size=(3, 5))
+    G = np.diag(G).copy() if diagonal else G
+    dense = np.kron(A, np.diag(G) if diagonal else G) + 0.1 * np.eye(15)
+    found = Kronecker.of(problem(G, 3)).inverse(A)(right)
+    assert_allclose(found.ravel(), np.linalg.solve(dense, right.ravel()), rtol=1e-9)
+
+
+def test_what_is_held_still_stays_still(rng):
+    G, A, right = spd(rng, 5), spd(rng, 3), rng.normal(size=(3, 5))
+    right[:, -1] = 0
+    found = Kronecker.of(problem(G, 3, intercept=False)).inverse(A)(right)
+    dense = np.kron(A, G[:-1, :-1]) + 0.1 * np.eye(12)
+    assert_allclose(found[:, -1], 0)
+    assert_allclose(found[:, :-1].ravel(), np.linalg.solve(dense, right[:, :-1].ravel()), rtol=1e-9)
+
+
+def test_at_the_log_priors_one_term_is_the_hessian(rng):
+    X, y = rng.normal(size=(60, 3)), rng.integers(0, 3, 60)
+    engine, source = SerialEngine(), open_source(X, y)
+    objective = make_objective(
+        source, engine, Settings(C=0.5), collect_statistics(engine, source, None, "exact")[0], True, "numpy"
+    )
+    known = objective.problem()
+    theta, _ = objective.start()
+    expected = np.asarray(reference.hessian(theta, X)) / 60
+    assert_allclose(np.kron(known.moments, known.gram), expected, rtol=1e-9, atol=1e-12)
+
+
+def test_the_inverse_of_a_sum(rng):
+    grams, moments = [spd(rng, 4) for _ in range(3)], [spd(rng, 3) for _ in range(3)]
+    upper = np.triu_indices(4)
+    packed = np.array([G[upper] for G in grams], np.float32)
+    dense = sum(np.kron(A, G) for A, G in zip(moments, grams, strict=True)) + 0.2 * np.eye(12)
+    right = rng.normal(size=(3, 4))
+    found = KroneckerSum(np.array(moments), packed, 0.2, np.ones((3, 4), bool)).inverse()(right)
+    exact = np.linalg.solve(dense, right.ravel()).reshape(3, 4)
+    error = (found - exact).ravel()
+    assert np.sqrt(error @ dense @ error) < 0.1 * np.sqrt(exact.ravel() @ dense @ exact.ravel())
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.parametrize("groups", [1, 2, 3])
+def test_curvatures_equal_the_loops(rng, dtype, groups):
+    X, w, theta = rng.normal(size=(50, 4)).astype(dtype), rng.uniform(0.5, 2, 50), rng.normal(size=(3, 5))
+    moments, grams = kernels.curvatures(theta, X, w, groups)
+    expected_A, expected_G = np.zeros((groups, 3, 3)), np.zeros((groups, 5, 5))
+    for i in range(50):
+        p = np.array(reference.probabilities(theta, X[i]))
+        g = int(np.argmax(p)) * groups // 3
+        x = np.append(X[i].astype(float), 1.0)
+        expected_A[g] += w[i] * (np.diag(p) - np.outer(p, p))
+        expected_G[g] += w[i] * (1 - p @ p) * np.outer(x, x)
+    upper = np.triu_indices(5)
+    tolerance = 1e-5 if dtype == "f4" else 1e-12
+    assert_allclose(moments, expected_A, rtol=tolerance, atol=tolerance)
+    assert_allclose(grams, expected_G[:, upper[0], upper[1]], rtol=tolerance, atol=tolerance)
+    assert_allclose(
+        np.trace(moments, axis1=1, axis2=2).sum(), sum(expected_A[g].trace() for g in range(groups)), rtol=tolerance
+    )
+
+
+def test_a_pass_answers_with_the_curvatures_to_rounding(rng):
+    X, y = rng.normal(size=(400, 4)) * [1, 10, 100, 0.1], rng.integers(0, 3, 400)
+    engine, source = ThreadsEngine(2), open_source(X, y)
+    objective = make_objective(source, engine, Settings(), collect_statistics(engine, source, None)[0], True, "numpy")
+    theta = rng.normal(size=(3, 5)) / 50
+    answer, _ = objective.answer(Query(theta, curvatures=3))
+    moments, grams = kernels.curvatures(theta, X, None, 3)
+    assert_allclose(answer.group_moments, moments / 400, rtol=1e-9)
+    assert_allclose(answer.group_grams, grams / np.trace(moments, axis1=1, axis2=2)[:, None], rtol=1e-6, atol=1e-9)
+
+
+def test_groups_are_as_many_as_work_and_memory_allow():
+    assert n_groups(10**9, 10, 784) == 10
+    assert n_groups(10**9, 1000, 784) == MOST_ENTRIES // (785 * 786 // 2)
+    assert n_groups(1000, 10, 784) == 1
+    assert n_groups(10**9, 10, 5000) == 1
+    assert 1 < n_groups(10_003, 77, 384) < 77
+
+
+def test_groups_save_passes_and_lead_to_the_same_optimum(monkeypatch):
+    rng = np.random.default_rng(0)
+    centres = rng.normal(size=(6, 20)) * 2
+    y = rng.integers(0, 6, 6000)
+    X = centres[y] + rng.normal(size=(6000, 20)) * np.linspace(0.3, 3, 20) * (1 + y[:, None] % 3)
+    settings = Settings(C=10.0, tol=1e-7, max_iter=400, solver="lbfgs-kronecker")
+    grouped = train(open_source(X, y), ThreadsEngine(2), settings)
+    assert LBFGS.preconditioned(problem(np.eye(21), 6)).groups == 1  # of no rows
+    assert len(grouped.run.state.group_moments) == 6
+    monkeypatch.setattr("dsoftmax.solvers.lbfgs.n_groups", lambda *sizes: 1)
+    single = train(open_source(X, y), ThreadsEngine(2), settings)
+    assert grouped.converged
+    assert single.converged
+    assert grouped.run.n_passes < single.run.n_passes
+    assert_allclose(grouped.model.theta, single.model.theta, atol=2e-3)  # where F is flat to 1e-10

@@ -1,0 +1,119 @@
+"""Newton on a sampled surrogate: few passes, honest models, and Hessians only where they are needed; what is minimised in memory."""
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+from scipy.optimize import minimize
+from sklearn.datasets import load_digits
+from sklearn.linear_model import LogisticRegression
+
+from dsoftmax.engine.memory import process_bytes
+from dsoftmax.engine.serial import SerialEngine
+from dsoftmax.errors import MemoryLimitError
+from dsoftmax.oracle import Query
+from dsoftmax.settings import Settings
+from dsoftmax.solvers.inner import Function, conjugate_gradients, minimise
+from dsoftmax.solvers.surrogate import CHEAP_ENTRIES, Surrogate, _rank_one
+from dsoftmax.sources import open_source
+from dsoftmax.testing import convex_problem
+from dsoftmax.training import make_objective, train
+
+
+def test_data_that_are_the_sample_need_one_look():
+    X, y = load_digits(return_X_y=True)
+    found = train(open_source(X, y), SerialEngine(), Settings(tol=1e-5, solver="surrogate"))
+    assert found.converged
+    assert found.run.n_passes == 2
+
+
+def make_rows(rng, n=6000, p=8, K=4):
+    X = rng.normal(size=(n, p)) * 10.0 ** rng.integers(-3, 4, p)
+    return X, (X / X.std(axis=0) @ rng.normal(size=(p, K)) + rng.gumbel(size=(n, K))).argmax(axis=1)
+
+
+@pytest.mark.parametrize("C", [1e-3, 1.0, np.inf])
+def test_a_sample_of_an_eighth_leads_to_the_optimum_of_scikit_learn_in_few_passes(rng, small_sample, C):
+    X, y = make_rows(rng)
+    theirs = LogisticRegression(C=C, tol=1e-10, max_iter=500, solver="newton-cholesky").fit(X, y)
+    found = train(open_source(X, y), SerialEngine(), Settings(C=C, tol=1e-6, solver="surrogate"))
+    assert found.converged, found.status
+    assert found.run.statistics.sample.n_rows < 1000
+    assert found.run.n_passes <= 8
+    scale = X.std(axis=0)
+    centred = theirs.coef_ - theirs.coef_.mean(axis=0)
+    assert_allclose(found.model.theta[:, :-1] * scale, centred * scale, atol=1e-4)
+
+
+def test_hessians_are_asked_for_only_where_steps_disappoint(rng, small_sample):
+    X, y = make_rows(rng, 12_000, 40, 6)
+    assert 41 * 6 > CHEAP_ENTRIES
+    source, engine, asked = open_source(X, y), SerialEngine(), []
+
+    def watch(record, run):
+        asked.append(Surrogate.ask(solver_of(run), run.state).hessian)
+
+    def solver_of(run):
+        objective = make_objective(source, engine, Settings(), run.statistics, True, run.kernel)
+        return Surrogate.of(objective.problem())
+
+    found = train(source, engine, Settings(tol=1e-6, solver="surrogate"), watchers=[watch])
+    assert found.converged
+    assert asked[0]  # nothing is known of the surrogate yet
+    assert sum(asked) < found.run.n_passes / 2
+
+
+def test_the_surrogate_has_the_gradient_of_the_data_and_falls_as_promised(rng, small_sample):
+    X, y = make_rows(rng)
+    source, engine = open_source(X, y), SerialEngine()
+    found = train(source, engine, Settings(tol=1e-9, max_iter=4, solver="surrogate"))
+    objective = make_objective(source, engine, Settings(), found.run.statistics, True, found.run.kernel)
+    state = found.run.state
+    fell = state.value - np.array([objective.answer(Query(theta))[0].value for theta in state.trials])
+    assert np.all(fell <= 1.5 * state.promised + 1e-12)
+
+
+def test_memory_without_room_for_a_sample_is_refused_by_name_and_passed_over_by_auto(rng, monkeypatch):
+    X, y = rng.normal(size=(300, 4)), rng.integers(0, 3, 300)
+    engine = SerialEngine(process_bytes() + 256 * 2**20)
+    monkeypatch.setattr("dsoftmax.sample.LEAST_ROWS", 10**6)
+    monkeypatch.setattr("dsoftmax.sample.LEAST_BYTES", 0)
+    with pytest.raises(MemoryLimitError, match="no room for one"):
+        train(open_source(X, y), engine, Settings(solver="surrogate"))
+    found = train(open_source(X, y), engine, Settings())
+    assert found.converged
+    assert found.run.solver == "lbfgs-kronecker"
+
+
+def test_the_rank_one_matrix_fits_what_was_seen(rng):
+    H = rng.normal(size=(6, 6))
+    H = H + H.T
+    steps = rng.normal(size=(3, 2, 3))
+    lacks = (steps.reshape(3, 6) @ H).reshape(3, 2, 3)
+    C = _rank_one(steps, lacks, 6)
+    assert_allclose(C, C.T, atol=1e-12)
+    assert_allclose(C @ steps.reshape(3, 6).T, lacks.reshape(3, 6).T, rtol=1e-8)
+
+
+def test_conjugate_gradients_solve(rng):
+    A = rng.normal(size=(8, 8))
+    A = A @ A.T + np.eye(8)
+    right = rng.normal(size=(2, 4))
+    found, n_products = conjugate_gradients(lambda V: (A @ V.ravel()).reshape(2, 4), right, np.copy, 1e-10, 50)
+    assert_allclose(found.ravel(), np.linalg.solve(A, right.ravel()), rtol=1e-7)
+    assert n_products <= 10
+
+
+def test_what_is_minimised_in_memory_ends_where_scipy_ends(rng):
+    local = convex_problem((3, 4)).local
+    function = Function(local.value_and_gradient, local.products, 1e-15)
+    start = 5 * rng.normal(size=(3, 4))
+    found, fell = minimise(function, start, np.copy)
+    theirs = minimize(
+        lambda t: local.value_and_gradient(t.reshape(3, 4))[0],
+        start.ravel(),
+        jac=lambda t: local.value_and_gradient(t.reshape(3, 4))[1].ravel(),
+        method="BFGS",
+        options={"gtol": 1e-10},
+    )
+    assert_allclose(found.ravel(), theirs.x, atol=1e-5)
+    assert_allclose(fell, local.value_and_gradient(start)[0] - theirs.fun, rtol=1e-8)
