@@ -22,7 +22,19 @@ from dsoftmax.objective import Cost, answers
 from dsoftmax.oracle import Query
 from dsoftmax.settings import Settings
 from dsoftmax.solvers import Choice, solver_entry
-from dsoftmax.training import Record, Result, Run, Track, advance, first_pass, held_bytes, make_objective, resolve, room
+from dsoftmax.training import (
+    Record,
+    Result,
+    Run,
+    Track,
+    advance,
+    first_pass,
+    held_bytes,
+    make_objective,
+    require_room,
+    resolve,
+    room,
+)
 
 Float = NDArray[np.float64]
 
@@ -185,7 +197,9 @@ def train_grid(
         else:
             statistics, choice = resume[0].statistics, Choice(resume[0].solver, resume[0].why)
         entry = solver_entry(choice.solver)
-        engine.reserve(held_bytes(entry, statistics, len(grid.models)))
+        needed = held_bytes(entry, statistics, len(grid.models))
+        require_room(choice, needed)
+        engine.reserve(needed)
         tracks = []
         for number, (fold, C) in enumerate(grid.models):
             one = replace(settings, C=C)

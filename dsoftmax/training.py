@@ -21,12 +21,14 @@ from dsoftmax.labels import Encoder, given_classes
 from dsoftmax.model import Model, centred
 from dsoftmax.objective import Cost, Objective, answers, class_weight_vector
 from dsoftmax.oracle import Answer, Query
+from dsoftmax.process import free_bytes
 from dsoftmax.sample import Draw, plan_draw
 from dsoftmax.settings import Settings, product_dtype
 from dsoftmax.softmax import compute_dtype
 from dsoftmax.solvers import AUTO, L1_SOLVER, Choice, Entry, choose, solver_entry
 from dsoftmax.solvers.auto import HESSIAN_BYTES, HESSIAN_PART
 from dsoftmax.statistics import MAX_GRAM_FEATURES, Collect, Statistics, finish, gram_part
+from dsoftmax.units import size
 
 Float = NDArray[np.float64]
 
@@ -454,6 +456,7 @@ def train(
             statistics, cost = first_pass(source, engine, settings, helds)
             choice = resolve(settings, statistics, room(engine.process_limit))
             entry = solver_entry(choice.solver)
+            require_room(choice, held_bytes(entry, statistics))
             engine.reserve(held_bytes(entry, statistics))
             objective = make_objective(source, engine, settings, statistics, entry.double, kernel, held)
             track = Track.begin(settings, objective, statistics, choice, theta)
@@ -509,6 +512,21 @@ def held_bytes(entry: Entry, statistics: Statistics, n_models: int = 1) -> int:
     each = entry.vectors * size + held * entry.state_matrices * size**2
     shared = held * (entry.matrices - entry.state_matrices) * size**2
     return 8 * (n_models * each + shared) + 8 * 3 * statistics.gram.size + (1 + n_models) * statistics.sample.n_bytes
+
+
+def require_room(choice: Choice, needed: int) -> None:
+    """Raise if a solver would hold more than this machine has to give.
+
+    Raises
+    ------
+    MemoryLimitError
+    """
+    free = free_bytes()
+    if 0 < free < needed:
+        raise MemoryLimitError(
+            f"solver={choice.solver!r} would hold {size(needed)} between passes, and {size(free)} are free. Pass solver={AUTO!r}, "
+            "which takes one that needs less, or fewer classes or features."
+        )
 
 
 def _require_shape(theta: Float, expected: tuple[int, ...]) -> None:

@@ -13,7 +13,7 @@ from dsoftmax.checkpoint import from_arrays, read_arrays, to_arrays, write_array
 from dsoftmax.engine.meter import Ongoing
 from dsoftmax.engine.serial import SerialEngine
 from dsoftmax.engine.threads import ThreadsEngine
-from dsoftmax.errors import DataError, OptionError
+from dsoftmax.errors import DataError, MemoryLimitError, OptionError
 from dsoftmax.settings import Settings
 from dsoftmax.solvers import SOLVERS
 from dsoftmax.sources import open_source
@@ -278,3 +278,10 @@ def test_a_run_is_frozen_and_watchers_only_watch(source):
 
     result = train(source, SerialEngine(), Settings(max_iter=3), watchers=[watch, watch])
     assert seen[::2] == seen[1::2] == result.history
+
+
+@pytest.mark.parametrize("name", ["surrogate", "newton"])
+def test_a_solver_that_needs_more_than_the_machine_has_is_refused_by_name(source, name, monkeypatch):
+    monkeypatch.setattr("dsoftmax.training.free_bytes", lambda: 1000)
+    with pytest.raises(MemoryLimitError, match=f"solver='{name}' would hold .* solver='auto'"):
+        train(source, SerialEngine(), Settings(solver=name))

@@ -149,11 +149,11 @@ class Surrogate:
             state = replace(state, exact=state.exact or back, trusted=back, refused=state.refused + 1)
             return self._aim(replace(state, damping=0.0 if back else larger))
         ratio = (state.value - values[best]) / max(state.promised[best], 1e-300)
-        damping = state.dampings[best] / (TENFOLD**3 if self._looks_back(state) else TENFOLD)
-        state = replace(state, exact=answer.hessian is not None and best == 0)
-        damping = damping if damping >= LEAST_DAMPING else 0.0
         trusted = bool(TRUST[0] <= ratio <= TRUST[1]) or values[best] >= state.value - found[best].value_error
-        state = replace(state, damping=damping, trusted=trusted, refused=0)
+        damping = state.dampings[best] / (TENFOLD**3 if self._looks_back(state) else TENFOLD)
+        damping = damping if damping >= LEAST_DAMPING else 0.0
+        known = answer.hessian is not None and best == 0
+        state = replace(state, damping=damping, trusted=trusted, exact=known, refused=0)
         return self._aim(_at(state, state.trials[best], found[best], state.n_iter + 1))
 
     def _looks_back(self, state: SurrogateState) -> bool:
@@ -199,9 +199,8 @@ class Surrogate:
         dampings = _ladder(state.damping)
         models = [_Model(self, theta, value, lift, C + damping * B) for damping in dampings]
         solve = _solve(pinned, theta.shape) or _diagonal(pinned, theta.shape)
-        if (
-            state.n_iter == 0 and state.refused == 0 and np.any(state.gradient)
-        ):  # the sample's own minimum: from far away its gradient is the better guide
+        if state.n_iter == 0 and state.refused == 0 and np.any(state.gradient):
+            # The sample's own minimum: from far away its gradient is the better guide.
             models = [_Model(self, theta, value, np.zeros_like(theta), np.zeros((0, 0))), *models[:-1]]
             dampings = [0.0, *dampings[:-1]]
         found = [minimise(model.function, theta, solve, model.factorise) for model in models]
