@@ -578,7 +578,8 @@ def test_clones_share_an_engine_and_keep_metadata_requests():
     with config_context(enable_metadata_routing=True):
         estimator.set_fit_request(sample_weight=True)
         copied = clone(estimator)
-        assert copied.get_metadata_routing().fit.requests == {"sample_weight": True}
+        requests = copied.get_metadata_routing().fit.requests
+        assert requests == {"sample_weight": True, "coef_init": None, "intercept_init": None}
     assert copied.engine is engine
     assert estimator.engine is engine
 
