@@ -1,0 +1,141 @@
+"""Count the passes that a solver needs until it is close to the optimum, judged by plain NumPy."""
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from optimum import Bounds, PlainObjective
+from real_data import Data
+
+from dsoftmax.engine.threads import ThreadsEngine
+from dsoftmax.settings import Settings
+from dsoftmax.solvers import AUTO
+from dsoftmax.sources import open_source
+from dsoftmax.training import Record, Run, train
+
+ROUNDING = 1e-6
+"""Part of F that rounding in float32 may hide: a point whose recorded F is further off is not looked at again."""
+TIGHT = 1e-10
+"""The optimum is looked for until about this part of F is unknown."""
+
+
+@dataclass
+class Path:
+    """Where a run was after each of its passes.
+
+    Attributes
+    ----------
+    thetas : list of (K, p+1) float64
+        The accepted point after each pass; the first pass collects statistics.
+    values : list of float
+        F there as the run recorded it.
+    solver : str
+        What "auto" became.
+    share : float
+        Part of the rows that its sample held.
+    out_of_time : bool
+        Whether the clock ended it.
+    """
+
+    thetas: list[NDArray] = field(default_factory=list)
+    values: list[float] = field(default_factory=list)
+    solver: str = ""
+    share: float = 0.0
+    out_of_time: bool = False
+
+    @property
+    def n_passes(self) -> int:
+        return len(self.values)
+
+    def passes(self, plain: PlainObjective, optimum: float, gap: float) -> int | None:
+        """Return after how many passes F − F* ≤ gap·F*; None where that was never so."""
+        for number, (theta, value) in enumerate(zip(self.thetas, self.values, strict=True), 1):
+            if value <= optimum * (1 + gap + ROUNDING) and plain.value(theta) <= optimum * (1 + gap):
+                return number
+        return None
+
+
+class _EnoughError(Exception):
+    """Ends a run from its watcher."""
+
+
+def follow(
+    data: Data,
+    C: float,
+    solver: str,
+    enough: Callable[[Record, Run], bool],
+    most: int,
+    seconds: float = np.inf,
+    dtype: Any = None,
+) -> Path:
+    """Return the path of a run until ``enough`` says so, or the solver can do no better.
+
+    Parameters
+    ----------
+    data : Data
+    C : float
+    solver : str
+        "auto" or a name in `dsoftmax.solvers.SOLVERS`.
+    enough : callable
+        Asked after each pass.
+    most : int
+        Passes at most.
+    seconds : float
+        After which the run ends too.
+    dtype : optional
+        Of the products; what a user gets when None.
+    """
+    path, began = Path(), time.perf_counter()
+
+    def watch(record: Record, run: Run) -> None:
+        path.thetas.append(run.state.theta)
+        path.values.append(record.objective)
+        path.solver, path.share = run.solver, run.statistics.sample.n_rows / data.n_rows
+        if enough(record, run) or path.n_passes >= most:
+            raise _EnoughError
+        if time.perf_counter() - began > seconds:
+            path.out_of_time = True
+            raise _EnoughError
+
+    settings = Settings(C=C, solver=solver, tol=0, max_iter=most, dtype=dtype)
+    with suppress(_EnoughError):
+        train(open_source(data.X, data.y), ThreadsEngine(), settings, watchers=[watch])
+    return path
+
+
+def follow_to(
+    data: Data, C: float, solver: str, plain: PlainObjective, value: float, most: int, seconds: float = np.inf
+) -> Path:
+    """Return the path of a run that ends where F ≤ ``value``."""
+
+    def there(record: Record, run: Run) -> bool:
+        return record.objective <= value * (1 + ROUNDING) and plain.value(run.state.theta) <= value
+
+    return follow(data, C, solver, there, most, seconds)
+
+
+def look_for_optimum(
+    data: Data, C: float, plain: PlainObjective, seconds: float, unknown: float = TIGHT, dtype: Any = "float64"
+) -> tuple[Bounds, Path]:
+    """Return what is proven of F* from where the default solver comes to within a time (s), refined, and its path.
+
+    The point comes from the package, what is proven of it does not: see `optimum`. The run ends where its gradient says that
+    about the part ``unknown`` of F* is not known.
+    """
+
+    def close(record: Record, run: Run) -> bool:
+        square = float(np.sum(run.state.gradient[:, :-1] ** 2))
+        return square <= 2 * plain.penalty * unknown * record.objective
+
+    path = follow(data, C, AUTO, close, 100_000, seconds, dtype)
+    return plain.refined(path.thetas[-1]), path
+
+
+def joined(known: Bounds, found: Bounds) -> Bounds:
+    """Return the better point, and the better bound."""
+    point = found if found.value < known.value else known
+    return replace(point, lower=max(found.lower, known.lower))

@@ -1,0 +1,182 @@
+"""The real data sets by name, as the benchmarks and the tests of pass counts take them.
+
+``DSOFTMAX_DATA`` names the folder that holds them; digits are scikit-learn's own and need no folder. "standardised" is mean 0 and
+standard deviation 1 of each feature, "rms" the raw features divided by one number, their root mean square.
+"""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+from numpy.typing import NDArray
+
+DATA = os.environ.get("DSOFTMAX_DATA")
+SAMPLE_ROWS = 60_000
+"""Of Covertype, where the whole set would take too long."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """One set.
+
+    Attributes
+    ----------
+    name : str
+    X : (n, p) ndarray or CSR
+    y : (n,) int64
+        Codes, 0 … K-1.
+    """
+
+    name: str
+    X: Any
+    y: NDArray[np.int64]
+
+    @property
+    def n_rows(self) -> int:
+        return int(self.X.shape[0])
+
+    @property
+    def n_features(self) -> int:
+        return int(self.X.shape[1])
+
+    @property
+    def n_classes(self) -> int:
+        return int(self.y.max()) + 1
+
+    @property
+    def n_entries(self) -> int:
+        """Of θ, intercepts included."""
+        return (self.n_features + 1) * self.n_classes
+
+
+def folder() -> Path:
+    """Return the folder of the sets.
+
+    Raises
+    ------
+    SystemExit
+        DSOFTMAX_DATA does not name one.
+    """
+    if DATA is None:
+        raise SystemExit(
+            "DSOFTMAX_DATA does not name the folder with covtype.npz, shuttle.npz, … Set it, or ask for digits only."
+        )
+    return Path(DATA)
+
+
+def standardised(X: NDArray) -> NDArray[np.float32]:
+    """Mean 0 and standard deviation 1 of each feature; a constant one becomes 0."""
+    X = X.astype(np.float64)
+    return ((X - X.mean(axis=0)) / X.std(axis=0).clip(1e-9)).astype(np.float32)
+
+
+def by_rms(X: NDArray) -> NDArray[np.float32]:
+    """The features divided by one number, the root mean square of all values."""
+    X = X.astype(np.float64)
+    return (X / np.sqrt(np.mean(np.square(X)))).astype(np.float32)
+
+
+def raw(X: NDArray) -> NDArray:
+    """The features as stored."""
+    return X
+
+
+def by_255(X: NDArray) -> NDArray[np.float32]:
+    """Pixels from 0 to 1."""
+    return (X / np.float32(255)).astype(np.float32)
+
+
+SCALES: dict[str, Callable[[NDArray], NDArray]] = {"raw": raw, "standardised": standardised, "rms": by_rms, "/255": by_255}
+
+
+def digits() -> tuple[NDArray, NDArray]:
+    from sklearn.datasets import load_digits
+
+    X, y = load_digits(return_X_y=True)
+    return X.astype(np.uint8), y  # they are whole numbers, 0 … 16
+
+
+def covtype(n_rows: int | None) -> tuple[NDArray, NDArray]:
+    """All rows, or ``n_rows`` drawn without replacement, in their order."""
+    with np.load(folder() / "covtype.npz") as stored:
+        X, y = stored["X"], stored["y"]
+    if n_rows is None:
+        return X, y
+    rows = np.sort(np.random.default_rng(0).choice(len(y), n_rows, replace=False))
+    return X[rows], y[rows]
+
+
+def arrays(file: str, X: str, y: str) -> tuple[NDArray, NDArray]:
+    with np.load(folder() / file) as stored:
+        return stored[X], stored[y]
+
+
+def banking77_tfidf() -> tuple[Any, NDArray]:
+    X = scipy.sparse.load_npz(folder() / "banking77_tfidf" / "X_train_tfidf.npz")
+    with np.load(folder() / "banking77_tfidf" / "labels.npz") as stored:
+        return scipy.sparse.csr_array(X), stored["y_train"]
+
+
+def landsat() -> tuple[NDArray, NDArray]:
+    """Every pixel of the map that has a label and all bands."""
+    with np.load(folder() / "landsat7_nc.npz") as stored:
+        bands, labels = np.moveaxis(stored["cube"], 0, -1), stored["landclass96"]
+    seen = (labels > 0) & np.isfinite(bands).all(axis=-1)
+    return np.ascontiguousarray(bands[seen]), labels[seen]
+
+
+_FILES: dict[str, Callable[[], tuple[Any, NDArray]]] = {
+    "digits": digits,
+    "covtype": partial(covtype, None),
+    "covtype-60k": partial(covtype, SAMPLE_ROWS),
+    "shuttle": partial(arrays, "shuttle.npz", "X", "y"),
+    "fashion": partial(arrays, "fashion_mnist.npz", "X_train", "y_train"),
+    "banking77-embedded": partial(arrays, "banking77_embedded.npz", "X_train", "y_train"),
+    "banking77-tfidf": banking77_tfidf,
+    "landsat": landsat,
+}
+_SCALED = {
+    "digits": ("raw",),
+    "covtype": ("raw", "standardised", "rms"),
+    "covtype-60k": ("raw", "standardised", "rms"),
+    "shuttle": ("raw", "standardised", "rms"),
+    "fashion": ("raw", "/255"),
+    "banking77-embedded": ("raw",),
+    "banking77-tfidf": ("raw",),
+    "landsat": ("raw", "rms"),
+}
+SETS: dict[str, tuple[str, str]] = {
+    file if scales == ("raw",) else f"{file} {scale}": (file, scale) for file, scales in _SCALED.items() for scale in scales
+}
+"""From the name of a set to its file and scale."""
+
+
+@cache
+def _stored(file: str) -> tuple[Any, NDArray]:
+    return _FILES[file]()
+
+
+def load(name: str) -> Data:
+    """Return a set by its name in `SETS`."""
+    file, scale = SETS[name]
+    X, y = _stored(file)
+    return Data(name, SCALES[scale](X), np.unique(y, return_inverse=True)[1].astype(np.int64))
+
+
+def named(words: list[str]) -> list[str]:
+    """Return the sets whose names hold any of the words; all of them for no words.
+
+    Raises
+    ------
+    SystemExit
+        No name holds one of them.
+    """
+    for word in words:
+        if not any(word in name for name in SETS):
+            raise SystemExit(f"No set is called {word!r}; there are: {', '.join(SETS)}.")
+    return [name for name in SETS if not words or any(word in name for word in words)]
