@@ -5,6 +5,7 @@ import os
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
+from threadpoolctl import threadpool_limits
 
 slow_is_fine = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
 settings.register_profile("ci", derandomize=True, deadline=None, max_examples=25, suppress_health_check=slow_is_fine)
@@ -15,6 +16,13 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 @pytest.fixture
 def rng():
     return np.random.default_rng(20260801)
+
+
+@pytest.fixture
+def one_thread():
+    """scikit-learn's BLAS threads spin, and hold each other up, where other processes want the cores too."""
+    with threadpool_limits(1):
+        yield
 
 
 @pytest.fixture

@@ -22,6 +22,8 @@ from dsoftmax.solvers import SOLVERS
 from dsoftmax.sources import open_source
 from dsoftmax.training import train
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 GAP = 1e-6
 KNOWN = 1e-8
 """No more than this part of F* may be unknown."""

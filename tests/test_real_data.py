@@ -4,7 +4,6 @@ Covertype's features run from metres to 0/1; it is trained raw, as stored, and s
 """
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,6 @@ import pytest
 import zarr
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
-from threadpoolctl import threadpool_limits
 
 from dsoftmax import SoftmaxRegression
 from dsoftmax.estimator import ConvergenceWarning
@@ -22,6 +20,7 @@ DATA = os.environ.get("DSOFTMAX_DATA")
 pytestmark = [
     pytest.mark.data,
     pytest.mark.timeout(600),
+    pytest.mark.usefixtures("one_thread"),
     pytest.mark.skipif(DATA is None, reason="DSOFTMAX_DATA does not name a folder with covtype.npz and fashion_mnist.npz"),
 ]
 
@@ -32,13 +31,6 @@ def plain_objective(coef: NDArray, intercept: NDArray, X: NDArray, y: NDArray, C
     Z -= Z.max(axis=1, keepdims=True)
     losses = np.log(np.exp(Z).sum(axis=1)) - Z[np.arange(len(y)), y]
     return float(losses.mean() + np.sum(coef**2) / (2 * C * len(y)))
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """scikit-learn's BLAS threads spin, and hold each other up, where other processes want the cores too."""
-    with threadpool_limits(1):
-        yield
 
 
 @pytest.fixture(scope="module")
