@@ -7,7 +7,7 @@ every engine adds the same leaves.
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -45,11 +45,13 @@ class Block:
         Labels as stored.
     weights : (rows,) float64 or None
     first_row : int
-        Number of the first row in the whole data set.
+        Number of the first row in the arrays that the block is of.
     names : Names
         For messages.
     groups : (rows,) uint64 or None
         The number of each row's group: see `dsoftmax.groups`.
+    validation : bool
+        Whether the rows only judge what is learnt from others.
     """
 
     X: Features
@@ -58,6 +60,7 @@ class Block:
     first_row: int = 0
     names: Names = Names()
     groups: NDArray[np.uint64] | None = None
+    validation: bool = False
 
     @property
     def n_rows(self) -> int:
@@ -80,15 +83,18 @@ class Block:
             yield self
             return
         for start in range(0, self.n_rows, step):
-            stop = min(start + step, self.n_rows)
-            yield Block(
-                rows_between(self.X, start, stop),
-                None if self.y is None else self.y[start:stop],
-                None if self.weights is None else self.weights[start:stop],
-                self.first_row + start,
-                self.names,
-                None if self.groups is None else self.groups[start:stop],
-            )
+            yield self.between(start, min(start + step, self.n_rows))
+
+    def between(self, start: int, stop: int) -> "Block":
+        """Return rows ``start:stop``, as views."""
+        return replace(
+            self,
+            X=rows_between(self.X, start, stop),
+            y=None if self.y is None else self.y[start:stop],
+            weights=None if self.weights is None else self.weights[start:stop],
+            first_row=self.first_row + start,
+            groups=None if self.groups is None else self.groups[start:stop],
+        )
 
 
 def leaf_rows(n_features: int) -> int:

@@ -35,6 +35,7 @@ from dsoftmax.units import parse_bytes
 Float = NDArray[np.float64]
 
 NAMES = Names()
+VALIDATION_NAMES = Names("X_val", "y_val", "sample_weight_val")
 FAR = 0.1
 """From so many standard errors to the optimum on, `SoftmaxRegression.uncertainty` warns."""
 
@@ -318,13 +319,13 @@ class SoftmaxEstimator(_Base):
         free = {"ensure_2d": False, "allow_nd": True, "ensure_all_finite": False}
         return validate_data(self, X, reset=reset, accept_sparse="csr", dtype="numeric", **free)
 
-    def _source(self, X: Any, y: Any, sample_weight: Any, reset: bool, groups: Any = None) -> Source:
+    def _source(self, X: Any, y: Any, sample_weight: Any, reset: bool, groups: Any = None, names: Names = NAMES) -> Source:
         X = self._features(X, reset)
         if scipy.sparse.issparse(X):  # no dask array can be made of it; the columns take less memory than X does
             y, sample_weight, groups = (
                 np.asarray(values) if is_dask(values) else values for values in (y, sample_weight, groups)
             )
-        return open_source(X, y, sample_weight, NAMES, self.missing_chunks, groups)
+        return open_source(X, y, sample_weight, names, self.missing_chunks, groups)
 
     def _keep(self, result: Result, label_dtype: np.dtype) -> None:
         self.model_ = result.model
@@ -416,7 +417,8 @@ class SoftmaxRegression(SoftmaxEstimator):
         Part of the rows that is held out, by a hash of their numbers; training stops where the loss on them no longer falls, with
         the coefficients that had the least.
     n_iter_no_change : int, default 5
-        Iterations without a smaller loss on the held-out rows after which training stops.
+        Iterations without a smaller loss on the held-out rows, or on the validation rows that `fit` was given, after which
+        training stops.
     missing_chunks : {"error", "fill"}, default "error"
         For Zarr: what a chunk that is not in the store means.
     memory_limit : int or str, optional
@@ -514,7 +516,16 @@ class SoftmaxRegression(SoftmaxEstimator):
         self.spool_limit = spool_limit
 
     def fit(
-        self, X: Any, y: Any, sample_weight: Any = None, *, coef_init: Any = None, intercept_init: Any = None
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        X_val: Any = None,
+        y_val: Any = None,
+        sample_weight_val: Any = None,
+        coef_init: Any = None,
+        intercept_init: Any = None,
     ) -> "SoftmaxRegression":
         """Train to the tolerance, or for ``max_iter`` iterations.
 
@@ -526,6 +537,9 @@ class SoftmaxRegression(SoftmaxEstimator):
             Integers, whole floats, booleans or strings.
         sample_weight : (n,) array-like, zarr.Array or dask array, optional
             Finite, at least 0; ones when None.
+        X_val, y_val, sample_weight_val
+            Rows that are not learnt from: training stops where the loss on them no longer falls, as with ``validation_fraction``.
+            Every pass reads them too.
         coef_init : (1, p) or (K, p) array-like, optional
             Where to start, in the shape of ``coef_`` and the order of the ascending classes; log priors when None.
         intercept_init : (1,) or (K,) array-like, optional
@@ -564,11 +578,12 @@ class SoftmaxRegression(SoftmaxEstimator):
         )
         y = self._labels(y)
         source = self._source(X, y, sample_weight, reset=True)
+        validation = self._validation(source, X_val, y_val, sample_weight_val)
         start, watchers = _given_start(coef_init, intercept_init, source), []
         if start is None and (start := self._warm_start(source)) is not None:
             watchers = [_require_classes(self.model_.classes)]
         with self._open_engine() as engine:
-            result = train(source, engine, settings, theta=start, watchers=watchers)
+            result = train(source, engine, settings, validation=validation, theta=start, watchers=watchers)
         self.n_features_in_ = source.n_features
         self._keep(result, np.dtype(y.dtype))
         if not result.converged:
@@ -643,6 +658,17 @@ class SoftmaxRegression(SoftmaxEstimator):
                 stacklevel=2,
             )
         return found
+
+    def _validation(self, source: Source, X: Any, y: Any, sample_weight: Any) -> Source | None:
+        """Return the rows that say when to stop; None where none were given."""
+        if X is None or y is None:
+            if not (X is None and y is None and sample_weight is None):
+                raise OptionError(
+                    "X_val and y_val belong together, and sample_weight_val to them. Give both, or leave all out."
+                )
+            return None
+        self.n_features_in_ = source.n_features
+        return self._source(X, _column(y), sample_weight, reset=False, names=VALIDATION_NAMES)
 
     def _warm_start(self, source: Source) -> Float | None:
         """Return where to start: the last coefficients with ``warm_start``, None for the beginning."""

@@ -21,6 +21,8 @@ MOMENT_ROWS, MOMENT_PART = 512, 32
 """Moments are estimated from so many rows of a leaf, or from one in so many if that is more."""
 KERNELS = {"numpy": softmax.value_and_gradient, "fused": fused.value_and_gradient}
 """The functions that a run may take for J and ∇J of a leaf. Their last bits differ, so a run keeps to one."""
+SCORED_VALUES = 2**18
+"""Of rows that are held out, so many logits or features are worked on at once (entries)."""
 FUSED_FROM = 512 * 2**20
 """A process that may take less (bytes) is not burdened with a compiler: see `dsoftmax.fused.CODE_BYTES`."""
 
@@ -136,6 +138,8 @@ class Evaluate:
                 needed = max(needed, softmax.hessian_scratch_bytes(n_features, K))
             if self.kernel == "fused":
                 needed = max(needed, fused.scratch_bytes(n_features, K, one.dtype, sparse))
+            if one.held is not None:
+                needed = max(needed, 40 * max(SCORED_VALUES, K, n_features))
             scratch = max(scratch, needed)
         return Footprint(sums, scratch, fused.CODE_BYTES if self.kernel == "fused" else 0)
 
@@ -160,14 +164,16 @@ class Evaluate:
         weights, all_weights = block.weights, block.weights
         if question.class_weights is not None:
             weights = question.class_weights[y] if weights is None else weights * question.class_weights[y]
+        found: dict[str, Any] = {}
         if held is not None:
             weights = np.where(held, 0.0, 1.0 if weights is None else weights)
-        found: dict[str, Any] = {}
+            rows = np.flatnonzero(held)
+            found = {f"held{name}": _score(theta, block, y, all_weights, rows) for name, theta in question.points()}
+            if len(rows) == block.n_rows:  # no row counts: the sums are those of none
+                block, y, weights = block.between(0, 0), y[:0], weights[:0]
         for name, theta in question.points():
             value, gradient = KERNELS[self.kernel](theta, block.X, y, weights, dtype)
             found[f"value{name}"], found[f"gradient{name}"] = np.float64(value), gradient
-            if held is not None:
-                found[f"held{name}"] = _score(theta, block, y, all_weights, np.flatnonzero(held))
         if query.direction is not None:
             found["product"] = softmax.hessian_product(query.theta, query.direction, block.X, weights, dtype)
         if query.hessian:
@@ -204,11 +210,16 @@ def gram_bound(sizes: Float) -> Float:
 
 def _score(theta: Float, block: Block, y: NDArray, weights: Float | None, rows: NDArray) -> Float:
     """Return the sum of the losses, the weight of what is classified rightly, and the weight, over some rows of a leaf."""
-    logits = softmax.decision_function(theta, block.X[rows])
-    own = y[rows]
-    losses = -softmax.log_softmax(logits)[np.arange(len(own)), own].astype(np.float64)
-    w = np.ones(len(own)) if weights is None else weights[rows]
-    return np.array([w @ losses, w @ (logits.argmax(axis=1) == own), w.sum()])
+    found = np.zeros(3)
+    step = max(SCORED_VALUES // max(theta.shape), 1)
+    for start in range(0, len(rows), step):
+        some = rows[start : start + step]
+        logits = softmax.decision_function(theta, block.X[some])
+        own = y[some]
+        losses = -softmax.log_softmax(logits)[np.arange(len(own)), own].astype(np.float64)
+        w = np.ones(len(own)) if weights is None else weights[some]
+        found += [w @ losses, w @ (logits.argmax(axis=1) == own), w.sum()]
+    return found
 
 
 def _moments(theta: Float, block: Block, weights: Float | None, dtype: np.dtype) -> Float:

@@ -203,9 +203,9 @@ def train_grid(
         tracks = []
         for number, (fold, C) in enumerate(grid.models):
             one = replace(settings, C=C)
-            held = None if fold is None else (fold, helds[fold])
+            held = None if fold is None else helds[fold]
             double = entry.double if resume is None else resume[number].double
-            objective = make_objective(source, engine, one, statistics, double, kernel, held)
+            objective = make_objective(source, engine, one, statistics, double, kernel, held, fold)
             if resume is None:
                 tracks.append(Track.begin(one, objective, statistics, choice, None))
             else:

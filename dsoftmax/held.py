@@ -1,7 +1,8 @@
 """Rows that a model does not learn from: folds of a cross-validation, or a part held out to stop early.
 
 A row is held out by a hash of its number, so that every engine, and every run, holds out the same ones; neighbours, which are
-often alike, fall into different folds. Where the rows have groups, it is a hash of the group: no group is in two folds.
+often alike, fall into different folds. Where the rows have groups, it is a hash of the group: no group is in two folds. Rows of
+a validation source (`dsoftmax.validation`) are held out too, and no others with them.
 """
 
 from collections.abc import Sequence
@@ -27,7 +28,7 @@ class Held:
     Attributes
     ----------
     low, high : float
-        0 … 1.
+        0 … 1; 1 … 2 for the rows of a validation source.
     """
 
     low: float
@@ -38,13 +39,22 @@ class Held:
         return (where >= self.low) & (where < self.high)
 
 
+VALIDATION = Held(1.0, 2.0)
+"""The rows of a validation source."""
+
+
 def folds(n: int) -> tuple[Held, ...]:
     """Return what each of n folds holds out: every row is in one of them."""
     return tuple(Held(i / n, (i + 1) / n) for i in range(n))
 
 
 def places(block: Block) -> Float:
-    """Return the place of each row between 0 and 1, (rows,): a hash of its group, or of its number where it has none."""
+    """Return the place of each row in [0, 1), (rows,): a hash of its group, or of its number where it has none.
+
+    The place of a row of a validation source is 1.
+    """
+    if block.validation:
+        return np.ones(block.n_rows)
     return uniform(block.first_row + np.arange(block.n_rows) if block.groups is None else block.groups, SALT)
 
 

@@ -147,8 +147,10 @@ class Encoder:
 
     def _unknown(self, block: Block, y: NDArray, row: int) -> None:
         shown = [str(label) for label in self.classes[:8].tolist()] + (["…"] if len(self.classes) > 8 else [])
+        cure = "Pass classes that name every label, or leave them out to have them found in the first pass."
+        if block.validation:
+            cure = "Validation rows may only have classes that are trained: leave the others out, or train on rows of them too."
         raise DataError(
             f"{block.names.y} rows {block.first_row:,}–{block.first_row + len(y) - 1:,}: label {y[row].item()!r} (row "
-            f"{block.first_row + row:,}) is not among the {len(self.classes)} classes [{' '.join(shown)}]. Pass classes that name "
-            "every label, or leave them out to have them found in the first pass."
+            f"{block.first_row + row:,}) is not among the {len(self.classes)} classes [{' '.join(shown)}]. {cure}"
         )

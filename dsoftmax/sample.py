@@ -165,6 +165,8 @@ def _mean_one(scores: Float) -> Float:
 def leverages(X: Features, weights: Float, gram: Float) -> Float:
     """Return x̃ᵀG⁺x̃ of each row with x̃ = [x, 1], (rows,); with the diagonal of G where G is not given."""
     n, p = X.shape
+    if not weights.any():  # no row counts
+        return np.zeros(n)
     if 0 < len(gram) <= LEVERAGE_FEATURES + 1:
         size = np.sqrt(np.diag(gram))
         inverse = np.divide(1, size, out=np.zeros(p + 1), where=size > 0)

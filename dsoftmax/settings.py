@@ -39,7 +39,7 @@ class Settings:
     validation_fraction : float, optional
         Part of the rows that is held out, by a hash of their numbers or groups, to stop where the loss on them no longer falls.
     n_iter_no_change : int
-        Iterations without a smaller loss on the held-out rows after which training stops.
+        Iterations without a smaller loss on the held-out or validation rows after which training stops.
     """
 
     C: float = 1.0

@@ -214,14 +214,17 @@ class Collect:
         DataError
             NaN or infinity in X, y or the weights; a negative weight; a label that is no class.
         """
-        X, p = block.X, block.X.shape[1]
         check_finite(block)
         weights = checked_weights(block)
         assert block.y is not None
-        labels, codes = labels_and_codes(plain_labels(block.y, block.names.y, block.first_row))
-        check_count(len(labels), block)
+        y = plain_labels(block.y, block.names.y, block.first_row)
         if self.encoder is not None:
             self.encoder.codes(block)
+        if block.validation:  # its rows were checked; nothing is learnt from them
+            block, weights, y = block.between(0, 0), weights[:0], y[:0]
+        X, p = block.X, block.X.shape[1]
+        labels, codes = labels_and_codes(y)
+        check_count(len(labels), block)
         where = places(block)
         parts = held_by(self.helds, where)
         n_parts, n_labels = len(self.helds) + 1, len(labels)

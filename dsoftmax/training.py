@@ -14,9 +14,9 @@ from dsoftmax.engine.blas import one_blas_thread
 from dsoftmax.engine.memory import process_bytes
 from dsoftmax.engine.meter import Done
 from dsoftmax.engine.visit import Footprint
-from dsoftmax.errors import DataError, MemoryLimitError
+from dsoftmax.errors import DataError, MemoryLimitError, OptionError
 from dsoftmax.evaluate import Evaluate, Question, choose_kernel
-from dsoftmax.held import Held
+from dsoftmax.held import VALIDATION, Held
 from dsoftmax.labels import Encoder, given_classes
 from dsoftmax.model import Model, centred
 from dsoftmax.objective import Cost, Objective, answers, class_weight_vector
@@ -29,6 +29,7 @@ from dsoftmax.solvers import AUTO, L1_SOLVER, Choice, Entry, choose, solver_entr
 from dsoftmax.solvers.auto import HESSIAN_BYTES, HESSIAN_PART
 from dsoftmax.statistics import MAX_GRAM_FEATURES, Collect, Statistics, finish, gram_part
 from dsoftmax.units import size
+from dsoftmax.validation import with_validation
 
 Float = NDArray[np.float64]
 
@@ -253,15 +254,30 @@ def make_objective(
     statistics: Statistics,
     double: bool,
     kernel: str,
-    held: tuple[int, Held] | None = None,
+    held: Held | None = None,
+    number: int | None = None,
 ) -> Objective:
-    """Return F for these settings, over the rows that are not held out: the part's number in the statistics, and the part."""
+    """Return F for these settings, over the rows that are not held out.
+
+    Parameters
+    ----------
+    source : Source
+    engine : Engine
+    settings : Settings
+    statistics : Statistics
+    double : bool
+        Whether products are in float64.
+    kernel : str
+    held : Held, optional
+        What is held out.
+    number : int, optional
+        Of the part in the statistics, where its rows are among theirs.
+    """
     dtype = np.dtype(np.float64) if double else _first_dtype(source, settings)
-    of_rows = statistics if held is None else statistics.without(*held)
+    of_rows = statistics if held is None or number is None else statistics.without(number, held)
     weights = class_weight_vector(settings.class_weight, of_rows)
-    out = None if held is None else held[1]
     C, l1_ratio = float(settings.C), float(settings.l1_ratio)
-    return Objective(engine, source, of_rows, C, weights, settings.fit_intercept, dtype, kernel, out, l1_ratio)
+    return Objective(engine, source, of_rows, C, weights, settings.fit_intercept, dtype, kernel, held, l1_ratio)
 
 
 def _first_dtype(source: Source, settings: Settings) -> np.dtype:
@@ -300,6 +316,11 @@ class Track:
         track.run = replace(track.run, gap=track._gap(None))
         return track
 
+    @property
+    def stops_early(self) -> bool:
+        """Whether the loss on what is held out may end the run."""
+        return self.settings.validation_fraction is not None or self.objective.held == VALIDATION
+
     def ask(self) -> Query:
         """Return the next question; where float32 cannot go on, with products in float64 from the same point."""
         if self._blocked():
@@ -319,9 +340,8 @@ class Track:
             for point, found in zip(points, (answer, *answer.trials), strict=True):
                 if found.held is not None and np.array_equal(point, state.theta):
                     run = replace(run, held=found.held)
-            if self.settings.validation_fraction is not None and (
-                state.n_iter > before.state.n_iter or np.isinf(before.best_loss)
-            ):
+                    self._require_weight(run)
+            if self.stops_early and (state.n_iter > before.state.n_iter or np.isinf(before.best_loss)):
                 better = run.held_loss < run.best_loss
                 run = (
                     replace(run, best=state.theta, best_loss=run.held_loss, since=0)
@@ -330,6 +350,12 @@ class Track:
                 )
         self.run = run
         self.run = replace(run, gap=self._gap(answer))
+
+    def _require_weight(self, run: Run) -> None:
+        if self.objective.held == VALIDATION and not run.held[2] > 0:
+            raise DataError(
+                "The weights of the validation rows are all zero; needed is a positive sum. Leave them out, or check their units."
+            )
 
     def _gap(self, answer: Answer | None) -> float:
         state = self.run.state
@@ -367,9 +393,10 @@ class Track:
                 "optimum: F falls towards 0 as θ grows. Pass a finite C.",
                 False,
             )
-        if settings.validation_fraction is not None and run.since >= settings.n_iter_no_change:
+        if self.stops_early and run.since >= settings.n_iter_no_change:
+            which = "validation" if self.objective.held == VALIDATION else "held-out"
             return (
-                f"Stopped early {counted}: the loss on the held-out rows has not fallen below {run.best_loss:.6g} for "
+                f"Stopped early {counted}: the loss on the {which} rows has not fallen below {run.best_loss:.6g} for "
                 f"{run.since} iterations; the coefficients are those of that point.",
                 True,
             )
@@ -411,6 +438,7 @@ def train(
     engine: Engine,
     settings: Settings,
     *,
+    validation: Source | None = None,
     theta: Float | None = None,
     resume: Run | None = None,
     watchers: Sequence[Watcher] = (),
@@ -423,6 +451,8 @@ def train(
         With labels.
     engine : Engine
     settings : Settings
+    validation : Source, optional
+        Rows that are not learnt from: training stops where the loss on them no longer falls. Every pass reads them too.
     theta : (K, p+1) float64, optional
         Where to start; log priors when None.
     resume : Run, optional
@@ -434,6 +464,10 @@ def train(
     DataError, OptionError, ReadError, MemoryLimitError, ClusterError
     """
     settings.check()
+    if validation is not None:
+        if settings.held is not None:
+            raise OptionError("validation_fraction does nothing where validation rows are given. Leave one of them out.")
+        source = with_validation(source, validation)
     history: list[Record] = []
 
     def watch(tracks: Sequence[Track], cost: Cost) -> None:
@@ -443,12 +477,12 @@ def train(
             tell(history[-1], track.run)
 
     with one_blas_thread():  # the driver's own arithmetic too: its bits must not depend on its cores
-        held = None if settings.held is None else (0, settings.held)
+        held, number = (settings.held, 0) if validation is None else (VALIDATION, None)
         if resume is not None:
             kernel = choose_kernel(settings.kernel, resume.kernel, engine.process_limit)
             entry = solver_entry(resume.solver)
             engine.reserve(held_bytes(entry, resume.statistics))
-            objective = make_objective(source, engine, settings, resume.statistics, resume.double, kernel, held)
+            objective = make_objective(source, engine, settings, resume.statistics, resume.double, kernel, held, number)
             track = Track(settings, objective, resume)
         else:
             kernel = choose_kernel(settings.kernel, None, engine.process_limit)
@@ -458,7 +492,7 @@ def train(
             entry = solver_entry(choice.solver)
             require_room(choice, held_bytes(entry, statistics))
             engine.reserve(held_bytes(entry, statistics))
-            objective = make_objective(source, engine, settings, statistics, entry.double, kernel, held)
+            objective = make_objective(source, engine, settings, statistics, entry.double, kernel, held, number)
             track = Track.begin(settings, objective, statistics, choice, theta)
             watch([track], cost)
         advance([track], watch)

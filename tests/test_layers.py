@@ -22,6 +22,7 @@ LEVELS = {
         "evaluate",
         "objective",
         "settings",
+        "validation",
         "model",
         "metrics",
         "checkpoint",

@@ -24,6 +24,7 @@ from dsoftmax.grid import Grid
 from dsoftmax.settings import Settings
 from dsoftmax.sources import open_source
 from dsoftmax.sources.stores import open_array
+from dsoftmax.validation import with_validation
 
 
 def open_data(
@@ -46,6 +47,34 @@ def open_data(
     g = None if groups is None else open_array(data, groups, "--groups")
     names = Names(*(_path(array) if array is not None else "" for array in (X, y, s, g)))
     return open_source(X, y, s, names, missing_chunks, g)
+
+
+def open_validation(
+    validation: str | None,
+    training: Source,
+    features: str | None,
+    labels: str,
+    weights: str | None = None,
+    missing_chunks: str = "error",
+) -> Source | None:
+    """Open the arrays of a second store, which have the names of those that are trained on; None where there is none.
+
+    Raises
+    ------
+    ReadError, DataError, OptionError
+    """
+    if validation is None:
+        return None
+    known = vars(training.names).values()
+    for option, name in (("--features", features), ("--labels", labels), ("--weights", weights)):
+        if (option == "--features" or name is not None) and (path := _path(open_array(validation, name, option))) in known:
+            raise OptionError(
+                f"--validation {validation}: {option} names {path}, which is trained on. Needed is a store that has arrays of the same "
+                "names as DATA, with other rows."
+            )
+    source = open_data(validation, features, labels, weights, missing_chunks)
+    with_validation(training, source)
+    return source
 
 
 def _path(array: Any) -> str:
@@ -145,6 +174,7 @@ def make_settings(
     folds: int | None,
     scoring: str | None,
     grouped: bool = False,
+    validated: bool = False,
 ) -> tuple[Settings, Grid | None]:
     """Return the settings that the options name, and the grid, where models for several C or folds are asked for.
 
@@ -154,6 +184,8 @@ def make_settings(
         Of the labels as stored: what is typed becomes of their kind.
     grouped : bool
         Whether the rows have groups.
+    validated : bool
+        Whether there are validation rows.
 
     Raises
     ------
@@ -185,6 +217,9 @@ def make_settings(
         grid.check()
         if validation_fraction is not None:
             raise OptionError("--validation-fraction and --folds both hold out rows. Give one of them.")
+    if validated and (folds is not None or validation_fraction is not None):
+        other = "--folds" if validation_fraction is None else "--validation-fraction"
+        raise OptionError(f"--validation and {other} both say which rows judge. Give one of them.")
     return settings, grid
 
 

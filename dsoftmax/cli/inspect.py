@@ -16,6 +16,7 @@ from dsoftmax.cli.options import (
     missing_option,
     objective_options,
     stopping_options,
+    validation_option,
     weights_option,
 )
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 @labels_option
 @weights_option
 @groups_option
+@validation_option
 @objective_options
 @stopping_options
 @missing_option
@@ -41,6 +43,7 @@ def command(
     labels: str,
     weights: str | None,
     groups: str | None,
+    validation: str | None,
     missing_chunks: str,
     engine: str | None,
     workers: int | None,
@@ -57,16 +60,19 @@ def command(
     """
     choice = engine_choice(engine, workers, scheduler, scheduler_file, memory, spool, spool_limit)
     with interrupts.shielded():
-        from dsoftmax.cli.data import label_dtype, make_settings, open_data
+        from dsoftmax.cli.data import label_dtype, make_settings, open_data, open_validation
         from dsoftmax.cli.show import output, show_facts
+        from dsoftmax.validation import with_validation
 
     source = open_data(data, features, labels, weights, missing_chunks, groups)
-    settings, grid = make_settings(label_dtype(source), grouped=groups is not None, **options)
+    judging = open_validation(validation, source, features, labels, weights, missing_chunks)
+    grouped, validated = groups is not None, judging is not None
+    settings, grid = make_settings(label_dtype(source), grouped=grouped, validated=validated, **options)
     console = output()
     console.print("What is stored", style="bold")
-    show_facts(console, stored_facts(source))
+    show_facts(console, stored_facts(source) + ([] if judging is None else stored_facts(judging)))
     console.print("What a pass is", style="bold")
-    show_facts(console, pass_facts(source, choice, settings))
+    show_facts(console, pass_facts(source if judging is None else with_validation(source, judging), choice, settings))
     console.print("What training does", style="bold")
     show_facts(console, training_facts(source, settings, choice, grid))
     return 0

@@ -163,6 +163,11 @@ weights_option = click.option("--weights", metavar="ARRAY", help="Array of sampl
 groups_option = click.option(
     "--groups", metavar="ARRAY", help="Array of groups: rows of one group are held out together, by --folds."
 )
+validation_option = click.option(
+    "--validation",
+    metavar="DATA",
+    help="Stop where the loss on this store, with arrays of the same names, gets no better.",
+)
 missing_option = click.option(
     "--missing-chunks", type=Known(MISSING), default="error", show_default=True, help="What a chunk that is not stored means."
 )
@@ -221,6 +226,6 @@ stopping_options = _chain(
         type=int,
         default=5,
         show_default=True,
-        help="Of --validation-fraction: stop after so many iterations without a smaller loss.",
+        help="Of --validation and --validation-fraction: stop after so many iterations without a smaller loss.",
     ),
 )

@@ -24,6 +24,7 @@ from dsoftmax.cli.options import (
     objective_options,
     overwrite_option,
     stopping_options,
+    validation_option,
     weights_option,
 )
 
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 @labels_option
 @weights_option
 @groups_option
+@validation_option
 @objective_options
 @stopping_options
 @missing_option
@@ -56,6 +58,7 @@ def command(
     labels: str,
     weights: str | None,
     groups: str | None,
+    validation: str | None,
     missing_chunks: str,
     engine: str | None,
     workers: int | None,
@@ -75,16 +78,19 @@ def command(
     """
     choice = engine_choice(engine, workers, scheduler, scheduler_file, memory, spool, spool_limit)
     with interrupts.shielded():
-        from dsoftmax.cli.data import label_dtype, make_settings, open_data
+        from dsoftmax.cli.data import label_dtype, make_settings, open_data, open_validation
         from dsoftmax.cli.show import summary
         from dsoftmax.rundir import RunDirectory
 
     directory = RunDirectory(out)
     directory.require_free()
     source = open_data(data, features, labels, weights, missing_chunks, groups)
-    settings, grid = make_settings(label_dtype(source), grouped=groups is not None, **options)
+    judging = open_validation(validation, source, features, labels, weights, missing_chunks)
+    grouped, validated = groups is not None, judging is not None
+    settings, grid = make_settings(label_dtype(source), grouped=grouped, validated=validated, **options)
+    reading = {"missing_chunks": missing_chunks}
     try:
-        outcome = train_in(directory, source, settings, choice, {"missing_chunks": missing_chunks}, ctx.obj, overwrite, grid)
+        outcome = train_in(directory, source, settings, choice, reading, ctx.obj, overwrite, grid, judging)
         summary(directory, outcome, choice)
     except KeyboardInterrupt:
         interrupted(directory, ctx.obj)
@@ -101,6 +107,7 @@ def train_in(
     command_line: list[str],
     overwrite: bool = False,
     grid: "Grid | None" = None,
+    validation: "Source | None" = None,
 ) -> "Outcome":
     """Train in a run directory: begin, or go on from its checkpoint.
 
@@ -118,6 +125,8 @@ def train_in(
         Begin anew, whatever run stands there.
     grid : Grid, optional
         The models to train together.
+    validation : Source, optional
+        The rows that say when to stop.
 
     Raises
     ------
@@ -137,15 +146,17 @@ def train_in(
         from dsoftmax.monitor.progress import Progress
         from dsoftmax.rundir import fingerprint
         from dsoftmax.training import train
+        from dsoftmax.validation import with_validation
 
     used = directory.kernel() if settings.kernel == "auto" and not overwrite else None
     settings = replace(settings, kernel=choose_kernel(settings.kernel, used, process_limit(choice)))
-    plan_choice(source, choice)  # before the first chunk is read
+    everything = source if validation is None else with_validation(source, validation)
+    plan_choice(everything, choice)  # before the first chunk is read
     with ExitStack() as stack:
         asked = {
             "objective": {**_objective(settings, grid), **reading},
-            "data": source.describe(),
-            "digest": fingerprint(source),
+            "data": everything.describe(),
+            "digest": "-".join(fingerprint(one) for one in (source, validation) if one is not None),
             "stopping": {"tol": settings.tol, "max_iter": settings.max_iter},
             "engine": {name: value for name, value in vars(choice).items() if value is not None},
             "command": command_line,
@@ -185,7 +196,8 @@ def train_in(
             ) as progress:
                 if grid is None:
                     one = None if resume is None else resume[0]
-                    scored, result = None, train(source, engine, settings, resume=one, watchers=[keep, progress])
+                    scored = None
+                    result = train(source, engine, settings, validation=validation, resume=one, watchers=[keep, progress])
                 else:
                     scored = train_grid(source, engine, settings, grid, resume=resume, watchers=[keep, progress])
                     result = replace(scored.result, history=scored.history)

@@ -31,7 +31,12 @@ def describe_block(chunk: int, block: Block) -> tuple[bytes, list[NDArray]] | No
     """
     X, y = block.X, block.y
     parts: dict[str, NDArray] = {}
-    about: dict[str, Any] = {"chunk": chunk, "first_row": block.first_row, "names": [*vars(block.names).values()]}
+    about: dict[str, Any] = {
+        "chunk": chunk,
+        "first_row": block.first_row,
+        "names": [*vars(block.names).values()],
+        "validation": block.validation,
+    }
     if scipy.sparse.issparse(X):
         about |= {"csr": [int(n) for n in X.shape], "matrix": isinstance(X, scipy.sparse.spmatrix)}
         parts |= {"data": X.data, "indices": X.indices, "indptr": X.indptr}
@@ -131,7 +136,8 @@ def _block(about: dict[str, Any], parts: dict[str, NDArray]) -> Block:
     y = parts.get("y")
     if y is not None and "labels" in about:
         y = y.astype(object if about["labels"] == "object" else STRINGS)
-    return Block(X, y, parts.get("weights"), about["first_row"], Names(*about["names"]), parts.get("groups"))
+    names, groups = Names(*about["names"]), parts.get("groups")
+    return Block(X, y, parts.get("weights"), about["first_row"], names, groups, about["validation"])
 
 
 def _read(file: BinaryIO, n_bytes: int) -> bytes:

@@ -5,6 +5,7 @@ each block just before it is met again; blocks that came first and stay are met 
 """
 
 import threading
+from dataclasses import replace
 
 import numpy as np
 import scipy.sparse
@@ -91,4 +92,4 @@ def owned(block: Block) -> Block:
     X = block.X
     if not scipy.sparse.issparse(X) and getattr(X.base, "nbytes", X.nbytes) > 1.1 * X.nbytes:
         X = X.copy()
-    return Block(X, alone(block.y), alone(block.weights), block.first_row, block.names, alone(block.groups))
+    return replace(block, X=X, y=alone(block.y), weights=alone(block.weights), groups=alone(block.groups))
