@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsoftmax import fused, softmax
-from dsoftmax.blocks import Block
+from dsoftmax.blocks import Block, leaf_rows
 from dsoftmax.engine.visit import Footprint
 from dsoftmax.errors import DsoftmaxError, OptionError, unknown_option
 from dsoftmax.held import Held, places
@@ -130,10 +130,12 @@ class Evaluate:
             query = one.query
             sums += (4 + entries) * (1 + one.n_trials) + entries * (query.direction is not None)
             sums += entries**2 * query.hessian + K * K * query.moments
-            sums += query.curvatures * (K * K + (n_features + 1) * (n_features + 2) // 8)  # whole numbers take a fourth
+            sums += query.n_groups * (K * K + (n_features + 1) * (n_features + 2) // 8)  # whole numbers take a fourth
             needed = softmax.scratch_bytes(n_features, K, one.dtype, sparse)
-            if query.curvatures:
-                needed = max(needed, softmax.curvature_scratch_bytes(n_features, K, query.curvatures, one.dtype))
+            if query.curvatures is not None:
+                needed = max(
+                    needed, softmax.curvature_scratch_bytes(leaf_rows(n_features) // one.step + 1, n_features, K, one.dtype)
+                )
             if query.hessian:
                 needed = max(needed, softmax.hessian_scratch_bytes(n_features, K))
             if self.kernel == "fused":
@@ -180,7 +182,7 @@ class Evaluate:
             found["hessian"] = softmax.hessian(query.theta, block.X, weights)
         if query.moments:
             found["moments"] = _moments(query.theta, block, weights, dtype)
-        if query.curvatures:
+        if query.curvatures is not None:
             found |= _curvatures(question, block, weights)
         return found
 
@@ -193,19 +195,19 @@ def _curvatures(question: Question, block: Block, weights: Float | None) -> dict
     """
     query, step = question.query, question.step
     assert question.sizes is not None
+    assert query.curvatures is not None
     some = None if weights is None else weights[::step]
     moments, grams = softmax.curvatures(query.theta, block.X[::step], some, query.curvatures, question.dtype)
     bound = gram_bound(question.sizes)
     return {
         "group_moments": moments,
-        "group_grams": np.rint(np.divide(grams, bound, where=bound > 0, out=np.zeros_like(grams))).astype(np.int64),
+        "group_grams": np.rint(np.divide(grams, bound, where=bound > 0, out=grams), out=grams).astype(np.int64),
     }
 
 
 def gram_bound(sizes: Float) -> Float:
     """Return the unit of the Gram matrices' whole numbers, ((p+1)·(p+2)/2,)."""
-    upper = np.triu_indices(len(sizes))
-    return 2.0**-50 * sizes[upper[0]] * sizes[upper[1]]
+    return 2.0**-50 * np.outer(sizes, sizes)[np.triu_indices(len(sizes))]
 
 
 def _score(theta: Float, block: Block, y: NDArray, weights: Float | None, rows: NDArray) -> Float:

@@ -212,11 +212,11 @@ class Objective:
 
     def question(self, query: Query) -> Question:
         """Return what a pass is to find for a query."""
-        if not query.curvatures:
+        if query.curvatures is None:
             return Question(query, self.class_weights, self.dtype, self.held)
         heaviest = 1.0 if self.class_weights is None else float(self.class_weights.max())
         squares = np.append(self.statistics.squares, self.statistics.weight)
-        step = max(self._n // (CURVATURE_ROWS * query.curvatures * len(squares)), 1)
+        step = max(self._n // (CURVATURE_ROWS * query.n_groups * len(squares)), 1)
         return Question(query, self.class_weights, self.dtype, self.held, np.sqrt(heaviest * squares * ROOM), step)
 
     def finish(self, question: Question, sums: Mapping[str, Any], i: int = 0) -> Answer:
@@ -230,7 +230,7 @@ class Objective:
             found = self._finish(asked, float(sums[names["value"]]), sums[names["gradient"]], *others)
             parts[name] = replace(found, held=sums.get(names["held"]))
         found = replace(parts.pop(""), trials=tuple(parts.values()))
-        return replace(found, **self._curvatures(question, sums, i)) if query.curvatures else found
+        return found if query.curvatures is None else replace(found, **self._curvatures(question, sums, i))
 
     def _curvatures(self, question: Question, sums: Mapping[str, Any], i: int) -> dict[str, Any]:
         """Scale the curvatures: A_g to the scale of F, G_g to a trace of A_g of 1."""

@@ -24,8 +24,8 @@ class Query:
         Ask for the Hessian at ``theta``.
     moments : bool
         Ask for the moments of the probabilities at ``theta``.
-    curvatures : int
-        Ask for the curvature at ``theta`` in so many groups of rows, by their most probable class; 0 for none.
+    curvatures : (K, K) int64, optional
+        Ask for the curvature at ``theta`` in groups, from 0 on: of class k at [k, k], of a pair at [k, l].
     trials : (m, K, p+1) float64, optional
         Other points whose value and gradient the same pass finds: they share the rows.
     """
@@ -34,8 +34,13 @@ class Query:
     direction: Float | None = None
     hessian: bool = False
     moments: bool = False
-    curvatures: int = 0
+    curvatures: NDArray[np.int64] | None = None
     trials: Float | None = None
+
+    @property
+    def n_groups(self) -> int:
+        """Of pairs and classes whose curvature is asked for."""
+        return 0 if self.curvatures is None else int(self.curvatures.max()) + 1
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,7 @@ class Answer:
     moments : (K, K) float64, optional
         A = Σ sᵢ(diag pᵢ − pᵢpᵢᵀ)/S, estimated from a part of the rows, where it was asked for: ∇²F ≈ A ⊗ G + penalty.
     group_moments : (groups, K, K) float64, optional
-        A_g = Σ sᵢ(diag pᵢ − pᵢpᵢᵀ)/S of each group of rows.
+        A_g of each group: parts of Σ sᵢ(diag pᵢ − pᵢpᵢᵀ)/S.
     group_grams : (groups, (p+1)·(p+2)/2) float32, optional
         G_g of each, upper triangles row by row, so that ∇²F ≈ Σ A_g ⊗ G_g + penalty.
     trials : tuple of Answer

@@ -51,6 +51,7 @@ Böhning, D. (1992). Multinomial logistic regression algorithm. Ann. Inst. Stat.
 """
 
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -65,6 +66,12 @@ TILE_BYTES = 3 * 2**20
 steps must last long beside the handing over of the interpreter's lock, or two threads are no faster than one."""
 SPARSE_TILE_ROWS = 8192
 """Rows of a CSR tile: each adds a dense (K, p) product, so that fewer rows would cost more."""
+
+GRAM_ROWS = 2048
+"""Rows whose Gram matrix is one product."""
+NEGLIGIBLE, NEGLIGIBLE_REST = 0.01, 1e-4
+"""Of a pair of classes, rows with less than this product of their probabilities are left to the group of their class; there, what
+curves less than this is left out."""
 
 
 def compute_dtype(stored: np.dtype) -> np.dtype:
@@ -397,63 +404,100 @@ def moments(theta: Float, X: Features, weights: Float | None = None, dtype: np.d
 
 
 def curvatures(
-    theta: Float, X: Features, weights: Float | None = None, n_groups: int = 1, dtype: np.dtype | None = None
+    theta: Float, X: NDArray, weights: Float | None, groups: NDArray[np.int64], dtype: np.dtype | None = None
 ) -> tuple[Float, Float]:
-    """Return, for the rows that belong to each group by their most probable class, what their part of the Hessian is made of.
+    r"""Return what the Hessian is made of, as a sum of Kronecker products over groups: pairs of classes, and the rest by class.
 
-    Of group g the moments A_g = Σ sᵢ(diag pᵢ − pᵢpᵢᵀ) and the Gram matrix G_g = Σ sᵢ(1 − ‖pᵢ‖²) x̃ᵢx̃ᵢᵀ, weighted by how much a
-    row curves: 1 − ‖p‖² is the trace of diag p − ppᵀ. The Hessian is about Σ_g A_g ⊗ G_g / tr A_g.
+    The curvature of a row is that of all pairs of classes,
+
+    .. math::  \mathrm{diag}\, p - pp^T = \sum_{k<l} p_k p_l\, (e_k - e_l)(e_k - e_l)^T,
+
+    so that a pair that is a group has the moments :math:`A = Σ_i s_i p_{ik} p_{il} (e_k - e_l)(e_k - e_l)^T`, and with its Gram matrix
+    its part of the Hessian exactly. What the other pairs curve a row is in the group of its most probable class. The Hessian is
+    about Σ_g A_g ⊗ G_g / tr A_g.
 
     Parameters
     ----------
     theta : (K, p+1) float64
     X : (rows, p) ndarray
     weights : (rows,) float64, optional
-    n_groups : int
-        Class k is in group ⌊k·n_groups/K⌋.
+    groups : (K, K) int64
+        Of class k at [k, k]; at [k, l] of the pair k, l where that is a group, else [k, k] again.
     dtype : dtype, optional
         Of the products; `compute_dtype` of X when None.
 
     Returns
     -------
-    moments : (n_groups, K, K) float64
-    grams : (n_groups, (p+1)·(p+2)/2) float64
-        Upper triangles, row by row.
+    moments : (groups, K, K) float64
+        A_g.
+    grams : (groups, (p+1)·(p+2)/2) float64
+        G_g = Σ sᵢ·tᵢ·x̃ᵢx̃ᵢᵀ, tᵢ the trace of the row's part of A_g; upper triangles, row by row.
 
     Notes
     -----
-    Work 2·K·p + 2·K² + p² flops and K exponentials a row; memory one tile and the Gram matrices.
+    Work 2·K·p + 2·K² flops and K exponentials a row, and p² for each group in which it curves more than `NEGLIGIBLE`; memory
+    P of all rows, and the rows of a batch twice.
     """
     dtype = np.dtype(dtype or compute_dtype(X.dtype))
     K, d = theta.shape
-    point, logits = theta.astype(dtype), _scratch(theta, X, dtype)
-    moments = np.zeros((n_groups, K, K))
-    grams = np.zeros((n_groups, d, d))
+    n_groups, n = int(groups.max()) + 1, X.shape[0]
+    point, logits, P = theta.astype(dtype), _scratch(theta, X, dtype), np.empty((K, n), dtype)
     for rows, tile in _tiles(X, K, dtype):
-        P = _exponentials(_logits(point, tile, logits))
-        P /= P.sum(axis=0)
-        s = np.broadcast_to(np.asarray(_weights_of(weights, rows, dtype), dtype), P.shape[1:])
-        bend = s * np.maximum(1 - np.einsum("kn,kn->n", P, P), 0)
-        group = P.argmax(axis=0) * n_groups // K
-        for g in np.unique(group):
-            mine = np.flatnonzero(group == g)
-            Pg, sg = P[:, mine], s[mine]
-            moments[g] -= (Pg * sg) @ Pg.T
-            moments[g][np.diag_indices(K)] += (Pg * sg).sum(axis=1, dtype=np.float64)
-            root = np.sqrt(bend[mine])
-            Xa = np.empty((len(mine), d), dtype)
-            np.multiply(tile[mine], root[:, None], out=Xa[:, :-1])
-            Xa[:, -1] = root
-            grams[g] += Xa.T @ Xa
-    upper = np.triu_indices(d)
-    return moments, grams[:, upper[0], upper[1]]
+        P[:, rows] = _exponentials(_logits(point, tile, logits))
+    P /= P.sum(axis=0)
+    s = np.ones(n, dtype) if weights is None else weights.astype(dtype)
+    own = np.diag(groups)[P.argmax(axis=0)]
+    rest = s * np.maximum(1 - np.einsum("kn,kn->n", P, P), 0)
+    moments, grams = np.zeros((n_groups, K, K)), np.zeros((n_groups, d * (d + 1) // 2))
+    for g in np.unique(own):
+        mine = np.flatnonzero(own == g)
+        sP = P[:, mine] * s[mine]
+        moments[g] = np.diag(sP.sum(axis=1, dtype=np.float64)) - sP @ P[:, mine].T
+    for k, other in np.argwhere(np.triu(groups != np.diag(groups)[:, None])):
+        g, product = groups[k, other], P[k] * P[other]
+        mine = np.flatnonzero(product > NEGLIGIBLE)
+        curved = product[mine] * s[mine]
+        direction = np.zeros(K)
+        direction[[k, other]] = 1, -1
+        for owner, mass in enumerate(np.bincount(own[mine], curved, n_groups)):
+            if mass > 0:
+                part = mass * np.outer(direction, direction)
+                moments[owner] -= part
+                moments[g] += part
+        grams[g] = _gram(X, mine, 2 * curved, dtype)
+        rest[mine] -= 2 * curved
+    for g in np.unique(own):
+        mine = np.flatnonzero((own == g) & (rest > NEGLIGIBLE_REST * s))
+        grams[g] += _gram(X, mine, rest[mine], dtype)
+    return moments, grams
 
 
-def curvature_scratch_bytes(n_features: int, n_classes: int, n_groups: int, dtype: np.dtype) -> int:
-    """Return what `curvatures` takes beside its results: a tile twice, and the Gram matrices whole (bytes)."""
+def _gram(X: NDArray, rows: NDArray[np.int64], weights: NDArray, dtype: np.dtype) -> Float:
+    """Return Σ wᵢx̃ᵢx̃ᵢᵀ over some rows, ((p+1)·(p+2)/2,): products in ``dtype`` of a batch of rows at a time."""
+    d = X.shape[1] + 1
+    upper = _upper(d)
+    found = np.zeros(len(upper))
+    for start in range(0, len(rows), GRAM_ROWS):
+        some = rows[start : start + GRAM_ROWS]
+        tile = np.empty((len(some), d), dtype)
+        tile[:, :-1], tile[:, -1] = X[some], 1
+        tile *= np.sqrt(weights[start : start + GRAM_ROWS])[:, None]
+        found += (tile.T @ tile).ravel()[upper]
+    return found
+
+
+@lru_cache(maxsize=1)
+def _upper(d: int) -> NDArray[np.int64]:
+    """Return where the upper triangle of a (d, d) matrix lies in it, row by row, (d·(d+1)/2,)."""
+    return np.flatnonzero(np.triu(np.ones((d, d), bool)))
+
+
+def curvature_scratch_bytes(n_rows: int, n_features: int, n_classes: int, dtype: np.dtype) -> int:
+    """Return what `curvatures` of so many rows takes beside its results (bytes)."""
     d = n_features + 1
-    tile = tile_rows(n_features, n_classes, dtype, False) * (2 * d + 3 * n_classes) * dtype.itemsize
-    return tile + 8 * n_groups * (d * d + n_classes**2) + 16 * d * d
+    tiles = tile_rows(n_features, n_classes, dtype, False) * (d + n_classes) * dtype.itemsize
+    batch = GRAM_ROWS * 2 * d * dtype.itemsize + 5 * 8 * d * d
+    return tiles + batch + n_rows * (3 * n_classes * dtype.itemsize + 64)
 
 
 def decision_function(theta: Float, X: Features, dtype: np.dtype | None = None) -> NDArray:

@@ -519,7 +519,8 @@ def resolve(settings: Settings, statistics: Statistics, left: int | None) -> Cho
     if settings.l1_ratio > 0:
         return Choice(L1_SOLVER, "the penalty has an L1 part")
     K, d = statistics.class_sums.shape
-    return choose(d - 1, K, statistics.sample.n_rows, statistics.sample.whole, left)
+    sample, n = statistics.sample, int(statistics.class_rows.sum())
+    return choose(n, d - 1, K, sample.n_rows, sample.whole, bool(statistics.gram.size), left)
 
 
 def advance(tracks: Sequence[Track], watch: Callable[[Sequence[Track], Cost], None]) -> None:
@@ -545,7 +546,11 @@ def held_bytes(entry: Entry, statistics: Statistics, n_models: int = 1) -> int:
     held = entry.matrix_entries is None or size <= entry.matrix_entries
     each = entry.vectors * size + held * entry.state_matrices * size**2
     shared = held * (entry.matrices - entry.state_matrices) * size**2
-    return 8 * (n_models * each + shared) + 8 * 3 * statistics.gram.size + (1 + n_models) * statistics.sample.n_bytes
+    other = 0
+    if entry.other_bytes is not None and statistics.gram.size:
+        K, d = statistics.class_sums.shape
+        other = n_models * entry.other_bytes(int(statistics.class_rows.sum()), K, d - 1)
+    return 8 * (n_models * each + shared) + 8 * 3 * statistics.gram.size + (1 + n_models) * statistics.sample.n_bytes + other
 
 
 def require_room(choice: Choice, needed: int) -> None:

@@ -1,16 +1,19 @@
 """The Kronecker factors of the Hessian and their inverses, against dense matrices and literal loops."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import reference
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 
 from dsoftmax import softmax as kernels
 from dsoftmax.engine.serial import SerialEngine
 from dsoftmax.engine.threads import ThreadsEngine
 from dsoftmax.oracle import Problem, Query
 from dsoftmax.settings import Settings
-from dsoftmax.solvers.kronecker import MOST_ENTRIES, Kronecker, KroneckerSum, n_groups
+from dsoftmax.solvers.kronecker import MOST_ENTRIES, Kronecker, KroneckerSum, n_groups, sum_bytes
+from dsoftmax.solvers.kronecker import groups as group_table
 from dsoftmax.solvers.lbfgs import LBFGS
 from dsoftmax.sources import open_source
 from dsoftmax.training import collect_statistics, make_objective, train
@@ -71,17 +74,31 @@ def test_the_inverse_of_a_sum(rng):
 
 
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
-@pytest.mark.parametrize("groups", [1, 2, 3])
-def test_curvatures_equal_the_loops(rng, dtype, groups):
-    X, w, theta = rng.normal(size=(50, 4)).astype(dtype), rng.uniform(0.5, 2, 50), rng.normal(size=(3, 5))
-    moments, grams = kernels.curvatures(theta, X, w, groups)
+@pytest.mark.parametrize("groups", [3, 4, 6])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_curvatures_equal_the_loops(rng, dtype, groups, weighted):
+    X, theta = rng.normal(size=(50, 4)).astype(dtype), rng.normal(size=(3, 5))
+    w = rng.uniform(0.5, 2, 50) * (rng.random(50) < 0.8) if weighted else np.ones(50)
+    pairs = [(0, 2), (1, 2), (0, 1)][: groups - 3]
+    table = np.repeat(np.arange(3)[:, None], 3, axis=1)
+    for number, (k, other) in enumerate(pairs, 3):
+        table[k, other] = table[other, k] = number
+    moments, grams = kernels.curvatures(theta, X, w if weighted else None, table)
     expected_A, expected_G = np.zeros((groups, 3, 3)), np.zeros((groups, 5, 5))
     for i in range(50):
         p = np.array(reference.probabilities(theta, X[i]))
-        g = int(np.argmax(p)) * groups // 3
-        x = np.append(X[i].astype(float), 1.0)
-        expected_A[g] += w[i] * (np.diag(p) - np.outer(p, p))
-        expected_G[g] += w[i] * (1 - p @ p) * np.outer(x, x)
+        x, own, rest = np.append(X[i].astype(float), 1.0), int(np.argmax(p)), np.diag(p) - np.outer(p, p)
+        for number, (k, other) in enumerate(pairs, 3):
+            if p[k] * p[other] > kernels.NEGLIGIBLE:
+                part = np.zeros((3, 3))
+                part[k, k] = part[other, other] = p[k] * p[other]
+                part[k, other] = part[other, k] = -p[k] * p[other]
+                expected_A[number] += w[i] * part
+                expected_G[number] += w[i] * np.trace(part) * np.outer(x, x)
+                rest -= part
+        expected_A[own] += w[i] * rest
+        if np.trace(rest) > kernels.NEGLIGIBLE_REST:
+            expected_G[own] += w[i] * np.trace(rest) * np.outer(x, x)
     upper = np.triu_indices(5)
     tolerance = 1e-5 if dtype == "f4" else 1e-12
     assert_allclose(moments, expected_A, rtol=tolerance, atol=tolerance)
@@ -91,23 +108,52 @@ def test_curvatures_equal_the_loops(rng, dtype, groups):
     )
 
 
+def test_with_all_pairs_the_sum_is_the_hessian(rng, monkeypatch):
+    monkeypatch.setattr("dsoftmax.softmax.NEGLIGIBLE", 0.0)
+    monkeypatch.setattr("dsoftmax.softmax.NEGLIGIBLE_REST", 1e-9)
+    X, theta = rng.normal(size=(40, 3)), rng.normal(size=(4, 4))
+    moments, grams = kernels.curvatures(theta, X, None, group_table(-np.ones((4, 4)), 10))
+    upper, found = np.triu_indices(4), np.zeros((16, 16))
+    for A, packed in zip(moments, grams, strict=True):
+        G = np.zeros((4, 4))
+        G[upper] = packed
+        G = G + np.triu(G, 1).T
+        found += np.kron(A, G) / np.trace(A) if np.trace(A) > 1e-9 else 0
+    assert_allclose(found, reference.hessian(theta, X), rtol=1e-7, atol=1e-7)
+
+
+def test_the_pairs_that_curve_most_are_groups():
+    A = -np.array([[0, 5, 1, 3], [5, 0, 2, 9], [1, 2, 0, 4], [3, 9, 4, 0.0]])
+    found = group_table(A, 6)
+    assert_array_equal(np.diag(found), [0, 1, 2, 3])
+    assert (found[1, 3], found[3, 1], found[0, 1], found[1, 0]) == (4, 4, 5, 5)
+    assert_array_equal(found[0, [2, 3]], [0, 0])
+    assert_array_equal(found[2, [0, 1, 3]], [2, 2, 2])
+    assert_array_equal(group_table(A, 4), np.repeat(np.arange(4)[:, None], 4, axis=1))
+    assert sorted(set(group_table(A, 10).ravel().tolist())) == list(range(10))
+
+
 def test_a_pass_answers_with_the_curvatures_to_rounding(rng):
     X, y = rng.normal(size=(400, 4)) * [1, 10, 100, 0.1], rng.integers(0, 3, 400)
     engine, source = ThreadsEngine(2), open_source(X, y)
     objective = make_objective(source, engine, Settings(), collect_statistics(engine, source, None)[0], True, "numpy")
     theta = rng.normal(size=(3, 5)) / 50
-    answer, _ = objective.answer(Query(theta, curvatures=3))
-    moments, grams = kernels.curvatures(theta, X, None, 3)
+    table = group_table(-np.ones((3, 3)), 5)
+    answer, _ = objective.answer(Query(theta, curvatures=table))
+    moments, grams = kernels.curvatures(theta, X, None, table)
     assert_allclose(answer.group_moments, moments / 400, rtol=1e-9)
     assert_allclose(answer.group_grams, grams / np.trace(moments, axis1=1, axis2=2)[:, None], rtol=1e-6, atol=1e-9)
 
 
 def test_groups_are_as_many_as_work_and_memory_allow():
-    assert n_groups(10**9, 10, 784) == 10
-    assert n_groups(10**9, 1000, 784) == MOST_ENTRIES // (785 * 786 // 2)
+    assert n_groups(10**9, 10, 784) == MOST_ENTRIES // (785 * 786 // 2)
+    assert n_groups(10**9, 10, 54) == 55  # all classes and pairs
+    assert n_groups(10**9, 1000, 784) == 1  # fewer than there are classes
     assert n_groups(1000, 10, 784) == 1
     assert n_groups(10**9, 10, 5000) == 1
-    assert 1 < n_groups(10_003, 77, 384) < 77
+    assert n_groups(10_003, 77, 384) == 1
+    assert sum_bytes(10**9, 1000, 784) == 0
+    assert sum_bytes(10**9, 10, 784) > 2 * 4 * MOST_ENTRIES
 
 
 def test_groups_save_passes_and_lead_to_the_same_optimum(monkeypatch):
@@ -115,12 +161,11 @@ def test_groups_save_passes_and_lead_to_the_same_optimum(monkeypatch):
     centres = rng.normal(size=(6, 20)) * 2
     y = rng.integers(0, 6, 6000)
     X = centres[y] + rng.normal(size=(6000, 20)) * np.linspace(0.3, 3, 20) * (1 + y[:, None] % 3)
-    settings = Settings(C=10.0, tol=1e-7, max_iter=400, solver="lbfgs-kronecker")
+    settings = Settings(C=10.0, tol=1e-7, max_iter=400, solver="lbfgs-kronecker-sum")
     grouped = train(open_source(X, y), ThreadsEngine(2), settings)
-    assert LBFGS.preconditioned(problem(np.eye(21), 6)).groups == 1  # of no rows
-    assert len(grouped.run.state.group_moments) == 6
-    monkeypatch.setattr("dsoftmax.solvers.lbfgs.n_groups", lambda *sizes: 1)
-    single = train(open_source(X, y), ThreadsEngine(2), settings)
+    assert LBFGS.preconditioned_by_sum(problem(np.eye(21), 6)).n_groups == 1  # of no rows
+    assert len(grouped.run.state.group_moments) == 21
+    single = train(open_source(X, y), ThreadsEngine(2), replace(settings, solver="lbfgs-kronecker"))
     assert grouped.converged
     assert single.converged
     assert grouped.run.n_passes < single.run.n_passes

@@ -189,19 +189,21 @@ def _solver_fact(source: "Source", settings: "Settings", left: int | None) -> st
     from dsoftmax.sample import plan_draw
     from dsoftmax.solvers import AUTO, L1_SOLVER, choose
     from dsoftmax.solvers.auto import SURROGATE_ENTRIES
+    from dsoftmax.statistics import MAX_GRAM_FEATURES
 
     if settings.solver != AUTO:
         return f"{settings.solver}, as asked (--solver)"
     if settings.l1_ratio > 0:
         return f"auto, which is {L1_SOLVER}: the penalty has an L1 part"
-    p = source.n_features
+    n, p, gram = n_rows(source), source.n_features, not source.sparse and source.n_features < MAX_GRAM_FEATURES
     draw = plan_draw(source, left)
-    rows, whole = (0, False) if draw is None else (int(draw.share * n_rows(source)), draw.share >= 1)
+    rows, whole = (0, False) if draw is None else (int(draw.share * n), draw.share >= 1)
     if settings.classes is not None:
-        choice = choose(p, len(settings.classes), rows, whole, left)
+        choice = choose(n, p, len(settings.classes), rows, whole, gram, left)
         return f"auto, which is {choice.solver}: {choice.why}"
     few, many = (
-        choose(p, K, rows, whole, left) for K in (max(SURROGATE_ENTRIES // (p + 1), 2), SURROGATE_ENTRIES // (p + 1) + 1)
+        choose(n, p, K, rows, whole, gram, left)
+        for K in (max(SURROGATE_ENTRIES // (p + 1), 2), SURROGATE_ENTRIES // (p + 1) + 1)
     )
     if few.solver == many.solver:
         return f"auto, which is {few.solver}: {few.why}"

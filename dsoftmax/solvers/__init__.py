@@ -10,9 +10,10 @@ from typing import Literal
 
 from dsoftmax.errors import unknown_option
 from dsoftmax.oracle import Problem, Solver
-from dsoftmax.solvers.auto import AUTO, Choice, choose
+from dsoftmax.solvers.auto import AUTO, SUM, Choice, choose
 from dsoftmax.solvers.bohning import Bohning
 from dsoftmax.solvers.gradient_descent import Armijo, DescentState, FixedStep, Nesterov, NesterovState
+from dsoftmax.solvers.kronecker import sum_bytes
 from dsoftmax.solvers.lbfgs import LBFGS, LBFGSState
 from dsoftmax.solvers.newton import Newton, NewtonState
 from dsoftmax.solvers.newton_cg import NewtonCG, NewtonCGState
@@ -48,6 +49,8 @@ class Entry:
         Whether products are in float64 from the first pass: its passes are few, and F must be exact.
     l1 : bool
         Whether it can minimise an L1 penalty.
+    other_bytes : callable, optional
+        From the numbers of rows, classes and features to what else it holds, where the Gram matrix is dense (bytes).
     """
 
     make: Callable[[Problem], Solver]
@@ -60,6 +63,7 @@ class Entry:
     sample: bool = False
     double: bool = False
     l1: bool = False
+    other_bytes: Callable[[int, int, int], int] | None = None
 
 
 def _step(problem: Problem) -> float:
@@ -83,6 +87,7 @@ SOLVERS: dict[str, Entry] = {
         double=True,
         l1=True,
     ),
+    SUM: Entry(LBFGS.preconditioned_by_sum, LBFGSState, vectors=60, gram="estimate", other_bytes=sum_bytes),
     "lbfgs-kronecker": Entry(LBFGS.preconditioned, LBFGSState, vectors=60, gram="estimate"),
     "newton-cg": Entry(NewtonCG.of, NewtonCGState, vectors=30, gram="estimate", double=True),
     "lbfgs": Entry(lambda problem: LBFGS(), LBFGSState, vectors=56),

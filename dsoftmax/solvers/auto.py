@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 
-AUTO = "auto"
+from dsoftmax.solvers.kronecker import n_groups, sum_bytes
+
+AUTO, SUM = "auto", "lbfgs-kronecker-sum"
 SURROGATE_ENTRIES = 1000
 """With no more entries of θ than this, Hessians of a sample are factorised between passes."""
 HESSIAN_BYTES, HESSIAN_PART = 100, 4
@@ -27,24 +29,32 @@ class Choice:
     why: str
 
 
-def choose(n_features: int, n_classes: int, sample_rows: int, whole: bool, room: int | None = None) -> Choice:
+def choose(
+    n_rows: int, n_features: int, n_classes: int, sample_rows: int, whole: bool, gram: bool, room: int | None = None
+) -> Choice:
     """Return the solver for a problem.
 
     Parameters
     ----------
-    n_features, n_classes : int
+    n_rows, n_features, n_classes : int
     sample_rows : int
         Of the sample of the first pass; 0 where there is none.
     whole : bool
         Whether it holds all rows.
+    gram : bool
+        Whether the Gram matrix is known, and not its diagonal alone.
     room : int, optional
         Bytes that are left of the memory allowed.
     """
+    needed = sum_bytes(n_rows, n_classes, n_features)
+    other = "lbfgs-kronecker"
+    if gram and n_groups(n_rows, n_classes, n_features) > 1 and (room is None or needed <= room // HESSIAN_PART):
+        other = SUM
     entries, free = (n_features + 1) * n_classes, (n_features + 1) * (n_classes - 1)
     enough = whole or sample_rows >= max(SAMPLE_ROWS * free, 1)
     tight = room is not None and HESSIAN_BYTES * entries**2 > room // HESSIAN_PART
     if entries <= SURROGATE_ENTRIES and tight:
-        return Choice("lbfgs-kronecker", f"a Hessian of {entries:,} × {entries:,} does not fit well in the memory allowed")
+        return Choice(other, f"a Hessian of {entries:,} × {entries:,} does not fit well in the memory allowed")
     if entries <= SURROGATE_ENTRIES and enough:
         return Choice(
             "surrogate", f"θ has {entries:,} entries, no more than {SURROGATE_ENTRIES:,}: a few passes and a sample in memory"
@@ -53,4 +63,4 @@ def choose(n_features: int, n_classes: int, sample_rows: int, whole: bool, room:
         why = f"the sample of {sample_rows:,} rows is too small for Newton's method on it"
     else:
         why = f"θ has {entries:,} entries, more than {SURROGATE_ENTRIES:,}: Hessians are too large"
-    return Choice("lbfgs-kronecker", why)
+    return Choice(other, why)

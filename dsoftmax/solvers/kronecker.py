@@ -23,8 +23,12 @@ TOLERANCE, MAX_PRODUCTS = 0.05, 100
 """Of the conjugate gradients that apply the inverse of a sum: steps need no more."""
 WORK = 4
 """Products in memory may take so many times the work of a pass."""
-MOST_FEATURES, MOST_ENTRIES = 2048, 2**23
-"""Beyond so many features, or so many entries of all Gram matrices, rows are not grouped."""
+MOST_FEATURES, MOST_ENTRIES = 2048, 3 * 2**22
+"""Beyond so many features, or so many entries of all Gram matrices, there are no groups."""
+MOST_BLOCK_ENTRIES = 2**24
+"""Blocks on the diagonal of the Hessian are factorised while they have no more entries than this."""
+LIFT = 1e-10
+"""Added to the diagonal, scaled to 1, of what is factorised: rounding must not make it indefinite."""
 ROUNDING = 1e-14
 """Eigenvalues below this part of the largest are rounding."""
 
@@ -114,11 +118,12 @@ class Kronecker:
 
 @dataclass(frozen=True)
 class KroneckerSum:
-    """(Σ A_g ⊗ G_g + λI)⁻¹: a term for each group of rows, by the class that is most probable for them.
+    """(Σ A_g ⊗ G_g + λI)⁻¹: a term for each pair of classes that curves much, and for the rest of each class.
 
-    One A ⊗ G takes probabilities and features to be independent. Within a group they are much more so: on images of ten classes the
-    sum needs a fifth of the passes. Its inverse has no closed form and is applied by conjugate gradients in memory, with
-    the one term (ΣA_g) ⊗ G as their preconditioner.
+    One A ⊗ G takes probabilities and features to be independent. Within a class they are much more so, and the term of a pair is
+    exact (`dsoftmax.softmax.curvatures`): on images of ten classes the sum needs a seventh of the passes. Its inverse has
+    no closed form and is applied by conjugate gradients in memory, about five steps of them; their preconditioner is the
+    diagonal of the sum in blocks of a class, or (ΣA_g) ⊗ G where these blocks are too large.
 
     Attributes
     ----------
@@ -144,17 +149,38 @@ class KroneckerSum:
         whole[:, upper[1], upper[0]] = self.grams
         return whole
 
+    def _first(self) -> Callable[[Float], Float]:
+        """Return the preconditioner of the conjugate gradients."""
+        K, d = self.free.shape
+        if K * d * d > MOST_BLOCK_ENTRIES:
+            traces = np.trace(self.moments, axis1=1, axis2=2)
+            gram = np.tensordot(traces / max(float(traces.sum()), 1e-300), self._whole, 1)
+            return Kronecker(gram, self.penalty, self.free).inverse(self.moments.sum(axis=0))
+        factors = []
+        for k in range(K):
+            block = np.tensordot(self.moments[:, k, k].astype(np.float32), self._whole, 1).astype(np.float64)
+            size = np.diag(block) + self.penalty
+            scale = np.where(self.free[k] & (size > 0), 1 / np.sqrt(np.where(size > 0, size, 1)), 0.0)
+            block *= np.outer(scale, scale)
+            block[np.diag_indices(d)] = 1 + LIFT * d
+            factors.append((scale, scipy.linalg.cho_factor(block, overwrite_a=True, check_finite=False)))
+
+        def product(right: Float) -> Float:
+            parts = (
+                scale * scipy.linalg.cho_solve(factor, scale * r) for (scale, factor), r in zip(factors, right, strict=True)
+            )
+            return np.stack(list(parts))
+
+        return product
+
     def inverse(self) -> Callable[[Float], Float]:
         """Return what multiplies (K, p+1) float64 by the inverse.
 
         Notes
         -----
-        Work some ten to fifty products of 2·groups·K·(p+1)·(K + p+1) flops in float32.
+        Work K·(p+1)³/3 flops, and for each product about five times 2·groups·K·(p+1)·(K + p+1) in float32 and 2·K·(p+1)².
         """
-        traces = np.trace(self.moments, axis1=1, axis2=2)
-        gram = np.tensordot(traces / max(float(traces.sum()), 1e-300), self._whole, 1)
-        one = Kronecker(gram, self.penalty, self.free).inverse(self.moments.sum(axis=0))
-        moments = self.moments.astype(np.float32)
+        first, moments = self._first(), self.moments.astype(np.float32)
 
         def product(V: Float) -> Float:
             scale = float(np.abs(V).max(initial=0)) or 1.0  # float32 has less range
@@ -164,17 +190,46 @@ class KroneckerSum:
             )
             return found
 
-        return lambda right: conjugate_gradients(product, right, one, TOLERANCE, MAX_PRODUCTS)[0]
+        return lambda right: conjugate_gradients(product, right, first, TOLERANCE, MAX_PRODUCTS)[0]
+
+
+def sum_bytes(n_rows: int, n_classes: int, n_features: int) -> int:
+    """Return what the sum takes in the process that steps: Gram matrices on their way and as they are kept, blocks (bytes)."""
+    d, n = n_features + 1, n_groups(n_rows, n_classes, n_features)
+    return 0 if n == 1 else 25 * n * d * d + 8 * min(n_classes * d * d, MOST_BLOCK_ENTRIES)
 
 
 def n_groups(n_rows: int, n_classes: int, n_features: int) -> int:
-    """Return how many groups are worth it: products in memory cost about what the pass does, and the Gram matrices fit.
+    """Return how many groups are worth it: products in memory cost about what the pass does, the Gram matrices fit, and each class
+    has one, or else 1.
 
-    A pass costs 4·n·K·p flops, a product 2·groups·K·(p+1)·(K+p+1), and some thirty are made for it.
+    A pass costs 4·n·K·p flops, a product 2·groups·K·(p+1)·(K+p+1), and about six are made for it.
     """
     d = n_features + 1
     if d > MOST_FEATURES:
         return 1
-    by_work = int(WORK * n_rows / (15 * (n_classes + d)))
+    by_work = int(WORK * n_rows / (3 * (n_classes + d)))
     by_memory = MOST_ENTRIES // (d * (d + 1) // 2)
-    return max(min(n_classes, by_work, by_memory), 1)
+    found = min(n_classes * (n_classes + 1) // 2, by_work, by_memory)
+    return found if found >= n_classes else 1
+
+
+def groups(moments: Float, n: int) -> NDArray[np.int64]:
+    """Return the groups of pairs of classes, and of classes on the diagonal, (K, K): see `dsoftmax.softmax.curvatures`.
+
+    Class k has group k, and the n − K pairs that curve most, which is −A_kl = Σ sᵢpᵢₖpᵢₗ/S, have one each.
+
+    Parameters
+    ----------
+    moments : (K, K) float64
+        A.
+    n : int
+        At least K.
+    """
+    K = len(moments)
+    found = np.repeat(np.arange(K)[:, None], K, axis=1)
+    k, other = np.triu_indices(K, 1)
+    chosen = np.argsort(moments[k, other], kind="stable")[: max(n - K, 0)]
+    for number, pair in enumerate(chosen, K):
+        found[k[pair], other[pair]] = found[other[pair], k[pair]] = number
+    return found

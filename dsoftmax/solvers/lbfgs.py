@@ -1,17 +1,17 @@
 """Limited-memory BFGS (Nocedal and Wright 2006, chapter 7.2), one pass an iteration when the first step is accepted.
 
 Preconditioned, H⁰ is (A ⊗ G + λI)⁻¹ of `dsoftmax.solvers.kronecker`, with the A of the newest point, scaled by γ = sᵀy/(yᵀH⁰y)
-as eq. 7.20 scales the identity.
+as eq. 7.20 scales the identity; or the inverse of a sum of such products, as it is.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dsoftmax.oracle import Answer, Problem, Query
-from dsoftmax.solvers.kronecker import Kronecker, KroneckerSum, n_groups
+from dsoftmax.solvers.kronecker import Kronecker, KroneckerSum, groups, n_groups
 from dsoftmax.solvers.line_search import Search, advance, begin
 
 Float = NDArray[np.float64]
@@ -19,6 +19,10 @@ Float = NDArray[np.float64]
 
 MEMORY = 20
 """Pairs of the preconditioned solver, whose passes are fewer and dearer."""
+
+
+LENGTHS = (0.4, 2.0)
+"""Of other steps that a pass values, where steps are dear."""
 
 
 @dataclass(frozen=True)
@@ -65,21 +69,28 @@ class LBFGS:
         The preconditioner.
     moments : (K, K) float64, optional
         A at the start, where its answer is known.
-    groups : int
-        Of rows whose curvatures are asked for at iterations 0, 1, 3, 7, 15 …, for a sum of Kronecker products; 1 for a single one.
+    n_groups : int
+        Of pairs and classes whose curvatures are asked for at iterations 0, 1, 3, 7, 15 …, for a sum of Kronecker products; 1 for a
+        single one.
     """
 
     memory: int = 10
     kronecker: Kronecker | None = None
     moments: Float | None = None
-    groups: int = 1
+    n_groups: int = 1
+    _sum: list[tuple[NDArray[np.float32], Callable[[Float], Float]]] = field(default_factory=list, compare=False, repr=False)
 
     @classmethod
     def preconditioned(cls, problem: Problem) -> "LBFGS":
-        """Return the solver with the Kronecker preconditioner of a problem."""
+        """Return the solver with one Kronecker product."""
+        return cls(MEMORY, Kronecker.of(problem), problem.moments)
+
+    @classmethod
+    def preconditioned_by_sum(cls, problem: Problem) -> "LBFGS":
+        """Return the solver with a sum of Kronecker products, where that is worth it."""
         K, d = problem.free.shape
-        groups = n_groups(problem.n_rows, K, d - 1) if problem.gram.ndim == 2 else 1
-        return cls(MEMORY, Kronecker.of(problem), problem.moments, groups)
+        n = n_groups(problem.n_rows, K, d - 1) if problem.gram.ndim == 2 else 1
+        return replace(cls.preconditioned(problem), n_groups=n)
 
     def start(self, theta: Float, answer: Answer | None, n_iter: int = 0) -> LBFGSState:
         none = np.zeros((0, *theta.shape))
@@ -87,22 +98,31 @@ class LBFGS:
         waiting = begin(np.nan, np.nan, 0.0, 0.0)
         moments = np.zeros((0, 0)) if self.moments is None else self.moments
         K, d = theta.shape
-        groups, grams = np.zeros((0, K, K)), np.zeros((0, d * (d + 1) // 2), np.float32)
-        state = LBFGSState(theta, np.nan, zero, 0.0, n_iter, "", none, none, moments, groups, grams, zero, waiting)
+        none_yet = np.zeros((0, K, K)), np.zeros((0, d * (d + 1) // 2), np.float32)
+        state = LBFGSState(theta, np.nan, zero, 0.0, n_iter, "", none, none, moments, *none_yet, zero, waiting)
         return state if answer is None else self._accept(state, theta, answer, n_iter)
 
     def ask(self, state: LBFGSState) -> Query:
         point = state.theta + state.search.step * state.direction
-        due = self.groups > 1 and (state.n_iter + 1) & state.n_iter == 0 and state.search.trials == 0
-        return Query(point, moments=self.kronecker is not None, curvatures=self.groups if due else 0)
+        due = self.n_groups > 1 and (state.n_iter + 1) & state.n_iter == 0 and state.search.trials == 0
+        curvatures = groups(state.moments, self.n_groups) if due else None
+        trials = None
+        if self.n_groups > 1 and state.search.trials == 0 and not np.isnan(state.value):
+            trials = np.stack([state.theta + length * state.search.step * state.direction for length in LENGTHS])
+        return Query(point, moments=self.kronecker is not None, curvatures=curvatures, trials=trials)
 
     def tell(self, state: LBFGSState, answer: Answer) -> LBFGSState:
         if np.isnan(state.value):
             return self._accept(state, state.theta, answer, state.n_iter)
-        slope = float(np.sum(answer.gradient * state.direction))
-        search = advance(state.search, answer.value, slope, answer.value_error)
+        tried = [self._advanced(state, answer, 1.0)]
+        tried += [self._advanced(state, one, length) for one, length in zip(answer.trials, LENGTHS, strict=False)]
+        accepted = [(one.value, search, one) for search, one in tried if search.verdict == "accepted"]
+        search, found = tried[0]
+        if accepted:
+            _, search, found = min(accepted, key=lambda one: one[0])
+            answer = replace(answer, value=found.value, gradient=found.gradient, value_error=found.value_error)
         if search.verdict == "accepted":
-            theta = state.theta + state.search.step * state.direction
+            theta = state.theta + search.step * state.direction
             s, y = theta - state.theta, answer.gradient - state.gradient
             if np.sum(s * y) > 1e-14 * np.sum(y * y) > 0:
                 keep = max(len(state.steps) + 1 - self.memory, 0)
@@ -119,6 +139,12 @@ class LBFGS:
                 stuck="no step along the gradient decreases F beyond rounding",
             )
         return replace(state, search=search)
+
+    def _advanced(self, state: LBFGSState, answer: Answer, length: float) -> tuple[Search, Answer]:
+        """Return the search after a trial of ``length`` times its step, and its answer."""
+        slope = float(np.sum(answer.gradient * state.direction))
+        search = replace(state.search, step=length * state.search.step)
+        return advance(search, answer.value, slope, answer.value_error), answer
 
     def _accept(self, state: LBFGSState, theta: Float, answer: Answer, n_iter: int) -> LBFGSState:
         return self._aim(
@@ -140,7 +166,8 @@ class LBFGS:
         """Choose the next direction and begin its line search."""
         if state.stuck:
             return state
-        direction = -inverse_product(state.gradient, state.steps, state.changes, self._first_product(state))
+        scaled = not len(state.group_moments)  # a sum of products is close enough to the Hessian as it is
+        direction = -inverse_product(state.gradient, state.steps, state.changes, self._first_product(state), scaled)
         slope = float(np.sum(direction * state.gradient))
         if not slope < 0 and len(state.steps):  # rounding made the pairs useless
             state = replace(state, steps=state.steps[:0], changes=state.changes[:0])
@@ -154,15 +181,21 @@ class LBFGS:
     def _first_product(self, state: LBFGSState) -> Callable[[Float], Float]:
         if self.kronecker is None:
             return np.copy
-        if len(state.group_moments):
-            return KroneckerSum(state.group_moments, state.group_grams, self.kronecker.penalty, self.kronecker.free).inverse()
-        return self.kronecker.inverse(state.moments)
+        if not len(state.group_moments):
+            return self.kronecker.inverse(state.moments)
+        if not self._sum or self._sum[0][0] is not state.group_grams:  # its factors serve until there are new ones
+            found = KroneckerSum(state.group_moments, state.group_grams, self.kronecker.penalty, self.kronecker.free)
+            self._sum[:] = [(state.group_grams, found.inverse())]
+        return self._sum[0][1]
 
 
-def inverse_product(gradient: Float, steps: Float, changes: Float, first: Callable[[Float], Float] = np.copy) -> Float:
-    """Return H·∇F by the two-loop recursion (algorithm 7.4), with H⁰ = γ·first, γ = sᵀy/(yᵀ·first(y)) of the newest pair.
+def inverse_product(
+    gradient: Float, steps: Float, changes: Float, first: Callable[[Float], Float] = np.copy, scaled: bool = True
+) -> Float:
+    """Return H·∇F by the two-loop recursion (algorithm 7.4), with H⁰ = γ·first.
 
-    Work 4·n·K·p flops for n pairs, and two of ``first``.
+    γ = sᵀy/(yᵀ·first(y)) of the newest pair where it is ``scaled``, else 1. Work 4·n·K·p flops for n pairs, and two of ``first``, or
+    one.
     """
     q = gradient.copy()
     rho = [1 / float(np.sum(s * y)) for s, y in zip(steps, changes, strict=True)]
@@ -171,7 +204,7 @@ def inverse_product(gradient: Float, steps: Float, changes: Float, first: Callab
         alpha[i] = rho[i] * np.sum(steps[i] * q)
         q -= alpha[i] * changes[i]
     q = first(q)
-    if len(steps):
+    if len(steps) and scaled:
         q *= 1 / (rho[-1] * float(np.sum(changes[-1] * first(changes[-1]))))
     for i in range(len(steps)):
         beta = rho[i] * np.sum(changes[i] * q)
