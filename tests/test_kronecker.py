@@ -73,6 +73,19 @@ def test_the_inverse_of_a_sum(rng):
     assert np.sqrt(error @ dense @ error) < 0.1 * np.sqrt(exact.ravel() @ dense @ exact.ravel())
 
 
+@pytest.mark.parametrize("scale", [1.0, 1e-4, 1e4])
+def test_rounded_grams_of_dependent_features_are_inverted_all_the_same(rng, scale):
+    """A constant feature beside the intercept, and one that is nearly another: float32 cannot tell them apart."""
+    X = rng.normal(size=(500, 5))
+    X = scale * np.column_stack([X, X[:, 0] * (1 + 1e-9), np.ones(500)])
+    moments, grams = kernels.curvatures(rng.normal(size=(3, 8)) / [*[scale] * 7, 1], X, None, group_table(-np.ones((3, 3)), 6))
+    packed = (grams / np.trace(moments, axis1=1, axis2=2)[:, None]).astype(np.float32)
+    right = rng.normal(size=(3, 8)) * [*[scale] * 7, 1]
+    found = KroneckerSum(moments, packed, 0.0, np.ones((3, 8), bool)).inverse()(right)
+    assert np.isfinite(found).all()
+    assert np.sum(found * right) > 0
+
+
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
 @pytest.mark.parametrize("groups", [3, 4, 6])
 @pytest.mark.parametrize("weighted", [False, True])

@@ -81,7 +81,7 @@ def test_memory_without_room_for_a_sample_is_refused_by_name_and_passed_over_by_
         train(open_source(X, y), engine, Settings(solver="surrogate"))
     found = train(open_source(X, y), engine, Settings())
     assert found.converged
-    assert found.run.solver == "lbfgs-kronecker"
+    assert found.run.solver == "lbfgs-kronecker-sum"
 
 
 def test_the_rank_one_matrix_fits_what_was_seen(rng):

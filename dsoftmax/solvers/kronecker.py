@@ -7,6 +7,7 @@ how the features are scaled and turned, so that steps in its metric do not depen
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -27,8 +28,8 @@ MOST_FEATURES, MOST_ENTRIES = 2048, 3 * 2**22
 """Beyond so many features, or so many entries of all Gram matrices, there are no groups."""
 MOST_BLOCK_ENTRIES = 2**24
 """Blocks on the diagonal of the Hessian are factorised while they have no more entries than this."""
-LIFT = 1e-10
-"""Added to the diagonal, scaled to 1, of what is factorised: rounding must not make it indefinite."""
+LIFTS = (1e-6, 1e-4, 1e-2, 1.0)
+"""Added to the diagonal, scaled to 1, of what is factorised, the first that makes it definite: Gram matrices are rounded to float32."""
 ROUNDING = 1e-14
 """Eigenvalues below this part of the largest are rounding."""
 
@@ -161,9 +162,7 @@ class KroneckerSum:
             block = np.tensordot(self.moments[:, k, k].astype(np.float32), self._whole, 1).astype(np.float64)
             size = np.diag(block) + self.penalty
             scale = np.where(self.free[k] & (size > 0), 1 / np.sqrt(np.where(size > 0, size, 1)), 0.0)
-            block *= np.outer(scale, scale)
-            block[np.diag_indices(d)] = 1 + LIFT * d
-            factors.append((scale, scipy.linalg.cho_factor(block, overwrite_a=True, check_finite=False)))
+            factors.append((scale, _factor(block * np.outer(scale, scale))))
 
         def product(right: Float) -> Float:
             parts = (
@@ -191,6 +190,16 @@ class KroneckerSum:
             return found
 
         return lambda right: conjugate_gradients(product, right, first, TOLERANCE, MAX_PRODUCTS)[0]
+
+
+def _factor(scaled: Float) -> tuple[Float, bool]:
+    """Return the Cholesky factor of a matrix with the diagonal 1, as `scipy.linalg.cho_solve` takes it."""
+    for lift in LIFTS:
+        scaled[np.diag_indices(len(scaled))] = 1 + lift
+        with suppress(scipy.linalg.LinAlgError):
+            factor, lower = scipy.linalg.cho_factor(scaled, check_finite=False)
+            return factor, lower
+    return np.eye(len(scaled)), False
 
 
 def sum_bytes(n_rows: int, n_classes: int, n_features: int) -> int:
