@@ -328,6 +328,10 @@ class LocalObjective:
         return self.sample.n_rows
 
     @property
+    def whole(self) -> bool:
+        return self.sample.whole
+
+    @property
     def _X(self) -> Features:
         if self._rows is None:
             self._rows = self.sample.X.astype(np.float64)

@@ -91,10 +91,14 @@ class Local(Protocol):
     ----------
     n_rows : int
         Rows of the sample.
+    whole : bool
+        Whether these are all rows, so that this is F itself.
     """
 
     @property
     def n_rows(self) -> int: ...
+    @property
+    def whole(self) -> bool: ...
 
     def value_and_gradient(self, theta: Float) -> tuple[float, Float]:
         """Return F and ∇F at (K, p+1) float64, estimated from the sample, the penalty included."""

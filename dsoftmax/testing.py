@@ -329,6 +329,8 @@ class LocalConvex:
 
     function: Convex
 
+    whole = False
+
     @property
     def n_rows(self) -> int:
         return 100

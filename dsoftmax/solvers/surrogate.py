@@ -201,8 +201,9 @@ class Surrogate:
         solve = _solve(pinned, theta.shape) or _diagonal(pinned, theta.shape)
         if state.n_iter == 0 and state.refused == 0 and np.any(state.gradient):
             # The sample's own minimum: from far away its gradient is the better guide.
-            models = [_Model(self, theta, value, np.zeros_like(theta), np.zeros((0, 0))), *models[:-1]]
-            dampings = [0.0, *dampings[:-1]]
+            others = 0 if self.local.whole else len(models) - 1  # of all rows, it is the minimum
+            models = [_Model(self, theta, value, np.zeros_like(theta), np.zeros((0, 0))), *models[:others]]
+            dampings = [0.0, *dampings[:others]]
         found = [minimise(model.function, theta, solve, model.factorise) for model in models]
         if self._looks_back(state):  # the Hessian is wanted here, where the surrogate must hold
             found, dampings = [(theta, 0.0), *found], [0.0, *dampings]
