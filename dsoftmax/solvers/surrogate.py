@@ -16,6 +16,7 @@ step that is too bold costs no pass of its own. The best one is the next θ.
 """
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -204,7 +205,8 @@ class Surrogate:
             others = 0 if self.local.whole else len(models) - 1  # of all rows, it is the minimum
             models = [_Model(self, theta, value, np.zeros_like(theta), np.zeros((0, 0))), *models[:others]]
             dampings = [0.0, *dampings[:others]]
-        found = [minimise(model.function, theta, solve, model.factorise) for model in models]
+        with ThreadPoolExecutor(len(models)) as pool:  # each on a core, where there are so many; none knows of the others
+            found = list(pool.map(lambda model: minimise(model.function, theta, solve, model.factorise), models))
         if self._looks_back(state):  # the Hessian is wanted here, where the surrogate must hold
             found, dampings = [(theta, 0.0), *found], [0.0, *dampings]
         return replace(
