@@ -72,7 +72,7 @@ def _step(problem: Problem) -> float:
 
 SOLVERS: dict[str, Entry] = {
     "surrogate": Entry(
-        Surrogate.of, SurrogateState, vectors=80, matrices=12, state_matrices=1, gram="estimate", sample=True, double=True
+        Surrogate.of, SurrogateState, vectors=120, matrices=18, state_matrices=1, gram="estimate", sample=True, double=True
     ),
     "newton": Entry(Newton.of, NewtonState, vectors=60, matrices=18, state_matrices=2, gram="estimate", double=True),
     "proximal-newton": Entry(
