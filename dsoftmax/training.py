@@ -547,9 +547,9 @@ def held_bytes(entry: Entry, statistics: Statistics, n_models: int = 1) -> int:
     each = entry.vectors * size + held * entry.state_matrices * size**2
     shared = held * (entry.matrices - entry.state_matrices) * size**2
     other = 0
-    if entry.other_bytes is not None and statistics.gram.size:
+    if entry.other_bytes is not None:
         K, d = statistics.class_sums.shape
-        other = n_models * entry.other_bytes(int(statistics.class_rows.sum()), K, d - 1)
+        other = n_models * entry.other_bytes(int(statistics.class_rows.sum()), K, d - 1, bool(statistics.gram.size))
     return 8 * (n_models * each + shared) + 8 * 3 * statistics.gram.size + (1 + n_models) * statistics.sample.n_bytes + other
 
 

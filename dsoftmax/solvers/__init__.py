@@ -18,7 +18,7 @@ from dsoftmax.solvers.lbfgs import LBFGS, LBFGSState
 from dsoftmax.solvers.newton import Newton, NewtonState
 from dsoftmax.solvers.newton_cg import NewtonCG, NewtonCGState
 from dsoftmax.solvers.proximal_newton import DENSE_ENTRIES, ProximalNewton, ProximalState
-from dsoftmax.solvers.surrogate import Surrogate, SurrogateState
+from dsoftmax.solvers.surrogate import Surrogate, SurrogateState, thread_bytes
 
 __all__ = ["AUTO", "L1_SOLVER", "SOLVERS", "Choice", "Entry", "choose", "solver_entry"]
 
@@ -50,7 +50,7 @@ class Entry:
     l1 : bool
         Whether it can minimise an L1 penalty.
     other_bytes : callable, optional
-        From the numbers of rows, classes and features to what else it holds, where the Gram matrix is dense (bytes).
+        From the numbers of rows, classes and features, and whether the Gram matrix is known, to what else it holds (bytes).
     """
 
     make: Callable[[Problem], Solver]
@@ -63,7 +63,7 @@ class Entry:
     sample: bool = False
     double: bool = False
     l1: bool = False
-    other_bytes: Callable[[int, int, int], int] | None = None
+    other_bytes: Callable[[int, int, int, bool], int] | None = None
 
 
 def _step(problem: Problem) -> float:
@@ -72,7 +72,15 @@ def _step(problem: Problem) -> float:
 
 SOLVERS: dict[str, Entry] = {
     "surrogate": Entry(
-        Surrogate.of, SurrogateState, vectors=120, matrices=18, state_matrices=1, gram="estimate", sample=True, double=True
+        Surrogate.of,
+        SurrogateState,
+        vectors=120,
+        matrices=18,
+        state_matrices=1,
+        gram="estimate",
+        sample=True,
+        double=True,
+        other_bytes=thread_bytes,
     ),
     "newton": Entry(Newton.of, NewtonState, vectors=60, matrices=18, state_matrices=2, gram="estimate", double=True),
     "proximal-newton": Entry(

@@ -202,10 +202,10 @@ def _factor(scaled: Float) -> tuple[Float, bool]:
     return np.eye(len(scaled)), False
 
 
-def sum_bytes(n_rows: int, n_classes: int, n_features: int) -> int:
+def sum_bytes(n_rows: int, n_classes: int, n_features: int, gram: bool = True) -> int:
     """Return what the sum takes in the process that steps: Gram matrices on their way and as they are kept, blocks (bytes)."""
     d, n = n_features + 1, n_groups(n_rows, n_classes, n_features)
-    return 0 if n == 1 else 25 * n * d * d + 8 * min(n_classes * d * d, MOST_BLOCK_ENTRIES)
+    return 0 if n == 1 or not gram else 25 * n * d * d + 8 * min(n_classes * d * d, MOST_BLOCK_ENTRIES)
 
 
 def n_groups(n_rows: int, n_classes: int, n_features: int) -> int:

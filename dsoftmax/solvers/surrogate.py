@@ -24,6 +24,7 @@ import scipy.linalg
 from numpy.typing import NDArray
 
 from dsoftmax.oracle import Answer, Local, Problem, Query
+from dsoftmax.softmax import scratch_bytes
 from dsoftmax.solvers.inner import Function, minimise
 from dsoftmax.solvers.line_search import improves
 
@@ -38,6 +39,8 @@ CHEAP_ENTRIES = 200
 """With no more entries of θ than this, a Hessian costs about as much as the gradient and is always asked for."""
 MEMORY = 10
 """Pairs of the rank-one matrix."""
+THREAD_BYTES = 8 * 2**20
+"""What a thread comes to take: its stack, and what the allocator keeps for it."""
 ROUNDING = 4e-16
 """Relative rounding of f."""
 LIFT = 1e-10
@@ -225,6 +228,11 @@ class Surrogate:
         floor = 1e-12 * np.maximum(np.diag(found), 0) + 1e-300
         found[np.diag_indices(len(found))] += np.where(self.free.ravel(), floor, 1.0)
         return found
+
+
+def thread_bytes(n_rows: int, n_classes: int, n_features: int, gram: bool) -> int:
+    """Return what the threads that minimise side by side take beside their vectors and matrices (bytes)."""
+    return TRIALS * (THREAD_BYTES + scratch_bytes(n_features, n_classes, np.dtype(np.float64), False))
 
 
 def _at(state: SurrogateState, theta: Float, answer: Answer, n_iter: int) -> SurrogateState:
