@@ -90,7 +90,8 @@ def cpu_of_loading(source: Source) -> float:
 
 def bare(source: Source, evaluate: Evaluate, threads: int, loaded: bool) -> Callable[[], None]:
     """Return the work of a pass on plain threads, each with its part of the chunks, ``loaded`` before or by the thread itself."""
-    theta, dtype, buffers = evaluate.queries[0].theta, evaluate.dtype, threading.local()
+    (question,), buffers = evaluate.questions, threading.local()
+    theta, dtype = question.query.theta, question.dtype
     chunks = range(len(source.chunk_rows))
     held = {chunk: coded(source.load(chunk), evaluate) for chunk in chunks} if loaded else {}
 
