@@ -207,7 +207,7 @@ def _curvatures(question: Question, block: Block, weights: Float | None) -> dict
 
 def gram_bound(sizes: Float) -> Float:
     """Return the unit of the Gram matrices' whole numbers, ((p+1)·(p+2)/2,)."""
-    return 2.0**-50 * np.outer(sizes, sizes)[np.triu_indices(len(sizes))]
+    return 2.0**-50 * np.outer(sizes, sizes).ravel()[softmax.upper_triangle(len(sizes))]
 
 
 def _score(theta: Float, block: Block, y: NDArray, weights: Float | None, rows: NDArray) -> Float:

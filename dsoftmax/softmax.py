@@ -475,7 +475,7 @@ def curvatures(
 def _gram(X: NDArray, rows: NDArray[np.int64], weights: NDArray, dtype: np.dtype) -> Float:
     """Return Σ wᵢx̃ᵢx̃ᵢᵀ over some rows, ((p+1)·(p+2)/2,): products in ``dtype`` of a batch of rows at a time."""
     d = X.shape[1] + 1
-    upper = _upper(d)
+    upper = upper_triangle(d)
     found = np.zeros(len(upper))
     for start in range(0, len(rows), GRAM_ROWS):
         some = rows[start : start + GRAM_ROWS]
@@ -487,7 +487,7 @@ def _gram(X: NDArray, rows: NDArray[np.int64], weights: NDArray, dtype: np.dtype
 
 
 @lru_cache(maxsize=1)
-def _upper(d: int) -> NDArray[np.int64]:
+def upper_triangle(d: int) -> NDArray[np.int64]:
     """Return where the upper triangle of a (d, d) matrix lies in it, row by row, (d·(d+1)/2,)."""
     return np.flatnonzero(np.triu(np.ones((d, d), bool)))
 

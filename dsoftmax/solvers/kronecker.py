@@ -16,6 +16,7 @@ import scipy.linalg
 from numpy.typing import NDArray
 
 from dsoftmax.oracle import Problem
+from dsoftmax.softmax import upper_triangle
 from dsoftmax.solvers.inner import conjugate_gradients
 
 Float = NDArray[np.float64]
@@ -145,9 +146,8 @@ class KroneckerSum:
     def _whole(self) -> NDArray[np.float32]:
         d = self.free.shape[1]
         whole = np.zeros((len(self.grams), d, d), np.float32)
-        upper = np.triu_indices(d)
-        whole[:, upper[0], upper[1]] = self.grams
-        whole[:, upper[1], upper[0]] = self.grams
+        row, column = np.divmod(upper_triangle(d), d)
+        whole[:, row, column] = whole[:, column, row] = self.grams
         return whole
 
     def _first(self) -> Callable[[Float], Float]:
