@@ -24,7 +24,6 @@ from dsoftmax.grid import Grid
 from dsoftmax.settings import Settings
 from dsoftmax.sources import open_source
 from dsoftmax.sources.stores import open_array
-from dsoftmax.validation import with_validation
 
 
 def open_data(
@@ -41,12 +40,18 @@ def open_data(
     ------
     ReadError, DataError, OptionError
     """
-    X = open_array(data, features, "--features")
-    y = None if labels is None else open_array(data, labels, "--labels")
-    s = None if weights is None else open_array(data, weights, "--weights")
-    g = None if groups is None else open_array(data, groups, "--groups")
-    names = Names(*(_path(array) if array is not None else "" for array in (X, y, s, g)))
+    (X, y, s, g), names = _arrays(data, features, labels, weights, groups)
     return open_source(X, y, s, names, missing_chunks, g)
+
+
+def _arrays(
+    data: str, features: str | None, labels: str | None, weights: str | None, groups: str | None = None
+) -> tuple[list[Any], Names]:
+    """Return features, labels, weights and groups, None for what is not named, and their paths."""
+    named = (("--labels", labels), ("--weights", weights), ("--groups", groups))
+    arrays: list[Any] = [open_array(data, features, "--features")]
+    arrays += [None if name is None else open_array(data, name, option) for option, name in named]
+    return arrays, Names(*(_path(array) if array is not None else "" for array in arrays))
 
 
 def open_validation(
@@ -65,16 +70,14 @@ def open_validation(
     """
     if validation is None:
         return None
-    known = vars(training.names).values()
-    for option, name in (("--features", features), ("--labels", labels), ("--weights", weights)):
-        if (option == "--features" or name is not None) and (path := _path(open_array(validation, name, option))) in known:
+    (X, y, s, _), names = _arrays(validation, features, labels, weights)
+    for option, path in (("--features", names.X), ("--labels", names.y), ("--weights", names.weights)):
+        if path and path in vars(training.names).values():
             raise OptionError(
                 f"--validation {validation}: {option} names {path}, which is trained on. Needed is a store that has arrays of the same "
                 "names as DATA, with other rows."
             )
-    source = open_data(validation, features, labels, weights, missing_chunks)
-    with_validation(training, source)
-    return source
+    return open_source(X, y, s, names, missing_chunks)
 
 
 def _path(array: Any) -> str:
