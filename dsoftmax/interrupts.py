@@ -124,6 +124,28 @@ def shielded() -> Iterator[None]:
             raise KeyboardInterrupt
 
 
+@contextmanager
+def unwrapped() -> Iterator[None]:
+    """Raise the KeyboardInterrupt that an error of the block wraps.
+
+    Where a signal arrives in ``__set_name__`` or in a library's extension, a RuntimeError or a SystemError comes out, with
+    the KeyboardInterrupt as its cause.
+
+    Raises
+    ------
+    KeyboardInterrupt
+    """
+    try:
+        yield
+    except Exception as error:
+        inner: BaseException | None = error
+        while inner is not None:
+            inner = inner.__cause__ or inner.__context__
+            if isinstance(inner, KeyboardInterrupt):
+                raise KeyboardInterrupt from error
+        raise
+
+
 def require_none() -> None:
     """Raise if a signal has come, also one whose KeyboardInterrupt was lost on its way.
 

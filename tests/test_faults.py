@@ -551,6 +551,27 @@ def test_an_interruption_that_a_destructor_swallows_is_not_shown_and_not_lost():
             interrupts.require_none()
 
 
+@pytest.mark.parametrize(
+    ("where", "said"), [("dsoftmax.cli.data.open_data", interrupts.NOTHING), ("dsoftmax.evaluate.choose_kernel", "To go on")]
+)
+def test_an_interruption_that_an_import_wraps_is_an_interruption(here, monkeypatch, capsys, where, said):
+    class Interrupted:
+        def __set_name__(self, owner, name):
+            signal.raise_signal(signal.SIGINT)
+
+    def import_something(*_):
+        class Imported:
+            attribute = Interrupted()
+
+    monkeypatch.setattr(where, import_something)
+    with pytest.raises(SystemExit) as end:
+        main(["train", *DATA, "--out", "run"])
+    assert end.value.code == 3
+    stderr = capsys.readouterr().err
+    assert said in stderr
+    assert "defect" not in stderr
+
+
 def handles_signals(process):
     """Whether the command has come so far that SIGTERM is its own."""
     try:

@@ -58,7 +58,7 @@ class Program(click.Group):
         args = list(sys.argv[1:] if args is None else args)
         extra.setdefault("obj", ["dsoftmax", *args])  # what was typed, for messages and run.json
         try:
-            with interrupts.handled():
+            with interrupts.handled(), interrupts.unwrapped():
                 code = super().main(args=args, prog_name=prog_name, standalone_mode=False, **extra)
         except click.exceptions.NoArgsIsHelpError as error:
             click.echo(error.ctx.get_help() if error.ctx else "")

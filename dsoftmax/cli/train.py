@@ -98,6 +98,7 @@ def command(
     return 0 if outcome.converged else STOPPED
 
 
+@interrupts.unwrapped()
 def train_in(
     directory: "RunDirectory",
     source: "Source",
