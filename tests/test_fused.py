@@ -69,6 +69,7 @@ def test_the_shapes_here_take_every_way():
     assert fused.way(*WIDE, False) == "wide"
     assert fused.way(*PRODUCTS, False) == "products"
     assert fused.way(*WIDE, True) == "sparse"
+    assert fused.way(20_000, 75, True) == "blocked"
 
 
 @settings(deadline=None)
@@ -129,10 +130,19 @@ def test_no_layout_changes_a_bit(rng, kind, p, K):
     assert_array_equal(again[1], G)
 
 
+def cut_into_blocks(patch):
+    """Let CSR of any size be sorted into blocks of eight columns."""
+    patch.setattr(fused.plan, "CACHED_ENTRIES", 0)
+    patch.setattr(fused.plan, "BLOCK_COLUMNS", 8)
+
+
+@pytest.mark.parametrize("blocked", [False, True])
 @pytest.mark.parametrize("index", ["i4", "i8"])
 @pytest.mark.parametrize("dtype", ["f4", "f8", "i2", "u1", "bool"])
 @pytest.mark.parametrize("K", [2, 8, 20, 75])
-def test_sparse_rows(rng, K, dtype, index):
+def test_sparse_rows(rng, monkeypatch, K, dtype, index, blocked):
+    if blocked:
+        cut_into_blocks(monkeypatch)
     theta, X, y, w = dense(rng, 9000, 40, K, dtype)
     X[rng.random(X.shape) < 0.8] = 0
     X[17] = 0
@@ -141,6 +151,37 @@ def test_sparse_rows(rng, K, dtype, index):
     assert len(y) > kernels.SPARSE_TILE_ROWS
     assert_exact(theta, stored, y, w)
     assert_exact(theta, stored[:0], y[:0], None)
+
+
+@pytest.mark.parametrize("sorted_rows", [False, True])
+@pytest.mark.parametrize("entries", [2**20, 100, 3])
+def test_blocks_of_sparse_rows_have_the_terms_of_whole_rows(rng, monkeypatch, entries, sorted_rows):
+    theta, X, y, w = dense(rng, 300, 41, 75, "f4")
+    X[rng.random(X.shape) < 0.8] = 0
+    X[5], X[6:50], X[:, 8:16] = 1, 0, 0  # a row that is longer than a tile may be, empty rows, an empty block
+    stored = scipy.sparse.csr_array(X)
+    if not sorted_rows:
+        for first, stop in zip(stored.indptr[:-1], stored.indptr[1:], strict=True):
+            for array in (stored.data, stored.indices):
+                array[first:stop] = array[first:stop][::-1].copy()
+    cut_into_blocks(monkeypatch)
+    monkeypatch.setattr(fused, "TILE_ENTRIES", entries)
+    assert_exact(theta, stored, y, w)
+    if sorted_rows and entries > stored.nnz:
+        J, G = fused.value_and_gradient(theta, stored, y, w)
+        monkeypatch.undo()
+        whole = fused.value_and_gradient(theta, stored, y, w)
+        assert J == whole[0]
+        assert_array_equal(G, whole[1])  # the order of every sum is that of the rows
+
+
+def test_places_hold_every_row_and_column_of_a_block():
+    p = fused.plan.MOST_BLOCKS << fused.plan.COLUMN_BITS
+    assert fused.way(p, 2, True) == "blocked"
+    assert fused.way(p + 1, 2, True) == "sparse"
+    assert fused.plan.block_shift(p) <= fused.plan.COLUMN_BITS
+    assert kernels.SPARSE_TILE_ROWS <= 2 ** (32 - fused.plan.COLUMN_BITS)
+    assert -(-p // 2 ** fused.plan.block_shift(p)) == fused.plan.MOST_BLOCKS
 
 
 @pytest.mark.parametrize("sparse", [False, True])
@@ -225,20 +266,24 @@ def test_exp_and_log1p_are_as_precise_as_they_say(dtype):
 
 
 @pytest.mark.parametrize(
-    ("p", "K", "sparse"), [(12, 8, False), (784, 10, False), (384, 150, False), (5, 4000, False), (300, 20, True)]
+    ("p", "K", "sparse"),
+    [(12, 8, False), (784, 10, False), (384, 150, False), (5, 4000, False), (300, 20, True), (20_000, 60, True)],
 )
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
 def test_scratch_is_counted(rng, p, K, sparse, dtype):
     import tracemalloc  # numba's own allocations are not seen by it: labels and copies of θ are
 
-    theta, X, y, w = dense(rng, 2000, p, K, dtype)
-    X = scipy.sparse.csr_array(X) if sparse else X
+    if sparse:
+        X = scipy.sparse.random_array((2000, p), density=0.005, format="csr", dtype=np.dtype(dtype), rng=rng)
+        theta, y, w = rng.normal(size=(K, p + 1)), rng.integers(0, K, 2000), rng.random(2000)
+    else:
+        theta, X, y, w = dense(rng, 2000, p, K, dtype)
     fused.value_and_gradient(theta, X, y, w)
     tracemalloc.start()
     fused.value_and_gradient(theta, X, y, w)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < fused.scratch_bytes(p, K, np.dtype(dtype), sparse) + 6 * theta.nbytes
+    assert peak < fused.scratch_bytes(p, K, np.dtype(dtype), sparse) + (1 if sparse else 6) * theta.nbytes
 
 
 # The choice of a kernel, which a run makes once.

@@ -15,7 +15,20 @@ import scipy.sparse
 from numpy.typing import NDArray
 
 from dsoftmax import softmax
-from dsoftmax.fused.plan import COLUMNS, VECTOR_BYTES, narrow_rows, pitch_of, scratch_bytes, up, way, wide_rows
+from dsoftmax.fused.plan import (
+    COLUMNS,
+    LINE,
+    SLICE_VECTORS,
+    TILE_ENTRIES,
+    VECTOR_BYTES,
+    block_shift,
+    narrow_rows,
+    pitch_of,
+    scratch_bytes,
+    up,
+    way,
+    wide_rows,
+)
 from dsoftmax.softmax import SPARSE_TILE_ROWS, Features, Float, compute_dtype
 
 CODE_BYTES = 144 * 2**20
@@ -61,7 +74,7 @@ def value_and_gradient(
         return softmax.value_and_gradient(theta, X, y, weights, dtype)
     lanes = VECTOR_BYTES // dtype.itemsize
     labels, s = _rows(y, dtype, lanes), _rows(1.0 if weights is None else weights, dtype, lanes, X.shape[0])
-    run = {"narrow": _narrow, "wide": _wide, "sparse": _sparse}[chosen]
+    run = {"narrow": _narrow, "wide": _wide, "sparse": _sparse, "blocked": _sparse_blocked}[chosen]
     return run(theta, X, labels, s, dtype, lanes)
 
 
@@ -92,29 +105,37 @@ def _wide(theta: Float, X: NDArray, labels: NDArray, s: NDArray, dtype: np.dtype
 def _sparse(theta: Float, X: Features, labels: NDArray, s: NDArray, dtype: np.dtype, lanes: int) -> tuple[float, Float]:
     from dsoftmax.fused import sparse
 
-    K, d = theta.shape
-    pitch = up(K, lanes)
-    point = np.zeros((d - 1, pitch), dtype)
-    point[:, :K] = theta[:, :-1].T
-    intercepts = np.full(pitch, -1e30, dtype)  # classes that fill the last vector have P = 0
-    intercepts[:K] = theta[:, -1]
-    gradient = np.zeros((d, K))
-    entries = [part for array in (X.data, X.indices, X.indptr) for part in (array.ctypes.data, _tag(array))]
+    K, p = len(theta), X.shape[1]
+    pitch = up(K, LINE // dtype.itemsize)
+    gradient = np.zeros(theta.shape)
     value = sparse.csr(
-        point.reshape(-1),
-        intercepts,
-        K,
-        pitch,
-        d - 1,
-        *entries,
-        labels,
-        s,
-        X.shape[0],
-        SPARSE_TILE_ROWS,
-        gradient.reshape(-1),
-        lanes,
+        *(np.ascontiguousarray(theta).reshape(-1), K, p, *_entries(X), labels, s, X.shape[0], gradient.reshape(-1), lanes),
+        *(SPARSE_TILE_ROWS, pitch, _aligned(p * pitch, dtype), _aligned(p * pitch, dtype)),
     )
-    return value, np.ascontiguousarray(gradient.T)
+    return value, gradient
+
+
+def _sparse_blocked(theta: Float, X: Features, labels: NDArray, s: NDArray, dtype: np.dtype, lanes: int) -> tuple[float, Float]:
+    from dsoftmax.fused import sparse
+
+    K, p = len(theta), X.shape[1]
+    pitch, shift = up(K, lanes), block_shift(p)
+    n_entries = min(max(TILE_ENTRIES, int(np.diff(X.indptr).max(initial=0))), X.nnz)
+    gradient = np.zeros(theta.shape)
+    value = sparse.csr_blocked(
+        *(np.ascontiguousarray(theta).reshape(-1), K, p, *_entries(X), labels, s, X.shape[0], gradient.reshape(-1), lanes),
+        *(SPARSE_TILE_ROWS, shift, _aligned(p * pitch, dtype), _aligned(SPARSE_TILE_ROWS * pitch, dtype)),
+        _aligned(2**shift * SLICE_VECTORS * lanes, dtype),
+        *(np.empty(-(-p // 2**shift) + 1, np.int64), np.empty(n_entries, np.uint32), np.empty(n_entries, dtype)),
+    )
+    return value, gradient
+
+
+def _aligned(n: int, dtype: np.dtype) -> NDArray:
+    """An array whose vectors cross no lines of the cache."""
+    room = np.empty(n * dtype.itemsize + LINE, np.uint8)
+    start = -room.ctypes.data % LINE
+    return room[start : start + n * dtype.itemsize].view(dtype)
 
 
 def _residuals(Z: NDArray, y: NDArray, weights: Any) -> float:
@@ -137,6 +158,11 @@ def _rows(values: Any, dtype: np.dtype, lanes: int, n: int | None = None) -> NDA
 def _stored(X: NDArray) -> tuple[int, int, int, NDArray]:
     """Where X lies, its strides in bytes, and its dtype: so that all layouts share one compiled loop."""
     return X.ctypes.data, X.strides[0], X.strides[1], _tag(X)
+
+
+def _entries(X: Features) -> list[Any]:
+    """Where the three arrays of CSR lie, and their dtypes."""
+    return [part for array in (X.data, X.indices, X.indptr) for part in (array.ctypes.data, _tag(array))]
 
 
 def _tag(array: NDArray) -> NDArray:

@@ -16,14 +16,13 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
+from dsoftmax.fused.plan import COLUMN_BITS, SLICE_VECTORS
 from dsoftmax.fused.vectors import OF, Vector, across, fused, llvm, load_at, shuffled, splat_of, store_at
 
 OUTER = (6, 2)
 """The most rows of A, and the vectors of B, of a block of `outer`."""
 INNER = (4, 4, 3)
 """The most rows of B of a block of `inner`, by its rows of A less one."""
-SPARSE = 4
-"""The most vectors of classes of a block of the CSR loops."""
 
 
 def _choose(builder: Any, n: Any, most: int, build: Callable[[int], None]) -> None:
@@ -280,6 +279,48 @@ def sparse_add(
     return _sparse(typing, data_tag, indices_tag, G, z, None)
 
 
+@intrinsic
+def scatter(
+    typing: Any,
+    places: Any, numbers: Any, first: Any, count: Any,
+    A: Any, a: Any, C: Any, c: Any, n_vectors: Any, to_rows: Any,
+) -> Any:  # fmt: skip
+    """C[i, v] += numbersₜ·A[j, v] over ``count`` entries from ``first`` on, for ``n_vectors`` vectors v.
+
+    i is the row and j the column of placesₜ (uint32) with ``to_rows`` (a literal), else the other way; A[j, v] lies at
+    ``a + (j·n_vectors + v)·lanes``, C likewise.
+    """
+    kind = OF[A.dtype]
+    if not isinstance(to_rows, types.Literal):
+        return None
+
+    def build(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        places, _, first, count, _, a, _, c, n_vectors, _ = args
+        number, left, out = (_Flat(context, builder, sig.args[i], args[i]) for i in (1, 4, 6))
+        place = context.make_array(sig.args[0])(context, builder, places).data
+
+        def body(size: int) -> None:
+            with cgutils.for_range(builder, count) as loop:
+                at = builder.add(first, loop.index)
+                found = builder.zext(builder.load(builder.gep(place, [at], inbounds=True)), ir.IntType(64))
+                row = builder.lshr(found, ir.Constant(found.type, COLUMN_BITS))
+                column = builder.and_(found, ir.Constant(found.type, 2**COLUMN_BITS - 1))
+                i, j = (row, column) if to_rows.literal_value else (column, row)
+                x = number.splat(at)
+                for v in range(size):
+                    shift = ir.Constant(found.type, v * kind.lanes)
+                    there = (c, (i, size * kind.lanes), shift)
+                    out.store(
+                        fused(builder, kind, x, left.vector(a, (j, size * kind.lanes), shift), out.vector(*there)), *there
+                    )
+
+        _choose(builder, n_vectors, SLICE_VECTORS, body)
+        return context.get_dummy_value()
+
+    n = types.intp
+    return types.void(places, numbers, n, n, A, n, C, n, n, to_rows), build
+
+
 def _fetch(builder: Any, address: Any) -> None:
     """Ask for a line of memory that will be written soon."""
     byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
@@ -327,7 +368,7 @@ def _sparse(typing: Any, data_tag: Any, indices_tag: Any, table: Any, z: Any, ne
                 for v, value in sums.items():
                     row.store(value, place, shifts[v])
 
-        _choose(builder, n_vectors, SPARSE, body)
+        _choose(builder, n_vectors, SLICE_VECTORS, body)
         return context.get_dummy_value()
 
     n = types.intp

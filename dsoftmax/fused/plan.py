@@ -1,6 +1,6 @@
 """Which loops run for a shape, in tiles of which size, and what they take: arithmetic on integers.
 
-There are four ways, and `way` chooses one by the shape:
+There are five ways, and `way` chooses one by the shape:
 
 ======== ============================================================ =================================================
 way      when                                                         how
@@ -8,7 +8,8 @@ way      when                                                         how
 narrow   few features                                                 vectors hold rows: the tile lies feature by feature
 wide     more features, few classes: too few for BLAS to be good at   vectors hold features: the tile lies row by row
 products many classes                                                 BLAS multiplies, a loop makes the residuals
-sparse   CSR                                                          vectors hold classes: one row of X at a time
+sparse   CSR, θ fits the cache                                        vectors hold classes: one row of X at a time
+blocked  CSR, θ does not                                              the same, of a block of rows and columns at a time
 ======== ============================================================ =================================================
 """
 
@@ -19,7 +20,7 @@ import numpy as np
 from dsoftmax import softmax
 from dsoftmax.blocks import MOST_LEAF_ROWS, leaf_rows
 
-Way = Literal["narrow", "wide", "products", "sparse"]
+Way = Literal["narrow", "wide", "products", "sparse", "blocked"]
 
 VECTOR_BYTES = 32
 """Of one vector: 8 float32 or 4 float64."""
@@ -36,11 +37,30 @@ PARTIAL_SUMS = 2**13
 COLUMNS = 64
 """Rows of a tile whose logits are made residuals at a time, after BLAS."""
 
+LINE = 64
+"""Of the cache (bytes)."""
+SLICE_VECTORS = 4
+"""The most vectors of classes that the CSR loops hold at a time."""
+CACHED_ENTRIES = 2**20
+"""Of θ, up to which rows of it are fetched one by one as they are met: the two tables of it are mostly in the cache."""
+COLUMN_BITS = 19
+"""Of a place in a block of rows and columns: its column. The other 13 of 32 bits are its row."""
+TILE_ENTRIES = 2**20
+"""Stored values of a tile of CSR rows that are sorted into blocks of columns; a row with more is a tile of its own."""
+BLOCK_COLUMNS, MOST_BLOCKS = 1024, 256
+"""Columns of such a block, where they do not make too many blocks."""
+
+
+def block_shift(n_features: int) -> int:
+    """Return the logarithm of the columns of a block."""
+    return max(BLOCK_COLUMNS.bit_length() - 1, (-(-n_features // MOST_BLOCKS) - 1).bit_length())
+
 
 def way(n_features: int, n_classes: int, sparse: bool) -> Way:
     """Return the loops for a shape."""
     if sparse:
-        return "sparse"
+        blocked = n_features * n_classes > CACHED_ENTRIES and n_features <= MOST_BLOCKS << COLUMN_BITS
+        return "blocked" if blocked else "sparse"
     if n_features < NARROW_FEATURES and (n_features + 1) * n_classes <= PARTIAL_SUMS:
         return "narrow"
     return "wide" if n_classes < WIDE_CLASSES else "products"
@@ -53,7 +73,11 @@ def scratch_bytes(n_features: int, n_classes: int, dtype: np.dtype, sparse: bool
     rows = 16 * (MOST_LEAF_ROWS if sparse else leaf_rows(n_features))
     chosen = way(n_features, n_classes, sparse)
     if chosen == "sparse":
-        return rows + 3 * up(n_classes, lanes) * n_features * itemsize
+        return rows + 2 * up(n_classes, LINE // itemsize) * n_features * itemsize
+    if chosen == "blocked":
+        entries = max(TILE_ENTRIES, n_features) * (4 + itemsize)
+        sums = VECTOR_BYTES * SLICE_VECTORS << block_shift(n_features)
+        return rows + entries + up(n_classes, lanes) * (n_features + softmax.SPARSE_TILE_ROWS) * itemsize + sums
     if chosen == "products":
         return rows + softmax.scratch_bytes(n_features, n_classes, dtype, sparse) + n_classes * (COLUMNS + 16) * itemsize
     if chosen == "narrow":
