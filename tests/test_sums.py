@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
-from dsoftmax.engine.sums import ExactSum, Grouped, Largest, Totals
+from dsoftmax import fused
+from dsoftmax.engine.sums import SLAB, ExactSum, Grouped, Largest, Totals
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False, min_value=-1e300, max_value=1e300)
 ANY = st.floats(width=64)
@@ -193,3 +194,28 @@ def test_merging_into_nothing_copies():
     assert_array_equal(one.result()["sum"], [1, 1])
     assert_array_equal(one.result()["rows"], [1, 2])
     assert_array_equal(one.result()["by"][0]["sum"], [1])
+
+
+@pytest.mark.skipif(not fused.available(), reason="numba is not installed: pip install 'dsoftmax[fast]'")
+def test_the_compiled_loop_adds_the_digits_of_the_sweeps(rng, monkeypatch):
+    from dsoftmax.fused.digits import add_digits
+
+    leaves = [rng.normal(size=(3, SLAB)) * 10.0 ** rng.integers(-40, 40, (3, SLAB)) for _ in range(4)]
+    leaves[1][0, 7], leaves[2][2, 9], leaves[3][1] = np.nan, -np.inf, -0.0
+    leaves += [leaf / 3 for leaf in leaves]
+    sums, calls = [], []
+
+    def counted(*args):
+        calls.append(add_digits(*args))
+        return calls[-1]
+
+    for way in (None, counted):
+        monkeypatch.setattr(fused, "adds_digits", lambda way=way: way)
+        total = ExactSum((3, SLAB))
+        for leaf in leaves:
+            total.add(leaf)
+        sums.append(total)
+    assert {True, False} == set(calls)
+    for name in ExactSum.__slots__:
+        assert_array_equal(getattr(sums[0], name), getattr(sums[1], name))
+    assert bits(sums[0].result()) == bits(sums[1].result())

@@ -30,6 +30,7 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
+from dsoftmax import fused
 from dsoftmax.engine.meter import Done
 
 Float = NDArray[np.float64]
@@ -81,7 +82,7 @@ class ExactSum:
     Notes
     -----
     Memory `ENTRY_BYTES` an entry (three digits, a scale, a flag), and `SLAB` entries of scratch while it works; adding costs
-    about a dozen sweeps over a slab in the cache. Not thread-safe: give each thread its own and `merge` them.
+    about a dozen sweeps over a slab in the cache, or two where `dsoftmax.fused` runs: the same digits. Not thread-safe: give each thread its own and `merge` them.
     """
 
     __slots__ = ("broken", "digits", "scale", "shape")
@@ -105,9 +106,11 @@ class ExactSum:
         """Add one array of the same shape."""
         if values.shape != self.shape:
             raise ValueError(f"an array of shape {values.shape} cannot be added to a sum of shape {self.shape}")
-        flat = values.reshape(-1)
+        flat, compiled = values.reshape(-1), fused.adds_digits()
         for slab in _slabs(len(flat)):
             digits = self.digits[:, slab]
+            if compiled is not None and compiled(flat[slab], self.scale[slab], _BASE, *digits):
+                continue
             with np.errstate(over="ignore"):  # a sum's first numbers lie far above the lowest bin
                 rest = flat[slab] * self.scale[slab]
             digit = np.abs(rest)

@@ -7,6 +7,8 @@ order of every sum depend on shapes and dtypes alone, so the same rows give the 
 `dsoftmax.fused.plan` says which loops run for which shape. numba is imported at the first call; ``pip install 'dsoftmax[fast]'``.
 """
 
+import sys
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -35,7 +37,7 @@ CODE_BYTES = 144 * 2**20
 """What numba and the loops of one shape take in a process that has to compile them; some 40 MiB less where it finds them
 compiled (bytes, measured)."""
 
-__all__ = ["CODE_BYTES", "VECTOR_BYTES", "available", "scratch_bytes", "takes", "value_and_gradient", "way"]
+__all__ = ["CODE_BYTES", "VECTOR_BYTES", "adds_digits", "available", "scratch_bytes", "takes", "value_and_gradient", "way"]
 
 
 @cache
@@ -46,6 +48,15 @@ def available() -> bool:
     except (ImportError, OSError):
         return False
     return True
+
+
+def adds_digits() -> Callable[..., bool] | None:
+    """Return `dsoftmax.fused.digits.add_digits` where this process has run compiled loops, else None: nothing is imported for it."""
+    if "dsoftmax.fused.compiled" not in sys.modules:
+        return None
+    from dsoftmax.fused.digits import add_digits
+
+    return add_digits  # type: ignore[no-any-return]
 
 
 def takes(stored: np.dtype) -> bool:
