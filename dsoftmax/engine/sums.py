@@ -82,7 +82,8 @@ class ExactSum:
     Notes
     -----
     Memory `ENTRY_BYTES` an entry (three digits, a scale, a flag), and `SLAB` entries of scratch while it works; adding costs
-    about a dozen sweeps over a slab in the cache, or two where `dsoftmax.fused` runs: the same digits. Not thread-safe: give each thread its own and `merge` them.
+    about a dozen sweeps over a slab in the cache, or two where `dsoftmax.fused` runs, with the same digits. Not thread-safe:
+    give each thread its own and `merge` them.
     """
 
     __slots__ = ("broken", "digits", "scale", "shape")
@@ -109,7 +110,8 @@ class ExactSum:
         flat, compiled = values.reshape(-1), fused.adds_digits()
         for slab in _slabs(len(flat)):
             digits = self.digits[:, slab]
-            if compiled is not None and compiled(flat[slab], self.scale[slab], _BASE, *digits):
+            if compiled is not None:
+                compiled(flat[slab], self.scale[slab], self.broken[slab], *digits, _BITS)
                 continue
             with np.errstate(over="ignore"):  # a sum's first numbers lie far above the lowest bin
                 rest = flat[slab] * self.scale[slab]
@@ -132,7 +134,8 @@ class ExactSum:
             self.broken[slab] |= ~finite
             values = np.where(finite, values, 0.0)
         _, exponent = np.frexp(values)  # |value| < 2^exponent
-        self._raise_to(np.maximum((exponent - 1) // _BITS, _top(self.scale[slab])), slab)
+        top = _top(self.scale[slab])
+        self._raise_to(np.where(values == 0, top, np.maximum((exponent - 1) // _BITS, top)), slab)
         return values * self.scale[slab]
 
     def _raise_to(self, top: NDArray[np.integer], slab: slice) -> None:

@@ -50,7 +50,7 @@ def available() -> bool:
     return True
 
 
-def adds_digits() -> Callable[..., bool] | None:
+def adds_digits() -> Callable[..., None] | None:
     """Return `dsoftmax.fused.digits.add_digits` where this process has run compiled loops, else None: nothing is imported for it."""
     if "dsoftmax.fused.compiled" not in sys.modules:
         return None
