@@ -15,7 +15,7 @@ def compiled(function: Callable[..., Any]) -> Any:
 
     Notes
     -----
-    What is kept is thrown away when the function's own file changes. After a change in `vectors` or `blocks` alone, remove
+    What is kept is thrown away when the function's own file changes. After a change in `vectors`, `blocks` or `plan` alone, remove
     ``__pycache__``.
     """
     try:
