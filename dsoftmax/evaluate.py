@@ -129,7 +129,7 @@ class Evaluate:
         for one in self.questions:
             query = one.query
             sums += (4 + entries) * (1 + one.n_trials) + entries * (query.direction is not None)
-            sums += entries**2 * query.hessian + K * K * query.moments
+            sums += softmax.hessian_entries(n_features, K) * query.hessian + K * K * query.moments
             sums += query.n_groups * (K * K + (n_features + 1) * (n_features + 2) // 8)  # whole numbers take a fourth
             needed = softmax.scratch_bytes(n_features, K, one.dtype, sparse)
             if query.curvatures is not None:
@@ -137,7 +137,7 @@ class Evaluate:
                     needed, softmax.curvature_scratch_bytes(leaf_rows(n_features) // one.step + 1, n_features, K, one.dtype)
                 )
             if query.hessian:
-                needed = max(needed, softmax.hessian_scratch_bytes(n_features, K))
+                needed = max(needed, softmax.hessian_scratch_bytes(n_features, K, one.dtype))
             if self.kernel == "fused":
                 needed = max(needed, fused.scratch_bytes(n_features, K, one.dtype, sparse))
             if one.held is not None:
@@ -179,7 +179,7 @@ class Evaluate:
         if query.direction is not None:
             found["product"] = softmax.hessian_product(query.theta, query.direction, block.X, weights, dtype)
         if query.hessian:
-            found["hessian"] = softmax.hessian(query.theta, block.X, weights)
+            found["hessian"] = softmax.hessian_pairs(query.theta, block.X, weights, dtype)
         if query.moments:
             found["moments"] = _moments(query.theta, block, weights, dtype)
         if query.curvatures is not None:

@@ -262,7 +262,7 @@ class Objective:
         if hessian is not None:
             K, d = theta.shape
             diagonal = np.tile(np.r_[np.full(d - 1, penalty), 0.0], K)
-            hessian = hessian / S + np.diag(diagonal)
+            hessian = softmax.unpack_hessian(hessian, K) / S + np.diag(diagonal)
             if not self.fit_intercept:
                 held = np.arange(d - 1, K * d, d)
                 hessian[held, :] = hessian[:, held] = 0
@@ -352,7 +352,7 @@ class LocalObjective:
 
     def hessian(self, theta: Float) -> Float:
         """Return ∇²F, estimated from the sample."""
-        sums = softmax.hessian(theta, self._X, self.sample.weights)
+        sums = softmax.hessian_pairs(theta, self._X, self.sample.weights)
         answer = self.objective._finish(Query(theta), 0.0, np.zeros_like(theta), hessian=sums)
         assert answer.hessian is not None
         return answer.hessian

@@ -29,9 +29,9 @@ Along a direction V move the logits by :math:`a_{ik} = V^{(k)T} x_i + v_k`. Sinc
 
 .. math::  (H V)^{(k)} = \sum_i s_i\, x_i\, P_{ik} (a_{ik} - \sum_l P_{il} a_{il}).
 
-In blocks of two classes, :math:`H_{kl} = \sum_i s_i (1\{k = l\} P_{ik} - P_{ik} P_{il}) x_i x_i^T`, hence
-:math:`H = \mathrm{blockdiag}_k(X^T D_k X) - Ψ^T Ψ`, where :math:`D_k = \mathrm{diag}(s_i P_{ik})` and row i of Ψ is
-:math:`\sqrt{s_i}\, P_i ⊗ x_i`.
+In blocks of two classes, :math:`H_{kl} = \sum_i s_i (1\{k = l\} P_{ik} - P_{ik} P_{il}) x_i x_i^T`. Since the
+probabilities of a row add up to one, the blocks of a class do to zero, :math:`H_{kk} = -\sum_{l≠k} H_{kl}`: those of the
+pairs k < l are all of the Hessian.
 
 Conventions
 -----------
@@ -50,6 +50,7 @@ References
 Böhning, D. (1992). Multinomial logistic regression algorithm. Ann. Inst. Stat. Math. 44, 197–200, for the Hessian.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any, Literal
@@ -315,8 +316,20 @@ def hessian_products(theta: Float, X: Features, weights: Float | None = None) ->
     return product
 
 
-def hessian(theta: Float, X: Features, weights: Float | None = None) -> Float:
-    """Return the Hessian of one block, H = blockdiag(XₐᵀDₖXₐ) − ΨᵀΨ with Xₐ = [X, 1], in float64.
+def hessian(theta: Float, X: Features, weights: Float | None = None, dtype: np.dtype | None = None) -> Float:
+    """Return the Hessian of one block, (K·(p+1), K·(p+1)): `hessian_pairs`, unpacked by `unpack_hessian`."""
+    return unpack_hessian(hessian_pairs(theta, X, weights, dtype), len(theta))
+
+
+def hessian_pairs(theta: Float, X: Features, weights: Float | None = None, dtype: np.dtype | None = None) -> Float:
+    r"""Return what the Hessian of one block is made of, a symmetric matrix for each pair of classes.
+
+    The curvature of a row is that of all pairs of classes, with nothing subtracted,
+
+    .. math::  \mathrm{diag}\, p - pp^T = \sum_{k<l} p_k p_l\, (e_k - e_l)(e_k - e_l)^T,
+
+    so that :math:`H = \sum_{k<l} (e_k - e_l)(e_k - e_l)^T ⊗ G_{kl}` with :math:`G_{kl} = \sum_i s_i p_{ik} p_{il} x̃_i x̃_i^T` and
+    x̃ = [x, 1].
 
     Parameters
     ----------
@@ -324,50 +337,105 @@ def hessian(theta: Float, X: Features, weights: Float | None = None) -> Float:
     X : (rows, p) ndarray or CSR
         CSR tiles are made dense.
     weights : (rows,) float64, optional
+    dtype : dtype, optional
+        Of the products; `compute_dtype` of X when None.
 
     Returns
     -------
-    (K·(p+1), K·(p+1)) float64
-        Symmetric; entry (k·(p+1) + a, l·(p+1) + c) belongs to θ⁽ᵏ⁾ₐ and θ⁽ˡ⁾꜀.
+    (K·(K-1)/2, (p+1)·(p+2)/2) float64
+        G of the pairs (0, 1), (0, 2), …; upper triangles, row by row.
 
     Notes
     -----
-    Work (K·(p+1))² flops a row, half of them saved by symmetry; memory the Hessian and `hessian_scratch_bytes`.
+    Work K²·(p+1)²/2 flops a row, about half of what products of K·(p+1) columns take; memory the result and
+    `hessian_scratch_bytes`.
     """
+    dtype = np.dtype(dtype or compute_dtype(X.dtype))
     K, d = theta.shape
     n = X.shape[0]
-    H, blocks = np.zeros((K * d, K * d)), np.zeros((K, d, d))
-    step = hessian_rows(K * d)
+    n_pairs, n_products = K * (K - 1) // 2, d * (d + 1) // 2
+    step = min(hessian_rows(K, d, dtype), max(n, 1))
+    point, found = theta.astype(dtype), np.zeros((n_pairs, n_products))
+    rows_of_x, curved = np.ones((d, step), dtype), np.empty((n_pairs, step), dtype)
+    shared = _shares_products(K, d)
+    products = np.empty((n_products if shared else d, step), dtype)
     for start in range(0, n, step):
         rows = slice(start, min(start + step, n))
         tile = rows_between(X, rows.start, rows.stop)
-        Xa = np.ones((tile.shape[0], d))
-        Xa[:, :-1] = tile.astype(np.float64).toarray() if scipy.sparse.issparse(tile) else tile
-        P = softmax(Xa @ theta.T)
-        if weights is not None:
-            Xa *= np.sqrt(weights[rows, None])
-        for k in range(
-            K
-        ):  # NumPy sees AᵀA, computes one triangle, and lets other threads run meanwhile; SciPy's dsyrk does not
-            half = Xa * np.sqrt(P[:, k, None])
-            blocks[k] += half.T @ half
-        psi = (P[:, :, None] * Xa[:, None, :]).reshape(len(Xa), K * d)
-        H -= psi.T @ psi
-    for k in range(K):
-        part = slice(k * d, (k + 1) * d)
-        H[part, part] += blocks[k]
-    return H
+        x, c, t = (whole[:, : rows.stop - start] for whole in (rows_of_x, curved, products))
+        x[:-1] = (tile.toarray() if scipy.sparse.issparse(tile) else tile).T
+        P = _exponentials(point @ x)
+        P /= P.sum(axis=0)
+        _pair_products(P * _weights_of(weights, rows, dtype), P, 1, c)
+        if shared:
+            _pair_products(x, x, 0, t)
+            found += c @ t.T
+        else:
+            upper = upper_triangle(d)
+            for pair, root in enumerate(np.sqrt(c)):
+                np.multiply(x, root, out=t)
+                found[pair] += (t @ t.T).ravel()[upper]  # NumPy sees AAᵀ and computes one triangle
+    return found
 
 
-def hessian_rows(n_entries: int) -> int:
-    """Return the rows of a tile of `hessian`: Ψ of as many takes about `TILE_BYTES`, between 64 and 4,096."""
-    return int(min(max(TILE_BYTES // (8 * n_entries), 64), 4096))
+def _pair_products(left: NDArray, right: NDArray, apart: int, out: NDArray) -> None:
+    """Write leftₖ·rightₗ for all k and l ≥ k + apart, row by row of the triangle."""
+    start = 0
+    for k, row in enumerate(left):
+        others = right[k + apart :]
+        np.multiply(row, others, out=out[start : start + len(others)])
+        start += len(others)
 
 
-def hessian_scratch_bytes(n_features: int, n_classes: int) -> int:
-    """Return what `hessian` takes beside its result: Ψ, a few arrays of its rows, and the triangle (bytes)."""
+def unpack_hessian(pairs: Float, n_classes: int) -> Float:
+    """Return the Hessian from `hessian_pairs`.
+
+    Parameters
+    ----------
+    pairs : (K·(K-1)/2, d·(d+1)/2) float64
+    n_classes : int
+        K.
+
+    Returns
+    -------
+    (K·d, K·d) float64
+        Symmetric; entry (k·d + a, l·d + c) belongs to θ⁽ᵏ⁾ₐ and θ⁽ˡ⁾꜀.
+    """
+    d = (math.isqrt(8 * pairs.shape[1] + 1) - 1) // 2
+    H = np.zeros((n_classes, d, n_classes, d))
+    gram, (row, column) = np.empty((d, d)), np.triu_indices(d)
+    for k, other, packed in zip(*np.triu_indices(n_classes, 1), pairs, strict=True):
+        gram[row, column] = gram[column, row] = packed
+        H[k, :, other] = H[other, :, k] = -gram
+        H[k, :, k] += gram
+        H[other, :, other] += gram
+    return H.reshape(n_classes * d, n_classes * d)
+
+
+def hessian_entries(n_features: int, n_classes: int) -> int:
+    """Return the size of `hessian_pairs`."""
     d = n_features + 1
-    return 8 * (hessian_rows(n_classes * d) * (n_classes * d + 3 * d + 4 * n_classes) + 2 * (n_classes * d) ** 2)
+    return (n_classes * (n_classes - 1) // 2) * (d * (d + 1) // 2)
+
+
+def _shares_products(K: int, d: int) -> bool:
+    """Whether the products of all features are formed once for all pairs, and not x̃ scaled for each: with few, narrow or many pairs."""
+    return d <= 16 + K * (K - 1) // 2
+
+
+def hessian_rows(K: int, d: int, dtype: np.dtype) -> int:
+    """Return the rows of a tile of `hessian_pairs`: what fits in `TILE_BYTES`, a multiple of 64 between 64 and 2,048."""
+    entries = d + K * (K - 1) // 2 + (d * (d + 1) // 2 if _shares_products(K, d) else d)
+    return min(max(TILE_BYTES // (dtype.itemsize * entries) // 64 * 64, 64), 2048)
+
+
+def hessian_scratch_bytes(n_features: int, n_classes: int, dtype: np.dtype) -> int:
+    """Return what `hessian_pairs` takes beside its result: a tile of features, pairs and products, and a product of all (bytes)."""
+    K, d = n_classes, n_features + 1
+    shared = _shares_products(K, d)
+    entries = 2 * d + 3 * K + K * (K - 1) // 2 * (1 if shared else 2) + (d * (d + 1) // 2 if shared else d)
+    whole = hessian_entries(n_features, K) if shared else 2 * d * d
+    return dtype.itemsize * (hessian_rows(K, d, dtype) * entries + whole)
 
 
 def moments(theta: Float, X: Features, weights: Float | None = None, dtype: np.dtype | None = None) -> Float:

@@ -35,6 +35,7 @@ from dsoftmax.labels import Encoder
 from dsoftmax.model import Model
 from dsoftmax.oracle import Query
 from dsoftmax.process import free_bytes
+from dsoftmax.softmax import unpack_hessian
 from dsoftmax.units import size
 
 Float = NDArray[np.float64]
@@ -169,7 +170,7 @@ def uncertainty(
 
     Notes
     -----
-    Work (K·(p+1))² flops a row, and some 10·(K·(p+1))³ for the inverse.
+    Work (K·(p+1))²/2 flops a row, and some 10·(K·(p+1))³ for the inverse.
     """
     if not 0 < level < 1:
         raise OptionError(f"level={level!r}; needed is a number between 0 and 1, such as 0.95.")
@@ -191,7 +192,8 @@ def uncertainty(
                 f"The losses of all rows add up to {sums['value 0']:.1e}: the classes can be told apart without error, so that without "
                 "a penalty there is no optimum and no standard error. Train with a finite C."
             )
-        covariance, newton = _covariance(sums["hessian 0"], sums["gradient 0"] + penalty * model.theta, penalty, moves)
+        information = unpack_hessian(sums["hessian 0"], K)
+        covariance, newton = _covariance(information, sums["gradient 0"] + penalty * model.theta, penalty, moves)
         covariance, newton = _on_rows(contrasts, covariance), contrasts @ newton
     value = contrasts @ model.theta
     error = np.sqrt(np.maximum(np.diag(covariance), 0)).reshape(value.shape)

@@ -37,7 +37,7 @@ def test_value_and_gradient_equal_the_loops(problem, dtype):
 
 @given(strategies.problems(max_rows=5))
 def test_hessian_and_product_equal_the_loops(problem):
-    H = kernels.hessian(problem.theta, problem.X, problem.weights)
+    H = kernels.hessian(problem.theta, problem.X, problem.weights, np.dtype("f8"))
     HV = kernels.hessian_product(problem.theta, problem.direction, problem.X, problem.weights, np.dtype("f8"))
     single = kernels.hessian_product(problem.theta, problem.direction, problem.X, problem.weights)
     atol = 1e-15 * scale_of(problem) ** 2
@@ -192,7 +192,7 @@ def test_the_place_in_memory_does_not_change_a_bit(rng, dtype, n, p, K):
     X = strategies.values(rng, (n, p), dtype)
     y, theta, V = rng.integers(0, K, n), rng.normal(size=(K, p + 1)) / 100, rng.normal(size=(K, p + 1)) / 100
     J, G = kernels.value_and_gradient(theta, X, y)
-    HV = kernels.hessian_product(theta, V, X)
+    HV, pairs = kernels.hessian_product(theta, V, X), kernels.hessian_pairs(theta, X)
     for offset in (1, 2, 4, 8, 24, 40):
         room = np.zeros(X.nbytes + 64, np.uint8)
         moved = room[offset : offset + X.nbytes].view(X.dtype).reshape(X.shape)
@@ -201,8 +201,25 @@ def test_the_place_in_memory_does_not_change_a_bit(rng, dtype, n, p, K):
         assert again[0] == J
         assert_array_equal(again[1], G)
         assert_array_equal(kernels.hessian_product(theta, V, moved), HV)
+        assert_array_equal(kernels.hessian_pairs(theta, moved), pairs)
     for kind in strategies.DENSE:
         assert_array_equal(kernels.value_and_gradient(theta, strategies.layout(X, kind), y)[1], G)
+        assert_array_equal(kernels.hessian_pairs(theta, strategies.layout(X, kind)), pairs)
+
+
+@pytest.mark.parametrize(("p", "K"), [(3, 5), (40, 2), (150, 4), (90, 20)])
+@pytest.mark.parametrize("dtype", ["f8", "f4"])
+def test_pairs_of_classes_are_the_hessian_in_many_tiles(rng, p, K, dtype):
+    n = 2 * kernels.hessian_rows(K, p + 1, np.dtype(dtype)) + 65
+    X, theta, s = rng.normal(size=(n, p)).astype(np.float32), rng.normal(size=(K, p + 1)) / 10, rng.uniform(0, 2, n)
+    found = kernels.hessian_pairs(theta, X, s, np.dtype(dtype))
+    Xa = np.column_stack([X, np.ones(n)]).astype(np.float64)
+    P = kernels.softmax(Xa @ theta.T)
+    upper = np.triu_indices(p + 1)
+    pairs = [(Xa.T @ (Xa * (s * P[:, k] * P[:, j])[:, None]))[upper] for k in range(K) for j in range(k + 1, K)]
+    tolerance = 1e-12 if dtype == "f8" else 1e-5
+    assert_allclose(found, pairs, rtol=tolerance, atol=tolerance * np.abs(pairs).max())
+    assert kernels.hessian_entries(p, K) == found.size
 
 
 @pytest.mark.parametrize(
