@@ -13,7 +13,7 @@ from dsoftmax.errors import MemoryLimitError
 from dsoftmax.oracle import Query
 from dsoftmax.settings import Settings
 from dsoftmax.solvers.inner import Function, conjugate_gradients, minimise
-from dsoftmax.solvers.surrogate import CHEAP_ENTRIES, Surrogate, _rank_one
+from dsoftmax.solvers.surrogate import CHEAP_ENTRIES, MOST_TAKEN, Surrogate, _rank_one
 from dsoftmax.sources import open_source
 from dsoftmax.testing import convex_problem
 from dsoftmax.training import make_objective, train
@@ -92,6 +92,48 @@ def test_the_rank_one_matrix_fits_what_was_seen(rng):
     C = _rank_one(steps, lacks, 6)
     assert_allclose(C, C.T, atol=1e-12)
     assert_allclose(C @ steps.reshape(3, 6).T, lacks.reshape(3, 6).T, rtol=1e-8)
+
+
+def test_what_is_added_to_the_sample_never_takes_more_than_there_is(rng):
+    """Features of any scale: the smallest curvatures lie far below the rounding of the largest."""
+    shape = (3, 5)
+    size = np.tile(10.0 ** np.array([-4, -2, 0, 3, 0]), 3)
+    half = rng.normal(size=(15, 15)) * size[:, None]
+    H = half @ half.T
+    solver = Surrogate(convex_problem(shape).local, np.ones(shape, bool), np.ones(shape))
+    for least in (-0.5, -3.0):
+        values = np.array([least, -0.2, *rng.uniform(0, 3, 13)])
+        C, share = solver._bounded((half * values) @ half.T, H)
+        inner = np.linalg.solve(half, np.linalg.solve(half, C).T)
+        kept = np.maximum(values, -MOST_TAKEN)
+        assert_allclose(np.linalg.eigvalsh(inner), np.sort(kept), atol=1e-5)
+        assert_allclose(share, 1 + kept.min(), atol=1e-5)
+
+
+def test_a_function_without_a_minimum_is_left_at_the_first_step(rng):
+    local = convex_problem((3, 4)).local
+    C = -np.diag(rng.uniform(1, 2, 12))
+
+    def value_and_gradient(theta):
+        value, gradient = local.value_and_gradient(theta)
+        bent = (C @ theta.ravel()).reshape(3, 4)
+        return value + 0.5 * np.sum(bent * theta), gradient + bent
+
+    def products(theta):
+        of_local = local.products(theta)
+        return lambda V: of_local(V) + (C @ V.ravel()).reshape(3, 4)
+
+    start = rng.normal(size=(3, 4))
+    found, fell = minimise(Function(value_and_gradient, products, 1e-15, most=100.0), start, np.copy)
+    assert np.isfinite(found).all()
+    assert 0 < fell <= 100
+
+
+def test_conjugate_gradients_end_along_a_direction_that_is_flat_to_rounding():
+    A = np.diag([1.0, 1e-300])
+    found, n_products = conjugate_gradients(lambda V: A @ V, np.array([1.0, 1.0]), np.copy)
+    assert np.isfinite(found).all()
+    assert n_products <= 2
 
 
 def test_conjugate_gradients_solve(rng):

@@ -20,6 +20,8 @@ POOR = 12
 """A preconditioner that takes more products than this for one step has become poor."""
 TOLERANCE = 0.03
 """Of conjugate gradients, in the norm of the preconditioner."""
+FLAT = 1e-14
+"""A direction with less than this part of the preconditioner's curvature has none."""
 
 
 @dataclass(frozen=True)
@@ -34,11 +36,14 @@ class Function:
         From θ to what multiplies by ∇²F there.
     error : float
         Differences of F below this are rounding.
+    most : float
+        A function that falls by more than this has no minimum.
     """
 
     value_and_gradient: Callable[[Float], tuple[float, Float]]
     products: Callable[[Float], Callable[[Float], Float]]
     error: float = 0.0
+    most: float = np.inf
 
 
 def minimise(
@@ -47,7 +52,8 @@ def minimise(
     solve: Callable[[Float], Float],
     factorise: Callable[[Float], Callable[[Float], Float] | None] | None = None,
 ) -> tuple[Float, float]:
-    """Return the minimum and how far the function falls to it, by Newton's method with conjugate gradients.
+    """Return the minimum and how far the function falls to it, by Newton's method with conjugate gradients; where it has none,
+    the first step.
 
     Parameters
     ----------
@@ -65,7 +71,7 @@ def minimise(
     most, most often a few dozen.
     """
     value, gradient = function.value_and_gradient(theta)
-    first = value
+    first, near = value, None
     for _ in range(MAX_STEPS):
         found, n_products = conjugate_gradients(function.products(theta), gradient, solve)
         slope = -float(np.sum(found * gradient))
@@ -84,6 +90,9 @@ def minimise(
             step /= 2
         if not moved:
             break
+        near = near or (trial, first - reached)
+        if first - reached > function.most:
+            return near
         gained = max(value - reached, 0.5 * step * -slope)
         theta, value, gradient = trial, reached, there
         if gained <= DECREASE * max(first - value, 0.0) or gained <= MEANINGLESS * function.error:
@@ -113,7 +122,7 @@ def conjugate_gradients(
             return x, i
         along = product(direction)
         curvature = float(np.sum(direction * along))
-        if not curvature > 0:
+        if not curvature > FLAT * size:
             return (x if np.any(x) else direction), i + 1
         length = size / curvature
         x = x + length * direction

@@ -2,7 +2,7 @@ r"""Newton's method on a surrogate: a sample in memory stands for the data, corr
 
 At θₜ a pass has found F, ∇F and perhaps ∇²F. The surrogate is
 
-.. math::  m(θ) = f(θ) + ⟨∇F(θ_t) − ∇f(θ_t),\, δ⟩ + ½ δᵀCδ + ½ μ\, δᵀBδ,   δ = θ − θ_t,   B = ∇²f(θ_t) + C
+.. math::  m(θ) = α f(θ) + ⟨∇F(θ_t) − α∇f(θ_t),\, δ⟩ + ½ δᵀ\bigl(C + (1 − α)∇²f(θ_t) + μB\bigr)δ,   δ = θ − θ_t,   B = ∇²f(θ_t) + C
 
 with f the same objective on the sample (Shamir, Srebro and Zhang 2014, "Communication-efficient distributed optimization using an
 approximate Newton-type method", eq. 13; Jordan, Lee and Yang 2019). It has the data's gradient at θₜ, and the sample's curvature
@@ -11,8 +11,12 @@ everywhere, which follows the losses where a quadratic would not. C is what the 
 the passes since (Nocedal and Wright 2006, section 6.2, in the compact form of Byrd, Nocedal and Schnabel 1994, eq. 5.2). With it
 the error of a step is that of the sample's *third* derivative.
 
-A pass values several points: the minima of m for several dampings μ (Levenberg and Marquardt's, in the metric of B), so that a
-step that is too bold costs no pass of its own. The best one is the next θ.
+Where the sample curves more than the data, C has negative eigenvalues. With all of f, α = 1, the surrogate then falls without end
+where f flattens; the largest α with C + (1 − α)∇²f(θₜ) ⪰ 0 makes it convex, at the price of 1 − α of the third derivative.
+
+A pass values several points: the minima of the convex m, of another one (bold, with α = 1, or without the rank-one matrix) and of the
+convex m damped by μ (Levenberg and Marquardt's, in the metric of B), so that a step that is too bold costs no pass of its own;
+after a refusal, those for several μ. The best one is the next θ.
 """
 
 from collections.abc import Callable
@@ -32,7 +36,7 @@ Float = NDArray[np.float64]
 
 TRIALS = 3
 """Points that a pass values."""
-TENFOLD, LEAST_DAMPING, FIRST_DAMPING, MOST_DAMPING = 10.0, 1e-3, 0.01, 1e9
+TENFOLD, LEAST_DAMPING, DAMPING, MOST_DAMPING = 10.0, 1e-3, 0.1, 1e9
 TRUST = (0.75, 1.3)
 """Between these ratios of what a step gained to what was promised, C is good enough to do without a new Hessian."""
 CHEAP_ENTRIES = 200
@@ -45,6 +49,8 @@ ROUNDING = 4e-16
 """Relative rounding of f."""
 LIFT = 1e-10
 """Added to the diagonal, scaled to 1, of what is factorised: rounding must not make it indefinite."""
+MOST_TAKEN = 0.9
+"""Of the sample's curvature in a direction, C takes no more than this part: beyond it, C is wrong."""
 PIN = 1e-3
 """Curvature given to directions that change no probability, as part of the others' mean."""
 
@@ -188,26 +194,26 @@ class Surrogate:
         if state.stuck:
             return state
         theta = state.theta
-        C = _rank_one(state.steps, state.lacks, theta.size)
-        if state.correction.size:
-            C = C + state.correction
-        B = self.local.hessian(theta) + C
-        least = float(scipy.linalg.eigvalsh(B, subset_by_index=[0, 0])[0])
-        if least < -1e-9 * float(np.abs(np.diag(B)).max()):  # C took too much: turn what is concave round
-            values, vectors = scipy.linalg.eigh(B)
-            C = C + (vectors * (np.abs(values) - values)) @ vectors.T
-            B = (vectors * np.abs(values)) @ vectors.T
+        H = self.local.hessian(theta)
+        exact = state.correction if state.correction.size else np.zeros_like(H)
+        fitted, share = self._bounded(exact + _rank_one(state.steps, state.lacks, theta.size), H)
+        B = H + fitted
         pinned = self._pinned(B)
-        value, gradient = self.local.value_and_gradient(theta)
-        lift = state.gradient - gradient
-        dampings = _ladder(state.damping)
-        models = [_Model(self, theta, value, lift, C + damping * B) for damping in dampings]
         solve = _solve(pinned, theta.shape) or _diagonal(pinned, theta.shape)
+        value, slope = self.local.value_and_gradient(theta)
+
+        def model(C: Float, share: float, most: float = np.inf) -> _Model:
+            return _Model(self, theta, value, share, state.gradient - share * slope, C + (1 - share) * H, most)
+
         if state.n_iter == 0 and state.refused == 0 and np.any(state.gradient):
             # The sample's own minimum: from far away its gradient is the better guide.
-            others = 0 if self.local.whole else len(models) - 1  # of all rows, it is the minimum
-            models = [_Model(self, theta, value, np.zeros_like(theta), np.zeros((0, 0))), *models[:others]]
-            dampings = [0.0, *dampings[:others]]
+            dampings, models = [0.0], [_Model(self, theta, value, 1.0, np.zeros_like(theta), np.zeros((0, 0)))]
+        elif state.damping > 0:
+            dampings = [state.damping * TENFOLD**k for k in range(TRIALS)]
+            models = [model(fitted + damping * B, share) for damping in dampings]
+        else:
+            other = model(*self._bounded(exact, H)) if len(state.steps) else model(fitted, 1.0, state.value)
+            dampings, models = [0.0, 0.0, DAMPING], [model(fitted, share), other, model(fitted + DAMPING * B, share)]
         with ThreadPoolExecutor(len(models)) as pool:  # each on a core, where there are so many; none knows of the others
             found = list(pool.map(lambda model: minimise(model.function, theta, solve, model.factorise), models))
         if self._looks_back(state):  # the Hessian is wanted here, where the surrogate must hold
@@ -218,6 +224,28 @@ class Surrogate:
             promised=np.array([fall for _, fall in found]),
             dampings=np.array(dampings),
         )
+
+    def _bounded(self, C: Float, H: Float) -> tuple[Float, float]:
+        """Return C, and the largest α with C + (1 - α)·H positive semidefinite: a convex surrogate, which has a minimum.
+
+        What would take more than `MOST_TAKEN` of H in some direction is cut off C.
+        """
+        if not C.any():
+            return C, 1.0
+        pinned = self._pinned(H)
+        size = np.sqrt(np.diag(pinned))
+        scale = np.outer(size, size)
+        pinned /= scale
+        pinned[np.diag_indices(len(pinned))] += LIFT
+        half = scipy.linalg.cholesky(pinned, lower=True, check_finite=False)
+        inner = scipy.linalg.solve_triangular(half, C / scale, lower=True, check_finite=False)
+        inner = scipy.linalg.solve_triangular(half, inner.T, lower=True, check_finite=False)
+        values, vectors = scipy.linalg.eigh(inner, check_finite=False)
+        kept = np.maximum(values, -MOST_TAKEN)
+        if kept[0] > values[0]:
+            outer = size[:, None] * (half @ vectors)
+            C = C + (outer * (kept - values)) @ outer.T
+        return C, 1 + min(float(kept[0]), 0.0)
 
     def _pinned(self, B: Float) -> Float:
         """Return B with curvature in the directions that change no probability, and where θ must not move."""
@@ -269,13 +297,6 @@ def _rank_one(steps: Float, lacks: Float, size: int) -> Float:
     return found
 
 
-def _ladder(damping: float) -> list[float]:
-    """Return the dampings to try: from the least on, each ten times the one before; 0 before all where nothing speaks against it."""
-    if damping > 0:
-        return [damping * TENFOLD**k for k in range(TRIALS)]
-    return [0.0, *(FIRST_DAMPING * TENFOLD**k for k in range(TRIALS - 1))]
-
-
 @dataclass(frozen=True)
 class _Model:
     """The surrogate m at one point, less its value there.
@@ -287,37 +308,43 @@ class _Model:
         θₜ.
     value : float
         f(θₜ).
+    share : float
+        α.
     lift : (K, p+1) float64
-        ∇F(θₜ) − ∇f(θₜ).
+        ∇F(θₜ) − α·∇f(θₜ).
     added : (K·(p+1), K·(p+1)) float64
-        C + μB; of shape (0, 0) for zero.
+        C + (1 − α)·∇²f(θₜ) + μB; of shape (0, 0) for zero.
+    most : float
+        A fall of more than this shows that m has no minimum.
     """
 
     solver: Surrogate
     theta: Float
     value: float
+    share: float
     lift: Float
     added: Float
+    most: float = np.inf
 
     @property
     def function(self) -> Function:
         """What is minimised."""
-        return Function(self._value_and_gradient, self._products, ROUNDING * (1 + abs(self.value)))
+        return Function(self._value_and_gradient, self._products, ROUNDING * (1 + abs(self.value)), self.most)
 
     def _value_and_gradient(self, at: Float) -> tuple[float, Float]:
         step = at - self.theta
         there, slope = self.solver.local.value_and_gradient(at)
         bent = _times(self.added, step)
-        value = there - self.value + float(np.sum(self.lift * step)) + 0.5 * float(np.sum(bent * step))
-        return value, slope + self.lift + bent
+        value = self.share * (there - self.value) + float(np.sum(self.lift * step)) + 0.5 * float(np.sum(bent * step))
+        return value, self.share * slope + self.lift + bent
 
     def _products(self, at: Float) -> Callable[[Float], Float]:
         of_local = self.solver.local.products(at)
-        return lambda V: of_local(V) + _times(self.added, V)
+        return lambda V: self.share * of_local(V) + _times(self.added, V)
 
     def factorise(self, at: Float) -> Callable[[Float], Float] | None:
         """Return what solves with the Hessian at another point; None where that is not positive definite."""
-        H = self.solver.local.hessian(at)
+        H = self.share * self.solver.local.hessian(at)
         return _solve(self.solver._pinned(H + self.added if self.added.size else H), at.shape)
 
 
