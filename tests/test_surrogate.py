@@ -45,8 +45,8 @@ def test_a_sample_of_an_eighth_leads_to_the_optimum_of_scikit_learn_in_few_passe
 
 
 def test_hessians_are_asked_for_only_where_steps_disappoint(rng, small_sample):
-    X, y = make_rows(rng, 12_000, 40, 6)
-    assert 41 * 6 > CHEAP_ENTRIES
+    X, y = make_rows(rng, 12_000, 80, 6)
+    assert 81 * 6 > CHEAP_ENTRIES
     source, engine, asked = open_source(X, y), SerialEngine(), []
 
     def watch(record, run):

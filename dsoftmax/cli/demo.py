@@ -86,9 +86,9 @@ def command(
     except KeyboardInterrupt:
         interrupted(run, ctx.obj)
         return STOPPED
+    ours = None if choice.engine == "cluster" else _pass_seconds(source, settings, choice, outcome)
     with _bar("the same F and ∇F by plain NumPy", scene.n_pixels) as advance:
         textbook = demo.textbook_pass(scene, outcome.result.run.state.theta, settings.C, advance)
-    ours = None if choice.engine == "cluster" else _pass_seconds(source, settings, choice, outcome)
     _show(scene, run, outcome, choice, textbook, ours)
     return 0 if outcome.result.converged else STOPPED
 
@@ -97,10 +97,12 @@ def _pass_seconds(source: "Source", settings: "Settings", choice: EngineChoice, 
     """Return the seconds of a pass that finds F and ∇F at one point, as plain NumPy does; a solver's pass may find more."""
     from dsoftmax.cli.data import open_engine
     from dsoftmax.oracle import Query
-    from dsoftmax.training import make_objective
+    from dsoftmax.solvers import solver_entry
+    from dsoftmax.training import held_bytes, make_objective
 
     run = outcome.result.run
     with open_engine(choice) as engine:
+        engine.reserve(held_bytes(solver_entry(run.solver), run.statistics))  # the run is still here
         objective = make_objective(source, engine, settings, run.statistics, False, run.kernel)
         return objective.answer(Query(run.state.theta))[1].seconds
 

@@ -39,8 +39,8 @@ TRIALS = 3
 TENFOLD, LEAST_DAMPING, DAMPING, MOST_DAMPING = 10.0, 1e-3, 0.1, 1e9
 TRUST = (0.75, 1.3)
 """Between these ratios of what a step gained to what was promised, C is good enough to do without a new Hessian."""
-CHEAP_ENTRIES = 200
-"""With no more entries of θ than this, a Hessian costs about as much as the gradient and is always asked for."""
+CHEAP_ENTRIES = 400
+"""With no more entries of θ than this, a Hessian costs no more than a few passes and is always asked for: it saves as many."""
 MEMORY = 10
 """Pairs of the rank-one matrix."""
 THREAD_BYTES = 8 * 2**20
