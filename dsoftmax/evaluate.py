@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,9 @@ Float = NDArray[np.float64]
 
 MOMENT_ROWS, MOMENT_PART = 512, 32
 """Moments are estimated from so many rows of a leaf, or from one in so many if that is more."""
-KERNELS = {"numpy": softmax.value_and_gradient, "fused": fused.value_and_gradient}
-"""The functions that a run may take for J and ∇J of a leaf. Their last bits differ, so a run keeps to one."""
+KERNELS: dict[str, ModuleType] = {"numpy": softmax, "fused": fused}
+"""Where a run may take ``value_and_gradient``, ``hessian_pairs`` and ``hessian_products`` from. Their last bits differ, so it keeps to
+one."""
 SCORED_VALUES = 2**18
 """Of rows that are held out, so many logits or features are worked on at once (entries)."""
 FUSED_FROM = 512 * 2**20
@@ -137,7 +139,7 @@ class Evaluate:
                     needed, softmax.curvature_scratch_bytes(leaf_rows(n_features) // one.step + 1, n_features, K, one.dtype)
                 )
             if query.hessian:
-                needed = max(needed, softmax.hessian_scratch_bytes(n_features, K, one.dtype))
+                needed = max(needed, KERNELS[self.kernel].hessian_scratch_bytes(n_features, K, one.dtype))
             if self.kernel == "fused":
                 needed = max(needed, fused.scratch_bytes(n_features, K, one.dtype, sparse))
             if one.held is not None:
@@ -162,7 +164,7 @@ class Evaluate:
         return leaf
 
     def _answer(self, question: Question, block: Block, y: NDArray, held: NDArray[np.bool_] | None) -> dict[str, Any]:
-        query, dtype = question.query, question.dtype
+        query, dtype, kernel = question.query, question.dtype, KERNELS[self.kernel]
         weights, all_weights = block.weights, block.weights
         if question.class_weights is not None:
             weights = question.class_weights[y] if weights is None else weights * question.class_weights[y]
@@ -174,12 +176,12 @@ class Evaluate:
             if len(rows) == block.n_rows:  # no row counts: the sums are those of none
                 block, y, weights = block.between(0, 0), y[:0], weights[:0]
         for name, theta in question.points():
-            value, gradient = KERNELS[self.kernel](theta, block.X, y, weights, dtype)
+            value, gradient = kernel.value_and_gradient(theta, block.X, y, weights, dtype)
             found[f"value{name}"], found[f"gradient{name}"] = np.float64(value), gradient
         if query.direction is not None:
             found["product"] = softmax.hessian_product(query.theta, query.direction, block.X, weights, dtype)
         if query.hessian:
-            found["hessian"] = softmax.hessian_pairs(query.theta, block.X, weights, dtype)
+            found["hessian"] = kernel.hessian_pairs(query.theta, block.X, weights, None if query.single else dtype)
         if query.moments:
             found["moments"] = _moments(query.theta, block, weights, dtype)
         if query.curvatures is not None:

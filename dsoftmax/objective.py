@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -332,6 +333,10 @@ class LocalObjective:
         return self.sample.whole
 
     @property
+    def _kernel(self) -> ModuleType:
+        return KERNELS[self.objective.kernel]
+
+    @property
     def _X(self) -> Features:
         if self._rows is None:
             self._rows = self.sample.X.astype(np.float64)
@@ -339,20 +344,21 @@ class LocalObjective:
 
     def value_and_gradient(self, theta: Float) -> tuple[float, Float]:
         """Return F and ∇F, estimated from the sample; work and memory as the kernel's."""
-        run = KERNELS[self.objective.kernel]
-        J, gradient = run(theta, self._X, self.sample.codes, self.sample.weights, np.dtype(np.float64))
+        J, gradient = self._kernel.value_and_gradient(
+            theta, self._X, self.sample.codes, self.sample.weights, np.dtype(np.float64)
+        )
         answer = self.objective._finish(Query(theta), J, gradient)
         return answer.value, answer.gradient
 
     def products(self, theta: Float) -> Callable[[Float], Float]:
         """Return what multiplies by ∇²F at a point, estimated from the sample."""
-        of_sums, objective = softmax.hessian_products(theta, self._X, self.sample.weights), self.objective
+        of_sums, objective = self._kernel.hessian_products(theta, self._X, self.sample.weights), self.objective
         total = objective.total_weight
         return lambda direction: objective._penalised(of_sums(direction) / total, direction)
 
     def hessian(self, theta: Float) -> Float:
         """Return ∇²F, estimated from the sample."""
-        sums = softmax.hessian_pairs(theta, self._X, self.sample.weights)
+        sums = self._kernel.hessian_pairs(theta, self._X, self.sample.weights)
         answer = self.objective._finish(Query(theta), 0.0, np.zeros_like(theta), hessian=sums)
         assert answer.hessian is not None
         return answer.hessian

@@ -22,6 +22,8 @@ class Query:
         Ask for the product of the Hessian at ``theta`` with it.
     hessian : bool
         Ask for the Hessian at ``theta``.
+    single : bool
+        The Hessian's products may be in float32, where that holds the stored values: it shapes steps.
     moments : bool
         Ask for the moments of the probabilities at ``theta``.
     curvatures : (K, K) int64, optional
@@ -33,6 +35,7 @@ class Query:
     theta: Float
     direction: Float | None = None
     hessian: bool = False
+    single: bool = False
     moments: bool = False
     curvatures: NDArray[np.int64] | None = None
     trials: Float | None = None
@@ -177,8 +180,8 @@ class Solver(Protocol):
     def start(self, theta: Float, answer: Answer | None, n_iter: int = 0) -> Any:
         """Return the first state at ``theta``; with its answer where that is known without a pass."""
 
-    def ask(self, state: Any) -> Query:
-        """Return what the next pass should answer."""
+    def ask(self, state: Any) -> tuple[Any, Query]:
+        """Return the state that waits for the answer, and what the next pass should answer."""
 
     def tell(self, state: Any, answer: Answer) -> Any:
-        """Return the state after the answer to ``ask(state)``."""
+        """Return the state after the answer, from the one that waited for it."""

@@ -318,7 +318,7 @@ def check_solver(solver: Solver, max_passes: int = MAX_PASSES) -> int:
         function = Convex(best, turn, quadratic, noise)
         n_passes += _check_run(solver, function, far, tol, max_passes)
     _check_start(solver, Convex(best, turn, True), far)
-    broken = solver.tell(solver.start(far, None), Answer(np.nan, np.full(shape, np.nan)))
+    broken = solver.tell(solver.ask(solver.start(far, None))[0], Answer(np.nan, np.full(shape, np.nan)))
     _require(broken.stuck, "F is nan at the start, and the state is not stuck: the run would never end")
     return n_passes
 
@@ -370,11 +370,11 @@ def _check_start(solver: Solver, function: Convex, theta: Float) -> None:
     answer = function.answer(Query(theta))
     unknown = solver.start(theta, None, 7)
     _require(np.isnan(unknown.value), "start without an answer must have the value nan")
-    _require(np.array_equal(solver.ask(unknown).theta, theta), "start without an answer must ask at the start")
-    told, known = solver.tell(unknown, answer), solver.start(theta, answer, 7)
+    _require(np.array_equal(solver.ask(unknown)[1].theta, theta), "start without an answer must ask at the start")
+    told, known = solver.tell(solver.ask(unknown)[0], answer), solver.start(theta, answer, 7)
     for state, how in ((told, "told"), (known, "given")):
         _require(state.value == answer.value and state.n_iter == 7, f"the answer {how} at the start is not in the state")
-    query = solver.ask(known)
+    query = solver.ask(known)[1]
     new = not np.array_equal(query.theta, theta) or query.direction is not None or query.hessian
     _require(new, "start with its answer must not ask for it again: that costs a pass")
     _require(_bits(known) == _bits(told), "an answer given to start and one told after it lead to different states")
@@ -389,12 +389,12 @@ def _check_run(solver: Solver, function: Convex, theta: Float, tol: float, max_p
             not state.stuck, f"stuck after {len(states)} passes at max|∇F| = {np.abs(state.gradient).max():.1e}: {state.stuck}"
         )
         before = _bits(state)
-        query = solver.ask(state)
-        _require(_bits(query) == _bits(solver.ask(state)), "ask gives another query the second time")
+        waiting, query = solver.ask(state)
+        _require(_bits((waiting, query)) == _bits(solver.ask(state)), "ask gives another state or query the second time")
         answer = function.answer(query)
         heard = _bits(answer)
-        following = solver.tell(state, answer)
-        _require(_bits(following) == _bits(solver.tell(state, answer)), "tell gives another state the second time")
+        following = solver.tell(waiting, answer)
+        _require(_bits(following) == _bits(solver.tell(waiting, answer)), "tell gives another state the second time")
         _require(_bits(state) == before, "ask or tell changed the state they were given")
         _require(_bits(answer) == heard, "tell changed the answer it was given")
         _check_state(function, state, following)
@@ -428,7 +428,8 @@ def _check_checkpoints(solver: Solver, function: Convex, states: list[Any]) -> N
             _bits(solver.ask(restored)) == _bits(solver.ask(state)), f"after pass {number} the restored state asks otherwise"
         )
         if number + 1 < len(states):
-            following = solver.tell(restored, function.answer(solver.ask(restored)))
+            waiting, query = solver.ask(restored)
+            following = solver.tell(waiting, function.answer(query))
             _require(_bits(following) == _bits(states[number + 1]), f"going on from pass {number} leads elsewhere")
 
 

@@ -26,7 +26,7 @@ from dsoftmax.sample import Draw, plan_draw
 from dsoftmax.settings import Settings, product_dtype
 from dsoftmax.softmax import compute_dtype
 from dsoftmax.solvers import AUTO, L1_SOLVER, Choice, Entry, choose, solver_entry
-from dsoftmax.solvers.auto import HESSIAN_BYTES, HESSIAN_PART
+from dsoftmax.solvers.auto import HESSIAN_BYTES, HESSIAN_PART, SURROGATE
 from dsoftmax.statistics import MAX_GRAM_FEATURES, Collect, Statistics, finish, gram_part
 from dsoftmax.units import size
 from dsoftmax.validation import with_validation
@@ -327,8 +327,9 @@ class Track:
             self.objective = self.objective.in_double()
             state = self.solver.start(self.run.state.theta, None, self.run.state.n_iter)
             self.run = replace(self.run, double=True, state=state)
-        query: Query = self.solver.ask(self.run.state)
-        return query
+        state, query = self.solver.ask(self.run.state)
+        self.run = replace(self.run, state=state)
+        return query  # type: ignore[no-any-return]
 
     def tell(self, query: Query, answer: Answer) -> None:
         """Take in what a pass said."""
@@ -512,15 +513,16 @@ def first_pass(source: Source, engine: Engine, settings: Settings, helds: tuple[
     return collect_statistics(engine, source, settings.classes, gram, draw, helds)
 
 
-def resolve(settings: Settings, statistics: Statistics, left: int | None) -> Choice:
-    """Return the solver of a run, and why it is that one."""
+def resolve(settings: Settings, statistics: Statistics, left: int | None, n_models: int = 1) -> Choice:
+    """Return the solver of a run, or of so many models, and why it is that one."""
     if settings.solver != AUTO:
         return Choice(settings.solver, "as asked")
     if settings.l1_ratio > 0:
         return Choice(L1_SOLVER, "the penalty has an L1 part")
     K, d = statistics.class_sums.shape
     sample, n = statistics.sample, int(statistics.class_rows.sum())
-    return choose(n, d - 1, K, sample.n_rows, sample.whole, bool(statistics.gram.size), left)
+    needed = held_bytes(solver_entry(SURROGATE), statistics, n_models)
+    return choose(n, d - 1, K, sample.n_rows, sample.whole, bool(statistics.gram.size), needed, left)
 
 
 def advance(tracks: Sequence[Track], watch: Callable[[Sequence[Track], Cost], None]) -> None:
@@ -542,15 +544,9 @@ def _record(run: Run, cost: Cost) -> Record:
 
 def held_bytes(entry: Entry, statistics: Statistics, n_models: int = 1) -> int:
     """Return what solvers and what they know take in this process (bytes)."""
-    size = statistics.class_sums.size
-    held = entry.matrix_entries is None or size <= entry.matrix_entries
-    each = entry.vectors * size + held * entry.state_matrices * size**2
-    shared = held * (entry.matrices - entry.state_matrices) * size**2
-    other = 0
-    if entry.other_bytes is not None:
-        K, d = statistics.class_sums.shape
-        other = n_models * entry.other_bytes(int(statistics.class_rows.sum()), K, d - 1, bool(statistics.gram.size))
-    return 8 * (n_models * each + shared) + 8 * 3 * statistics.gram.size + (1 + n_models) * statistics.sample.n_bytes + other
+    K, d = statistics.class_sums.shape
+    n, gram = int(statistics.class_rows.sum()), bool(statistics.gram.size)
+    return entry.held_bytes(n, K, d - 1, gram, statistics.sample.n_bytes, n_models)
 
 
 def require_room(choice: Choice, needed: int) -> None:

@@ -102,7 +102,8 @@ def test_the_same_solver_on_plain_numpy_ends_at_the_same_point(
     start[:, -1] -= start[:, -1].mean()
     state = solver.start(start, Answer(*plain_objective(start, X, y, SETTINGS.C)))
     while np.abs(state.gradient).max() > SETTINGS.tol:
-        state = solver.tell(state, Answer(*plain_objective(solver.ask(state).theta, X, y, SETTINGS.C)))
+        state, query = solver.ask(state)
+        state = solver.tell(state, Answer(*plain_objective(query.theta, X, y, SETTINGS.C)))
     ours = train(open_source(store["X"], store["y"]), SerialEngine(), SETTINGS)
     assert state.n_iter == ours.run.state.n_iter > 5
     np.testing.assert_allclose(ours.model.theta, state.theta - state.theta.mean(axis=0), atol=1e-10)

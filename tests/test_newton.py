@@ -130,7 +130,7 @@ def test_the_first_step_needs_no_hessian_and_values_several_radii():
     problem = convex_problem()
     solver = Newton.of(problem)
     function = Convex(np.ones((3, 4)), np.eye(12), True)
-    query = solver.ask(solver.start(np.zeros((3, 4)), function.answer(Query(np.zeros((3, 4))))))
+    _, query = solver.ask(solver.start(np.zeros((3, 4)), function.answer(Query(np.zeros((3, 4))))))
     assert query.hessian
     assert np.abs(query.theta).max() > 0
     assert 3 <= 1 + len(query.trials) <= len(LADDER) + 2
@@ -149,7 +149,8 @@ def test_trials_that_are_not_finite_are_refused():
 
     state = solver.start(np.zeros((2, 2)), Answer(0.5, np.full((2, 2), 5.0)))
     for _ in range(15):
-        state = solver.tell(state, answer(solver.ask(state)))
+        state, query = solver.ask(state)
+        state = solver.tell(state, answer(query))
         assert np.isfinite(state.value)
     assert_allclose(state.theta, -5e-4, rtol=1e-6)
 
@@ -162,7 +163,7 @@ def test_no_decrease_anywhere_ends_as_stuck():
     for _ in range(20):
         if state.stuck:
             break
-        query = solver.ask(state)
+        state, query = solver.ask(state)
         values = tuple(Answer(-float(np.sum(theta)), g) for theta in (query.trials if query.trials is not None else ()))
         state = solver.tell(state, Answer(-float(np.sum(query.theta)), g, hessian=np.eye(4), trials=values))
     assert "no step" in state.stuck

@@ -20,7 +20,8 @@ def run(solver, function, theta, n_passes):
     state = solver.start(theta, function.answer(Query(theta)))
     queries, states = [], [state]
     for _ in range(n_passes):
-        queries.append(solver.ask(state))
+        state, query = solver.ask(state)
+        queries.append(query)
         state = solver.tell(state, function.answer(queries[-1]))
         states.append(state)
     return queries, states
@@ -104,7 +105,8 @@ def test_trials_that_are_not_finite_are_refused():
 
     state = solver.start(np.zeros((2, 2)), Answer(0.5e4, np.full((2, 2), 5.0)))
     for _ in range(40):
-        state = solver.tell(state, answer(solver.ask(state)))
+        state, query = solver.ask(state)
+        state = solver.tell(state, answer(query))
         assert np.isfinite(state.value)
     assert_allclose(state.theta, -5e-4, rtol=1e-6)
 
@@ -121,5 +123,6 @@ def test_a_gradient_that_points_uphill_ends_as_stuck():
     for _ in range(60):
         if state.stuck:
             break
-        state = solver.tell(state, answer(solver.ask(state)))
+        state, query = solver.ask(state)
+        state = solver.tell(state, answer(query))
     assert "no step" in state.stuck

@@ -178,7 +178,8 @@ def test_it_finds_the_minimum_of_a_convex_function_with_an_l1_penalty(quadratic,
     weights[:, -1] = 0
     state = solver.start(5 * rng.normal(size=(3, 4)), None)
     for _ in range(120):
-        before, state = state, solver.tell(state, function.answer(solver.ask(state)))
+        before, query = solver.ask(state)
+        state = solver.tell(before, function.answer(query))
         assert not state.stuck
         assert not state.value > before.value + 2 * noise + 1e-15
         answer = function.answer(Query(state.theta))

@@ -50,7 +50,8 @@ def run(solver, function, theta, n_passes):
     state = solver.start(theta, function.answer(Query(theta)))
     states = [state]
     for _ in range(n_passes):
-        state = solver.tell(state, function.answer(solver.ask(state)))
+        state, query = solver.ask(state)
+        state = solver.tell(state, function.answer(query))
         states.append(state)
     return states
 
@@ -139,9 +140,9 @@ def test_a_zero_gradient_leads_nowhere_but_to_finite_numbers(name):
     solver = solver_entry(name).make(convex_problem((2, 2)))
     theta = np.ones((2, 2))
     answer = Answer(1.0, np.zeros((2, 2)))
-    state = solver.start(theta, answer)
+    state, _ = solver.ask(solver.start(theta, answer))
     state = solver.tell(state, answer)
-    assert_array_equal(solver.ask(state).theta, theta)
+    assert_array_equal(solver.ask(state)[1].theta, theta)
     assert_array_equal(state.theta, theta)
 
 
@@ -157,7 +158,8 @@ def test_infinite_trials_are_rejected_until_the_step_is_short(name):
 
     state = solver.start(np.zeros((2, 2)), answer(np.zeros((2, 2))))
     for _ in range(40):
-        state = solver.tell(state, answer(solver.ask(state).theta))
+        state, query = solver.ask(state)
+        state = solver.tell(state, answer(query.theta))
         assert np.isfinite(state.value)
     assert_allclose(state.theta, -5e-4, rtol=1e-6)
 
@@ -174,7 +176,8 @@ def test_a_gradient_that_points_uphill_ends_as_stuck_after_bounded_passes(name):
     for _ in range(60):
         if state.stuck:
             break
-        state = solver.tell(state, answer(solver.ask(state).theta))
+        state, query = solver.ask(state)
+        state = solver.tell(state, answer(query.theta))
     assert "no step" in state.stuck
 
 

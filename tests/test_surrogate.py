@@ -50,7 +50,7 @@ def test_hessians_are_asked_for_only_where_steps_disappoint(rng, small_sample):
     source, engine, asked = open_source(X, y), SerialEngine(), []
 
     def watch(record, run):
-        asked.append(Surrogate.ask(solver_of(run), run.state).hessian)
+        asked.append(Surrogate.ask(solver_of(run), run.state)[1].hessian)
 
     def solver_of(run):
         objective = make_objective(source, engine, Settings(), run.statistics, True, run.kernel)
@@ -67,7 +67,7 @@ def test_the_surrogate_has_the_gradient_of_the_data_and_falls_as_promised(rng, s
     source, engine = open_source(X, y), SerialEngine()
     found = train(source, engine, Settings(tol=1e-9, max_iter=4, solver="surrogate"))
     objective = make_objective(source, engine, Settings(), found.run.statistics, True, found.run.kernel)
-    state = found.run.state
+    state, _ = Surrogate.of(objective.problem()).ask(found.run.state)
     fell = state.value - np.array([objective.answer(Query(theta))[0].value for theta in state.trials])
     assert np.all(fell <= 1.5 * state.promised + 1e-12)
 
@@ -108,6 +108,18 @@ def test_what_is_added_to_the_sample_never_takes_more_than_there_is(rng):
         kept = np.maximum(values, -MOST_TAKEN)
         assert_allclose(np.linalg.eigvalsh(inner), np.sort(kept), atol=1e-5)
         assert_allclose(share, 1 + kept.min(), atol=1e-5)
+
+
+@pytest.mark.parametrize(("least", "single"), [(1e-2, True), (1e-9, False)])
+def test_hessians_with_small_curvatures_are_asked_for_in_double(rng, small_sample, least, single):
+    X, y = make_rows(rng)
+    X[:, 0] = X[:, 1] + least * X[:, 0] * X[:, 1].std() / X[:, 0].std()
+    source, engine = open_source(X, y), SerialEngine()
+    found = train(source, engine, Settings(max_iter=2, tol=0.0, C=np.inf, solver="surrogate"))
+    problem = make_objective(source, engine, Settings(C=np.inf), found.run.statistics, True, found.run.kernel).problem()
+    _, query = Surrogate.of(problem).ask(found.run.state)
+    assert query.hessian
+    assert query.single == single
 
 
 def test_a_function_without_a_minimum_is_left_at_the_first_step(rng):

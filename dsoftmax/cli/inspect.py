@@ -187,8 +187,8 @@ def _solver_fact(source: "Source", settings: "Settings", left: int | None) -> st
     """Return the solver and why it is that one; of "auto" what it becomes by the number of classes, where that is not known."""
     from dsoftmax.blocks import n_rows
     from dsoftmax.sample import plan_draw
-    from dsoftmax.solvers import AUTO, L1_SOLVER, choose
-    from dsoftmax.solvers.auto import SURROGATE_ENTRIES
+    from dsoftmax.solvers import AUTO, L1_SOLVER, Choice, choose, solver_entry
+    from dsoftmax.solvers.auto import SURROGATE, SURROGATE_ENTRIES
     from dsoftmax.statistics import MAX_GRAM_FEATURES
 
     if settings.solver != AUTO:
@@ -198,13 +198,15 @@ def _solver_fact(source: "Source", settings: "Settings", left: int | None) -> st
     n, p, gram = n_rows(source), source.n_features, not source.sparse and source.n_features < MAX_GRAM_FEATURES
     draw = plan_draw(source, left)
     rows, whole = (0, False) if draw is None else (int(draw.share * n), draw.share >= 1)
+
+    def chosen(K: int) -> Choice:
+        needed = solver_entry(SURROGATE).held_bytes(n, K, p, gram, 0 if draw is None else draw.n_bytes)
+        return choose(n, p, K, rows, whole, gram, needed, left)
+
     if settings.classes is not None:
-        choice = choose(n, p, len(settings.classes), rows, whole, gram, left)
+        choice = chosen(len(settings.classes))
         return f"auto, which is {choice.solver}: {choice.why}"
-    few, many = (
-        choose(n, p, K, rows, whole, gram, left)
-        for K in (max(SURROGATE_ENTRIES // (p + 1), 2), SURROGATE_ENTRIES // (p + 1) + 1)
-    )
+    few, many = (chosen(K) for K in (max(SURROGATE_ENTRIES // (p + 1), 2), SURROGATE_ENTRIES // (p + 1) + 1))
     if few.solver == many.solver:
         return f"auto, which is {few.solver}: {few.why}"
     return f"auto: {few.solver} for up to {SURROGATE_ENTRIES // (p + 1):,} classes, {many.solver} for more"

@@ -1,4 +1,4 @@
-"""Value and gradient of one block in compiled loops: `dsoftmax.softmax.value_and_gradient` without its passes over memory.
+"""Value, gradient and Hessian of one block in compiled loops: those of `dsoftmax.softmax` without its passes over memory.
 
 The same sums, to rounding. A tile of rows is converted, multiplied, turned into residuals and multiplied again before it
 leaves the cache, in loops that hold no interpreter lock, so that threads do not wait for each other. The tiles and the
@@ -24,6 +24,9 @@ from dsoftmax.fused.plan import (
     TILE_ENTRIES,
     VECTOR_BYTES,
     block_shift,
+    curved_rows,
+    curves,
+    hessian_scratch_bytes,
     narrow_rows,
     pitch_of,
     scratch_bytes,
@@ -37,7 +40,19 @@ CODE_BYTES = 144 * 2**20
 """What numba and the loops of one shape take in a process that has to compile them; some 40 MiB less where it finds them
 compiled (bytes, measured)."""
 
-__all__ = ["CODE_BYTES", "VECTOR_BYTES", "adds_digits", "available", "scratch_bytes", "takes", "value_and_gradient", "way"]
+__all__ = [
+    "CODE_BYTES",
+    "VECTOR_BYTES",
+    "adds_digits",
+    "available",
+    "hessian_pairs",
+    "hessian_products",
+    "hessian_scratch_bytes",
+    "scratch_bytes",
+    "takes",
+    "value_and_gradient",
+    "way",
+]
 
 
 @cache
@@ -87,6 +102,52 @@ def value_and_gradient(
     labels, s = _rows(y, dtype, lanes), _rows(1.0 if weights is None else weights, dtype, lanes, X.shape[0])
     run = {"narrow": _narrow, "wide": _wide, "sparse": _sparse, "blocked": _sparse_blocked}[chosen]
     return run(theta, X, labels, s, dtype, lanes)
+
+
+def hessian_pairs(theta: Float, X: Features, weights: Float | None = None, dtype: np.dtype | None = None) -> Float:
+    """Return what the Hessian of one block is made of: `dsoftmax.softmax.hessian_pairs`, also where BLAS is better at it.
+
+    Notes
+    -----
+    Work K²·(p+1)²/2 flops a row; memory `hessian_scratch_bytes`. Products of the compute dtype are summed in it over 4,096 rows, beyond
+    that in float64.
+    """
+    dtype = np.dtype(dtype or compute_dtype(X.dtype))
+    K, d = theta.shape
+    if not (curves(d - 1, K, scipy.sparse.issparse(X)) and takes(X.dtype)):
+        return softmax.hessian_pairs(theta, X, weights, dtype)
+    from dsoftmax.fused import hessian
+
+    lanes, n = VECTOR_BYTES // dtype.itemsize, len(X)
+    s = _rows(1.0 if weights is None else weights, dtype, lanes, n)
+    found = np.zeros((K * (K - 1) // 2, d * (d + 1) // 2))
+    tile = curved_rows(d, K, dtype.itemsize)
+    hessian.pairs(theta.astype(dtype).reshape(-1), K, d - 1, *_stored(X), s, n, tile, found.reshape(-1), lanes)
+    return found
+
+
+def hessian_products(theta: Float, X: Features, weights: Float | None = None) -> Callable[[Float], Float]:
+    """Return what gives H·V of one block for any V: `dsoftmax.softmax.hessian_products`, also where BLAS is better at it.
+
+    Notes
+    -----
+    Work 4·K·p flops a row a product; memory P, (K, rows) float64.
+    """
+    K, d = theta.shape
+    if not (curves(d - 1, K, scipy.sparse.issparse(X)) and X.dtype == np.float64):
+        return softmax.hessian_products(theta, X, weights)
+    from dsoftmax.fused import hessian
+
+    lanes, n, tile = VECTOR_BYTES // 8, len(X), narrow_rows(d, K, 8)
+    s, P = _rows(1.0 if weights is None else weights, X.dtype, lanes, n), np.empty(K * (n + tile))
+    hessian.point(np.ascontiguousarray(theta).reshape(-1), K, d - 1, *_stored(X), n, tile, P, lanes)
+
+    def product(direction: Float) -> Float:
+        along, found = np.ascontiguousarray(direction).reshape(-1), np.zeros((K, d))
+        hessian.product(along, K, d - 1, *_stored(X), P, s, n, tile, found.reshape(-1), lanes)
+        return found
+
+    return product
 
 
 def _narrow(theta: Float, X: NDArray, labels: NDArray, s: NDArray, dtype: np.dtype, lanes: int) -> tuple[float, Float]:

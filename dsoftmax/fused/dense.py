@@ -93,7 +93,7 @@ def tile_residuals(Z: Any, K: Any, columns: Any, y: Any, s: Any, width: Any, pit
 
 
 @compiled
-def _take_by_feature(
+def take_by_feature(
     X: Any, pitch: Any, here: Any, row_stride: Any, stride: Any, tag: Any, p: Any, rows: Any, lanes: Any
 ) -> None:
     """Convert stored rows to ``X[j·pitch + r]``."""
@@ -127,7 +127,7 @@ def narrow(
     for start in range(0, n, tile):
         rows = min(tile, n - start)
         columns = -(-rows // (2 * lanes)) * 2 * lanes
-        _take_by_feature(X, tile, address + start * row_stride, row_stride, stride, tag, p, rows, lanes)
+        take_by_feature(X, tile, address + start * row_stride, row_stride, stride, tag, p, rows, lanes)
         for j in range(p):
             X[j * tile + rows : j * tile + columns] = 0
         for r in range(0, columns, 2 * lanes):

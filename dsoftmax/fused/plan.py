@@ -32,6 +32,8 @@ NARROW_BYTES = 2**15
 """A tile by features and its logits: the first-level cache."""
 WIDE_BYTES = 192 * 2**10
 """A tile by rows and its logits: less than half of the second-level cache."""
+CURVED_FEATURES, CURVED_SUMS = 256, 2**17
+"""With no more features than this, and entries of the Hessian's pairs, it is summed by loops: their sums, by lane, take 4 MiB."""
 PARTIAL_SUMS = 2**13
 """The most entries of θ whose sums may be kept by lane while tiles pass: with 32 bytes each they fit the second-level cache."""
 COLUMNS = 64
@@ -86,6 +88,21 @@ def scratch_bytes(n_features: int, n_classes: int, dtype: np.dtype, sparse: bool
     return rows + ((pitch + n_classes) * wide_rows(pitch, n_classes, itemsize) + 2 * n_classes * pitch) * itemsize
 
 
+def curves(n_features: int, n_classes: int, sparse: bool) -> bool:
+    """Return whether loops sum the Hessian of this shape, and not BLAS."""
+    few = n_features <= CURVED_FEATURES and (n_features + 1) * n_classes <= PARTIAL_SUMS
+    return not sparse and few and softmax.hessian_entries(n_features, n_classes) <= CURVED_SUMS
+
+
+def hessian_scratch_bytes(n_features: int, n_classes: int, dtype: np.dtype) -> int:
+    """Return what the Hessian of a leaf takes beside its rows and its result (bytes)."""
+    if not curves(n_features, n_classes, False):
+        return softmax.hessian_scratch_bytes(n_features, n_classes, dtype)
+    d, pairs = n_features + 1, n_classes * (n_classes - 1) // 2
+    tile = curved_rows(d, n_classes, dtype.itemsize) * (2 * d + n_classes + pairs) * dtype.itemsize
+    return 16 * leaf_rows(n_features) + tile + softmax.hessian_entries(n_features, n_classes) * VECTOR_BYTES
+
+
 def up(number: int, multiple: int) -> int:
     return -(-number // multiple) * multiple
 
@@ -101,6 +118,11 @@ def pitch_of(d: int, lanes: int) -> int:
 
 def narrow_rows(d: int, n_classes: int, itemsize: int) -> int:
     return _tile_rows(NARROW_BYTES // (itemsize * (d + n_classes)), itemsize)
+
+
+def curved_rows(d: int, n_classes: int, itemsize: int) -> int:
+    pairs = n_classes * (n_classes - 1) // 2
+    return _tile_rows(WIDE_BYTES // (itemsize * (2 * d + n_classes + pairs)), itemsize)
 
 
 def wide_rows(pitch: int, n_classes: int, itemsize: int) -> int:

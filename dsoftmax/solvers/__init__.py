@@ -65,6 +65,16 @@ class Entry:
     l1: bool = False
     other_bytes: Callable[[int, int, int, bool], int] | None = None
 
+    def held_bytes(self, n_rows: int, n_classes: int, n_features: int, gram: bool, sample_bytes: int, n_models: int = 1) -> int:
+        """Return what solvers of so many models and what they know take in their process, with the Gram matrix or its diagonal."""
+        d = n_features + 1
+        size = n_classes * d
+        held = self.matrix_entries is None or size <= self.matrix_entries
+        each = self.vectors * size + held * self.state_matrices * size**2
+        shared = held * (self.matrices - self.state_matrices) * size**2
+        other = 0 if self.other_bytes is None else n_models * self.other_bytes(n_rows, n_classes, n_features, gram)
+        return 8 * (n_models * each + shared + 3 * (d * d if gram else d)) + (1 + n_models) * sample_bytes + other
+
 
 def _step(problem: Problem) -> float:
     return 1 / problem.curvature_bound()

@@ -2,13 +2,16 @@
 
 from dataclasses import dataclass
 
+from dsoftmax.softmax import hessian_entries
 from dsoftmax.solvers.kronecker import n_groups, sum_bytes
 
-AUTO, SUM = "auto", "lbfgs-kronecker-sum"
+AUTO, SURROGATE, SUM = "auto", "surrogate", "lbfgs-kronecker-sum"
 SURROGATE_ENTRIES = 1000
 """With no more entries of θ than this, Hessians of a sample are factorised between passes."""
 HESSIAN_BYTES, HESSIAN_PART = 100, 4
 """What an entry of a Hessian takes in a thread that sums it (bytes); all may take one part in so many of the memory that is left."""
+HELD_PART = 2
+"""What a solver holds between passes may take one part in so many of the memory that is left."""
 SAMPLE_ROWS = 3
 """Rows of the sample for each free entry of θ that make it worth it, unless it holds all rows."""
 
@@ -30,7 +33,14 @@ class Choice:
 
 
 def choose(
-    n_rows: int, n_features: int, n_classes: int, sample_rows: int, whole: bool, gram: bool, room: int | None = None
+    n_rows: int,
+    n_features: int,
+    n_classes: int,
+    sample_rows: int,
+    whole: bool,
+    gram: bool,
+    needed: int,
+    room: int | None = None,
 ) -> Choice:
     """Return the solver for a problem.
 
@@ -43,21 +53,24 @@ def choose(
         Whether it holds all rows.
     gram : bool
         Whether the Gram matrix is known, and not its diagonal alone.
+    needed : int
+        Bytes that `SURROGATE` would hold.
     room : int, optional
         Bytes that are left of the memory allowed.
     """
-    needed = sum_bytes(n_rows, n_classes, n_features)
     other = "lbfgs-kronecker"
-    if gram and n_groups(n_rows, n_classes, n_features) > 1 and (room is None or needed <= room // HESSIAN_PART):
+    fits = room is None or sum_bytes(n_rows, n_classes, n_features) <= room // HESSIAN_PART
+    if gram and n_groups(n_rows, n_classes, n_features) > 1 and fits:
         other = SUM
     entries, free = (n_features + 1) * n_classes, (n_features + 1) * (n_classes - 1)
     enough = whole or sample_rows >= max(SAMPLE_ROWS * free, 1)
-    tight = room is not None and HESSIAN_BYTES * entries**2 > room // HESSIAN_PART
+    summed = HESSIAN_BYTES * hessian_entries(n_features, n_classes)
+    tight = room is not None and (summed > room // HESSIAN_PART or needed > room // HELD_PART)
     if entries <= SURROGATE_ENTRIES and tight:
-        return Choice(other, f"a Hessian of {entries:,} × {entries:,} does not fit well in the memory allowed")
+        return Choice(other, f"Hessians of {entries:,} × {entries:,} and a sample do not fit well in the memory allowed")
     if entries <= SURROGATE_ENTRIES and enough:
         return Choice(
-            "surrogate", f"θ has {entries:,} entries, no more than {SURROGATE_ENTRIES:,}: a few passes and a sample in memory"
+            SURROGATE, f"θ has {entries:,} entries, no more than {SURROGATE_ENTRIES:,}: a few passes and a sample in memory"
         )
     if entries <= SURROGATE_ENTRIES:
         why = f"the sample of {sample_rows:,} rows is too small for Newton's method on it"

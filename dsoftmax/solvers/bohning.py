@@ -45,8 +45,8 @@ class Bohning:
         state = DescentState(theta, np.nan, np.zeros_like(theta), n_iter, "", theta, 1.0, 0, 0.0)
         return state if answer is None else self.tell(state, answer)
 
-    def ask(self, state: DescentState) -> Query:
-        return Query(state.trial)
+    def ask(self, state: DescentState) -> tuple[DescentState, Query]:
+        return state, Query(state.trial)
 
     def tell(self, state: DescentState, answer: Answer) -> DescentState:
         down = self.kronecker.inverse(0.5 * np.eye(len(state.theta)))(answer.gradient)

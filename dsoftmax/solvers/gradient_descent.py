@@ -59,8 +59,8 @@ class FixedStep:
     def start(self, theta: Float, answer: Answer | None, n_iter: int = 0) -> DescentState:
         return _begin(theta, answer, n_iter, self.step)
 
-    def ask(self, state: DescentState) -> Query:
-        return Query(state.trial)
+    def ask(self, state: DescentState) -> tuple[DescentState, Query]:
+        return state, Query(state.trial)
 
     def tell(self, state: DescentState, answer: Answer) -> DescentState:
         return _move(state, answer, self.step)
@@ -84,8 +84,8 @@ class Armijo:
     def start(self, theta: Float, answer: Answer | None, n_iter: int = 0) -> DescentState:
         return _begin(theta, answer, n_iter, self.step)
 
-    def ask(self, state: DescentState) -> Query:
-        return Query(state.trial)
+    def ask(self, state: DescentState) -> tuple[DescentState, Query]:
+        return state, Query(state.trial)
 
     def tell(self, state: DescentState, answer: Answer) -> DescentState:
         if np.isnan(state.value):
@@ -163,8 +163,8 @@ class Nesterov:
         state = NesterovState(theta, np.nan, np.zeros_like(theta), n_iter, "", theta, 1.0, theta)
         return state if answer is None else replace(self.tell(state, answer), n_iter=n_iter)
 
-    def ask(self, state: NesterovState) -> Query:
-        return Query(state.trial)
+    def ask(self, state: NesterovState) -> tuple[NesterovState, Query]:
+        return state, Query(state.trial)
 
     def tell(self, state: NesterovState, answer: Answer) -> NesterovState:
         landed = state.trial - self.step * answer.gradient

@@ -102,14 +102,14 @@ class LBFGS:
         state = LBFGSState(theta, np.nan, zero, 0.0, n_iter, "", none, none, moments, *none_yet, zero, waiting)
         return state if answer is None else self._accept(state, theta, answer, n_iter)
 
-    def ask(self, state: LBFGSState) -> Query:
+    def ask(self, state: LBFGSState) -> tuple[LBFGSState, Query]:
         point = state.theta + state.search.step * state.direction
         due = self.n_groups > 1 and (state.n_iter + 1) & state.n_iter == 0 and state.search.trials == 0
         curvatures = groups(state.moments, self.n_groups) if due else None
         trials = None
         if self.n_groups > 1 and state.search.trials == 0 and not np.isnan(state.value):
             trials = np.stack([state.theta + length * state.search.step * state.direction for length in LENGTHS])
-        return Query(point, moments=self.kronecker is not None, curvatures=curvatures, trials=trials)
+        return state, Query(point, moments=self.kronecker is not None, curvatures=curvatures, trials=trials)
 
     def tell(self, state: LBFGSState, answer: Answer) -> LBFGSState:
         if np.isnan(state.value):

@@ -103,13 +103,13 @@ class Newton:
         )  # fmt: skip
         return state if answer is None else self._begin(state, answer)
 
-    def ask(self, state: NewtonState) -> Query:
+    def ask(self, state: NewtonState) -> tuple[NewtonState, Query]:
         if np.isnan(state.value):
-            return Query(state.theta, hessian=True)
+            return state, Query(state.theta, hessian=True)
         if state.here:
-            return Query(state.theta, hessian=True, trials=state.trials)
+            return state, Query(state.theta, hessian=True, trials=state.trials)
         first, *others = state.trials
-        return Query(first, hessian=True, trials=np.stack(others) if others else None)
+        return state, Query(first, hessian=True, trials=np.stack(others) if others else None)
 
     def tell(self, state: NewtonState, answer: Answer) -> NewtonState:
         if np.isnan(state.value):

@@ -99,13 +99,13 @@ class NewtonCG:
         )
         return state if answer is None else self._begin(state, answer)
 
-    def ask(self, state: NewtonCGState) -> Query:
+    def ask(self, state: NewtonCGState) -> tuple[NewtonCGState, Query]:
         if np.isnan(state.value):
-            return Query(state.theta, moments=True)
+            return state, Query(state.theta, moments=True)
         if state.trying:
-            return Query(state.theta + state.search.step * state.step, state.direction, moments=True)
+            return state, Query(state.theta + state.search.step * state.step, state.direction, moments=True)
         trials = (state.theta + state.step)[None] if state.step.any() else None
-        return Query(state.theta, state.direction, trials=trials)
+        return state, Query(state.theta, state.direction, trials=trials)
 
     def tell(self, state: NewtonCGState, answer: Answer) -> NewtonCGState:
         if np.isnan(state.value):

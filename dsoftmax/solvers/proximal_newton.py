@@ -129,8 +129,8 @@ class ProximalNewton:
         state = ProximalState(theta, np.nan, zero, 0.0, n_iter, "", zero, self.moments, theta, 0.0, 0.0, MOST_BLEND, none, none)
         return state if answer is None else self._accept(state, answer, n_iter)
 
-    def ask(self, state: ProximalState) -> Query:
-        return Query(state.trial, moments=True)
+    def ask(self, state: ProximalState) -> tuple[ProximalState, Query]:
+        return state, Query(state.trial, moments=True)
 
     def tell(self, state: ProximalState, answer: Answer) -> ProximalState:
         if np.isnan(state.value):

@@ -36,7 +36,7 @@ Float = NDArray[np.float64]
 
 TRIALS = 3
 """Points that a pass values."""
-TENFOLD, LEAST_DAMPING, DAMPING, MOST_DAMPING = 10.0, 1e-3, 0.1, 1e9
+TENFOLD, LEAST_DAMPING, DAMPING, MOST_DAMPING = 10.0, 1e-3, 0.3, 1e9
 TRUST = (0.75, 1.3)
 """Between these ratios of what a step gained to what was promised, C is good enough to do without a new Hessian."""
 CHEAP_ENTRIES = 400
@@ -51,6 +51,8 @@ LIFT = 1e-10
 """Added to the diagonal, scaled to 1, of what is factorised: rounding must not make it indefinite."""
 MOST_TAKEN = 0.9
 """Of the sample's curvature in a direction, C takes no more than this part: beyond it, C is wrong."""
+FINE = 1e-6
+"""Below this reciprocal of the condition number, of what is scaled to a unit diagonal, a pass sums the Hessian in float64."""
 PIN = 1e-3
 """Curvature given to directions that change no probability, as part of the others' mean."""
 
@@ -62,7 +64,7 @@ class SurrogateState:
     Attributes
     ----------
     trials : (m, K, p+1) float64
-        Points of the next query; the Hessian is asked for at the first, which is θ itself after a refusal.
+        Points of the query that waits for its answer; the Hessian is asked for at the first, which is θ itself after a refusal.
     promised : (m,) float64
         How far the surrogate falls to each.
     dampings : (m,) float64
@@ -128,20 +130,24 @@ class Surrogate:
     def start(self, theta: Float, answer: Answer | None, n_iter: int = 0) -> SurrogateState:
         none, no_numbers = np.zeros((0, *theta.shape)), np.zeros(0)
         state = SurrogateState(
-            theta, np.nan, np.zeros_like(theta), 0.0, n_iter, "", theta[None], no_numbers, no_numbers, 0.0,
+            theta, np.nan, np.zeros_like(theta), 0.0, n_iter, "", none, no_numbers, no_numbers, 0.0,
             False, np.zeros((0, 0)), none, none, 0,
         )  # fmt: skip
-        return state if answer is None else self._aim(_at(state, theta, answer, n_iter))
+        return state if answer is None else _at(state, theta, answer, n_iter)
 
-    def ask(self, state: SurrogateState) -> Query:
+    def ask(self, state: SurrogateState) -> tuple[SurrogateState, Query]:
+        if np.isnan(state.value):
+            return state, Query(state.theta)
+        H = self.local.hessian(state.theta)
+        state = self._aim(state, H)
         first, *others = state.trials
-        hessian = self.hessians and not np.isnan(state.value) and (not state.trusted or first.size <= CHEAP_ENTRIES)
-        return Query(first, hessian=hessian, trials=np.stack(others) if others else None)
+        hessian = self.hessians and not self.local.whole and (not state.trusted or first.size <= CHEAP_ENTRIES)
+        trials = np.stack(others) if others else None
+        return state, Query(first, hessian=hessian, single=hessian and not self._fine(H), trials=trials)
 
     def tell(self, state: SurrogateState, answer: Answer) -> SurrogateState:
         if np.isnan(state.value):
-            state = _at(state, state.theta, answer, state.n_iter)
-            return state if state.stuck else self._aim(state)
+            return _at(state, state.theta, answer, state.n_iter)
         found = (answer, *answer.trials)
         values = np.array([one.value if np.isfinite(one.value) else np.inf for one in found])
         error = max(state.value_error, answer.value_error)
@@ -157,14 +163,14 @@ class Surrogate:
             larger = max(TENFOLD * float(state.dampings.max()), LEAST_DAMPING)
             back = self._looks_back(state)  # then C is exact here now, and damping begins anew
             state = replace(state, exact=state.exact or back, trusted=back, refused=state.refused + 1)
-            return self._aim(replace(state, damping=0.0 if back else larger))
+            return _at_rest(replace(state, damping=0.0 if back else larger))
         ratio = (state.value - values[best]) / max(state.promised[best], 1e-300)
         trusted = bool(TRUST[0] <= ratio <= TRUST[1]) or values[best] >= state.value - found[best].value_error
         damping = state.dampings[best] / (TENFOLD**3 if self._looks_back(state) else TENFOLD)
         damping = damping if damping >= LEAST_DAMPING else 0.0
         known = answer.hessian is not None and best == 0
         state = replace(state, damping=damping, trusted=trusted, exact=known, refused=0)
-        return self._aim(_at(state, state.trials[best], found[best], state.n_iter + 1))
+        return _at_rest(_at(state, state.trials[best], found[best], state.n_iter + 1))
 
     def _looks_back(self, state: SurrogateState) -> bool:
         """Whether the next pass is asked for the Hessian at θ: after a refusal, where it is not known there."""
@@ -189,12 +195,16 @@ class Surrogate:
             return state
         return replace(state, steps=np.stack(steps)[keep:], lacks=np.stack(lacks)[keep:])
 
-    def _aim(self, state: SurrogateState) -> SurrogateState:
-        """Minimise the surrogate for several dampings: the next points."""
-        if state.stuck:
-            return state
+    def _fine(self, H: Float) -> bool:
+        """Whether some curvature is so small beside the features' own that rounding to float32 would hide it."""
+        scaled, _ = _scaled(self._pinned(H, shifts=True))
+        factor, failed = scipy.linalg.lapack.dpotrf(scaled)
+        reciprocal, _ = scipy.linalg.lapack.dpocon(factor, float(np.abs(scaled).sum(axis=0).max()))
+        return bool(failed) or float(reciprocal) < FINE
+
+    def _aim(self, state: SurrogateState, H: Float) -> SurrogateState:
+        """Minimise surrogates, with H the Hessian of the sample: the next points."""
         theta = state.theta
-        H = self.local.hessian(theta)
         exact = state.correction if state.correction.size else np.zeros_like(H)
         fitted, share = self._bounded(exact + _rank_one(state.steps, state.lacks, theta.size), H)
         B = H + fitted
@@ -232,12 +242,9 @@ class Surrogate:
         """
         if not C.any():
             return C, 1.0
-        pinned = self._pinned(H)
-        size = np.sqrt(np.diag(pinned))
+        scaled, size = _scaled(self._pinned(H))
         scale = np.outer(size, size)
-        pinned /= scale
-        pinned[np.diag_indices(len(pinned))] += LIFT
-        half = scipy.linalg.cholesky(pinned, lower=True, check_finite=False)
+        half = scipy.linalg.cholesky(scaled, lower=True, check_finite=False)
         inner = scipy.linalg.solve_triangular(half, C / scale, lower=True, check_finite=False)
         inner = scipy.linalg.solve_triangular(half, inner.T, lower=True, check_finite=False)
         values, vectors = scipy.linalg.eigh(inner, check_finite=False)
@@ -247,11 +254,13 @@ class Surrogate:
             C = C + (outer * (kept - values)) @ outer.T
         return C, 1 + min(float(kept[0]), 0.0)
 
-    def _pinned(self, B: Float) -> Float:
-        """Return B with curvature in the directions that change no probability, and where θ must not move."""
+    def _pinned(self, B: Float, shifts: bool = False) -> Float:
+        """Return B with curvature in the directions that change no probability, penalised or not with ``shifts``, and where θ must not
+        move.
+        """
         K, d = self.free.shape
         size = np.maximum(np.diag(B).reshape(K, d).mean(axis=0), 0)
-        shift = np.where(self.penalty.max(axis=0) > 0, 0.0, PIN * np.maximum(size, 1e-12))
+        shift = np.where((self.penalty.max(axis=0) > 0) & (not shifts), 0.0, PIN * np.maximum(size, 1e-12))
         found = B + np.kron(np.ones((K, K)) / K, np.diag(shift))
         floor = 1e-12 * np.maximum(np.diag(found), 0) + 1e-300
         found[np.diag_indices(len(found))] += np.where(self.free.ravel(), floor, 1.0)
@@ -273,6 +282,11 @@ def _at(state: SurrogateState, theta: Float, answer: Answer, n_iter: int) -> Sur
         n_iter=n_iter,
         stuck="" if np.isfinite(answer.value) else "F is not finite",
     )
+
+
+def _at_rest(state: SurrogateState) -> SurrogateState:
+    """Return the state without the points that were answered."""
+    return replace(state, trials=state.trials[:0], promised=state.promised[:0], dampings=state.dampings[:0])
 
 
 def _times(matrix: Float, V: Float) -> Float:
@@ -348,21 +362,27 @@ class _Model:
         return _solve(self.solver._pinned(H + self.added if self.added.size else H), at.shape)
 
 
+def _scaled(matrix: Float) -> tuple[Float, Float]:
+    """Return a matrix with a positive diagonal scaled to a diagonal of 1 + `LIFT`, and the roots of the diagonal."""
+    size = np.sqrt(np.diag(matrix))
+    scaled = matrix / np.outer(size, size)
+    scaled[np.diag_indices(len(scaled))] += LIFT
+    return scaled, size
+
+
 def _solve(matrix: Float, shape: tuple[int, ...]) -> Callable[[Float], Float] | None:
     """Return what solves with a positive definite matrix; None where it is not."""
     diagonal = np.diag(matrix)
     if not (np.isfinite(matrix).all() and diagonal.min() > 0):
         return None
-    scale = 1 / np.sqrt(diagonal)
-    scaled = matrix * np.outer(scale, scale)
-    scaled[np.diag_indices(len(scaled))] += LIFT
+    scaled, size = _scaled(matrix)
     try:
         factor = scipy.linalg.cho_factor(scaled, overwrite_a=True, check_finite=False)
     except scipy.linalg.LinAlgError:
         return None
 
     def solve(right: Float) -> Float:
-        found: Float = (scale * scipy.linalg.cho_solve(factor, scale * right.ravel())).reshape(shape)
+        found: Float = (scipy.linalg.cho_solve(factor, right.ravel() / size) / size).reshape(shape)
         return found
 
     return solve

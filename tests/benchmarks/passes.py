@@ -100,7 +100,7 @@ def bare(source: Source, evaluate: Evaluate, threads: int, loaded: bool) -> Call
             buffers.one = np.empty(int(source.chunk_bytes.max()), np.uint8)
         for chunk in chunks[first::threads]:
             for leaf, codes in held[chunk] if loaded else coded(source.load(chunk, buffers.one), evaluate):
-                KERNELS[KERNEL](theta, leaf.X, codes, None, dtype)
+                KERNELS[KERNEL].value_and_gradient(theta, leaf.X, codes, None, dtype)
 
     def work() -> None:
         with ThreadPoolExecutor(threads) as pool:

@@ -1,0 +1,167 @@
+"""The loops of the Hessian over dense rows: summed over pairs of classes, and its products at one point.
+
+Conventions are those of `dsoftmax.fused.dense`; vectors hold rows.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from dsoftmax.fused.blocks import inner, outer
+from dsoftmax.fused.compiled import compiled
+from dsoftmax.fused.dense import even, take_by_feature
+from dsoftmax.fused.vectors import constant, exp, larger, load, store, total
+
+
+@compiled
+def take(
+    X: Any, pitch: Any, here: Any, row_stride: Any, stride: Any, tag: Any, p: Any, rows: Any, columns: Any, lanes: Any
+) -> None:
+    """Convert stored rows to ``X[j·pitch + r]``, and rows up to ``columns`` to zeros."""
+    take_by_feature(X, pitch, here, row_stride, stride, tag, p, rows, lanes)
+    for j in range(p):
+        X[j * pitch + rows : j * pitch + columns] = 0
+
+
+@compiled
+def logits(theta: Any, K: Any, d: Any, X: Any, Z: Any, pitch: Any, columns: Any, lanes: Any) -> None:
+    """Z[k, r] = Σⱼ θ[k, j]·X[j, r]."""
+    for r in range(0, columns, 2 * lanes):
+        k = 0
+        while k < K:
+            m = even(K - k, 6)
+            outer(theta, k * d, d, 1, X, r, pitch, Z, k * pitch + r, pitch, d, m, True)
+            k += m
+
+
+@compiled
+def probabilities(Z: Any, pitch: Any, K: Any, columns: Any, lanes: Any) -> None:
+    """Replace logits by probabilities."""
+    for r in range(0, columns, lanes):
+        top = load(Z, r)
+        for k in range(1, K):
+            top = larger(load(Z, k * pitch + r), top)
+        mass = constant(top, 0.0)
+        for k in range(K):
+            e = exp(load(Z, k * pitch + r) - top)
+            store(Z, k * pitch + r, e)
+            mass = mass + e
+        scale = constant(top, 1.0) / mass
+        for k in range(K):
+            store(Z, k * pitch + r, load(Z, k * pitch + r) * scale)
+
+
+@compiled
+def pairs(
+    theta: Any,
+    K: Any,
+    p: Any,
+    address: Any,
+    row_stride: Any,
+    stride: Any,
+    tag: Any,
+    s: Any,
+    n: Any,
+    tile: Any,
+    found: Any,
+    lanes: Any,
+) -> None:
+    """Add Σ sᵢpᵢₖpᵢₗx̃ᵢx̃ᵢᵀ to ``found``, (K·(K-1)/2, d·(d+1)/2), for the pairs k < l: upper triangles, row by row.
+
+    The products of one feature with those after it are formed in the cache, then multiplied with all pairs. Sums are vectors, whose
+    lanes are added every 4,096 rows.
+    """
+    d = p + 1
+    n_pairs, n_products = K * (K - 1) // 2, d * (d + 1) // 2
+    X, Z = np.empty(d * tile, theta.dtype), np.empty(K * tile, theta.dtype)
+    curved, products = np.empty(n_pairs * tile, theta.dtype), np.empty(d * tile, theta.dtype)
+    sums = np.zeros(n_pairs * n_products * lanes, theta.dtype)
+    X[p * tile :] = 1
+    since = 0
+    for start in range(0, n, tile):
+        rows = min(tile, n - start)
+        columns = -(-rows // (2 * lanes)) * 2 * lanes
+        take(X, tile, address + start * row_stride, row_stride, stride, tag, p, rows, columns, lanes)
+        logits(theta, K, d, X, Z, tile, columns, lanes)
+        probabilities(Z, tile, K, columns, lanes)
+        for r in range(0, columns, lanes):
+            weight, pair = load(s, start + r), 0  # zero beyond the last row
+            for k in range(K - 1):
+                mine = load(Z, k * tile + r) * weight
+                for other in range(k + 1, K):
+                    store(curved, pair * tile + r, mine * load(Z, other * tile + r))
+                    pair += 1
+        place = 0
+        for j in range(d):
+            left = d - j
+            for i in range(left):
+                for r in range(0, columns, lanes):
+                    store(products, i * tile + r, load(X, j * tile + r) * load(X, (j + i) * tile + r))
+            i = 0
+            while i < left:
+                c, pair = even(left - i, 3), 0
+                while pair < n_pairs:
+                    m = even(n_pairs - pair, 3)
+                    inner(
+                        curved, pair * tile, tile, products, i * tile, tile,
+                        sums, (pair * n_products + place + i) * lanes, n_products * lanes, lanes, columns, m, c, False,
+                    )  # fmt: skip
+                    pair += m
+                i += c
+            place += left
+        since += rows
+        if since >= 4096 or start + tile >= n:
+            for i in range(n_pairs * n_products):
+                found[i] += total(load(sums, i * lanes))
+            sums[:] = 0
+            since = 0
+
+
+@compiled
+def point(
+    theta: Any, K: Any, p: Any, address: Any, row_stride: Any, stride: Any, tag: Any, n: Any, tile: Any, P: Any, lanes: Any
+) -> None:
+    """Store the probabilities at θ, ``P[first·K + k·tile + r]`` of a tile that begins with row ``first``."""
+    X, Z = np.empty((p + 1) * tile, theta.dtype), np.empty(K * tile, theta.dtype)
+    X[p * tile :] = 1
+    for start in range(0, n, tile):
+        rows = min(tile, n - start)
+        columns = -(-rows // (2 * lanes)) * 2 * lanes
+        take(X, tile, address + start * row_stride, row_stride, stride, tag, p, rows, columns, lanes)
+        logits(theta, K, p + 1, X, Z, tile, columns, lanes)
+        probabilities(Z, tile, K, columns, lanes)
+        P[start * K : (start + tile) * K] = Z
+
+
+@compiled
+def product(
+    direction: Any, K: Any, p: Any, address: Any, row_stride: Any, stride: Any, tag: Any, P: Any, s: Any, n: Any, tile: Any,
+    found: Any, lanes: Any,
+) -> None:  # fmt: skip
+    """Add Σ sᵢx̃ᵢPᵢₖ(aᵢₖ − Σₗ Pᵢₗaᵢₗ) to ``found``, (K, d), with aᵢ the logits of a direction and P of `point`."""
+    d = p + 1
+    X, A = np.empty(d * tile, direction.dtype), np.empty(K * tile, direction.dtype)
+    sums = np.zeros(K * d * lanes, direction.dtype)
+    X[p * tile :] = 1
+    for start in range(0, n, tile):
+        rows = min(tile, n - start)
+        columns = -(-rows // (2 * lanes)) * 2 * lanes
+        take(X, tile, address + start * row_stride, row_stride, stride, tag, p, rows, columns, lanes)
+        logits(direction, K, d, X, A, tile, columns, lanes)
+        for r in range(0, columns, lanes):
+            weight = load(s, start + r)  # zero beyond the last row
+            mean = constant(weight, 0.0)
+            for k in range(K):
+                mean = mean + load(P, start * K + k * tile + r) * load(A, k * tile + r)
+            for k in range(K):
+                store(A, k * tile + r, weight * load(P, start * K + k * tile + r) * (load(A, k * tile + r) - mean))
+        k = 0
+        while k < K:
+            m, j = even(K - k, 3), 0
+            while j < d:
+                c = even(d - j, 3 if m == 3 else 4)
+                inner(A, k * tile, tile, X, j * tile, tile, sums, (k * d + j) * lanes, d * lanes, lanes, columns, m, c, False)
+                j += c
+            k += m
+    for i in range(K * d):
+        found[i] += total(load(sums, i * lanes))
