@@ -18,12 +18,16 @@ MEMBER_BYTES = 512
 
 
 def to_arrays(state: Any) -> dict[str, NDArray]:
-    """Flatten a dataclass of arrays, numbers, strings and dataclasses: one array a leaf, nested names joined by a dot."""
+    """Flatten a dataclass of arrays, tuples of arrays, numbers, strings and dataclasses: one array a leaf, nested names joined by a
+    dot.
+    """
     arrays: dict[str, NDArray] = {}
     for one in dataclasses.fields(state):
         value = getattr(state, one.name)
         if dataclasses.is_dataclass(value):
             arrays |= {f"{one.name}.{name}": inner for name, inner in to_arrays(value).items()}
+        elif isinstance(value, tuple):
+            arrays |= {f"{one.name}.{number}": part for number, part in enumerate(value)}
         else:
             arrays[one.name] = np.asarray(value)
     return arrays
@@ -39,6 +43,11 @@ def from_arrays(kind: type, arrays: Mapping[str, NDArray]) -> Any:
             prefix = f"{one.name}."
             inner = {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
             values[one.name] = from_arrays(typing.cast(type, hint), inner)
+        elif typing.get_origin(hint) is tuple:
+            parts: list[NDArray] = []
+            while (name := f"{one.name}.{len(parts)}") in arrays:
+                parts.append(arrays[name])
+            values[one.name] = tuple(parts)
         else:
             array = arrays[one.name]
             values[one.name] = hint(array.item()) if hint in (int, float, str, bool) else array

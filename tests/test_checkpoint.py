@@ -27,6 +27,7 @@ class Outer:
     count: int
     inner: Inner
     labels: np.ndarray
+    parts: tuple[np.ndarray, ...]
 
 
 @given(
@@ -37,7 +38,8 @@ class Outer:
     st.booleans(),
 )
 def test_a_dataclass_comes_back_bit_for_bit(tmp_path_factory, values, count, number, text, flag):
-    before = Outer(values, count, Inner(number, text, flag), np.array(["a", "béé"]))
+    parts = (values, *(np.full(i, i) for i in range(11)))
+    before = Outer(values, count, Inner(number, text, flag), np.array(["a", "béé"]), parts)
     path = tmp_path_factory.getbasetemp() / "state.npz"
     write_arrays(path, to_arrays(before))
     after = from_arrays(Outer, read_arrays(path))
@@ -47,7 +49,12 @@ def test_a_dataclass_comes_back_bit_for_bit(tmp_path_factory, values, count, num
     assert np.float64(after.inner.number).tobytes() == np.float64(number).tobytes()
     assert [type(x) for x in (after.count, after.inner.number, after.inner.text, after.inner.flag)] == [int, float, str, bool]
     assert_array_equal(after.labels, before.labels)
-    assert set(to_arrays(before)) == {"values", "count", "inner.number", "inner.text", "inner.flag", "labels"}
+    assert len(after.parts) == len(parts)
+    assert all(there.tobytes() == here.tobytes() for there, here in zip(after.parts, parts, strict=True))
+    names = {"values", "count", "inner.number", "inner.text", "inner.flag", "labels"}
+    assert set(to_arrays(before)) == names | {f"parts.{i}" for i in range(len(parts))}
+    none = from_arrays(Outer, to_arrays(Outer(values, count, before.inner, before.labels, ())))
+    assert none.parts == ()
 
 
 def test_a_field_that_is_missing_is_an_error():

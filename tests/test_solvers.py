@@ -18,7 +18,8 @@ from dsoftmax.oracle import Answer, Query
 from dsoftmax.settings import Settings
 from dsoftmax.solvers import SOLVERS, solver_entry
 from dsoftmax.solvers.gradient_descent import Armijo, FixedStep, Nesterov
-from dsoftmax.solvers.lbfgs import LBFGS, inverse_product
+from dsoftmax.solvers.lbfgs import LBFGS
+from dsoftmax.solvers.pairs import Pairs
 from dsoftmax.sources import open_source
 from dsoftmax.testing import Convex, check_solver, convex_problem
 from dsoftmax.training import train
@@ -114,15 +115,20 @@ def test_the_two_loop_recursion_is_the_bfgs_matrix(seed, n):
     for s, y in zip(S, Y, strict=True):  # Nocedal and Wright, eq. 7.16
         rho = 1 / (y @ s)
         H = (np.eye(6) - rho * np.outer(s, y)) @ H @ (np.eye(6) - rho * np.outer(y, s)) + rho * np.outer(s, s)
-    assert_allclose(inverse_product(g, steps, changes).ravel(), H @ g.ravel(), rtol=1e-8, atol=1e-8)
+    pairs = Pairs()
+    for s, y in zip(rng.normal(size=(3, 2, 3)), rng.normal(size=(3, 2, 3)), strict=True):
+        pairs = pairs.joined_by(s, y, n)  # all forgotten in the end
+    for s, y in zip(steps, changes, strict=True):
+        pairs = pairs.joined_by(s, y, n)
+    assert_allclose(pairs.inverse_product(g).ravel(), H @ g.ravel(), rtol=1e-8, atol=1e-8)
 
 
 def test_lbfgs_keeps_the_newest_pairs(rng):
     states = run(LBFGS(memory=3), convex(rng), 10 * rng.normal(size=(2, 3)), 8)
-    assert max(len(state.steps) for state in states) == 3
+    assert max(len(state.pairs) for state in states) == 3
     last, before = states[-1], states[-2]
-    assert_array_equal(last.steps[-1], last.theta - before.theta)
-    assert_array_equal(last.changes[-1], last.gradient - before.gradient)
+    assert_array_equal(last.pairs.steps[-1], last.theta - before.theta)
+    assert_array_equal(last.pairs.changes[-1], last.gradient - before.gradient)
 
 
 @pytest.mark.parametrize("name", SOLVERS)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from dsoftmax.oracle import Answer, Problem, Query
 from dsoftmax.solvers.kronecker import Kronecker, KroneckerSum, groups, n_groups
 from dsoftmax.solvers.line_search import Search, advance, begin
+from dsoftmax.solvers.pairs import Pairs
 
 Float = NDArray[np.float64]
 
@@ -31,8 +32,8 @@ class LBFGSState:
 
     Attributes
     ----------
-    steps, changes : (n, K, p+1) float64, n ≤ memory
-        sₖ = θₖ₊₁ − θₖ and yₖ = ∇Fₖ₊₁ − ∇Fₖ, oldest first.
+    pairs : Pairs
+        At most ``memory``.
     moments : (K, K) float64
         A at θ; of shape (0, 0) without a preconditioner.
     group_moments : (groups, K, K) float64
@@ -48,8 +49,7 @@ class LBFGSState:
     value_error: float
     n_iter: int
     stuck: str
-    steps: Float
-    changes: Float
+    pairs: Pairs
     moments: Float
     group_moments: Float
     group_grams: NDArray[np.float32]
@@ -93,13 +93,12 @@ class LBFGS:
         return replace(cls.preconditioned(problem), n_groups=n)
 
     def start(self, theta: Float, answer: Answer | None, n_iter: int = 0) -> LBFGSState:
-        none = np.zeros((0, *theta.shape))
         zero = np.zeros(theta.shape)
         waiting = begin(np.nan, np.nan, 0.0, 0.0)
         moments = np.zeros((0, 0)) if self.moments is None else self.moments
         K, d = theta.shape
         none_yet = np.zeros((0, K, K)), np.zeros((0, d * (d + 1) // 2), np.float32)
-        state = LBFGSState(theta, np.nan, zero, 0.0, n_iter, "", none, none, moments, *none_yet, zero, waiting)
+        state = LBFGSState(theta, np.nan, zero, 0.0, n_iter, "", Pairs(), moments, *none_yet, zero, waiting)
         return state if answer is None else self._accept(state, theta, answer, n_iter)
 
     def ask(self, state: LBFGSState) -> tuple[LBFGSState, Query]:
@@ -125,14 +124,11 @@ class LBFGS:
             theta = state.theta + search.step * state.direction
             s, y = theta - state.theta, answer.gradient - state.gradient
             if np.sum(s * y) > 1e-14 * np.sum(y * y) > 0:
-                keep = max(len(state.steps) + 1 - self.memory, 0)
-                steps, changes = np.stack([*state.steps, s])[keep:], np.stack([*state.changes, y])[keep:]
-                state = replace(state, steps=steps, changes=changes)
+                state = replace(state, pairs=state.pairs.joined_by(s, y, self.memory))
             return self._accept(state, theta, answer, state.n_iter + 1)
         if search.verdict == "failed":
-            if len(state.steps):  # forget what may be rounding, and try once more downhill
-                none = state.steps[:0]
-                return self._aim(replace(state, steps=none, changes=none))
+            if len(state.pairs):  # forget what may be rounding, and try once more downhill
+                return self._aim(replace(state, pairs=Pairs()))
             return replace(
                 state,
                 search=search,
@@ -167,13 +163,13 @@ class LBFGS:
         if state.stuck:
             return state
         scaled = not len(state.group_moments)  # a sum of products is close enough to the Hessian as it is
-        direction = -inverse_product(state.gradient, state.steps, state.changes, self._first_product(state), scaled)
+        direction = -state.pairs.inverse_product(state.gradient, self._first_product(state), scaled)
         slope = float(np.sum(direction * state.gradient))
-        if not slope < 0 and len(state.steps):  # rounding made the pairs useless
-            state = replace(state, steps=state.steps[:0], changes=state.changes[:0])
+        if not slope < 0 and len(state.pairs):  # rounding made the pairs useless
+            state = replace(state, pairs=Pairs())
             direction = -self._first_product(state)(state.gradient)
             slope = float(np.sum(direction * state.gradient))
-        plain = not len(state.steps) and self.kronecker is None
+        plain = not len(state.pairs) and self.kronecker is None
         length = 1.0 / max(float(np.sqrt(max(-slope, 0))), 1e-300) if plain else 1.0
         search = begin(state.value, slope, state.value_error, length)
         return replace(state, direction=direction, search=search)
@@ -187,26 +183,3 @@ class LBFGS:
             found = KroneckerSum(state.group_moments, state.group_grams, self.kronecker.penalty, self.kronecker.free)
             self._sum[:] = [(state.group_grams, found.inverse())]
         return self._sum[0][1]
-
-
-def inverse_product(
-    gradient: Float, steps: Float, changes: Float, first: Callable[[Float], Float] = np.copy, scaled: bool = True
-) -> Float:
-    """Return H·∇F by the two-loop recursion (algorithm 7.4), with H⁰ = γ·first.
-
-    γ = sᵀy/(yᵀ·first(y)) of the newest pair where it is ``scaled``, else 1. Work 4·n·K·p flops for n pairs, and two of ``first``, or
-    one.
-    """
-    q = gradient.copy()
-    rho = [1 / float(np.sum(s * y)) for s, y in zip(steps, changes, strict=True)]
-    alpha = np.zeros(len(steps))
-    for i in reversed(range(len(steps))):
-        alpha[i] = rho[i] * np.sum(steps[i] * q)
-        q -= alpha[i] * changes[i]
-    q = first(q)
-    if len(steps) and scaled:
-        q *= 1 / (rho[-1] * float(np.sum(changes[-1] * first(changes[-1]))))
-    for i in range(len(steps)):
-        beta = rho[i] * np.sum(changes[i] * q)
-        q += (alpha[i] - beta) * steps[i]
-    return q
