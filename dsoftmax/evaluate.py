@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from dsoftmax import fused, softmax
 from dsoftmax.blocks import Block, leaf_rows
 from dsoftmax.engine.visit import Footprint
-from dsoftmax.errors import DsoftmaxError, OptionError, unknown_option
+from dsoftmax.errors import OptionError, unknown_option
 from dsoftmax.held import Held, places
 from dsoftmax.labels import Encoder
 from dsoftmax.oracle import Query
@@ -148,11 +148,8 @@ class Evaluate:
         return Footprint(sums, scratch, fused.CODE_BYTES if self.kernel == "fused" else 0)
 
     def __call__(self, block: Block) -> dict[str, Any]:
-        if self.kernel == "fused" and not fused.available():
-            raise DsoftmaxError(
-                "This run uses kernel='fused', which needs numba, and a process that computes for it cannot import numba. Install "
-                "it on every worker with pip install 'dsoftmax[fast]', or begin anew with kernel='numpy'."
-            )
+        if self.kernel == "fused":
+            fused.require()
         y = self.encoder.codes(block)
         helds = {question.held for question in self.questions if question.held is not None}
         where = places(block) if helds else None

@@ -192,7 +192,7 @@ def train_grid(
     with one_blas_thread():
         kernel = choose_kernel(settings.kernel, None if resume is None else resume[0].kernel, engine.process_limit)
         if resume is None:
-            statistics, cost = first_pass(source, engine, settings, helds)
+            statistics, cost = first_pass(source, engine, settings, kernel, helds)
             choice = resolve(settings, statistics, room(engine.process_limit), len(grid.models))
         else:
             statistics, choice = resume[0].statistics, Choice(resume[0].solver, resume[0].why)

@@ -10,6 +10,7 @@ import scipy.linalg
 import scipy.sparse
 from numpy.typing import NDArray
 
+from dsoftmax import fused
 from dsoftmax.blocks import Block
 from dsoftmax.engine.sums import Grouped, Largest
 from dsoftmax.engine.visit import Footprint
@@ -188,12 +189,15 @@ class Collect:
         The sample to draw.
     helds : tuple of Held
         Disjoint parts whose class sums are collected apart as well.
+    kernel : {"numpy", "fused"}
+        What sums CSR rows.
     """
 
     gram: float = 0.0
     encoder: Encoder | None = None
     draw: Draw | None = None
     helds: tuple[Held, ...] = ()
+    kernel: str = "numpy"
 
     def footprint(self, n_features: int, sparse: bool) -> Footprint:
         """Return what a leaf takes beside its rows; classes that are not known yet are taken to be `USUAL_CLASSES`."""
@@ -203,6 +207,7 @@ class Collect:
         return Footprint(
             (K * (1 + len(self.helds)) + 4) * d + d * d * (self.gram > 0) + MARKS * bool(self.helds),
             8 * 8 * values + 64 * n_features,
+            fused.CODE_BYTES if self.kernel == "fused" and sparse else 0,
             rows=drawn,
         )
 
@@ -229,18 +234,11 @@ class Collect:
         parts = held_by(self.helds, where)
         n_parts, n_labels = len(self.helds) + 1, len(labels)
         by_part = codes + n_labels * parts
-        sums = _LeafSums(n_labels * n_parts, p, self.gram > 0)
-        add = sums.add_sparse if scipy.sparse.issparse(X) else sums.add_dense
-        passed, in_gram = 0.0, 0.0
-        for rows in tiles(X):
-            passed += self.gram * (rows.stop - rows.start)
-            whole = passed > in_gram  # a tile now and then, so that their rows are the part that was asked for
-            in_gram += whole * (rows.stop - rows.start)
-            add(rows_between(X, rows.start, rows.stop), by_part[rows], weights[rows], whole)
-        by_class = np.column_stack([sums.by_class, np.bincount(by_part, weights, n_labels * n_parts)])
-        by_class = by_class.reshape(n_parts, n_labels, p + 1)
+        sums, gram, in_gram = self._sums(X, by_part, weights, n_labels * n_parts)
+        sums.by_class[:, -1] = np.bincount(by_part, weights, n_labels * n_parts)
+        by_class = sums.by_class.reshape(n_parts, n_labels, p + 1)
         counts = np.bincount(by_part, minlength=n_labels * n_parts).reshape(n_parts, n_labels)
-        all_sums, all_counts = by_class.sum(axis=0), counts.sum(axis=0)
+        all_sums, all_counts = by_class.sum(axis=0) if n_parts > 1 else by_class[0], counts.sum(axis=0)
         leaf = {
             "by_label": Grouped(
                 {label: {"rows": all_counts[k], "sums": all_sums[k]} for k, label in enumerate(labels.tolist())}
@@ -257,17 +255,37 @@ class Collect:
         if self.helds and block.groups is not None:
             leaf["marks"] = Largest(marks(where))
         if self.gram:
-            leaf |= {"gram": sums.gram, "gram_weight": np.float64(sums.gram[-1, -1])}
+            leaf |= {"gram": gram, "gram_weight": np.float64(gram[-1, -1])}
         if self.draw is not None:
-            leaf["sample"] = self.draw.rows(block, codes, weights, sums.gram if in_gram == block.n_rows else NO_GRAM, where)
+            leaf["sample"] = self.draw.rows(block, codes, weights, gram if in_gram == block.n_rows else NO_GRAM, where)
         return leaf
+
+    def _sums(
+        self, X: Features, codes: NDArray, weights: Float, n_labels: int
+    ) -> "tuple[_LeafSums | fused.FeatureSums, Float, float]":
+        """Return the sums of a leaf, the Gram matrix, and how many rows are in it."""
+        sparse = scipy.sparse.issparse(X)
+        if sparse and self.kernel == "fused" and not self.gram:
+            fused.require()
+            found = fused.csr_sums(X, codes, weights, n_labels)
+            if found is not None:
+                return found, NO_GRAM, 0.0
+        sums = _LeafSums(n_labels, X.shape[1], self.gram > 0)
+        add = sums.add_sparse if sparse else sums.add_dense
+        passed, in_gram = 0.0, 0.0
+        for rows in tiles(X):
+            passed += self.gram * (rows.stop - rows.start)
+            whole = passed > in_gram  # a tile now and then, so that their rows are the part that was asked for
+            in_gram += whole * (rows.stop - rows.start)
+            add(rows_between(X, rows.start, rows.stop), codes[rows], weights[rows], whole)
+        return sums, sums.gram, in_gram
 
 
 class _LeafSums:
-    """The sums of a leaf, tile by tile; tiles are rows in the stored dtype."""
+    """The sums of a leaf, tile by tile, as in `dsoftmax.fused.FeatureSums`; tiles are rows in the stored dtype."""
 
     def __init__(self, n_labels: int, p: int, gram: bool) -> None:
-        self.by_class = np.zeros((n_labels, p))
+        self.by_class = np.zeros((n_labels, p + 1))
         self.squares, self.absolute = np.zeros(p), np.zeros(p + 1)
         self.low, self.high = np.full(p, np.inf), np.full(p, -np.inf)
         self.gram = np.zeros((p + 1, p + 1) if gram else (0, 0))
@@ -278,18 +296,18 @@ class _LeafSums:
         NumPy reduces along contiguous numbers fast, and short rows slowly. So a tile of few features is laid out feature by
         feature; ranges are taken in the stored dtype, which is narrower.
         """
-        n_labels, p = self.by_class.shape
+        n_labels, p = len(self.by_class), stored.shape[1]
         few = p < FEW_FEATURES
         columns = (np.ascontiguousarray(stored.T) if few else np.ascontiguousarray(stored).T) if len(stored) else stored.T
         np.minimum(self.low, columns.min(axis=1), out=self.low)
         np.maximum(self.high, columns.max(axis=1), out=self.high)
         X = columns.astype(np.float64)  # (p, rows), in the order of ``columns``
         if not few:
-            self.by_class += _indicator(codes, w, n_labels) @ X.T
+            self.by_class[:, :-1] += _indicator(codes, w, n_labels) @ X.T
         elif n_labels <= FEW_LABELS:
             dense = np.zeros((len(w), n_labels))
             dense[np.arange(len(w)), codes] = w
-            self.by_class += (X @ dense).T
+            self.by_class[:, :-1] += (X @ dense).T
         else:
             for j in range(p):
                 self.by_class[:, j] += np.bincount(codes, X[j] * w, n_labels)
@@ -306,7 +324,7 @@ class _LeafSums:
     def add_sparse(self, stored: Features, codes: NDArray, w: Float, to_gram: bool = True) -> None:
         """Add a tile of CSR."""
         X = stored.astype(np.float64)
-        self.by_class += (_indicator(codes, w, len(self.by_class)).tocsr() @ X).toarray()
+        self.by_class[:, :-1] += (_indicator(codes, w, len(self.by_class)).tocsr() @ X).toarray()
         np.minimum(self.low, X.min(axis=0).toarray().ravel(), out=self.low)
         np.maximum(self.high, X.max(axis=0).toarray().ravel(), out=self.high)
         if self.gram.size and to_gram:

@@ -196,6 +196,7 @@ def collect_statistics(
     gram: str = "",
     draw: Draw | None = None,
     helds: tuple[Held, ...] = (),
+    kernel: str = "numpy",
 ) -> tuple[Statistics, Cost]:
     """Make the first pass.
 
@@ -211,6 +212,7 @@ def collect_statistics(
         The sample to draw.
     helds : tuple of Held
         Disjoint parts that some model will not learn from.
+    kernel : str
 
     Raises
     ------
@@ -224,7 +226,7 @@ def collect_statistics(
     wanted = bool(gram) and not source.sparse and source.n_features < most
     part = (1.0 if gram == "exact" else gram_part(source.n_features, n_rows(source))) if wanted else 0.0
     encoder = None if classes is None else Encoder(given_classes(classes))
-    totals = engine.total(Collect(part, encoder, draw, helds), source)
+    totals = engine.total(Collect(part, encoder, draw, helds, kernel), source)
     sums = totals.result()
     statistics = finish(sums, classes)
     statistics.require_held(helds, sums.get("marks"))
@@ -488,7 +490,7 @@ def train(
         else:
             kernel = choose_kernel(settings.kernel, None, engine.process_limit)
             helds = () if settings.held is None else (settings.held,)
-            statistics, cost = first_pass(source, engine, settings, helds)
+            statistics, cost = first_pass(source, engine, settings, kernel, helds)
             choice = resolve(settings, statistics, room(engine.process_limit))
             entry = solver_entry(choice.solver)
             require_room(choice, held_bytes(entry, statistics))
@@ -500,7 +502,9 @@ def train(
     return track.result(history)
 
 
-def first_pass(source: Source, engine: Engine, settings: Settings, helds: tuple[Held, ...] = ()) -> tuple[Statistics, Cost]:
+def first_pass(
+    source: Source, engine: Engine, settings: Settings, kernel: str, helds: tuple[Held, ...] = ()
+) -> tuple[Statistics, Cost]:
     """Make the pass that collects what the solver of the settings will want to know."""
     auto = settings.solver == AUTO
     sample, gram = (True, "estimate") if auto else (solver_entry(settings.solver).sample, solver_entry(settings.solver).gram)
@@ -510,7 +514,7 @@ def first_pass(source: Source, engine: Engine, settings: Settings, helds: tuple[
             f"solver={settings.solver!r} works on a sample in memory, and the memory allowed has no room for one. Allow more, or "
             f"pass solver={AUTO!r}."
         )
-    return collect_statistics(engine, source, settings.classes, gram, draw, helds)
+    return collect_statistics(engine, source, settings.classes, gram, draw, helds, kernel)
 
 
 def resolve(settings: Settings, statistics: Statistics, left: int | None, n_models: int = 1) -> Choice:

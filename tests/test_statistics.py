@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
+from dsoftmax import fused
 from dsoftmax.blocks import Block, Names
 from dsoftmax.checkpoint import from_arrays, to_arrays
 from dsoftmax.engine.sums import Totals
@@ -60,6 +61,38 @@ def test_statistics_equal_the_loops_over_any_partition(problem, data):
         for c in range(p + 1):
             entry = math.fsum(w[i] * rows[i][j] * rows[i][c] for i in range(n))
             assert_allclose(found.gram[j, c], entry, rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.skipif(not fused.available(), reason="numba is not installed: pip install 'dsoftmax[fast]'")
+@pytest.mark.parametrize("order", ["ascending", "backwards", "twice", "full column"])
+@pytest.mark.parametrize("index", ["i4", "i8"])
+@pytest.mark.parametrize("dtype", ["f4", "f8", "i2", "u1", "g"])
+def test_compiled_sums_of_sparse_rows_are_those_of_numpy(rng, dtype, index, order):
+    dense = strategies.values(rng, (500, 30), dtype)
+    dense[rng.random(dense.shape) < 0.8] = 0
+    dense[7] = 0
+    if order == "full column":
+        dense[:, 3] = 1  # no zero is in its range
+    X = scipy.sparse.csr_array(dense)
+    X.indices, X.indptr = X.indices.astype(index), X.indptr.astype(index)
+    if order == "backwards":
+        X.data, X.indices, X.indptr = X.data[::-1].copy(), X.indices[::-1].copy(), (X.nnz - X.indptr[::-1]).astype(index)
+    if order == "twice":
+        X.indices[1::2] = X.indices[::2][: len(X.indices[1::2])]
+        X.has_canonical_format = X.has_sorted_indices = False
+    y, weights = rng.integers(0, 4, 500), rng.random(500)
+    held = folds(3)[:1]
+    found = []
+    for kernel in ("numpy", "fused"):
+        totals = Totals()
+        totals.add(Collect(helds=held, kernel=kernel)(Block(X.copy(), y, weights)), 500)
+        found.append(finish(totals.result(), None))
+    for name in ("class_rows", "low", "high", "held_rows"):
+        assert_array_equal(getattr(found[1], name), getattr(found[0], name))
+    for name in ("class_sums", "squares", "absolute", "held_sums"):
+        assert_allclose(getattr(found[1], name), getattr(found[0], name), rtol=1e-13, atol=1e-11)
+    taken = fused.csr_sums(X, y, weights, 4) is not None
+    assert taken == (dtype != "g" and order in ("ascending", "full column"))
 
 
 @given(strategies.problems(min_rows=2), st.booleans(), st.booleans())
