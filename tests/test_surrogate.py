@@ -122,6 +122,14 @@ def test_hessians_with_small_curvatures_are_asked_for_in_double(rng, small_sampl
     assert query.single == single
 
 
+def test_what_the_sample_does_not_see_is_added_whole():
+    shape = (2, 3)
+    H, C = np.diag([1.0, 0, 1, 1, 0, 1]), np.diag([0.5, 3, 0, 0, 3, -0.25])
+    found, share = Surrogate(convex_problem(shape).local, np.ones(shape, bool), np.zeros(shape))._bounded(C, H)
+    assert_allclose(found, C, atol=1e-8)
+    assert_allclose(share, 0.75, atol=1e-2)  # the pinned shifts add a little to H
+
+
 def test_a_function_without_a_minimum_is_left_at_the_first_step(rng):
     local = convex_problem((3, 4)).local
     C = -np.diag(rng.uniform(1, 2, 12))

@@ -218,6 +218,8 @@ class Surrogate:
         if state.n_iter == 0 and state.refused == 0 and np.any(state.gradient):
             # The sample's own minimum: from far away its gradient is the better guide.
             dampings, models = [0.0], [_Model(self, theta, value, 1.0, np.zeros_like(theta), np.zeros((0, 0)))]
+            if not self.local.whole:
+                dampings, models = [0.0, 0.0], [*models, model(fitted, 1.0, state.value)]
         elif state.damping > 0:
             dampings = [state.damping * TENFOLD**k for k in range(TRIALS)]
             models = [model(fitted + damping * B, share) for damping in dampings]
@@ -242,9 +244,10 @@ class Surrogate:
         """
         if not C.any():
             return C, 1.0
-        scaled, size = _scaled(self._pinned(H))
+        pinned = self._pinned(H)
+        size = np.sqrt(np.diag(pinned) + np.abs(np.diag(C)))  # the sample may see nothing of a feature
         scale = np.outer(size, size)
-        half = scipy.linalg.cholesky(scaled, lower=True, check_finite=False)
+        half = scipy.linalg.cholesky(pinned / scale + LIFT * np.eye(len(H)), lower=True, check_finite=False)
         inner = scipy.linalg.solve_triangular(half, C / scale, lower=True, check_finite=False)
         inner = scipy.linalg.solve_triangular(half, inner.T, lower=True, check_finite=False)
         values, vectors = scipy.linalg.eigh(inner, check_finite=False)
