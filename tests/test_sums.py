@@ -207,9 +207,9 @@ WAYS = [
 
 
 def choose(way, patch):
-    from dsoftmax.fused.digits import add_digits
+    from dsoftmax.fused import digits
 
-    patch.setattr(fused, "adds_digits", lambda: add_digits if way == "compiled" else None)
+    patch.setattr(fused, "loops_of_digits", lambda: digits if way == "compiled" else None)
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -225,7 +225,7 @@ def test_a_zero_beside_a_number_that_needs_room_cuts_nothing_off(way, monkeypatc
 
 
 @pytest.mark.skipif(not fused.available(), reason="numba is not installed: pip install 'dsoftmax[fast]'")
-def test_the_compiled_loop_leaves_what_the_sweeps_leave(rng, monkeypatch):
+def test_the_compiled_loops_leave_what_the_sweeps_leave(rng, monkeypatch):
     leaves = [rng.normal(size=(3, SLAB)) * 10.0 ** rng.integers(-40, 40, (3, SLAB)) for _ in range(4)]
     leaves[1][0, 7], leaves[2][2, 9], leaves[3][1], leaves[2][0, :9] = np.nan, -np.inf, -0.0, 1e-300
     leaves += [leaf / 3 for leaf in leaves]
@@ -235,7 +235,14 @@ def test_the_compiled_loop_leaves_what_the_sweeps_leave(rng, monkeypatch):
         total = ExactSum((3, SLAB))
         for leaf in leaves:
             total.add(leaf)
-        sums.append(total)
+        for some in (leaves[:3], leaves[2:], [1e200 * leaves[0]], [1e-200 * leaves[0]]):
+            other = ExactSum((3, SLAB))
+            for leaf in some:
+                other.add(leaf)
+            before = pickle.dumps(other)
+            total.merge(other)
+            assert pickle.dumps(other) == before
+        sums.append((total, total.result()))
     for name in ExactSum.__slots__:
-        assert_array_equal(getattr(sums[0], name), getattr(sums[1], name))
-    assert bits(sums[0].result()) == bits(sums[1].result())
+        assert_array_equal(getattr(sums[0][0], name), getattr(sums[1][0], name))
+    assert bits(sums[0][1]) == bits(sums[1][1])

@@ -107,11 +107,11 @@ class ExactSum:
         """Add one array of the same shape."""
         if values.shape != self.shape:
             raise ValueError(f"an array of shape {values.shape} cannot be added to a sum of shape {self.shape}")
-        flat, compiled = values.reshape(-1), fused.adds_digits()
+        flat, compiled = values.reshape(-1), fused.loops_of_digits()
         for slab in _slabs(len(flat)):
             digits = self.digits[:, slab]
             if compiled is not None:
-                compiled(flat[slab], self.scale[slab], self.broken[slab], *digits, _BITS)
+                compiled.add_digits(flat[slab], self.scale[slab], self.broken[slab], *digits, _BITS)
                 continue
             with np.errstate(over="ignore"):  # a sum's first numbers lie far above the lowest bin
                 rest = flat[slab] * self.scale[slab]
@@ -145,6 +145,9 @@ class ExactSum:
 
     def merge(self, other: "ExactSum") -> None:
         """Add another sum of the same shape, which stays as it is."""
+        if (compiled := fused.loops_of_digits()) is not None:
+            compiled.merge_digits(self.scale, self.broken, *self.digits, other.scale, other.broken, *other.digits, _BITS)
+            return
         for slab in _slabs(len(self.scale)):
             mine, theirs, digits = self.scale[slab], other.scale[slab], other.digits[:, slab]
             if not np.array_equal(mine, theirs):
@@ -157,6 +160,9 @@ class ExactSum:
     def result(self) -> Float:
         """Return the sum, rounded to float64; nan where a nan or an infinity was added."""
         total = np.empty(len(self.scale))
+        if (compiled := fused.loops_of_digits()) is not None:
+            compiled.rounded_digits(self.scale, self.broken, *self.digits, _BITS, total)
+            return total.reshape(self.shape)
         for slab in _slabs(len(total)):
             digits = self.digits[:, slab]
             sign = np.where(_carried(digits)[0] < 0, -1, 1)

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -46,12 +47,12 @@ __all__ = [
     "CODE_BYTES",
     "VECTOR_BYTES",
     "FeatureSums",
-    "adds_digits",
     "available",
     "csr_sums",
     "hessian_pairs",
     "hessian_products",
     "hessian_scratch_bytes",
+    "loops_of_digits",
     "require",
     "scratch_bytes",
     "takes",
@@ -84,13 +85,13 @@ def require() -> None:
         )
 
 
-def adds_digits() -> Callable[..., None] | None:
-    """Return `dsoftmax.fused.digits.add_digits` where this process has run compiled loops, else None: nothing is imported for it."""
+def loops_of_digits() -> ModuleType | None:
+    """Return `dsoftmax.fused.digits` where this process has run compiled loops, else None: nothing is imported for it."""
     if "dsoftmax.fused.compiled" not in sys.modules:
         return None
-    from dsoftmax.fused.digits import add_digits
+    from dsoftmax.fused import digits
 
-    return add_digits  # type: ignore[no-any-return]
+    return digits
 
 
 def takes(stored: np.dtype) -> bool:
