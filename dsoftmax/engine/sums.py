@@ -169,7 +169,7 @@ class ExactSum:
             d0, d1, d2 = _carried(digits * sign)  # of the size: digits of one sign, so that nothing cancels below
             part = sign * (d0.astype(np.float64) + (d1 * _BASE + d2) / _BASE**2)
             with np.errstate(over="ignore"):
-                total[slab] = np.ldexp(part, _BITS * _top(self.scale[slab]).astype(np.int32))
+                np.divide(part, self.scale[slab], out=total[slab])
         total[self.broken] = np.nan
         return total.reshape(self.shape)
 

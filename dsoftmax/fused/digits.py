@@ -73,5 +73,4 @@ def rounded_digits(scale: Any, broken: Any, first: Any, second: Any, third: Any,
         a, b, c = (-first[i], -second[i], -third[i]) if negative else (first[i], second[i], third[i])
         b += c >> bits
         size = np.float64(a + (b >> bits)) + (np.float64(b & mask) * base + np.float64(c & mask)) / (base * base)
-        power = (1 - math.frexp(scale[i])[1]) // bits * bits
-        out[i] = np.nan if broken[i] else math.ldexp(-size if negative else size, power)
+        out[i] = np.nan if broken[i] else (-size if negative else size) / scale[i]
