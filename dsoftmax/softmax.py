@@ -104,8 +104,10 @@ def rows_between(X: Features, start: int, stop: int) -> Features:
         raise TypeError(f"X is sparse in the format {X.format!r}; needed is csr. Convert it with X.tocsr().")
     pointers = X.indptr[start : stop + 1]
     first, last = int(pointers[0]), int(pointers[-1])
-    parts = (X.data[first:last], X.indices[first:last], pointers - pointers[0])
-    return scipy.sparse.csr_array(parts, shape=(stop - start, X.shape[1]))
+    found = scipy.sparse.csr_array((stop - start, X.shape[1]))
+    found.data, found.indices = X.data[first:last], X.indices[first:last]  # given to the constructor, they would be copied
+    found.indptr = pointers - pointers[0]
+    return found
 
 
 def _tiles(X: Features, n_classes: int, dtype: np.dtype) -> Iterator[tuple[slice, Features]]:

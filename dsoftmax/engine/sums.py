@@ -35,7 +35,7 @@ from dsoftmax.engine.meter import Done
 
 Float = NDArray[np.float64]
 
-_BITS = 32
+_BITS = fused.DIGIT_BITS
 _BASE = float(2**_BITS)
 _LOWEST, _HIGHEST = -31, 31  # bins of 2^-992 … 2^1024, so that scales and limits stay finite
 _SCALES = np.ldexp(1.0, -_BITS * np.arange(_LOWEST, _HIGHEST + 1))
@@ -111,7 +111,7 @@ class ExactSum:
         for slab in _slabs(len(flat)):
             digits = self.digits[:, slab]
             if compiled is not None:
-                compiled.add_digits(flat[slab], self.scale[slab], self.broken[slab], *digits, _BITS)
+                compiled.add_digits(flat[slab], self.scale[slab], self.broken[slab], *digits)
                 continue
             with np.errstate(over="ignore"):  # a sum's first numbers lie far above the lowest bin
                 rest = flat[slab] * self.scale[slab]
@@ -146,7 +146,7 @@ class ExactSum:
     def merge(self, other: "ExactSum") -> None:
         """Add another sum of the same shape, which stays as it is."""
         if (compiled := fused.loops_of_digits()) is not None:
-            compiled.merge_digits(self.scale, self.broken, *self.digits, other.scale, other.broken, *other.digits, _BITS)
+            compiled.merge_digits(self.scale, self.broken, *self.digits, other.scale, other.broken, *other.digits)
             return
         for slab in _slabs(len(self.scale)):
             mine, theirs, digits = self.scale[slab], other.scale[slab], other.digits[:, slab]
@@ -161,7 +161,7 @@ class ExactSum:
         """Return the sum, rounded to float64; nan where a nan or an infinity was added."""
         total = np.empty(len(self.scale))
         if (compiled := fused.loops_of_digits()) is not None:
-            compiled.rounded_digits(self.scale, self.broken, *self.digits, _BITS, total)
+            compiled.rounded_digits(self.scale, self.broken, *self.digits, total)
             return total.reshape(self.shape)
         for slab in _slabs(len(total)):
             digits = self.digits[:, slab]

@@ -22,6 +22,7 @@ from dsoftmax import softmax
 from dsoftmax.errors import DsoftmaxError
 from dsoftmax.fused.plan import (
     COLUMNS,
+    DIGIT_BITS,
     LINE,
     SLICE_VECTORS,
     TILE_ENTRIES,
@@ -45,6 +46,7 @@ compiled (bytes, measured)."""
 
 __all__ = [
     "CODE_BYTES",
+    "DIGIT_BITS",
     "VECTOR_BYTES",
     "FeatureSums",
     "available",

@@ -39,6 +39,8 @@ PARTIAL_SUMS = 2**13
 COLUMNS = 64
 """Rows of a tile whose logits are made residuals at a time, after BLAS."""
 
+DIGIT_BITS = 32
+"""Of the digits of exact sums: see `dsoftmax.engine.sums`."""
 LINE = 64
 """Of the cache (bytes)."""
 SLICE_VECTORS = 4
