@@ -15,7 +15,7 @@ from dsoftmax.sources.rows import Rows, RowSource, check_shapes, cut, dense_or_c
 CHUNK_BYTES, MOST_CHUNK_BYTES = 2 * 2**20, 16 * 2**20
 """What a chunk of an array in memory takes (bytes): small enough for `CHUNKS` of them, which many cores share."""
 CHUNKS = 32
-CSR_CHUNK_BYTES = 16 * 2**20
+CSR_CHUNK_BYTES, MOST_CSR_CHUNK_BYTES = 16 * 2**20, 64 * 2**20
 """Of CSR more: its rows are short, and the sums of a chunk, which cost as much for few rows as for many, are wide."""
 
 
@@ -105,13 +105,14 @@ class Pieces:
 
 def row_bytes_and_step(X: Features) -> tuple[int, int]:
     """Return the bytes of a row, on average for CSR, and the rows of a chunk: a power of two that makes about one part in `CHUNKS`
-    of the data, within `CHUNK_BYTES` and `MOST_CHUNK_BYTES`; of CSR `CSR_CHUNK_BYTES`.
+    of the data, within `CHUNK_BYTES` and `MOST_CHUNK_BYTES`, or those of CSR.
     """
     sparse = scipy.sparse.issparse(X)
     stored = (X.data.nbytes + X.indices.nbytes) // max(X.shape[0], 1) if sparse else X.shape[1] * X.dtype.itemsize
     row_bytes = max(stored, 1)
     part = X.shape[0] * row_bytes // CHUNKS
-    n_bytes = CSR_CHUNK_BYTES if sparse else min(max(part, CHUNK_BYTES), MOST_CHUNK_BYTES)
+    least, most = (CSR_CHUNK_BYTES, MOST_CSR_CHUNK_BYTES) if sparse else (CHUNK_BYTES, MOST_CHUNK_BYTES)
+    n_bytes = min(max(part, least), most)
     rows = max(n_bytes // row_bytes, 1)
     return row_bytes, max(1 << (3 * rows // 2).bit_length() - 1 if part > CHUNK_BYTES else 1 << rows.bit_length() - 1, 64)
 
