@@ -25,6 +25,7 @@ from dsoftmax.fused.plan import (
     DIGIT_BITS,
     LINE,
     SLICE_VECTORS,
+    SPARSE_ROWS,
     TILE_ENTRIES,
     VECTOR_BYTES,
     block_shift,
@@ -111,7 +112,8 @@ def value_and_gradient(
     Notes
     -----
     Work 4·K·p flops and K exponentials a row (CSR: 4·K·nnz); memory `scratch_bytes`. Products of the compute dtype are summed
-    in it over 4,096 rows (CSR and BLAS: over a tile of `dsoftmax.softmax`), beyond that in float64.
+    in it over 4,096 rows (CSR whose θ fits the cache: `SPARSE_ROWS`; other CSR and BLAS: over a tile of `dsoftmax.softmax`), beyond
+    that in float64.
     """
     dtype = np.dtype(dtype or compute_dtype(X.dtype))
     sparse = scipy.sparse.issparse(X)
@@ -254,7 +256,7 @@ def _sparse(theta: Float, X: Features, labels: NDArray, s: NDArray, dtype: np.dt
     gradient = np.zeros(theta.shape)
     value = sparse.csr(
         *(np.ascontiguousarray(theta).reshape(-1), K, p, *_entries(X), labels, s, X.shape[0], gradient.reshape(-1), lanes),
-        *(SPARSE_TILE_ROWS, pitch, _aligned(p * pitch, dtype), _aligned(p * pitch, dtype)),
+        *(SPARSE_ROWS, pitch, _aligned(p * pitch, dtype), _aligned(p * pitch, dtype)),
     )
     return value, gradient
 

@@ -47,6 +47,8 @@ SLICE_VECTORS = 4
 """The most vectors of classes that the CSR loops hold at a time."""
 CACHED_ENTRIES = 2**20
 """Of θ, up to which rows of it are fetched one by one as they are met: the two tables of it are mostly in the cache."""
+SPARSE_ROWS = 2**14
+"""Rows of CSR whose sums are kept in the compute dtype where θ fits the cache; moving them on takes as long for fewer."""
 COLUMN_BITS = 19
 """Of a place in a block of rows and columns: its column. The other 13 of 32 bits are its row."""
 TILE_ENTRIES = 2**20

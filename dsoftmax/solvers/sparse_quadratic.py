@@ -10,8 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.linalg
 from numpy.typing import NDArray
+
+from dsoftmax.solvers import definite
 
 Float = NDArray[np.float64]
 
@@ -19,8 +20,6 @@ FIRST_STEPS, MOST_STEPS = 30, 300
 MOST_PIVOTS, FULL_EXCHANGES = 40, 3
 MOST_PRODUCTS = 100
 MOST_BOUND = 1e12
-LIFT = 1e-10
-"""Added to the diagonal, scaled to 1, of what is factorised."""
 
 
 @dataclass
@@ -160,17 +159,13 @@ def _factorised(quadratic: Quadratic, inside: NDArray[np.bool_]) -> Callable[[Fl
         return lambda right: right * by_diagonal
     places = np.flatnonzero(inside)
     part = quadratic.matrix[np.ix_(places, places)]
-    scale = 1 / np.sqrt(np.diag(part))
-    part = part * np.outer(scale, scale)
-    part[np.diag_indices(len(part))] += LIFT
-    try:
-        factor = scipy.linalg.cho_factor(part, overwrite_a=True, check_finite=False)
-    except scipy.linalg.LinAlgError:
+    within = definite.solver(part)
+    if within is None:
         return lambda right: right * by_diagonal
 
     def solve(right: Float) -> Float:
         found = np.zeros(right.size)
-        found[places] = scale * scipy.linalg.cho_solve(factor, scale * right.ravel()[places])
+        found[places] = within(right.ravel()[places])
         return found.reshape(right.shape)
 
     return solve

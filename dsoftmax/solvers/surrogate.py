@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 from dsoftmax.oracle import Answer, Local, Problem, Query
 from dsoftmax.softmax import scratch_bytes
+from dsoftmax.solvers import definite
 from dsoftmax.solvers.inner import Function, minimise
 from dsoftmax.solvers.line_search import improves
 
@@ -47,8 +48,6 @@ THREAD_BYTES = 8 * 2**20
 """What a thread comes to take: its stack, and what the allocator keeps for it."""
 ROUNDING = 4e-16
 """Relative rounding of f."""
-LIFT = 1e-10
-"""Added to the diagonal, scaled to 1, of what is factorised: rounding must not make it indefinite."""
 MOST_TAKEN = 0.9
 """Of the sample's curvature in a direction, C takes no more than this part: beyond it, C is wrong."""
 FINE = 1e-6
@@ -197,7 +196,8 @@ class Surrogate:
 
     def _fine(self, H: Float) -> bool:
         """Whether some curvature is so small beside the features' own that rounding to float32 would hide it."""
-        scaled, _ = _scaled(self._pinned(H, shifts=True))
+        pinned = self._pinned(H, shifts=True)
+        scaled = definite.scaled(pinned, np.sqrt(np.diag(pinned)))
         factor, failed = scipy.linalg.lapack.dpotrf(scaled)
         reciprocal, _ = scipy.linalg.lapack.dpocon(factor, float(np.abs(scaled).sum(axis=0).max()))
         return bool(failed) or float(reciprocal) < FINE
@@ -247,7 +247,7 @@ class Surrogate:
         pinned = self._pinned(H)
         size = np.sqrt(np.diag(pinned) + np.abs(np.diag(C)))  # the sample may see nothing of a feature
         scale = np.outer(size, size)
-        half = scipy.linalg.cholesky(pinned / scale + LIFT * np.eye(len(H)), lower=True, check_finite=False)
+        half = scipy.linalg.cholesky(definite.scaled(pinned, size), lower=True, check_finite=False)
         inner = scipy.linalg.solve_triangular(half, C / scale, lower=True, check_finite=False)
         inner = scipy.linalg.solve_triangular(half, inner.T, lower=True, check_finite=False)
         values, vectors = scipy.linalg.eigh(inner, check_finite=False)
@@ -365,30 +365,10 @@ class _Model:
         return _solve(self.solver._pinned(H + self.added if self.added.size else H), at.shape)
 
 
-def _scaled(matrix: Float) -> tuple[Float, Float]:
-    """Return a matrix with a positive diagonal scaled to a diagonal of 1 + `LIFT`, and the roots of the diagonal."""
-    size = np.sqrt(np.diag(matrix))
-    scaled = matrix / np.outer(size, size)
-    scaled[np.diag_indices(len(scaled))] += LIFT
-    return scaled, size
-
-
 def _solve(matrix: Float, shape: tuple[int, ...]) -> Callable[[Float], Float] | None:
     """Return what solves with a positive definite matrix; None where it is not."""
-    diagonal = np.diag(matrix)
-    if not (np.isfinite(matrix).all() and diagonal.min() > 0):
-        return None
-    scaled, size = _scaled(matrix)
-    try:
-        factor = scipy.linalg.cho_factor(scaled, overwrite_a=True, check_finite=False)
-    except scipy.linalg.LinAlgError:
-        return None
-
-    def solve(right: Float) -> Float:
-        found: Float = (scipy.linalg.cho_solve(factor, right.ravel() / size) / size).reshape(shape)
-        return found
-
-    return solve
+    solve = definite.solver(matrix)
+    return None if solve is None else lambda right: solve(right.ravel()).reshape(shape)
 
 
 def _diagonal(matrix: Float, shape: tuple[int, ...]) -> Callable[[Float], Float]:
