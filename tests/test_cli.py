@@ -20,8 +20,10 @@ from click.testing import CliRunner
 
 from dsoftmax.cli import main
 from dsoftmax.cli.options import engine_choice
+from dsoftmax.engine.memory import process_bytes
 from dsoftmax.errors import OptionError
 from dsoftmax.model import load_model
+from dsoftmax.solvers.auto import SURROGATE_ENTRIES
 
 N, P, K, ROWS = 6000, 5, 4, 500
 
@@ -201,6 +203,11 @@ def test_inspect_opens_no_chunk(here):
     assert "float32: it holds every float32 exactly" in said
     assert run("inspect", *DATA, "--workers", "2", "--memory", "1GiB").exit_code == 0
     assert run("inspect", *DATA, "--engine", "serial", "--solver", "nesterov").exit_code == 0
+    most = [
+        int(re.search(r"surrogate for up to (\d+) classes", " ".join(run("inspect", *DATA, *memory).stdout.split()))[1])
+        for memory in ((), ("--memory", f"{process_bytes() // 2**20 + 150}MiB"))
+    ]
+    assert most[0] == SURROGATE_ENTRIES // (P + 1) > most[1] >= 4
     elastic = run("inspect", *DATA, "--l1-ratio", "0.25", "--solver", "proximal-newton")
     assert "elastic net, 25 % of it L1, C = 1" in " ".join(elastic.stdout.split())
 

@@ -206,10 +206,12 @@ def _solver_fact(source: "Source", settings: "Settings", left: int | None) -> st
     if settings.classes is not None:
         choice = chosen(len(settings.classes))
         return f"auto, which is {choice.solver}: {choice.why}"
-    few, many = (chosen(K) for K in (max(SURROGATE_ENTRIES // (p + 1), 2), SURROGATE_ENTRIES // (p + 1) + 1))
-    if few.solver == many.solver:
-        return f"auto, which is {few.solver}: {few.why}"
-    return f"auto: {few.solver} for up to {SURROGATE_ENTRIES // (p + 1):,} classes, {many.solver} for more"
+    most = max(SURROGATE_ENTRIES // (p + 1), 2)
+    few = [K for K in range(2, most + 1) if chosen(K).solver == SURROGATE]
+    if not few:
+        choice = chosen(most)
+        return f"auto, which is {choice.solver}: {choice.why}"
+    return f"auto: {SURROGATE} for up to {few[-1]:,} classes, {chosen(few[-1] + 1).solver} for more"
 
 
 def _penalty(settings: "Settings") -> str:
