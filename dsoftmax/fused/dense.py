@@ -94,9 +94,9 @@ def tile_residuals(Z: Any, K: Any, columns: Any, y: Any, s: Any, width: Any, pit
 
 @compiled
 def take_by_feature(
-    X: Any, pitch: Any, here: Any, row_stride: Any, stride: Any, tag: Any, p: Any, rows: Any, lanes: Any
+    X: Any, pitch: Any, here: Any, row_stride: Any, stride: Any, tag: Any, p: Any, rows: Any, columns: Any, lanes: Any
 ) -> None:
-    """Convert stored rows to ``X[j·pitch + r]``."""
+    """Convert stored rows to ``X[j·pitch + r]``; rows up to ``columns`` are zeros."""
     size, done = tag.itemsize, 0
     if stride == size and p >= lanes:
         done = rows // lanes * lanes
@@ -107,6 +107,40 @@ def take_by_feature(
     for r in range(done, rows):
         for j in range(p):
             take(here + r * row_stride + j * stride, tag, X, j * pitch + r, 1)
+    for j in range(p):
+        X[j * pitch + rows : j * pitch + columns] = 0
+
+
+@compiled
+def logits(theta: Any, K: Any, d: Any, X: Any, Z: Any, pitch: Any, columns: Any, lanes: Any) -> None:
+    """``Z[k·pitch + r]`` = Σⱼ θₖⱼ·``X[j·pitch + r]``."""
+    for r in range(0, columns, 2 * lanes):
+        k = 0
+        while k < K:
+            m = even(K - k, 6)
+            outer(theta, k * d, d, 1, X, r, pitch, Z, k * pitch + r, pitch, d, m, True)
+            k += m
+
+
+@compiled
+def add_product(Z: Any, K: Any, X: Any, d: Any, sums: Any, pitch: Any, columns: Any, lanes: Any) -> None:
+    """Add the products of the rows of Z with those of X to vectors of partial sums, (K, d, lanes)."""
+    k = 0
+    while k < K:
+        m, j = even(K - k, 3), 0
+        while j < d:
+            c = even(d - j, 3 if m == 3 else 4)
+            inner(Z, k * pitch, pitch, X, j * pitch, pitch, sums, (k * d + j) * lanes, d * lanes, lanes, columns, m, c, False)
+            j += c
+        k += m
+
+
+@compiled
+def add_totals(sums: Any, found: Any, lanes: Any) -> None:
+    """Add the lanes of each vector of partial sums to ``found``, and begin anew."""
+    for i in range(len(found)):
+        found[i] += total(load(sums, i * lanes))
+    sums[:] = 0
 
 
 @compiled
@@ -127,29 +161,13 @@ def narrow(
     for start in range(0, n, tile):
         rows = min(tile, n - start)
         columns = -(-rows // (2 * lanes)) * 2 * lanes
-        take_by_feature(X, tile, address + start * row_stride, row_stride, stride, tag, p, rows, lanes)
-        for j in range(p):
-            X[j * tile + rows : j * tile + columns] = 0
-        for r in range(0, columns, 2 * lanes):
-            k = 0
-            while k < K:
-                m = even(K - k, 6)
-                outer(theta, k * d, d, 1, X, r, tile, Z, k * tile + r, tile, d, m, True)
-                k += m
+        take_by_feature(X, tile, address + start * row_stride, row_stride, stride, tag, p, rows, columns, lanes)
+        logits(theta, K, d, X, Z, tile, columns, lanes)
         value += residuals(Z, tile, K, columns, y, s, start, room, lanes)
-        k = 0
-        while k < K:
-            m, j = even(K - k, 3), 0
-            while j < d:
-                c = even(d - j, 3 if m == 3 else 4)
-                inner(Z, k * tile, tile, X, j * tile, tile, sums, (k * d + j) * lanes, d * lanes, lanes, columns, m, c, False)
-                j += c
-            k += m
+        add_product(Z, K, X, d, sums, tile, columns, lanes)
         since += rows
         if since >= 4096 or start + tile >= n:
-            for i in range(K * d):
-                gradient[i] += total(load(sums, i * lanes))
-            sums[:] = 0
+            add_totals(sums, gradient, lanes)
             since = 0
     return value
 

@@ -7,31 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from dsoftmax.fused.blocks import inner, outer
+from dsoftmax.fused.blocks import inner
 from dsoftmax.fused.compiled import compiled
-from dsoftmax.fused.dense import even, take_by_feature
-from dsoftmax.fused.vectors import constant, exp, larger, load, store, total
-
-
-@compiled
-def take(
-    X: Any, pitch: Any, here: Any, row_stride: Any, stride: Any, tag: Any, p: Any, rows: Any, columns: Any, lanes: Any
-) -> None:
-    """Convert stored rows to ``X[j·pitch + r]``, and rows up to ``columns`` to zeros."""
-    take_by_feature(X, pitch, here, row_stride, stride, tag, p, rows, lanes)
-    for j in range(p):
-        X[j * pitch + rows : j * pitch + columns] = 0
-
-
-@compiled
-def logits(theta: Any, K: Any, d: Any, X: Any, Z: Any, pitch: Any, columns: Any, lanes: Any) -> None:
-    """Z[k, r] = Σⱼ θ[k, j]·X[j, r]."""
-    for r in range(0, columns, 2 * lanes):
-        k = 0
-        while k < K:
-            m = even(K - k, 6)
-            outer(theta, k * d, d, 1, X, r, pitch, Z, k * pitch + r, pitch, d, m, True)
-            k += m
+from dsoftmax.fused.dense import add_product, add_totals, even, logits, take_by_feature
+from dsoftmax.fused.vectors import constant, exp, larger, load, store
 
 
 @compiled
@@ -81,7 +60,7 @@ def pairs(
     for start in range(0, n, tile):
         rows = min(tile, n - start)
         columns = -(-rows // (2 * lanes)) * 2 * lanes
-        take(X, tile, address + start * row_stride, row_stride, stride, tag, p, rows, columns, lanes)
+        take_by_feature(X, tile, address + start * row_stride, row_stride, stride, tag, p, rows, columns, lanes)
         logits(theta, K, d, X, Z, tile, columns, lanes)
         probabilities(Z, tile, K, columns, lanes)
         for r in range(0, columns, lanes):
@@ -111,9 +90,7 @@ def pairs(
             place += left
         since += rows
         if since >= 4096 or start + tile >= n:
-            for i in range(n_pairs * n_products):
-                found[i] += total(load(sums, i * lanes))
-            sums[:] = 0
+            add_totals(sums, found, lanes)
             since = 0
 
 
@@ -127,7 +104,7 @@ def point(
     for start in range(0, n, tile):
         rows = min(tile, n - start)
         columns = -(-rows // (2 * lanes)) * 2 * lanes
-        take(X, tile, address + start * row_stride, row_stride, stride, tag, p, rows, columns, lanes)
+        take_by_feature(X, tile, address + start * row_stride, row_stride, stride, tag, p, rows, columns, lanes)
         logits(theta, K, p + 1, X, Z, tile, columns, lanes)
         probabilities(Z, tile, K, columns, lanes)
         P[start * K : (start + tile) * K] = Z
@@ -146,7 +123,7 @@ def product(
     for start in range(0, n, tile):
         rows = min(tile, n - start)
         columns = -(-rows // (2 * lanes)) * 2 * lanes
-        take(X, tile, address + start * row_stride, row_stride, stride, tag, p, rows, columns, lanes)
+        take_by_feature(X, tile, address + start * row_stride, row_stride, stride, tag, p, rows, columns, lanes)
         logits(direction, K, d, X, A, tile, columns, lanes)
         for r in range(0, columns, lanes):
             weight = load(s, start + r)  # zero beyond the last row
@@ -155,13 +132,5 @@ def product(
                 mean = mean + load(P, start * K + k * tile + r) * load(A, k * tile + r)
             for k in range(K):
                 store(A, k * tile + r, weight * load(P, start * K + k * tile + r) * (load(A, k * tile + r) - mean))
-        k = 0
-        while k < K:
-            m, j = even(K - k, 3), 0
-            while j < d:
-                c = even(d - j, 3 if m == 3 else 4)
-                inner(A, k * tile, tile, X, j * tile, tile, sums, (k * d + j) * lanes, d * lanes, lanes, columns, m, c, False)
-                j += c
-            k += m
-    for i in range(K * d):
-        found[i] += total(load(sums, i * lanes))
+        add_product(A, K, X, d, sums, tile, columns, lanes)
+    add_totals(sums, found, lanes)
