@@ -318,11 +318,6 @@ def hessian_products(theta: Float, X: Features, weights: Float | None = None) ->
     return product
 
 
-def hessian(theta: Float, X: Features, weights: Float | None = None, dtype: np.dtype | None = None) -> Float:
-    """Return the Hessian of one block, (K·(p+1), K·(p+1)): `hessian_pairs`, unpacked by `unpack_hessian`."""
-    return unpack_hessian(hessian_pairs(theta, X, weights, dtype), len(theta))
-
-
 def hessian_pairs(theta: Float, X: Features, weights: Float | None = None, dtype: np.dtype | None = None) -> Float:
     r"""Return what the Hessian of one block is made of, a symmetric matrix for each pair of classes.
 
@@ -365,7 +360,7 @@ def hessian_pairs(theta: Float, X: Features, weights: Float | None = None, dtype
         rows = slice(start, min(start + step, n))
         tile = rows_between(X, rows.start, rows.stop)
         x, c, t = (whole[:, : rows.stop - start] for whole in (rows_of_x, curved, products))
-        x[:-1] = (tile.toarray() if scipy.sparse.issparse(tile) else tile).T
+        x[:-1] = (tile.astype(dtype).toarray() if scipy.sparse.issparse(tile) else tile).T
         P = _exponentials(point @ x)
         P /= P.sum(axis=0)
         _pair_products(P * _weights_of(weights, rows, dtype), P, 1, c)
