@@ -335,6 +335,7 @@ def test_a_frozen_worker_is_left_out_until_it_goes_on(pair, source, undisturbed,
     finally:
         if mischief.pid:
             os.kill(mischief.pid, signal.SIGCONT)
+    until(lambda: not pair.run_on_scheduler(ours))  # nor is what the worker had before
 
 
 def paused(pause, dask_worker=None):

@@ -278,14 +278,14 @@ class ClusterEngine:
                 kept.append(point)
                 self.n_tasks += 1
             results = self._visit(visit, point, source, self._pieces(source, team, work, number), key, kept)
-            del before
             return self._added(results, work.sums, key, kept)
         except BaseException:
             self._cancel(kept)
             raise
         finally:
-            for future in kept:  # now, and not when the last traceback that knows of them is collected
-                future.release()
+            replaced = [one for name, one in before.items() if self._assigned.get(name) is not one]
+            for future in (*kept, *(future for one in replaced for future in (one.share, one.kept))):
+                future.release()  # now, and not when the last traceback that knows of them is collected
 
     def _pieces(self, source: Source, team: Sequence[Assigned], work: Footprint, number: int) -> dict[str, deque[Errand]]:
         """Cut each share into pieces, by worker name: one where it is short, else four, the first in proportion to the pace.
