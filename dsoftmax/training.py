@@ -240,12 +240,13 @@ def room(allowed: int | None) -> int | None:
 
 def expected_footprint(source: Source, settings: Settings, allowed: int | None) -> Footprint:
     """Return what a pass takes beside the rows, before the classes are counted: see `Collect.footprint`."""
+    kernel = choose_kernel(settings.kernel, None, allowed)
     if settings.classes is None:
-        return Collect().footprint(source.n_features, source.sparse)
+        return Collect(kernel=kernel).footprint(source.n_features, source.sparse)
     encoder = Encoder(given_classes(settings.classes))
     query = Query(np.zeros((len(encoder.classes), source.n_features + 1)))
     question = Question(query, None, _first_dtype(source, settings))
-    visit = Evaluate((question,), encoder, choose_kernel(settings.kernel, None, allowed))
+    visit = Evaluate((question,), encoder, kernel)
     return visit.footprint(source.n_features, source.sparse)
 
 

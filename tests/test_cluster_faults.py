@@ -615,7 +615,7 @@ def kept_bytes():
     return sum(cache.n_bytes for home in worker._homes.values() for cache in home.caches.values())
 
 
-def until(condition, seconds=30.0):
+def until(condition, seconds=10.0):
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline

@@ -24,7 +24,7 @@ from dsoftmax.labels import Encoder
 from dsoftmax.oracle import Query
 from dsoftmax.settings import Settings
 from dsoftmax.sources import open_source
-from dsoftmax.training import train
+from dsoftmax.training import expected_footprint, train
 
 pytestmark = pytest.mark.skipif(not fused.available(), reason="numba is not installed: pip install 'dsoftmax[fast]'")
 
@@ -396,3 +396,12 @@ def test_numba_that_is_missing_is_named(without_numba):
 def test_a_kernel_that_does_not_exist():
     with pytest.raises(OptionError, match=r"kernel='fuse' is unknown. Did you mean 'fused'"):
         Settings(kernel="fuse").check()
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_the_first_pass_is_projected_with_the_code_that_it_runs(rng, sparse):
+    X = rng.normal(size=(300, 4))
+    source = open_source(scipy.sparse.csr_array(X) if sparse else X, rng.integers(0, 3, 300))
+    for kernel in ("numpy", "fused"):
+        projected = expected_footprint(source, Settings(kernel=kernel), None).code
+        assert projected == (fused.CODE_BYTES if sparse and kernel == "fused" else 0)
