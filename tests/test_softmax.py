@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.special import log_softmax, softmax
 
+from dsoftmax import fused
 from dsoftmax import softmax as kernels
 
 FLOATS = ("<f8",)
@@ -120,6 +121,25 @@ def test_extreme_logits_stay_finite_and_correct(size):
     HV = kernels.hessian_product(theta, np.ones_like(theta), X)
     assert np.isfinite(HV).all()
     assert np.isfinite(hessian(theta, X)).all()
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.parametrize("kernel", [kernels, fused])
+def test_rows_of_widely_spread_logits_have_no_subnormal_numbers(rng, kernel, dtype):
+    # Processors are a hundred times slower with them. The logits of a row span twice the exponents that the dtype has.
+    K, n = 40, 300
+    span = -2 * math.log(np.finfo(dtype).tiny)
+    theta = np.hstack([rng.uniform(-1, 1, (K, 3)) * span / 2, np.zeros((K, 1))])
+    X, y = np.eye(3)[rng.integers(0, 3, n)].astype(dtype), rng.integers(0, K, n)
+    J, G = kernel.value_and_gradient(theta, X, y)
+    V = rng.standard_normal(theta.shape)
+    found = [G, kernel.hessian_pairs(theta, X), kernels.hessian_product(theta, V, X)]
+    for entries in map(np.abs, found):
+        assert np.all((entries == 0) | (entries >= np.finfo(dtype).tiny))
+    rtol = 100 * n * np.finfo(dtype).eps
+    assert_allclose(J, reference.value(theta, X, y), rtol=rtol)
+    assert_allclose(G, reference.gradient(theta, X, y), rtol=rtol, atol=rtol)
+    assert_allclose(found[2], hessian(theta, X).dot(V.ravel()).reshape(V.shape), rtol=rtol, atol=rtol)
 
 
 def test_one_minus_P_is_precise_for_rows_that_are_fitted_well():

@@ -10,19 +10,20 @@ import numpy as np
 from dsoftmax.fused.blocks import inner
 from dsoftmax.fused.compiled import compiled
 from dsoftmax.fused.dense import add_product, add_totals, even, logits, take_by_feature
-from dsoftmax.fused.vectors import constant, exp, larger, load, store
+from dsoftmax.fused.vectors import constant, exp, larger, load, lowest, store, where_less
 
 
 @compiled
 def probabilities(Z: Any, pitch: Any, K: Any, columns: Any, lanes: Any) -> None:
-    """Replace logits by probabilities."""
+    """Replace logits by probabilities, whose products are no subnormal numbers either."""
     for r in range(0, columns, lanes):
         top = load(Z, r)
         for k in range(1, K):
             top = larger(load(Z, k * pitch + r), top)
         mass = constant(top, 0.0)
         for k in range(K):
-            e = exp(load(Z, k * pitch + r) - top)
+            z = load(Z, k * pitch + r) - top
+            e = where_less(z, lowest(z) * constant(z, 0.5), constant(z, 0.0), exp(z))
             store(Z, k * pitch + r, e)
             mass = mass + e
         scale = constant(top, 1.0) / mass

@@ -21,6 +21,7 @@ import operator
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
+import numpy as np
 from llvmlite import ir
 from numba.core import types
 from numba.core.datamodel import PrimitiveModel
@@ -28,6 +29,7 @@ from numba.core.typing.templates import ConcreteTemplate, infer_global, signatur
 from numba.extending import intrinsic, lower_builtin, overload, register_model
 
 from dsoftmax.fused.plan import VECTOR_BYTES
+from dsoftmax.softmax import LOWEST
 
 
 class Vector(types.Type):
@@ -170,6 +172,16 @@ def constant(typing: Any, like: Any, number: Any) -> Any:
 
 
 @intrinsic
+def lowest(typing: Any, like: Any) -> Any:
+    """`dsoftmax.softmax.LOWEST` of a dtype in every lane."""
+
+    def build(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return splat_of(builder, like, ir.Constant(llvm(like).element, LOWEST[np.dtype(like.dtype.name)]))
+
+    return like(like), build
+
+
+@intrinsic
 def fma(typing: Any, a: Any, b: Any, c: Any) -> Any:
     """a·b + c."""
 
@@ -285,7 +297,7 @@ def exponent_of(typing: Any, value: Any) -> Any:
 
 
 def exp(v: Any) -> Any:
-    """E to the power of v ≤ 0, lane by lane, to 1.5 ulp; 0 where the result is below the normal numbers."""
+    """E to the power of v ≤ 0, lane by lane, to 1.5 ulp; 0 below `dsoftmax.softmax.LOWEST`."""
     raise NotImplementedError
 
 
@@ -299,15 +311,14 @@ LOG2_E = 1 / math.log(2)
 LN2_HIGH_32, LN2_LOW_32 = 0.693359375, -2.12194440054690583e-4
 LN2_HIGH_64, LN2_LOW_64 = 6.93147180369123816490e-01, 1.90821492927058770002e-10
 ROUND_32, ROUND_64 = 1.5 * 2**23, 1.5 * 2**52  # adding and taking away rounds to a whole number
-LOWEST_32, LOWEST_64 = -126 * math.log(2), -1022 * math.log(2)
 C2, C3, C4, C5, C6, C7, C8, C9, C10, C11, C12, C13 = (1 / math.factorial(n) for n in range(2, 14))
 
 
 def _exp32(v: Any) -> Any:
     one = constant(v, 1.0)
     rounding = constant(v, ROUND_32)
-    lowest = constant(v, LOWEST_32)
-    x = larger(v, lowest)
+    least = lowest(v)
+    x = larger(v, least)
     n = (x * constant(v, LOG2_E) + rounding) - rounding
     r = fma(n, constant(v, -LN2_LOW_32), fma(n, constant(v, -LN2_HIGH_32), x))
     e = fma(constant(v, C7), r, constant(v, C6))
@@ -317,14 +328,14 @@ def _exp32(v: Any) -> Any:
     e = fma(e, r, constant(v, C2))
     e = fma(e, r, one)
     e = fma(e, r, one)
-    return where_less(v, lowest, constant(v, 0.0), e * power_of_two(n))
+    return where_less(v, least, constant(v, 0.0), e * power_of_two(n))
 
 
 def _exp64(v: Any) -> Any:
     one = constant(v, 1.0)
     rounding = constant(v, ROUND_64)
-    lowest = constant(v, LOWEST_64)
-    x = larger(v, lowest)
+    least = lowest(v)
+    x = larger(v, least)
     n = (x * constant(v, LOG2_E) + rounding) - rounding
     r = fma(n, constant(v, -LN2_LOW_64), fma(n, constant(v, -LN2_HIGH_64), x))
     e = fma(constant(v, C13), r, constant(v, C12))
@@ -340,7 +351,7 @@ def _exp64(v: Any) -> Any:
     e = fma(e, r, constant(v, C2))
     e = fma(e, r, one)
     e = fma(e, r, one)
-    return where_less(v, lowest, constant(v, 0.0), e * power_of_two(n))
+    return where_less(v, least, constant(v, 0.0), e * power_of_two(n))
 
 
 def _log1p32(u: Any) -> Any:
