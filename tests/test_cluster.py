@@ -14,11 +14,13 @@ import zarr
 from distributed import Client, LocalCluster
 
 from dsoftmax.blocks import Block, Names
+from dsoftmax.engine import cluster as cluster_module
 from dsoftmax.engine import make_engine
 from dsoftmax.engine.cluster import FAN_IN, ClusterEngine
 from dsoftmax.engine.connect import connected, local_cluster
 from dsoftmax.engine.memory import process_bytes
 from dsoftmax.engine.serial import SerialEngine
+from dsoftmax.engine.sums import Rounded
 from dsoftmax.engine.threads import ThreadsEngine
 from dsoftmax.engine.worker import Kept
 from dsoftmax.errors import ClusterError, DataError, MemoryLimitError, OptionError
@@ -207,6 +209,22 @@ def test_the_tasks_of_a_pass_do_not_grow_with_the_chunks(n_chunks: int, two_work
     assert totals.result() == {"rows": n_chunks, "even": n_chunks // 2}
     assert 0 < client.run_on_scheduler(submitted) <= 4 * n_workers + tree
     assert two_workers.n_tasks - before == client.run_on_scheduler(submitted)
+
+
+@pytest.mark.parametrize("n_workers", [1, 2])
+def test_large_sums_come_to_the_driver_rounded(n_workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def total(block: Block) -> dict[str, object]:
+        return {"sum": block.X.sum(axis=0) / 3, "rows": block.n_rows}
+
+    source = open_source(np.random.default_rng(0).standard_normal((9_000, 4)), np.zeros(9_000, int))
+    monkeypatch.setattr(cluster_module, "DIRECT_BYTES", -1)
+    with local_cluster(n_workers) as engine:
+        totals = engine.total(total, source)
+    assert type(totals.parts["sum"]) is Rounded
+    assert totals.n_rows == 9_000
+    expected = SerialEngine().total(total, source).result()
+    assert totals.result()["sum"].tobytes() == expected["sum"].tobytes()
+    assert totals.result()["rows"] == expected["rows"]
 
 
 def test_what_a_worker_still_keeps_of_one_source_is_not_taken_for_another(store: zarr.Group) -> None:

@@ -255,9 +255,9 @@ def at_pass(number, act):
     return lambda record, run: act() if record.pass_ == number - 1 else None
 
 
-def in_merge(mischief, parts):
+def in_merge(mischief, parts, last):
     mischief()
-    return plain_merge(parts)
+    return plain_merge(parts, last)
 
 
 # Workers that die

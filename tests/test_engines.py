@@ -275,9 +275,19 @@ def test_sums_that_threads_share_have_the_same_bits():
     source = Counting(40)
     needs = needs_of(source, Footprint(), 4, None)
     expected = bits(SerialEngine().total(rows_and_labels, source).result())
-    for totals in (1, 3):
+    for totals in (1, 2, 3, 4):
         found = visit_all(rows_and_labels, Feed(source, range(40), Plan(needs, 4, 8, totals)))
         assert bits(found.result()) == expected
+        assert (found.n_rows, found.n_leaves) == (int(source.chunk_rows.sum()), 40)
+
+
+@pytest.mark.parametrize("n_threads", [1, 2, 5, 16])
+def test_threads_that_merge_two_by_two_leave_one_sum_of_everything(n_threads):
+    source = Counting(16)
+    for _ in range(20):  # who finishes first is for the machine to say
+        totals = ThreadsEngine(n_threads).total(rows_and_labels, source)
+        assert totals.n_leaves == 16
+        assert bits(totals.result()) == bits(SerialEngine().total(rows_and_labels, source).result())
 
 
 def test_what_others_hold_in_the_process_is_left_to_them():

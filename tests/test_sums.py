@@ -197,6 +197,24 @@ def test_merging_into_nothing_copies():
     assert_array_equal(one.result()["by"][0]["sum"], [1])
 
 
+def test_rounded_totals_have_the_same_results_and_take_no_more(rng):
+    total = Totals()
+    for _ in range(3):
+        total.add(leaf(rng, "a"), n_rows=2)
+    rounded = pickle.loads(pickle.dumps(total.rounded()))
+    found, expected = rounded.result(), total.result()
+    groups = found.pop("by")["a"], expected.pop("by")["a"]
+    for some, same in ((found, expected), groups):
+        assert some.keys() == same.keys()
+        assert all(bits(np.asarray(some[name], float)) == bits(np.asarray(same[name], float)) for name in same)
+    assert (rounded.n_rows, rounded.n_leaves) == (6, 3)
+    with pytest.raises(TypeError):
+        rounded.merge(total)
+    large = Totals()
+    large.add({"sum": rng.normal(size=10_000)})
+    assert len(pickle.dumps(large.rounded())) < len(pickle.dumps(large)) / 3
+
+
 WAYS = [
     "sweeps",
     pytest.param(

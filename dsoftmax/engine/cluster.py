@@ -298,7 +298,8 @@ class ClusterEngine:
         small = len(team) > 1 and FAN_IN * work.sums * ENTRY_BYTES <= DIRECT_BYTES
         bounds = {one.name: self._bounds(one, paces[one.name], fair) if small else [0, len(one.chunks)] for one in team}
         n_pieces = sum(len(ends) - 1 for ends in bounds.values())
-        merging = min(max(n_pieces, 2), FAN_IN + 1) * work.sums * ENTRY_BYTES  # what a merge takes in, and its own sum
+        # What a merge takes in, and its own sum, exact and rounded.
+        merging = (min(max(n_pieces, 2), FAN_IN + 1) * ENTRY_BYTES + 8) * work.sums
         hosts = [one.host for one in team]
         common = needs_of(source, work, 1, None, reserve=merging)
         cut: dict[str, deque[Errand]] = {}
@@ -480,13 +481,15 @@ class ClusterEngine:
     def _added(self, results: list[Future], sums: int, key: str, kept: list[Future]) -> Totals:
         """Add the totals of all pieces: on the workers in a tree while they are many or large, the last of them here."""
         results = sorted(results, key=lambda future: str(future.key))
+        last = False
         for level in itertools.count():
-            if len(results) == 1 or (len(results) <= FAN_IN and len(results) * sums * ENTRY_BYTES <= DIRECT_BYTES):
+            if last or (len(results) <= FAN_IN and len(results) * sums * ENTRY_BYTES <= DIRECT_BYTES):
                 break
             groups = [results[i : i + FAN_IN] for i in range(0, len(results), FAN_IN)]
-            where = _where(self._in_order())
+            where, last = _where(self._in_order()), len(groups) == 1
             results = [
-                self._submit(merge, group, key=f"dsoftmax-merge-{key}-{level}-{i}", **where) for i, group in enumerate(groups)
+                self._submit(merge, group, last, key=f"dsoftmax-merge-{key}-{level}-{i}", **where)
+                for i, group in enumerate(groups)
             ]
             self.n_tasks += len(results)
             kept += results

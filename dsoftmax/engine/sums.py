@@ -61,6 +61,13 @@ class Grouped:
 
 
 @dataclass(frozen=True)
+class Rounded:
+    """What was an exact sum; nothing can be added to it."""
+
+    values: Float
+
+
+@dataclass(frozen=True)
 class Rows:
     """Some rows of the data, which are kept and not added.
 
@@ -181,7 +188,8 @@ def _slabs(n: int) -> Iterator[slice]:
 
 def _top(scale: Float) -> NDArray[np.int8]:
     """The highest bin of each entry, from 2⁻³²ᵗᵒᵖ."""
-    return ((1 - np.frexp(scale)[1]) // _BITS).astype(np.int8)
+    exponent = (scale.view(np.int64) >> 52).astype(np.int16)  # of a power of two, 1,023 included
+    return ((1023 - exponent) // _BITS).astype(np.int8)
 
 
 def _carried(digits: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
@@ -266,6 +274,12 @@ class Totals:
                 self.parts[name] = mine + theirs
         return self
 
+    def rounded(self) -> "Totals":
+        """Return these totals with every exact sum rounded, a third of the bytes; nothing can be added to them."""
+        done = copy.copy(self)
+        done.parts = {name: _rounded(part) for name, part in self.parts.items()}
+        return done
+
     def result(self) -> dict[str, Any]:
         """Return the totals by name: float64 and int64 arrays, `Rows`, and a dict of such dicts where leaves were grouped."""
         return {name: _finished(part) for name, part in self.parts.items()}
@@ -275,10 +289,16 @@ def _larger(mine: Largest | None, theirs: Largest) -> Largest:
     return theirs if mine is None else Largest(np.maximum(mine.values, theirs.values))
 
 
+def _rounded(part: Any) -> Any:
+    if isinstance(part, ExactSum):
+        return Rounded(part.result())
+    return {group: inner.rounded() for group, inner in part.items()} if isinstance(part, dict) else part
+
+
 def _finished(part: Any) -> Any:
     if isinstance(part, ExactSum):
         return part.result()
-    if isinstance(part, Largest):
+    if isinstance(part, (Largest, Rounded)):
         return part.values
     if isinstance(part, dict):
         return {group: inner.result() for group, inner in part.items()}

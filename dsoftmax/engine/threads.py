@@ -216,22 +216,41 @@ def on_threads(work: Callable[[Iterator[Block]], T], feed: Feed) -> list[T]:
 
 
 def visit_all(visit: Visit, feed: Feed) -> Totals:
-    """Visit the blocks of a feed on its threads and return their totals."""
-    totals = [Totals() for _ in range(feed.plan.totals)]
+    """Visit the blocks of a feed on its threads and return their totals.
+
+    A thread that has no block left merges what others have finished, two by two: with large sums and many cores, one thread that
+    merged them all would keep the others waiting.
+    """
+    totals = [Totals() for _ in range(min(feed.plan.totals, feed.threads))]
     locks = [threading.Lock() for _ in totals]
     numbers = iter(range(feed.threads))
+    adding = [len(range(i, feed.threads, len(totals))) for i in range(len(totals))]
+    done: list[Totals] = []
+    merging = threading.Lock()
+
+    def merge(total: Totals) -> None:
+        while True:
+            with merging:
+                if not done:
+                    done.append(total)
+                    return
+                other = done.pop()
+            total = total.merge(other) if total.n_leaves else other
 
     def work(blocks: Iterator[Block]) -> None:
         mine = next(numbers) % len(totals)
         for block in blocks:
             add_block(visit, block, totals[mine], locks[mine])
             del block
+        with locks[mine]:
+            adding[mine] -= 1
+            last = not adding[mine]
+        if last:
+            merge(totals[mine])
 
     on_threads(work, feed)
-    first, *others = totals
-    for other in others:
-        first.merge(other)
-    return first
+    (total,) = done
+    return total
 
 
 def available_cores() -> int:

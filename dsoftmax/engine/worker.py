@@ -251,9 +251,10 @@ class Reporter:
 _reporter = Reporter()
 
 
-def merge(parts: Sequence[Totals]) -> Totals:
-    """Add totals, which stay as they are."""
-    total = Totals()
-    for part in parts:
-        total.merge(part)
-    return total
+def merge(parts: Sequence[Totals], last: bool) -> Totals:
+    """Add totals, which stay as they are; the ``last`` sums of a pass are rounded."""
+    first, *others = parts
+    total = Totals().merge(first) if others else first
+    for other in others:
+        total.merge(other)
+    return total.rounded() if last else total

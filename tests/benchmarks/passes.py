@@ -42,7 +42,7 @@ from threadpoolctl import threadpool_limits
 from zarr.codecs import BloscCodec
 
 from dsoftmax.blocks import Block, Source
-from dsoftmax.engine.cluster import ClusterEngine
+from dsoftmax.engine import Engine
 from dsoftmax.engine.connect import local_cluster
 from dsoftmax.engine.memory import LOADING, ROW_BYTES, process_bytes
 from dsoftmax.engine.threads import ThreadsEngine
@@ -154,7 +154,7 @@ def main(n_bytes: int, words: Sequence[str]) -> None:
                 ways["Zarr, bare threads"] = bare(source, evaluate, cores, loaded=False)
                 ways["threads, Zarr"] = lambda e=streaming, s=source, v=evaluate: e.total(v, s)
                 ideal |= dict.fromkeys(("Zarr, bare threads", "threads, Zarr"), (block_seconds + loading) / cores)
-            ways["2 processes"] = lambda e=cluster, s=source, v=evaluate: _checked(e, v, s)
+            ways["2 processes"] = lambda e=cluster, s=source, v=evaluate: checked(e, v, s)
             ideal["2 processes"] = block_seconds / 2
             with threadpool_limits(1):
                 seconds = {"kernel": block_seconds, **interleaved(ways, least)}
@@ -171,7 +171,7 @@ def main(n_bytes: int, words: Sequence[str]) -> None:
     Console(width=140).print(table)
 
 
-def _checked(engine: ClusterEngine, evaluate: Evaluate, source: Source) -> object:
+def checked(engine: Engine, evaluate: Evaluate, source: Source) -> object:
     totals = engine.total(evaluate, source)
     assert totals.n_rows == int(source.chunk_rows.sum())
     return totals

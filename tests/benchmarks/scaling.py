@@ -1,0 +1,73 @@
+"""Whole passes on 1, 2, 4 … threads or processes beside one thread, with and without an engine, all in one run.
+
+    python tests/benchmarks/scaling.py [MiB decoded per shape] [words that the names of the shapes hold, such as "(12, 8)"]
+
+For each shape the same rows are visited by more and more threads: "bare" without an engine, "kept" with all blocks in memory,
+"Zarr" from compressed chunks, bare and with the engine, whose readers are threads of their own; and by as many worker processes,
+which keep their blocks and share all cores of the machine. A figure is the share of the cores that is used: the seconds of one bare
+thread over the seconds times the cores. Where bare threads lose, the cores share what they wait for, or slow each other down;
+what an engine loses beside them is its own.
+"""
+
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from kernels import problems
+from machine import interleaved
+from passes import FLOPS_A_BYTE, KERNEL, bare, checked, stored, streaming_limit
+from rich.console import Console
+from rich.table import Table
+from threadpoolctl import threadpool_limits
+
+from dsoftmax.engine.connect import local_cluster
+from dsoftmax.engine.threads import ThreadsEngine, available_cores
+from dsoftmax.evaluate import Evaluate, Question
+from dsoftmax.labels import Encoder
+from dsoftmax.oracle import Query
+
+WAYS = ("bare", "kept", "Zarr, bare", "Zarr", "processes")
+
+
+def main(n_bytes: int, words: Sequence[str]) -> None:
+    most, least = available_cores(), 0.5
+    counts = [2**i for i in range(most.bit_length()) if 2**i <= most]
+    table = Table(title=f"share of the cores that is used, {KERNEL} kernel")
+    for name in ("shape", "cores", "bare, Mrows/s", *WAYS):
+        table.add_column(name, justify="left" if name == "shape" else "right")
+    with tempfile.TemporaryDirectory() as folder:
+        for problem in problems():
+            if words and not any(word in problem.name for word in words):
+                continue
+            source = stored(problem, Path(folder), int(n_bytes * min(1, FLOPS_A_BYTE * problem.bytes / problem.flops)))
+            n_rows, one = int(source.chunk_rows.sum()), {}
+            question = Question(Query(problem.theta), None, np.dtype(np.float32))
+            evaluate = Evaluate((question,), Encoder(np.arange(len(problem.theta))), KERNEL)
+            for cores in counts:
+                kept = ThreadsEngine(cores)
+                works: dict[str, Callable[[], object]] = {"bare": bare(source, evaluate, cores, loaded=True)}
+                works["kept"] = lambda e=kept: checked(e, evaluate, source)  # noqa: B023
+                if not source.resident:
+                    streaming = ThreadsEngine(cores, streaming_limit(source, cores, evaluate))
+                    works["Zarr, bare"] = bare(source, evaluate, cores, loaded=False)
+                    works["Zarr"] = lambda e=streaming: checked(e, evaluate, source)  # noqa: B023
+                with threadpool_limits(1), local_cluster(cores) as cluster:
+                    works["processes"] = lambda e=cluster: checked(e, evaluate, source)  # noqa: B023
+                    seconds = interleaved(works, least)
+                one = one or {"bare": seconds["bare"], "Zarr": seconds.get("Zarr, bare", np.nan)}
+                used = {"processes": most}
+                shares = [
+                    one["Zarr" if "Zarr" in way else "bare"] / used.get(way, cores) / seconds.get(way, np.nan) for way in WAYS
+                ]
+                cells = [f"{cores}", f"{n_rows / seconds['bare'] / 1e6:.3g}"]
+                table.add_row(problem.name, *cells, *("" if np.isnan(share) else f"{share:.2f}" for share in shares))
+                for engine in (kept, *(() if source.resident else (streaming,))):
+                    engine.close()
+            table.add_section()
+    Console(width=120).print(table)
+
+
+if __name__ == "__main__":
+    main(int(float(sys.argv[1]) * 2**20) if len(sys.argv) > 1 else 256 * 2**20, sys.argv[2:])
