@@ -35,6 +35,7 @@ from dsoftmax.fused.plan import (
     narrow_rows,
     pitch_of,
     scratch_bytes,
+    sparse_batch,
     up,
     way,
     wide_rows,
@@ -252,11 +253,12 @@ def _sparse(theta: Float, X: Features, labels: NDArray, s: NDArray, dtype: np.dt
     from dsoftmax.fused import sparse
 
     K, p = len(theta), X.shape[1]
-    pitch = up(K, LINE // dtype.itemsize)
+    pitch = up(K, lanes)
+    batch = min(sparse_batch(pitch, dtype.itemsize), X.shape[0])
     gradient = np.zeros(theta.shape)
     value = sparse.csr(
         *(np.ascontiguousarray(theta).reshape(-1), K, p, *_entries(X), labels, s, X.shape[0], gradient.reshape(-1), lanes),
-        *(SPARSE_ROWS, pitch, _aligned(p * pitch, dtype), _aligned(p * pitch, dtype)),
+        *(SPARSE_ROWS, batch, pitch, _aligned(p * pitch, dtype), _aligned(p * pitch, dtype), _aligned(batch * pitch, dtype)),
     )
     return value, gradient
 

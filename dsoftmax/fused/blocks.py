@@ -260,13 +260,13 @@ def whole_at(typing: Any, address: Any, tag: Any) -> Any:
 def sparse_logits(
     typing: Any,
     data: Any, data_tag: Any, indices: Any, indices_tag: Any, count: Any,
-    W: Any, w: Any, pitch: Any, z: Any, place: Any, n_vectors: Any, G: Any,
+    W: Any, w: Any, pitch: Any, z: Any, place: Any, n_vectors: Any,
 ) -> Any:  # fmt: skip
     """z[v] += Σₜ dataₜ·W[indicesₜ, v] over ``count`` stored entries, for ``n_vectors`` vectors v of classes.
 
     ``data`` and ``indices`` are the addresses of the first entry; W[j, v] lies at ``w + j·pitch + v·lanes``.
     """
-    return _sparse(typing, data_tag, indices_tag, W, z, G)
+    return _sparse(typing, data_tag, indices_tag, W, z, gather=True)
 
 
 @intrinsic
@@ -276,7 +276,7 @@ def sparse_add(
     G: Any, g: Any, pitch: Any, z: Any, place: Any, n_vectors: Any,
 ) -> Any:  # fmt: skip
     """G[indicesₜ, v] += dataₜ·z[v] over ``count`` stored entries, for ``n_vectors`` vectors v of classes."""
-    return _sparse(typing, data_tag, indices_tag, G, z, None)
+    return _sparse(typing, data_tag, indices_tag, G, z, gather=False)
 
 
 @intrinsic
@@ -321,20 +321,11 @@ def scatter(
     return types.void(places, numbers, n, n, A, n, C, n, n, to_rows), build
 
 
-def _fetch(builder: Any, address: Any) -> None:
-    """Ask for a line of memory that will be written soon."""
-    byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
-    kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
-    name = "llvm.prefetch"
-    function = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
-    builder.call(function, [builder.bitcast(address, byte), number(1), number(3), number(1)])
-
-
-def _sparse(typing: Any, data_tag: Any, indices_tag: Any, table: Any, z: Any, next_table: Any) -> Any:
-    kind, gather = OF[z.dtype], next_table is not None
+def _sparse(typing: Any, data_tag: Any, indices_tag: Any, table: Any, z: Any, gather: bool) -> Any:
+    kind = OF[z.dtype]
 
     def build(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        data, _, indices, _, count, table_, base, pitch, z_, place, n_vectors = args[:11]
+        data, _, indices, _, count, table_, base, pitch, z_, place, n_vectors = args
         rows, row = _Flat(context, builder, sig.args[5], table_), _Flat(context, builder, sig.args[8], z_)
 
         def body(size: int) -> None:
@@ -354,10 +345,6 @@ def _sparse(typing: Any, data_tag: Any, indices_tag: Any, table: Any, z: Any, ne
                 if indices_tag.dtype.bitwidth < 64:
                     column = builder.sext(column, ir.IntType(64))
                 start = builder.add(base, builder.mul(column, pitch))
-                if gather:
-                    following = _Flat(context, builder, sig.args[11], args[11])
-                    for shift in shifts[::2]:
-                        _fetch(builder, following.at(start, shift))
                 for v, shift in enumerate(shifts):
                     there = rows.vector(start, shift)
                     if gather:
@@ -372,4 +359,4 @@ def _sparse(typing: Any, data_tag: Any, indices_tag: Any, table: Any, z: Any, ne
         return context.get_dummy_value()
 
     n = types.intp
-    return types.void(n, data_tag, n, indices_tag, n, table, n, n, z, n, n, *([next_table] if gather else [])), build
+    return types.void(n, data_tag, n, indices_tag, n, table, n, n, z, n, n), build

@@ -49,6 +49,8 @@ CACHED_ENTRIES = 2**20
 """Of θ, up to which rows of it are fetched one by one as they are met: the two tables of it are mostly in the cache."""
 SPARSE_ROWS = 2**14
 """Rows of CSR whose sums are kept in the compute dtype where θ fits the cache; moving them on takes as long for fewer."""
+BATCH_BYTES = 2**20
+"""Logits of CSR rows that are computed before they are added: the more, the more seldom θ and the sums take each other's cache."""
 COLUMN_BITS = 19
 """Of a place in a block of rows and columns: its column. The other 13 of 32 bits are its row."""
 TILE_ENTRIES = 2**20
@@ -79,7 +81,8 @@ def scratch_bytes(n_features: int, n_classes: int, dtype: np.dtype, sparse: bool
     rows = 16 * (MOST_LEAF_ROWS if sparse else leaf_rows(n_features))
     chosen = way(n_features, n_classes, sparse)
     if chosen == "sparse":
-        return rows + 2 * up(n_classes, LINE // itemsize) * n_features * itemsize
+        pitch = up(n_classes, lanes)
+        return rows + (2 * n_features + sparse_batch(pitch, itemsize)) * pitch * itemsize
     if chosen == "blocked":
         entries = max(TILE_ENTRIES, n_features) * (4 + itemsize)
         sums = VECTOR_BYTES * SLICE_VECTORS << block_shift(n_features)
@@ -131,6 +134,11 @@ def curved_rows(d: int, n_classes: int, itemsize: int) -> int:
 
 def wide_rows(pitch: int, n_classes: int, itemsize: int) -> int:
     return _tile_rows(WIDE_BYTES // (itemsize * (pitch + n_classes)), itemsize)
+
+
+def sparse_batch(pitch: int, itemsize: int) -> int:
+    """Return the rows of CSR whose logits are computed before they are added."""
+    return min(max(BATCH_BYTES // (pitch * itemsize), 64), SPARSE_ROWS)
 
 
 def _tile_rows(fit: int, itemsize: int) -> int:

@@ -20,25 +20,26 @@ NEVER = -1e30
 
 
 @compiled
-def _row_residuals(z: Any, pitch: Any, label: Any, weight: Any, lanes: Any) -> Any:
-    """Replace the logits z of one row by sᵢ(Pᵢₖ − 1{yᵢ=k}); return Σⱼ exp(zⱼ − max z) − 1, and z of the label less max z."""
-    top = load(z, 0)
-    for j in range(lanes, pitch, lanes):
+def _row_residuals(z: Any, at: Any, width: Any, label: Any, weight: Any, lanes: Any) -> Any:
+    """Replace the logits of one row, from place ``at`` on, by sᵢ(Pᵢₖ − 1{yᵢ=k}); return Σⱼ exp(zⱼ − max z) − 1, and z of the label
+    less max z."""
+    top, label, stop = load(z, at), at + label, at + width
+    for j in range(at + lanes, stop, lanes):
         top = larger(load(z, j), top)
     most = largest(top)
     z_own = z[label] - most
     top = constant(top, np.float64(most))
-    for j in range(0, pitch, lanes):
+    for j in range(at, stop, lanes):
         store(z, j, exp(load(z, j) - top))
     own = z[label]
     z[label] = 0
-    sums = load(z, 0)
-    for j in range(lanes, pitch, lanes):
+    sums = load(z, at)
+    for j in range(at + lanes, stop, lanes):
         sums = sums + load(z, j)
     others = total(sums)
     scale = weight / (others + own)
     factor = constant(sums, np.float64(scale))
-    for j in range(0, pitch, lanes):
+    for j in range(at, stop, lanes):
         store(z, j, load(z, j) * factor)
     z[label] = -others * scale
     return others + (own - z.dtype.type(1)), z_own
@@ -78,38 +79,51 @@ def _turn_out(sums: Any, pitch: Any, columns: Any, gradient: Any, d: Any, k: Any
 
 
 @compiled
+def _entries(data: Any, data_tag: Any, indices: Any, indices_tag: Any, pointers: Any, pointers_tag: Any, row: Any) -> Any:
+    """Where the values and the columns of a row lie, and how many there are."""
+    here = pointers + row * pointers_tag.itemsize
+    first = whole_at(here, pointers_tag)
+    count = whole_at(here + pointers_tag.itemsize, pointers_tag) - first
+    return data + first * data_tag.itemsize, indices + first * indices_tag.itemsize, count
+
+
+@compiled
 def csr(
     theta: Any, K: Any, p: Any, data: Any, data_tag: Any, indices: Any, indices_tag: Any, pointers: Any, pointers_tag: Any,
-    y: Any, s: Any, n: Any, gradient: Any, lanes: Any, tile: Any, pitch: Any, table: Any, sums: Any,
+    y: Any, s: Any, n: Any, gradient: Any, lanes: Any, tile: Any, batch: Any, pitch: Any, table: Any, sums: Any, Z: Any,
 ) -> Any:  # fmt: skip
     """Return J and add ∇J to ``gradient``, (K, p+1) flat as ``theta`` is: row after row, with vectors of classes.
 
-    ``table`` and ``sums`` (p·pitch) have room for θ and for the sums of a tile, in the compute dtype; ``data``, ``indices``
-    and ``pointers`` are addresses.
+    A batch of rows has its logits first, and is added to the sums then: so that θ alone is in the cache, or the sums alone. ``table``
+    and ``sums`` (p·pitch) have room for θ and for the sums of a tile, in the compute dtype, ``Z`` (batch·pitch) for the logits;
+    ``data``, ``indices`` and ``pointers`` are addresses.
     """
-    d, width, value = p + 1, -(-K // lanes) * lanes, 0.0
-    z, last, intercepts = np.empty(width, table.dtype), np.zeros(width, table.dtype), np.empty(width, table.dtype)
+    d, value = p + 1, 0.0
+    last, intercepts = np.zeros(pitch, table.dtype), np.empty(pitch, table.dtype)
     excess, z_own = np.empty(tile + lanes, table.dtype), np.empty(tile + lanes, table.dtype)
     _turn_in(theta, d, 0, K, p, table, 0, pitch)
     sums[:] = 0
-    for k in range(width):
+    for k in range(pitch):
         intercepts[k] = theta[k * d + p] if k < K else NEVER
     for start in range(0, n, tile):
         rows = min(tile, n - start)
-        for r in range(rows):
-            first = whole_at(pointers + (start + r) * pointers_tag.itemsize, pointers_tag)
-            count = whole_at(pointers + (start + r + 1) * pointers_tag.itemsize, pointers_tag) - first
-            x, at = data + first * data_tag.itemsize, indices + first * indices_tag.itemsize
-            z[:] = intercepts
-            for v in range(0, width, SLICE_VECTORS * lanes):
-                m = min(SLICE_VECTORS, (width - v) // lanes)
-                sparse_logits(x, data_tag, at, indices_tag, count, table, v, pitch, z, v, m, sums)
-            excess[r], z_own[r] = _row_residuals(z, width, int(y[start + r]), s[start + r], lanes)
-            for j in range(0, width, lanes):
-                store(last, j, load(last, j) + load(z, j))
-            for v in range(0, width, SLICE_VECTORS * lanes):
-                m = min(SLICE_VECTORS, (width - v) // lanes)
-                sparse_add(x, data_tag, at, indices_tag, count, sums, v, pitch, z, v, m)
+        for begin in range(0, rows, batch):
+            stop = min(begin + batch, rows)
+            for r in range(begin, stop):
+                x, at, count = _entries(data, data_tag, indices, indices_tag, pointers, pointers_tag, start + r)
+                place = (r - begin) * pitch
+                Z[place : place + pitch] = intercepts
+                for v in range(0, pitch, SLICE_VECTORS * lanes):
+                    m = min(SLICE_VECTORS, (pitch - v) // lanes)
+                    sparse_logits(x, data_tag, at, indices_tag, count, table, v, pitch, Z, place + v, m)
+                excess[r], z_own[r] = _row_residuals(Z, place, pitch, int(y[start + r]), s[start + r], lanes)
+                for j in range(0, pitch, lanes):
+                    store(last, j, load(last, j) + load(Z, place + j))
+            for r in range(begin, stop):
+                x, at, count = _entries(data, data_tag, indices, indices_tag, pointers, pointers_tag, start + r)
+                for v in range(0, pitch, SLICE_VECTORS * lanes):
+                    m = min(SLICE_VECTORS, (pitch - v) // lanes)
+                    sparse_add(x, data_tag, at, indices_tag, count, sums, v, pitch, Z, (r - begin) * pitch + v, m)
         value += _losses(excess, z_own, s, start, rows, lanes)
         _turn_out(sums, pitch, p, gradient, d, 0, K, 0)
         for k in range(K):
@@ -197,7 +211,7 @@ def csr_blocked(
                 k, width = _slice(i, slices, vectors, lanes)
                 for j in range(0, width, lanes):
                     store(z, k + j, load(Z, tile * k + r * width + j))
-            excess[r], z_own[r] = _row_residuals(z, len(z), int(y[start + r]), s[start + r], lanes)
+            excess[r], z_own[r] = _row_residuals(z, 0, len(z), int(y[start + r]), s[start + r], lanes)
             for j in range(0, len(z), lanes):
                 store(last, j, load(last, j) + load(z, j))
             for i in range(slices):
