@@ -32,6 +32,7 @@ from dsoftmax.fused.plan import (
     curved_rows,
     curves,
     hessian_scratch_bytes,
+    multiplies,
     narrow_rows,
     pitch_of,
     scratch_bytes,
@@ -159,7 +160,7 @@ def hessian_products(theta: Float, X: Features, weights: Float | None = None) ->
     Work 4·K·p flops a row a product; memory P, (K, rows) float64.
     """
     K, d = theta.shape
-    if not (curves(d - 1, K, scipy.sparse.issparse(X)) and X.dtype == np.float64):
+    if not (multiplies(d - 1, K, scipy.sparse.issparse(X)) and X.dtype == np.float64):
         return softmax.hessian_products(theta, X, weights)
     from dsoftmax.fused import hessian
 

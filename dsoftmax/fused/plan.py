@@ -32,8 +32,11 @@ NARROW_BYTES = 2**15
 """A tile by features and its logits: the first-level cache."""
 WIDE_BYTES = 192 * 2**10
 """A tile by rows and its logits: less than half of the second-level cache."""
-CURVED_FEATURES, CURVED_SUMS = 256, 2**17
-"""With no more features than this, and entries of the Hessian's pairs, it is summed by loops: their sums, by lane, take 4 MiB."""
+MULTIPLIED_FEATURES = 256
+"""With no more features than this, products of the Hessian are formed by loops."""
+CURVED_FEATURES, CURVED_PAIRS, CURVED_SUMS = 128, 78, 2**17
+"""With no more features, pairs of classes and entries of both than this, the Hessian's pairs are summed by loops: their sums, by lane,
+take 4 MiB. Beyond, BLAS is as fast with vectors of 32 bytes, and twice as fast where it has longer ones."""
 PARTIAL_SUMS = 2**13
 """The most entries of θ whose sums may be kept by lane while tiles pass: with 32 bytes each they fit the second-level cache."""
 COLUMNS = 64
@@ -97,8 +100,13 @@ def scratch_bytes(n_features: int, n_classes: int, dtype: np.dtype, sparse: bool
 
 def curves(n_features: int, n_classes: int, sparse: bool) -> bool:
     """Return whether loops sum the Hessian of this shape, and not BLAS."""
-    few = n_features <= CURVED_FEATURES and (n_features + 1) * n_classes <= PARTIAL_SUMS
+    few = n_features <= CURVED_FEATURES and n_classes * (n_classes - 1) // 2 <= CURVED_PAIRS
     return not sparse and few and softmax.hessian_entries(n_features, n_classes) <= CURVED_SUMS
+
+
+def multiplies(n_features: int, n_classes: int, sparse: bool) -> bool:
+    """Return whether loops form the products of the Hessian with vectors, and not BLAS."""
+    return not sparse and n_features <= MULTIPLIED_FEATURES and (n_features + 1) * n_classes <= PARTIAL_SUMS
 
 
 def hessian_scratch_bytes(n_features: int, n_classes: int, dtype: np.dtype) -> int:
