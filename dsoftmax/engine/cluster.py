@@ -274,7 +274,8 @@ class ClusterEngine:
         kept: list[Future] = []
         try:
             if len(team) > 1 and len(packed := pickle.dumps(visit)) > INLINE_BYTES:
-                point = self._submit(pickle.loads, packed, key=f"dsoftmax-point-{key}", **_where(team))
+                as_array = np.frombuffer(packed, np.uint8)  # which dask sends as it lies; bytes it would pickle once more
+                point = self._submit(pickle.loads, as_array, key=f"dsoftmax-point-{key}", **_where(team))
                 kept.append(point)
                 self.n_tasks += 1
             results = self._visit(visit, point, source, self._pieces(source, team, work, number), key, kept)
