@@ -5,12 +5,13 @@ it is not, while files are written, modules imported and processes started, `shi
 block. A second wish, more than `GRACE` seconds after the first, ends the process at once: nothing that hangs can hold it.
 """
 
+import atexit
 import os
 import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, NoReturn
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -87,6 +88,8 @@ def handled(alone: bool = False) -> Iterator[None]:
         return
     wish.handled, wish.alone = True, alone
     outer, _wish = _wish, wish
+    if alone:
+        atexit.register(_end)
 
     def quiet(unraisable: Any) -> None:
         # Raised where Python cannot pass it on, in a destructor: `require_none` raises it again after the pass.
@@ -155,6 +158,15 @@ def require_none() -> None:
     """
     if _wish.since is not None:
         raise KeyboardInterrupt
+
+
+def _end() -> None:
+    """End the process here, after what registered later: the interpreter would first give the signals back, which then kill it."""
+    if _wish.code is not None:
+        with suppress(OSError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(_wish.code)
 
 
 def leave(code: int) -> NoReturn:

@@ -72,7 +72,16 @@ def ordered_classes(found: Iterable[Any]) -> NDArray:
     kinds = sorted({type(label).__name__ for label in labels})
     if len(kinds) > 1 and {"str", "bytes"} & set(kinds):  # NumPy would turn 1 into "1", which no row has
         raise DataError(f"The labels mix {', '.join(kinds)}; needed is one kind. Convert them with astype(str).")
-    classes = np.unique(np.array(labels))
+    array = np.array(labels)
+    if (
+        kinds == ["int"] and array.dtype.kind not in "iu"
+    ):  # some beyond int64, which NumPy makes floats that are not equal to them
+        if min(labels) < 0:
+            raise DataError(
+                f"The labels reach from {min(labels)} to {max(labels)}; no integer dtype holds both. Give the classes smaller numbers."
+            )
+        array = np.array(labels, np.uint64)
+    classes = np.unique(array)
     if len(classes) < 2:
         shown = classes[0].item() if len(classes) else "none"
         raise DataError(
@@ -92,6 +101,12 @@ def given_classes(classes: NDArray) -> NDArray:
     """
     ordered = ordered_classes(classes.tolist())
     return ordered.astype(classes.dtype) if classes.dtype.kind in "biuf" else ordered
+
+
+def _above(labels: NDArray, low: int, high: int) -> NDArray[np.integer]:
+    """Return labels between ``low`` and ``high`` less ``low``, without overflow."""
+    wide = np.uint64 if high > np.iinfo(np.int64).max else np.int64
+    return labels.astype(wide) - wide(low)
 
 
 @dataclass(frozen=True)
@@ -114,7 +129,7 @@ class Encoder:
         if high - low >= TABLE_SPAN:
             return None
         table = np.full(high - low + 1, -1, np.int32)
-        table[self.classes.astype(np.int64) - low] = np.arange(len(self.classes))
+        table[_above(self.classes, low, high)] = np.arange(len(self.classes))
         return low, table
 
     def codes(self, block: Block) -> NDArray[np.integer]:
@@ -134,7 +149,7 @@ class Encoder:
             if low == 0 and len(table) == len(self.classes) and int(y.min()) >= 0 and int(y.max()) < len(table):
                 return y  # the classes are 0 … K-1: labels are their own codes
             if int(y.min()) >= low and int(y.max()) < low + len(table):
-                codes: NDArray[np.integer] = table[y.astype(np.int64) - low]
+                codes: NDArray[np.integer] = table[_above(y, low, low + len(table))]
                 if codes.min() >= 0:
                     return codes
         if (y.dtype.kind in "US") != (self.classes.dtype.kind in "US"):

@@ -175,7 +175,8 @@ def leverages(X: Features, weights: Float, gram: Float) -> Float:
         basis = inverse[:, None] * vectors[:, seen] / np.sqrt(values[seen])
         out = np.empty(n)
         for rows in _slices(n, 4096):
-            out[rows] = np.square(np.asarray(X[rows] @ basis[:-1]) + basis[-1]).sum(axis=1)
+            some = X[rows] if scipy.sparse.issparse(X) else np.ascontiguousarray(X[rows])
+            out[rows] = np.square(np.asarray(some @ basis[:-1]) + basis[-1]).sum(axis=1)
         return out
     if scipy.sparse.issparse(X):
         squares = X.astype(np.float64)
@@ -184,11 +185,16 @@ def leverages(X: Features, weights: Float, gram: Float) -> Float:
         return squares @ np.divide(1, total, out=np.zeros(p), where=total > 0) + 1 / weights.sum()
     total = np.zeros(p)
     for rows in _slices(n, 4096):
-        total += weights[rows] @ np.square(X[rows].astype(np.float64))
+        total += weights[rows] @ _squares(X[rows])
     inverse, out = np.divide(1, total, out=np.zeros(p), where=total > 0), np.empty(n)
     for rows in _slices(n, 4096):
-        out[rows] = np.square(X[rows].astype(np.float64)) @ inverse
+        out[rows] = _squares(X[rows]) @ inverse
     return out + 1 / weights.sum()
+
+
+def _squares(X: NDArray) -> Float:
+    """Squares in row order, whatever the order of X: products round by it, and a block that is kept may lie in another."""
+    return np.square(X, order="C", dtype=np.float64)
 
 
 def _slices(n: int, step: int) -> Iterator[slice]:

@@ -29,6 +29,8 @@ FEW_FEATURES = 64
 """With fewer features than this, a tile is laid out feature by feature."""
 FEW_LABELS = 16
 """With at most so many labels, a product with their dense indicator is cheaper than counting by label."""
+LARGEST = np.float64(1e150)
+"""Of the numbers of X: the square of a larger one may overflow."""
 MAX_GRAM_FEATURES = 4096
 """Beyond this the Gram matrix costs more than it tells."""
 GRAM_FEATURES = 64
@@ -433,7 +435,9 @@ def _by_class(found: dict[Any, Any], classes: NDArray, p: int) -> tuple[NDArray[
     """Return rows and sums by class, zeros for a class that was not found."""
     nothing = {"rows": np.int64(0), "sums": np.zeros(p + 1)}
     per_class = [found.get(label, nothing) for label in classes.tolist()]
-    return np.array([int(one["rows"]) for one in per_class], np.int64), np.stack([one["sums"] for one in per_class])
+    rows = np.array([int(one["rows"]) for one in per_class], np.int64)
+    assert rows.sum() == sum(int(one["rows"]) for one in found.values()), "labels that no class is equal to"
+    return rows, np.stack([one["sums"] for one in per_class])
 
 
 def _sample(totals: dict[str, Any], classes: NDArray, sums: Float) -> Sample:
@@ -448,7 +452,7 @@ def _sample(totals: dict[str, Any], classes: NDArray, sums: Float) -> Sample:
 
 
 def check_finite(block: Block) -> None:
-    """Raise if X holds NaN or infinity, naming the array, the row and the column.
+    """Raise if X holds NaN, infinity or numbers beyond `LARGEST`, naming the array, the row and the column.
 
     Raises
     ------
@@ -456,17 +460,21 @@ def check_finite(block: Block) -> None:
     """
     X: Features = block.X
     values = X.data if scipy.sparse.issparse(X) else X
-    if values.dtype.kind != "f" or values.size == 0 or (np.isfinite(values.min()) and np.isfinite(values.max())):
+    if values.dtype.kind != "f" or values.size == 0 or (values.min() >= -LARGEST and values.max() <= LARGEST):
         return
+    wrong = ~(np.abs(values) <= LARGEST)
     if scipy.sparse.issparse(X):
-        place = int(np.argmax(~np.isfinite(values)))
+        place = int(np.argmax(wrong))
         row, column = int(np.searchsorted(X.indptr, place, side="right")) - 1, int(X.indices[place])
     else:
-        row, column = (int(i) for i in np.unravel_index(np.argmax(~np.isfinite(values)), values.shape))
+        row, column = (int(i) for i in np.unravel_index(np.argmax(wrong), values.shape))
     value = X[row, column]
+    what = (
+        "Its square overflows: does it mark a missing value?" if np.isfinite(value) else "(Input X contains NaN or infinity)."
+    )
     raise DataError(
-        f"{block.names.X} row {block.first_row + row:,}, column {column}: the value is {value}; needed are finite numbers "
-        "(Input X contains NaN or infinity). Fill or leave out such rows before training."
+        f"{block.names.X} row {block.first_row + row:,}, column {column}: the value is {value}; needed are finite numbers up to "
+        f"{LARGEST:g}. {what} Fill or leave out such rows before training."
     )
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from dsoftmax.blocks import Source, n_rows
 from dsoftmax.engine import Engine
 from dsoftmax.engine.blas import one_blas_thread
-from dsoftmax.engine.memory import process_bytes
+from dsoftmax.engine.memory import MARGIN, PROCESS_BYTES
 from dsoftmax.engine.meter import Done
 from dsoftmax.engine.visit import Footprint
 from dsoftmax.errors import DataError, MemoryLimitError, OptionError
@@ -234,8 +234,11 @@ def collect_statistics(
 
 
 def room(allowed: int | None) -> int | None:
-    """Return what is left of the bytes that a process may take, beside what it takes before it holds any data; None for no limit."""
-    return None if allowed is None else max(allowed - process_bytes(), 0)
+    """Return what is left of the bytes that a process may take, beside what one takes that holds no data; None for no limit.
+
+    What is chosen by it shapes the run, so that it follows from the limit alone, not from what this process takes at the moment.
+    """
+    return None if allowed is None else max(allowed - PROCESS_BYTES - MARGIN, 0)
 
 
 def expected_footprint(source: Source, settings: Settings, allowed: int | None) -> Footprint:

@@ -408,3 +408,22 @@ def test_the_first_pass_is_projected_with_the_code_that_it_runs(rng, sparse):
     for kernel in ("numpy", "fused"):
         projected = expected_footprint(source, Settings(kernel=kernel), None).code
         assert projected == (fused.CODE_BYTES if sparse and kernel == "fused" else 0)
+
+
+def test_machine_code_of_other_sources_is_not_used(tmp_path):
+    from dsoftmax.fused.compiled import forget_stale
+
+    folder = tmp_path / "cache"
+    folder.mkdir()
+    for name in ("dense.narrow-1.py311.nbi", "dense.narrow-1.py311.1.nbc", "notes.txt"):
+        (folder / name).write_text("old")
+    forget_stale(str(folder))
+    assert sorted(path.name for path in folder.iterdir()) == ["dsoftmax-fused.sources", "notes.txt"]
+    (folder / "dense.narrow-1.py311.nbi").write_text("new")
+    forget_stale.cache_clear()
+    forget_stale(str(folder))
+    assert (folder / "dense.narrow-1.py311.nbi").exists()
+    (folder / "dsoftmax-fused.sources").write_text("of another version")
+    forget_stale.cache_clear()
+    forget_stale(str(folder))
+    assert not (folder / "dense.narrow-1.py311.nbi").exists()

@@ -111,3 +111,20 @@ def test_one_class_is_none(labels):
 
 def test_numbers_of_different_kinds_are_one_class_where_they_are_equal():
     assert_array_equal(ordered_classes([1, 2.0, True, 0]), [0, 1, 2])
+
+
+@pytest.mark.parametrize("classes", [[5, 2**63 + 1, 2**64 - 2], [2**63, 2**63 + 1, 2**63 + 2], [2**63 - 1, 2**63, 2**63 + 5]])
+def test_labels_beyond_int64_are_classes_like_others(classes):
+    labels = np.array(classes, np.uint64)
+    ordered = ordered_classes(labels.tolist())
+    assert ordered.dtype == np.uint64
+    assert ordered.tolist() == classes
+    y = labels[[2, 0, 1, 1]]
+    assert Encoder(ordered).codes(Block(np.zeros((4, 1)), y)).tolist() == [2, 0, 1, 1]
+    with pytest.raises(DataError, match="not among the 3 classes"):
+        Encoder(ordered).codes(Block(np.zeros((1, 1)), np.array([2**63 + 4], np.uint64)))
+
+
+def test_labels_that_no_integer_dtype_holds_are_refused():
+    with pytest.raises(DataError, match="reach from -1 to 9223372036854775809; no integer dtype holds both"):
+        ordered_classes([-1, 2**63 + 1])

@@ -9,6 +9,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from dsoftmax import sample
 from dsoftmax.blocks import Block
+from dsoftmax.engine import memory
 from dsoftmax.engine.serial import SerialEngine
 from dsoftmax.engine.sums import Totals
 from dsoftmax.engine.threads import ThreadsEngine
@@ -16,7 +17,7 @@ from dsoftmax.held import Held, places
 from dsoftmax.sample import Draw, leverages, plan_draw
 from dsoftmax.sources import open_source
 from dsoftmax.statistics import Collect, finish
-from dsoftmax.training import collect_statistics
+from dsoftmax.training import collect_statistics, room
 
 HALF = Draw(0.5, 0)
 NO_GRAM = np.zeros((0, 0))
@@ -155,3 +156,25 @@ def test_the_plan_keeps_to_the_memory_that_is_left(rng):
     assert free.share == sample.MOST_SHARE
     assert tight.n_bytes <= 2**20
     assert tight.share < free.share
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8", "i2"])
+@pytest.mark.parametrize("p", [100, 600])
+def test_the_order_in_memory_changes_no_bit_of_the_leverages(rng, dtype, p):
+    X, weights = (100 * rng.normal(size=(5000, p))).astype(dtype), rng.random(5000)
+    gram = np.hstack([X, np.ones((5000, 1))]).astype(float)
+    for known in (np.zeros((0, 0)), gram.T @ gram):
+        found = leverages(X, weights, known)
+        assert_array_equal(leverages(np.asfortranarray(X), weights, known), found)
+
+
+def test_what_is_drawn_follows_from_the_limit_and_not_from_what_the_process_takes(monkeypatch):
+    limit = 600 * 2**20
+    expected = room(limit)
+    held = np.ones(30 * 2**17)  # 30 MiB
+    monkeypatch.setattr(memory, "_before", None)
+    assert memory.process_bytes() > 0
+    assert room(limit) == expected == limit - memory.PROCESS_BYTES - memory.MARGIN
+    assert held.size
+    assert room(None) is None
+    assert room(1) == 0

@@ -15,8 +15,10 @@ import pytest
 import scipy.sparse
 import stored
 import zarr
+from distributed import Client
 from numpy.testing import assert_array_equal
 
+from dsoftmax import SoftmaxRegression, fused, softmax
 from dsoftmax.blocks import Block, Names, leaf_rows
 from dsoftmax.errors import DataError, OptionError, ReadError
 from dsoftmax.sources import is_lazy, open_source
@@ -630,3 +632,60 @@ def test_a_zarr_array_of_nothing_beside_a_dask_array_is_named_too(shape, tmp_pat
     X = zarr.create_array(tmp_path, shape=shape, chunks=(2, 2), dtype="f4")
     with pytest.raises(DataError, match="store/X has 0 "):
         open_source(X, da.zeros(shape[0]), names=NAMES)
+
+
+def strided(array):
+    """The same values, every other one of what lies in memory."""
+    room = np.full(2 * len(array), -7, array.dtype)
+    room[::2] = array
+    return room[::2]
+
+
+def test_csr_whose_parts_have_gaps_is_read_right_by_every_kernel(rng):
+    plain = scipy.sparse.random_array((500, 40), density=0.2, format="csr", rng=rng)
+    gaps = scipy.sparse.csr_array((strided(plain.data), plain.indices, plain.indptr), shape=plain.shape)
+    gaps.indices, gaps.indptr = strided(plain.indices), strided(plain.indptr)
+    assert gaps.data.strides == (16,)
+    y, theta = rng.integers(0, 3, 500), rng.normal(size=(3, 41))
+    expected = softmax.value_and_gradient(theta, plain, y)
+    block = open_source(gaps, y).load(0)
+    assert all(part.flags.c_contiguous for part in (block.X.data, block.X.indices, block.X.indptr))
+    for kernel in (softmax, fused):
+        for X in (gaps, block.X):
+            value, gradient = kernel.value_and_gradient(theta, X, y)
+            np.testing.assert_allclose(value, expected[0], rtol=1e-12)
+            np.testing.assert_allclose(gradient, expected[1], rtol=1e-10, atol=1e-10)
+    of_gaps, of_plain = (SoftmaxRegression(C=1.0).fit(X, y) for X in (gaps, plain))
+    assert_array_equal(of_gaps.coef_, of_plain.coef_)
+
+
+@pytest.mark.parametrize("dtype", ["f2", ">f4", ">f8"])
+def test_csr_of_a_dtype_that_scipy_does_not_compute_with_is_converted(rng, dtype):
+    plain = scipy.sparse.random_array((300, 9), density=0.4, format="csr", rng=rng)
+    stored = plain.astype("f4")
+    stored.data = stored.data.astype(dtype)
+    y = rng.integers(0, 3, 300)
+    expected = SoftmaxRegression(C=1.0).fit(scipy.sparse.csr_array((stored.data.astype("f8"), plain.indices, plain.indptr)), y)
+    found = SoftmaxRegression(C=1.0).fit(stored, y)
+    np.testing.assert_allclose(found.coef_, expected.coef_, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("weights", [np.array(["a"] * 8), np.ones(8, complex)])
+def test_weights_that_are_no_real_numbers_are_named(weights):
+    X, y = np.ones((8, 2)), np.arange(8) % 2
+    for source in (
+        lambda: open_source(X, y, weights),
+        lambda: open_source(da.from_array(X), da.from_array(y), da.from_array(weights)).load(0),
+    ):
+        with pytest.raises(DataError, match=f"sample_weight has dtype {weights.dtype}; needed are real numbers"):
+            source()
+
+
+def test_a_dask_source_is_resident_where_its_features_are_and_not_where_only_its_labels_are():
+    X, y = da.ones((20, 3), chunks=(5, 3)), da.zeros(20, chunks=5, dtype=int)
+    with Client(processes=False, n_workers=1, threads_per_worker=1, dashboard_address=None) as client:
+        assert open_source(client.persist(X), y).resident
+        half = open_source(X, client.persist(y))
+        assert not half.resident
+        assert all(half.needs(chunk) for chunk in range(4))
+        assert_array_equal(half.load(2).y, np.zeros(5))

@@ -299,3 +299,22 @@ def test_statistics_survive_saving(rng):
     for name, values in before.items():
         assert_array_equal(after[name], values)
         assert after[name].dtype == values.dtype
+
+
+def test_rows_of_labels_beyond_int64_are_counted(rng):
+    labels = np.array([5, 2**63 + 1, 2**64 - 2], np.uint64)
+    codes = np.arange(90) % 3
+    totals = Totals()
+    totals.add(Collect()(Block(rng.normal(size=(90, 2)), labels[codes])), 90)
+    found = finish(totals.result(), None)
+    assert found.classes.tolist() == labels.tolist()
+    assert found.class_rows.tolist() == [30, 30, 30]
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_a_number_whose_square_overflows_is_named(rng, sparse):
+    X = rng.normal(size=(40, 3))
+    X[17, 1] = -np.finfo(float).max
+    block = Block(scipy.sparse.csr_array(X) if sparse else X, np.arange(40) % 2)
+    with pytest.raises(DataError, match=r"X row 17, column 1: the value is -1.79\d*e\+308; .* Its square overflows"):
+        Collect()(block)

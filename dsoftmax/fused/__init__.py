@@ -104,6 +104,11 @@ def takes(stored: np.dtype) -> bool:
     return stored.isnative and (stored.kind in "biu" or stored in (np.float32, np.float64))
 
 
+def _takes_csr(X: Features) -> bool:
+    """Return whether the loops read this sparse array: the parts of CSR lie without gaps, which SciPy does not ask for."""
+    return X.format == "csr" and all(part.flags.c_contiguous for part in (X.data, X.indices, X.indptr))
+
+
 def value_and_gradient(
     theta: Float, X: Features, y: NDArray, weights: Float | None = None, dtype: np.dtype | None = None
 ) -> tuple[float, Float]:
@@ -122,7 +127,7 @@ def value_and_gradient(
     chosen = way(X.shape[1], len(theta), sparse)
     if chosen == "products":
         return softmax.value_and_gradient(theta, X, y, weights, dtype, _residuals)
-    if not takes(X.dtype) or (sparse and X.format != "csr"):
+    if not takes(X.dtype) or (sparse and not _takes_csr(X)):
         return softmax.value_and_gradient(theta, X, y, weights, dtype)
     lanes = VECTOR_BYTES // dtype.itemsize
     labels, s = _rows(y, dtype, lanes), _rows(1.0 if weights is None else weights, dtype, lanes, X.shape[0])
@@ -207,7 +212,7 @@ def csr_sums(X: Features, codes: NDArray, weights: Float, n_labels: int) -> Feat
     -----
     Work 10 flops a stored value; memory the sums, and 64 bytes a feature.
     """
-    if not takes(X.dtype):
+    if not (takes(X.dtype) and _takes_csr(X)):
         return None
     from dsoftmax.fused import statistics
 

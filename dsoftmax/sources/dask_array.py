@@ -16,7 +16,7 @@ from dsoftmax.blocks import Block, Buffer, Names, first_rows
 from dsoftmax.errors import DataError, DsoftmaxError, ReadError
 from dsoftmax.groups import group_keys
 from dsoftmax.sources.memory import row_bytes_and_step
-from dsoftmax.sources.rows import check_shapes, dense_or_csr, require_numbers
+from dsoftmax.sources.rows import check_shapes, dense_or_csr, real_weights, require_numbers
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class DaskShare:
         return Block(
             dense_or_csr(X),
             None if y is None else np.asarray(y),
-            None if weights is None else np.asarray(weights, np.float64),
+            None if weights is None else real_weights(weights, names.weights),
             recipe.first_row,
             names,
             None if groups is None else group_keys(np.asarray(groups), names.groups, recipe.first_row),
@@ -102,7 +102,7 @@ class DaskSource:
 
     @property
     def resident(self) -> bool:
-        return any(recipe.futures for recipe in self.recipes.values())
+        return all(recipe.keys[0] in recipe.futures for recipe in self.recipes.values())  # X's own; labels alone may be, too
 
     def load(self, chunk: int, buffer: Buffer | None = None) -> Block:
         return DaskShare(self.recipes, self.names).load(chunk)

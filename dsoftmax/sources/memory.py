@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from dsoftmax.blocks import Buffer, Names
 from dsoftmax.softmax import Features, rows_between
-from dsoftmax.sources.rows import Rows, RowSource, check_shapes, cut, dense_or_csr, require_numbers
+from dsoftmax.sources.rows import Rows, RowSource, check_shapes, cut, dense_or_csr, real_weights, require_numbers
 
 CHUNK_BYTES, MOST_CHUNK_BYTES = 2 * 2**20, 16 * 2**20
 """What a chunk of an array in memory takes (bytes): small enough for `CHUNKS` of them, which many cores share."""
@@ -137,7 +137,7 @@ def memory_source(X: Any, y: Any = None, weights: Any = None, names: Names | Non
     names = names or Names()
     X = dense_or_csr(X)
     y = None if y is None else np.asarray(y)
-    weights = None if weights is None else np.asarray(weights, np.float64)
+    weights = None if weights is None else real_weights(weights, names.weights)
     groups = None if groups is None else np.asarray(groups)
     check_shapes(names, X.shape, *(None if column is None else column.shape for column in (y, weights, groups)))
     require_numbers(names.X, X.dtype)

@@ -93,7 +93,7 @@ class RowSource:
     def _load(self, start: int, stop: int, buffer: Buffer | None) -> Block:
         X = self.X.read(start, stop, buffer)
         y = None if self.y is None else self.y.read(start, stop)
-        weights = None if self.weights is None else np.asarray(self.weights.read(start, stop), np.float64)
+        weights = None if self.weights is None else real_weights(self.weights.read(start, stop), self.names.weights)
         groups = None if self.groups is None else group_keys(self.groups.read(start, stop), self.names.groups, start)
         return Block(X, y, weights, start, self.names, groups)
 
@@ -206,5 +206,28 @@ def require_numbers(name: str, dtype: np.dtype) -> None:
 
 
 def dense_or_csr(X: Features) -> Features:
-    """Return a block as ndarray or CSR; other sparse formats are converted."""
-    return X.tocsr() if scipy.sparse.issparse(X) else np.asarray(X)
+    """Return a block as ndarray or CSR; other sparse formats are converted.
+
+    The arrays of CSR are contiguous, which SciPy does not ask for, and its values are of the machine's byte order and no float16,
+    which SciPy does not compute with.
+    """
+    if not scipy.sparse.issparse(X):
+        return np.asarray(X)
+    X = X.tocsr()
+    dtype = np.dtype(np.float32) if X.dtype == np.float16 else X.dtype.newbyteorder("=")
+    parts = [np.ascontiguousarray(part) for part in (X.data.astype(dtype, copy=False), X.indices, X.indptr)]
+    same = all(mine is theirs for mine, theirs in zip(parts, (X.data, X.indices, X.indptr), strict=True))
+    return X if same else scipy.sparse.csr_array(tuple(parts), shape=X.shape)
+
+
+def real_weights(weights: Any, name: str) -> NDArray[np.float64]:
+    """Return weights as float64.
+
+    Raises
+    ------
+    DataError
+        They are not real numbers.
+    """
+    weights = np.asarray(weights)
+    require_numbers(name, weights.dtype)
+    return weights.astype(np.float64, copy=False)
