@@ -193,7 +193,7 @@ def train_grid(
         kernel = choose_kernel(settings.kernel, None if resume is None else resume[0].kernel, engine.process_limit)
         if resume is None:
             statistics, cost = first_pass(source, engine, settings, kernel, helds)
-            choice = resolve(settings, statistics, room(engine.process_limit), len(grid.models))
+            choice = resolve(settings, statistics, room(engine.process_limit), source.resident, len(grid.models))
         else:
             statistics, choice = resume[0].statistics, Choice(resume[0].solver, resume[0].why)
         entry = solver_entry(choice.solver)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import scipy.sparse
 from numpy.typing import NDArray
 
 from dsoftmax import softmax
@@ -16,6 +17,9 @@ from dsoftmax.softmax import Features
 Float = NDArray[np.float64]
 
 FORMAT = 1
+ROUNDED = 1e-4
+"""Of a logit, what rounding may change it by before products are in float64: a probability changes by a quarter of it at most."""
+SLAB_ROWS = 4096
 METADATA_BYTES = 4096
 """About what the names and shapes of a few arrays take."""
 
@@ -48,13 +52,37 @@ class Model:
         ------
         DataError
             X has another number of features.
+
+        Notes
+        -----
+        Where float32 would round the logits by more than about `ROUNDED`, as with features that lie far from 0, the products are in
+        float64, `SLAB_ROWS` rows at a time.
         """
         if X.shape[1] != self.n_features:
             raise DataError(
                 f"X has {X.shape[1]} features, but the model is expecting {self.n_features} features as input. "
                 "Pass the columns it was trained on, in the same order."
             )
-        return softmax.decision_function(self.theta, X, dtype)
+        products = np.dtype(dtype or softmax.compute_dtype(X.dtype))
+        if products == np.float64 or not self._rounds(X, products):
+            return softmax.decision_function(self.theta, X, products)
+        out = np.empty((X.shape[0], len(self.theta)), products)
+        for start in range(0, X.shape[0], SLAB_ROWS):
+            some = softmax.rows_between(X, start, min(start + SLAB_ROWS, X.shape[0]))
+            out[start : start + SLAB_ROWS] = softmax.decision_function(self.theta, some, np.dtype(np.float64))
+        return out
+
+    def _rounds(self, X: Features, dtype: np.dtype) -> bool:
+        """Return whether products of this dtype round logits visibly: terms are added with errors of about their size."""
+        if X.shape[0] == 0:
+            return False
+        W = np.abs(self.theta[:, :-1])
+        if scipy.sparse.issparse(X):
+            size = float(np.abs(X.data).max(initial=0)) * float(np.sqrt(np.square(W).sum(axis=1)).max())
+        else:
+            reach = np.maximum(np.abs(X.max(axis=0).astype(np.float64)), np.abs(X.min(axis=0).astype(np.float64)))
+            size = float(np.sqrt(np.square(W * reach).sum(axis=1)).max())
+        return bool(size * np.finfo(dtype).eps > ROUNDED)
 
     def predict(self, X: Features, dtype: np.dtype | None = None) -> NDArray:
         """Return the most probable class of each row, (rows,), in the dtype of ``classes``."""

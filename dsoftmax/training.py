@@ -495,7 +495,7 @@ def train(
             kernel = choose_kernel(settings.kernel, None, engine.process_limit)
             helds = () if settings.held is None else (settings.held,)
             statistics, cost = first_pass(source, engine, settings, kernel, helds)
-            choice = resolve(settings, statistics, room(engine.process_limit))
+            choice = resolve(settings, statistics, room(engine.process_limit), source.resident)
             entry = solver_entry(choice.solver)
             require_room(choice, held_bytes(entry, statistics))
             engine.reserve(held_bytes(entry, statistics))
@@ -521,8 +521,8 @@ def first_pass(
     return collect_statistics(engine, source, settings.classes, gram, draw, helds, kernel)
 
 
-def resolve(settings: Settings, statistics: Statistics, left: int | None, n_models: int = 1) -> Choice:
-    """Return the solver of a run, or of so many models, and why it is that one."""
+def resolve(settings: Settings, statistics: Statistics, left: int | None, resident: bool, n_models: int = 1) -> Choice:
+    """Return the solver of a run, or of so many models, and why it is that one: see `dsoftmax.solvers.auto.choose`."""
     if settings.solver != AUTO:
         return Choice(settings.solver, "as asked")
     if settings.l1_ratio > 0:
@@ -530,7 +530,7 @@ def resolve(settings: Settings, statistics: Statistics, left: int | None, n_mode
     K, d = statistics.class_sums.shape
     sample, n = statistics.sample, int(statistics.class_rows.sum())
     needed = held_bytes(solver_entry(SURROGATE), statistics, n_models)
-    return choose(n, d - 1, K, sample.n_rows, sample.whole, bool(statistics.gram.size), needed, left)
+    return choose(n, d - 1, K, sample.n_rows, sample.whole, bool(statistics.gram.size), needed, left, resident)
 
 
 def advance(tracks: Sequence[Track], watch: Callable[[Sequence[Track], Cost], None]) -> None:

@@ -362,3 +362,19 @@ def test_the_engine_option_finds_the_active_client(two_workers: ClusterEngine) -
     assert isinstance(make_engine(two_workers.client), ClusterEngine)
     with pytest.raises(OptionError, match=r"Did you mean 'threads'\?"):
         make_engine("thread")
+
+
+def test_a_fit_inside_a_task_does_not_wait_for_the_worker_that_runs_it() -> None:
+    def fit(engine: str) -> str:
+        from distributed import get_client
+
+        get_client()  # as joblib's dask backend does
+        X, y = np.random.default_rng(0).normal(size=(60, 2)), np.arange(60) % 2
+        made = make_engine(engine)
+        train(open_source(X, y), made, SETTINGS)
+        return type(made).__name__
+
+    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0") as cluster, Client(cluster) as client:
+        assert client.submit(fit, "auto").result(timeout=60) == "ThreadsEngine"
+        with pytest.raises(OptionError, match="inside a task of a dask worker"):
+            client.submit(fit, "cluster").result(timeout=60)

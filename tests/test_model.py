@@ -150,3 +150,17 @@ def test_coefficients_that_are_zero_are_written_and_read(tmp_path):
     path = tmp_path / "model.zarr"
     save_model(Model(np.zeros((2, 3)), np.arange(2)), path)
     assert_array_equal(load_model(path).theta, np.zeros((2, 3)))
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+@pytest.mark.parametrize(("offset", "size", "dtype"), [(1e5, 1, "f4"), (5e6, 1e3, "f4"), (60_000, 10, "u2"), (0, 1, "f4")])
+def test_features_far_from_zero_have_precise_probabilities(rng, offset, size, dtype, sparse):
+    X = (offset + size * rng.normal(size=(5000, 4))).astype(dtype)
+    W = rng.normal(size=(3, 4)) / size
+    theta = np.hstack([W, -W @ np.full((4, 1), offset)])
+    model = Model(theta, np.arange(3))
+    expected = softmax((X.astype(float) - offset) @ W.T, axis=1)
+    found = model.predict_proba(scipy.sparse.csr_array(X) if sparse else X)
+    assert found.dtype == np.float32
+    assert_allclose(found, expected, atol=1e-6)
+    assert model.predict_proba(X[:0]).shape == (0, 3)

@@ -280,3 +280,15 @@ def test_banking77_needs_a_handful_of_passes():
     assert model.status_.startswith("Converged")
     assert model.n_passes_ <= 6
     assert np.mean(model.coef_ == 0) > 0.9
+
+
+@pytest.mark.parametrize("l1_ratio", [1.0, 0.5])
+@pytest.mark.parametrize("C", [0.01, 0.1, 1.0])
+def test_the_gap_that_a_run_reports_is_about_the_gap(rng, C, l1_ratio):
+    X = rng.normal(size=(2000, 10))
+    source = open_source(X, (X @ rng.normal(size=(10, 3)) + rng.gumbel(size=(2000, 3))).argmax(axis=1))
+    best = train(source, SerialEngine(), Settings(C=C, l1_ratio=l1_ratio, tol=1e-9)).run.state.value
+    for tol in (1e-2, 1e-4):
+        run = train(source, SerialEngine(), Settings(C=C, l1_ratio=l1_ratio, tol=tol)).run
+        gap = run.state.value - best
+        assert 0.1 * gap - 1e-13 <= run.gap <= 10 * gap + 1e-13

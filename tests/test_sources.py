@@ -689,3 +689,12 @@ def test_a_dask_source_is_resident_where_its_features_are_and_not_where_only_its
         assert not half.resident
         assert all(half.needs(chunk) for chunk in range(4))
         assert_array_equal(half.load(2).y, np.zeros(5))
+
+
+@pytest.mark.parametrize("columns", [slice(0, 2), [0, 1, 2, 2]])
+def test_dask_blocks_with_other_columns_than_dask_says_are_refused(columns):
+    X = da.ones((20, 3), chunks=(5, 3)).map_blocks(lambda block: block[:, columns], dtype=float)
+    with pytest.raises(
+        DataError, match=r"X, block 1: dask said 3 columns and the block has shape \(5, [24]\).* pass it chunks="
+    ):
+        open_source(X, np.arange(20) % 2).load(1)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import zarr
 from numpy.testing import assert_allclose
 from scipy.optimize import minimize
 from sklearn.datasets import load_digits
@@ -81,7 +82,16 @@ def test_memory_without_room_for_a_sample_is_refused_by_name_and_passed_over_by_
         train(open_source(X, y), engine, Settings(solver="surrogate"))
     found = train(open_source(X, y), engine, Settings())
     assert found.converged
-    assert found.run.solver == "lbfgs-kronecker-sum"
+    assert found.run.solver == "lbfgs-kronecker"
+
+
+@pytest.mark.parametrize(("stored", "solver"), [(False, "lbfgs-kronecker"), (True, "lbfgs-kronecker-sum")])
+def test_auto_finds_the_curvatures_of_a_sum_where_passes_cost_reading_alone(rng, tmp_path, stored, solver):
+    X, y = rng.normal(size=(3000, 60)).astype(np.float32), rng.integers(0, 20, 3000)
+    if stored:
+        group = zarr.create_group(tmp_path / "rows.zarr")
+        X, y = group.create_array("X", data=X, chunks=(500, 60)), group.create_array("y", data=y + 1, chunks=(500,))
+    assert train(open_source(X, y), SerialEngine(), Settings(max_iter=0)).run.solver == solver
 
 
 def test_the_rank_one_matrix_fits_what_was_seen(rng):

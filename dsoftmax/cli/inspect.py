@@ -201,7 +201,7 @@ def _solver_fact(source: "Source", settings: "Settings", left: int | None) -> st
 
     def chosen(K: int) -> Choice:
         needed = solver_entry(SURROGATE).held_bytes(n, K, p, gram, 0 if draw is None else draw.n_bytes)
-        return choose(n, p, K, rows, whole, gram, needed, left)
+        return choose(n, p, K, rows, whole, gram, needed, left, source.resident)
 
     if settings.classes is not None:
         choice = chosen(len(settings.classes))

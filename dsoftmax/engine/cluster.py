@@ -24,7 +24,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
-from distributed import Client, Future, default_client, wait
+from distributed import Client, Future, default_client, get_worker, wait
 from distributed.client import ClosedClientError
 from distributed.comm import CommClosedError
 from distributed.protocol import pickle  # falls back to cloudpickle, as dask does for everything else
@@ -773,13 +773,24 @@ def is_client(candidate: Any) -> bool:
 
 
 def active_client(required: bool) -> Client | None:
-    """Return the client that is active in this process.
+    """Return the client that is active in this process; a task has none: it would wait for the worker that runs it.
 
     Raises
     ------
     OptionError
         There is none, and one is required.
     """
+    try:
+        get_worker()
+    except ValueError:
+        pass
+    else:
+        if not required:
+            return None
+        raise OptionError(
+            "engine='cluster' inside a task of a dask worker, as under joblib's dask backend, would wait for that worker itself. "
+            "Pass engine='threads' (or 'auto', which takes it here), or fit outside of tasks."
+        )
     try:
         return default_client()
     except ValueError:

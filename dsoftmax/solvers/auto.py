@@ -41,6 +41,7 @@ def choose(
     gram: bool,
     needed: int,
     room: int | None = None,
+    resident: bool = False,
 ) -> Choice:
     """Return the solver for a problem.
 
@@ -57,10 +58,12 @@ def choose(
         Bytes that `SURROGATE` would hold.
     room : int, optional
         Bytes that are left of the memory allowed.
+    resident : bool
+        Whether the rows lie in memory: passes then cost little beside those that find the curvatures of a sum.
     """
     other = "lbfgs-kronecker"
     fits = room is None or sum_bytes(n_rows, n_classes, n_features) <= room // HESSIAN_PART
-    if gram and n_groups(n_rows, n_classes, n_features) > 1 and fits:
+    if gram and n_groups(n_rows, n_classes, n_features) > 1 and fits and not resident:
         other = SUM
     entries, free = (n_features + 1) * n_classes, (n_features + 1) * (n_classes - 1)
     enough = whole or sample_rows >= max(SAMPLE_ROWS * free, 1)

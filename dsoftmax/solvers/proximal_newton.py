@@ -89,6 +89,11 @@ class ProximalState:
     steps: Float
     lacks: Float
 
+    @property
+    def decrement(self) -> float:
+        """An estimate of F − F*: half of what the next step promises, as the Newton decrement is where F is smooth."""
+        return -0.5 * self.promised if np.isfinite(self.value) else np.nan
+
 
 @dataclass(frozen=True)
 class ProximalNewton:

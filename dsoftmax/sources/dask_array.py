@@ -46,6 +46,7 @@ class DaskShare:
 
     recipes: dict[int, Recipe]
     names: Names
+    n_features: int
     values: dict[Any, Any] = field(default_factory=dict)
 
     def bind(self, held: dict[int, Sequence[Any]]) -> "DaskShare":
@@ -53,7 +54,7 @@ class DaskShare:
         values: dict[Any, Any] = {}
         for chunk, results in held.items():
             values.update(zip(self.recipes[chunk].futures, results, strict=True))
-        return DaskShare(self.recipes, self.names, values)
+        return DaskShare(self.recipes, self.names, self.n_features, values)
 
     def load(self, chunk: int, buffer: Buffer | None = None) -> Block:
         recipe = self.recipes[chunk]
@@ -77,6 +78,12 @@ class DaskShare:
                     f"{name}, block {chunk}: dask said {recipe.n_rows:,} rows and the block has {part.shape[0]:,}. "
                     "The array's chunks do not tell its true sizes; call compute_chunk_sizes() on it first."
                 )
+        assert X is not None
+        if X.shape[1:] != (self.n_features,):
+            raise DataError(
+                f"{names.X}, block {chunk}: dask said {self.n_features:,} columns and the block has shape {tuple(X.shape)}. Where "
+                "the blocks come from map_blocks, pass it chunks=, the chunks of its result."
+            )
         return Block(
             dense_or_csr(X),
             None if y is None else np.asarray(y),
@@ -105,7 +112,7 @@ class DaskSource:
         return all(recipe.keys[0] in recipe.futures for recipe in self.recipes.values())  # X's own; labels alone may be, too
 
     def load(self, chunk: int, buffer: Buffer | None = None) -> Block:
-        return DaskShare(self.recipes, self.names).load(chunk)
+        return DaskShare(self.recipes, self.names, self.n_features).load(chunk)
 
     def share(self, chunks: Sequence[int]) -> DaskShare:
         # Futures do not travel inside a share: the engine passes them beside it, as dependencies.
@@ -113,7 +120,7 @@ class DaskSource:
         for chunk in chunks:
             one = self.recipes[chunk]
             recipes[chunk] = Recipe(one.graph, one.keys, dict.fromkeys(one.futures), one.first_row, one.n_rows)
-        return DaskShare(recipes, self.names)
+        return DaskShare(recipes, self.names, self.n_features)
 
     def needs(self, chunk: int) -> tuple[Any, ...]:
         return tuple(self.recipes[chunk].futures.values())
