@@ -5,6 +5,7 @@ each block just before it is met again; blocks that came first and stay are met 
 """
 
 import threading
+from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +13,7 @@ import scipy.sparse
 from numpy.typing import NDArray
 
 from dsoftmax.blocks import Block
-from dsoftmax.engine.allocator import give_back_freed_memory
+from dsoftmax.engine.allocator import giving_back
 
 
 class Cache:
@@ -56,20 +57,18 @@ class Cache:
         """Let go of all blocks but those of these chunks."""
         wanted = set(chunks.tolist())
         with self._lock:
-            before = self.n_bytes
-            for chunk in [chunk for chunk in self._blocks if chunk not in wanted]:
-                self.n_bytes -= held_bytes(self._blocks.pop(chunk))
-        if self.n_bytes < before:
-            give_back_freed_memory()
+            gone = [chunk for chunk in self._blocks if chunk not in wanted]
+            with giving_back() if gone else nullcontext():
+                for chunk in gone:
+                    self.n_bytes -= held_bytes(self._blocks.pop(chunk))
 
     def resize(self, budget: int) -> None:
         """Change the budget; blocks that no longer fit go, the latest first."""
         with self._lock:
-            self.budget, before = budget, self.n_bytes
-            while self.n_bytes > budget:
-                self.n_bytes -= held_bytes(self._blocks.popitem()[1])
-        if self.n_bytes < before:
-            give_back_freed_memory()
+            self.budget = budget
+            with giving_back() if self.n_bytes > budget else nullcontext():
+                while self.n_bytes > budget:
+                    self.n_bytes -= held_bytes(self._blocks.popitem()[1])
 
     def __del__(self) -> None:
         # The allocator gives each thread a heap: what one of them has freed, the others would take once more from the system.

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from dsoftmax.blocks import Source
-from dsoftmax.engine.allocator import give_back_freed_memory
+from dsoftmax.engine.allocator import giving_back
 from dsoftmax.engine.sums import ENTRY_BYTES
 from dsoftmax.engine.visit import Footprint
 from dsoftmax.errors import MemoryLimitError
@@ -231,7 +231,8 @@ def process_bytes() -> int:
     """
     global _before
     if _before is None:
-        give_back_freed_memory()
+        with giving_back():
+            pass
         resident = resident_bytes()
         _before = resident + MARGIN if resident else PROCESS_BYTES
     return _before

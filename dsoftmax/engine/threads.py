@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from dsoftmax.blocks import Block, Buffer, Share, Source
-from dsoftmax.engine.allocator import give_back_freed_memory, keep_freed_memory
+from dsoftmax.engine.allocator import giving_back, keep_freed_memory
 from dsoftmax.engine.blas import one_blas_thread
 from dsoftmax.engine.cache import Cache, owned
 from dsoftmax.engine.memory import Plan, needs_of, plan_pass, process_bytes, require_fit, spare_bytes
@@ -332,8 +332,8 @@ class ThreadsEngine:
         return f"threads: {self.n_threads} in this process"
 
     def close(self) -> None:
-        self._source, self._cache = None, Cache()
-        if self._spooled is not None:
-            self._spooled.close()
-        self._spooled = None
-        give_back_freed_memory()
+        with giving_back():
+            self._source, self._cache = None, Cache()
+            if self._spooled is not None:
+                self._spooled.close()
+            self._spooled = None
