@@ -20,13 +20,13 @@ from numpy.typing import NDArray
 
 from dsoftmax import inference
 from dsoftmax.blocks import Names, Source
-from dsoftmax.engine import Engine, make_engine
+from dsoftmax.engine import Engine, holds_client, make_engine
 from dsoftmax.engine.spool import SpoolTo
 from dsoftmax.engine.threads import ThreadsEngine
 from dsoftmax.errors import DataError, OptionError, unknown_option
 from dsoftmax.model import Model
 from dsoftmax.settings import Settings, product_dtype
-from dsoftmax.sources import is_dask, is_lazy, open_source
+from dsoftmax.sources import is_dask, is_lazy, open_source, require_array, require_column
 from dsoftmax.sources.rows import MISSING_CHUNKS, check_shapes
 from dsoftmax.training import Record, Result, Run, train
 from dsoftmax.uncertainty import Uncertainty, uncertainty
@@ -109,9 +109,9 @@ class SoftmaxEstimator(_Base):
     dtype: Any
     kernel: str
     missing_chunks: str
-    memory_limit: int | str | None
+    memory_limit: float | str | None
     spool: str | os.PathLike[str] | None
-    spool_limit: int | str | None
+    spool_limit: float | str | None
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -124,6 +124,19 @@ class SoftmaxEstimator(_Base):
         clone = super(SoftmaxEstimator, bare).__sklearn_clone__()
         clone.engine = self.engine
         return clone
+
+    def __copy__(self) -> "SoftmaxEstimator":
+        copied = object.__new__(type(self))
+        copied.__dict__.update(self.__dict__)
+        return copied
+
+    def __getstate__(self) -> Any:
+        if holds_client(self.engine):
+            raise OptionError(
+                f"engine={self.engine!r} is a connection to a cluster, which cannot be pickled. Call set_params(engine='auto') before, "
+                "or keep the model alone with dsoftmax.save_model(estimator.model_, path)."
+            )
+        return super().__getstate__()
 
     def predict(self, X: Any) -> Any:
         """Return the most probable class of every row.
@@ -252,9 +265,10 @@ class SoftmaxEstimator(_Base):
         1.0
         """
         self._require_fit()
+        require_column(y, NAMES.y)
         if not any(is_lazy(values) for values in (X, y, sample_weight) if values is not None):
             return float(super().score(X, y, sample_weight))
-        source = self._source(X, _column(y), sample_weight, reset=False)
+        source = self._source(X, _column(y, NAMES.y), sample_weight, reset=False)
         with self._open_engine() as engine:
             return inference.evaluate(self._model(), source, engine).accuracy
 
@@ -263,7 +277,7 @@ class SoftmaxEstimator(_Base):
             raise DataError(
                 f"This {type(self).__name__} estimator requires y to be passed, but the target y is None. Pass the label of every row."
             )
-        return _column(y)
+        return _column(y, NAMES.y)
 
     def _settings(self, **own: Any) -> Settings:
         """Return the settings of a run, once every parameter makes sense; ``own`` are those that only some estimators have."""
@@ -271,7 +285,7 @@ class SoftmaxEstimator(_Base):
             solver=self.solver,
             tol=self.tol,
             max_iter=self.max_iter,
-            fit_intercept=bool(self.fit_intercept),
+            fit_intercept=self.fit_intercept,
             class_weight=self.class_weight,
             classes=None if self.classes is None else np.asarray(self.classes),
             dtype=self.dtype,
@@ -295,7 +309,7 @@ class SoftmaxEstimator(_Base):
             return None
         if not isinstance(self.spool, (str, os.PathLike)):
             raise OptionError(f"spool={self.spool!r}; needed is the path of a directory on a local disk, or None.")
-        limit = None if self.spool_limit is None else parse_bytes(self.spool_limit)
+        limit = None if self.spool_limit is None else parse_bytes(self.spool_limit, "spool_limit")
         return SpoolTo(str(Path(self.spool).absolute()), limit)
 
     @contextmanager
@@ -307,8 +321,9 @@ class SoftmaxEstimator(_Base):
             if engine is not self.engine:  # an engine that was given belongs to its owner
                 engine.close()
 
-    def _features(self, X: Any, reset: bool) -> Any:
+    def _features(self, X: Any, reset: bool, name: str = NAMES.X) -> Any:
         """Return X as array, CSR, Zarr or dask array, after scikit-learn's checks of what they can see without reading."""
+        require_array(X, name)
         if validate_data is None:
             return X if is_lazy(X) or scipy.sparse.issparse(X) else np.asarray(X)
         if is_lazy(X):
@@ -320,7 +335,7 @@ class SoftmaxEstimator(_Base):
         return validate_data(self, X, reset=reset, accept_sparse="csr", dtype="numeric", **free)
 
     def _source(self, X: Any, y: Any, sample_weight: Any, reset: bool, groups: Any = None, names: Names = NAMES) -> Source:
-        X = self._features(X, reset)
+        X = self._features(X, reset, names.X)
         if scipy.sparse.issparse(X):  # no dask array can be made of it; the columns take less memory than X does
             y, sample_weight, groups = (
                 np.asarray(values) if is_dask(values) else values for values in (y, sample_weight, groups)
@@ -492,9 +507,9 @@ class SoftmaxRegression(SoftmaxEstimator):
         validation_fraction: float | None = None,
         n_iter_no_change: int = 5,
         missing_chunks: str = "error",
-        memory_limit: int | str | None = None,
+        memory_limit: float | str | None = None,
         spool: str | os.PathLike[str] | None = None,
-        spool_limit: int | str | None = None,
+        spool_limit: float | str | None = None,
     ) -> None:
         self.C = C
         self.l1_ratio = l1_ratio
@@ -535,8 +550,8 @@ class SoftmaxRegression(SoftmaxEstimator):
             Real numbers of any dtype.
         y : (n,) array-like, zarr.Array or dask array
             Integers, whole floats, booleans or strings.
-        sample_weight : (n,) array-like, zarr.Array or dask array, optional
-            Finite, at least 0; ones when None.
+        sample_weight : (n,) array-like, zarr.Array or dask array, or number, optional
+            Finite, at least 0; a number is the weight of every row, 1 when None.
         X_val, y_val, sample_weight_val
             Rows that are not learnt from: training stops where the loss on them no longer falls, as with ``validation_fraction``.
             Every pass reads them too.
@@ -668,7 +683,8 @@ class SoftmaxRegression(SoftmaxEstimator):
                 )
             return None
         self.n_features_in_ = source.n_features
-        return self._source(X, _column(y), sample_weight, reset=False, names=VALIDATION_NAMES)
+        y = _column(y, VALIDATION_NAMES.y)
+        return self._source(X, y, sample_weight, reset=False, names=VALIDATION_NAMES)
 
     def _warm_start(self, source: Source) -> Float | None:
         """Return where to start: the last coefficients with ``warm_start``, None for the beginning."""
@@ -716,8 +732,9 @@ def coefficients(model: Model) -> tuple[Float, Float]:
     return theta[:, :-1].copy(), theta[:, -1].copy()
 
 
-def _column(y: Any) -> Any:
+def _column(y: Any, name: str) -> Any:
     """Return labels as array; a column becomes one dimension, with scikit-learn's warning."""
+    require_column(y, name)
     y = y if is_lazy(y) else np.asarray(y)
     if len(y.shape) != 2 or y.shape[1] != 1 or (is_lazy(y) and not is_dask(y)):
         return y

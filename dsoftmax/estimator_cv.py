@@ -82,9 +82,9 @@ class SoftmaxRegressionCV(SoftmaxEstimator):
         dtype: Any = None,
         kernel: str = "auto",
         missing_chunks: str = "error",
-        memory_limit: int | str | None = None,
+        memory_limit: float | str | None = None,
         spool: str | os.PathLike[str] | None = None,
-        spool_limit: int | str | None = None,
+        spool_limit: float | str | None = None,
     ) -> None:
         self.Cs = Cs
         self.cv = cv
@@ -110,7 +110,7 @@ class SoftmaxRegressionCV(SoftmaxEstimator):
         ----------
         X : (n, p) array-like, DataFrame, SciPy sparse, zarr.Array or dask array
         y : (n,) array-like, zarr.Array or dask array
-        sample_weight : (n,) array-like, zarr.Array or dask array, optional
+        sample_weight : (n,) array-like, zarr.Array or dask array, or number, optional
             Weighs the scores too.
         groups : (n,) array-like, zarr.Array or dask array, optional
             Rows of one group are in the same fold, that of a hash of the group: with few groups folds differ in size, and one
@@ -156,7 +156,7 @@ class SoftmaxRegressionCV(SoftmaxEstimator):
             except (TypeError, ValueError):
                 raise OptionError(f"Cs={self.Cs!r}; needed is a number of values, or the values.") from None
         grid = Grid(values, self.cv, self.scoring)
-        grid.check()
+        grid.check("Cs", "cv")
         return grid
 
     def _keep_grid(self, found: GridResult, label_dtype: np.dtype) -> None:

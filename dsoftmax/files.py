@@ -23,6 +23,8 @@ CURES = {
     errno.EDQUOT: "Free some of your quota there, or have it raised",
     errno.EFBIG: "Raise the limit on the size of a file (`ulimit -f`), or take a file system that allows larger ones",
 }
+NO_PLACE = (errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.EACCES, errno.EPERM, errno.EROFS)
+"""Errors that more room would not cure."""
 
 
 @contextmanager
@@ -46,10 +48,30 @@ def writing(path: Path, n_bytes: int) -> Iterator[None]:
         raise
     except OSError as error:
         cure = CURES.get(error.errno or 0, "See to it that this place can be written")
+        room = "" if error.errno in NO_PLACE else f"Up to {size(n_bytes)} are needed, {_free(path)} free there. "
         raise WriteError(
-            f"{path} could not be written: {error.strerror or error}. Up to {size(n_bytes)} are needed, "
-            f"{_free(path)} free there. What was complete is as it was. {cure}, then run the same again."
+            f"{path} could not be written: {error.strerror or error}. {room}What was complete is as it was. {cure}, then run the "
+            "same again."
         ) from error
+
+
+def make_directory(path: Path, n_bytes: int = 0) -> None:
+    """Make a directory and those above it, where they do not exist; for what needs so many bytes there.
+
+    Raises
+    ------
+    WriteError
+    """
+    with writing(path, n_bytes):
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            if error.errno not in NO_PLACE:
+                raise
+            raise WriteError(
+                f"The directory {path} cannot be made: {error.strerror or error}. Name another place, or see to it that this one "
+                "can be written."
+            ) from error
 
 
 def _free(path: Path) -> str:
@@ -99,8 +121,7 @@ def replacing_directory(path: Path, n_bytes: int) -> Iterator[Path]:
     draft = _beside(path)
     old = draft.with_name(f"{draft.name}.old")
     try:
-        with writing(path, n_bytes):
-            path.parent.mkdir(parents=True, exist_ok=True)
+        make_directory(path.parent, n_bytes)
         yield draft
         with writing(path, n_bytes):
             _flush_tree(draft)

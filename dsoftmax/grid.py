@@ -58,19 +58,24 @@ class Grid:
     n_folds: int = 5
     scoring: str = "accuracy"
 
-    def check(self) -> None:
+    def check(self, Cs: str = "Cs", folds: str = "n_folds") -> None:
         """Raise unless the grid makes sense.
+
+        Parameters
+        ----------
+        Cs, folds : str
+            The options, as their user spells them.
 
         Raises
         ------
         OptionError
         """
         if len(self.Cs) == 0 or not all(C > 0 for C in self.Cs):
-            raise OptionError(f"C={self.Cs.tolist()}; needed is at least one positive number.")
+            raise OptionError(f"{Cs}={self.Cs.tolist()}; needed are positive numbers, at least one.")
         if len(np.unique(self.Cs)) < len(self.Cs):
-            raise OptionError(f"C={self.Cs.tolist()}; needed is every value once.")
+            raise OptionError(f"{Cs}={self.Cs.tolist()}; needed is every value once.")
         if not isinstance(self.n_folds, (int, np.integer)) or isinstance(self.n_folds, bool) or self.n_folds < 2:
-            raise OptionError(f"folds={self.n_folds!r}; needed is a whole number of at least 2.")
+            raise OptionError(f"{folds}={self.n_folds!r}; needed is a whole number of at least 2.")
         if self.scoring not in SCORINGS:
             raise unknown_option("scoring", self.scoring, SCORINGS)
 

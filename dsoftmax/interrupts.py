@@ -19,7 +19,7 @@ GRACE = 1.0
 """Seconds in which further signals are the same wish: ``timeout`` and some schedulers send theirs twice."""
 STOPPED = 3
 """Exit code of what was stopped."""
-NOTHING = "Interrupted; nothing that was asked for is complete."
+NOTHING = "Interrupted; this command has completed nothing."
 
 
 class _Wish:

@@ -117,9 +117,12 @@ class Encoder:
     ----------
     classes : (K,) ndarray
         Ascending.
+    trained : bool
+        Whether they are those of a model, so that no others can be given.
     """
 
     classes: NDArray
+    trained: bool = False
 
     @cached_property
     def _table(self) -> tuple[int, NDArray[np.int32]] | None:
@@ -163,6 +166,8 @@ class Encoder:
     def _unknown(self, block: Block, y: NDArray, row: int) -> None:
         shown = [str(label) for label in self.classes[:8].tolist()] + (["…"] if len(self.classes) > 8 else [])
         cure = "Pass classes that name every label, or leave them out to have them found in the first pass."
+        if self.trained:
+            cure = "The model knows these classes only: leave the others out, or train on rows of them too."
         if block.validation:
             cure = "Validation rows may only have classes that are trained: leave the others out, or train on rows of them too."
         raise DataError(

@@ -102,7 +102,7 @@ class Score:
             NaN or infinity in X, a bad weight, or a label the model does not know.
         """
         check_finite(block)
-        weights, codes = checked_weights(block), Encoder(self.model.classes).codes(block)
+        weights, codes = checked_weights(block), Encoder(self.model.classes, trained=True).codes(block)
         K = len(self.model.classes)
         confusion, loss = np.zeros(K * K), 0.0
         step = max(TILE_VALUES // K, 1)

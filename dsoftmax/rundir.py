@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from dsoftmax.blocks import Block, Source
 from dsoftmax.checkpoint import from_arrays, read_arrays, to_arrays, write_arrays, write_text
 from dsoftmax.errors import OptionError, OutputExistsError, ReadError, RunMismatchError, WriteError
-from dsoftmax.files import exists, lock, remove, writing
+from dsoftmax.files import exists, lock, make_directory, remove, writing
 from dsoftmax.solvers import solver_entry
 from dsoftmax.statistics import Statistics
 from dsoftmax.training import Run
@@ -91,8 +91,8 @@ class RunDirectory:
             Another process holds it.
         WriteError
         """
+        make_directory(self.path)
         with writing(self.file(LOCK), 0):
-            self.path.mkdir(parents=True, exist_ok=True)
             held = self.file(LOCK).open("a")
         with held:
             if lock(held.fileno()) is False:  # a file system without locks is no reason not to train
@@ -126,8 +126,7 @@ class RunDirectory:
 
     def write_asked(self, asked: Mapping[str, Any]) -> None:
         """Write ``run.json``: what was asked, with the versions of the packages that answer."""
-        with writing(self.path, 0):
-            self.path.mkdir(parents=True, exist_ok=True)
+        make_directory(self.path)
         about = {"dsoftmax_run": FORMAT, **asked, "versions": versions()}
         write_text(self.file("run.json"), json.dumps(about, indent=2) + "\n")
         self.entered = True

@@ -76,6 +76,8 @@ class Settings:
                 f"solver={self.solver!r} needs a penalty with a gradient, and the L1 part of l1_ratio={self.l1_ratio} has none. "
                 f"Pass {able} (--solver), or leave it to solver={AUTO!r}."
             )
+        if not isinstance(self.fit_intercept, (bool, np.bool_)):
+            raise OptionError(f"fit_intercept={self.fit_intercept!r}; needed is True or False.")
         if not _is_number(self.C) or not self.C > 0:
             raise OptionError(f"C={self.C!r}; needed is a positive number, or inf for no penalty.")
         if not _is_number(self.tol) or not self.tol >= 0:

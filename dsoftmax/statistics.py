@@ -40,8 +40,8 @@ GRAM_ROWS = 16
 ROWS_PER_ENTRY = 20
 """A sample is thinned to so many rows for each free parameter, where it holds more, and to `LEAST_SAMPLE` at least."""
 LEAST_SAMPLE = 2000
-
-
+SHOWN = 10
+"""Numbers that a message lists."""
 USUAL_CLASSES = 16
 """Classes that memory is planned for until the first pass has counted them."""
 
@@ -428,7 +428,8 @@ def finish(totals: dict[str, Any], classes: NDArray | None) -> Statistics:
 
 
 def _listed(numbers: Iterable[int]) -> str:
-    return ", ".join(f"{number:,}" for number in numbers)
+    shown = [f"{number:,}" for number in numbers]
+    return ", ".join(shown if len(shown) <= SHOWN else [*shown[:SHOWN], "…"])
 
 
 def _by_class(found: dict[Any, Any], classes: NDArray, p: int) -> tuple[NDArray[np.int64], Float]:

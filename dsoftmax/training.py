@@ -428,7 +428,7 @@ class Track:
             "C": float(settings.C) if np.isfinite(settings.C) else "inf",
             "l1_ratio": float(settings.l1_ratio),
             "solver": run.solver,
-            "fit_intercept": settings.fit_intercept,
+            "fit_intercept": bool(settings.fit_intercept),
             "n_rows": int(run.statistics.class_rows.sum()),
             "n_iter": int(run.state.n_iter),
             "n_passes": run.n_passes,

@@ -178,7 +178,7 @@ def uncertainty(
     K, d = model.theta.shape
     _require_memory(K, d, engine)
     question = Question(Query(model.theta, hessian=True), None, np.dtype(np.float64))
-    visit = Evaluate((question,), Encoder(model.classes))
+    visit = Evaluate((question,), Encoder(model.classes, trained=True))
     sums = engine.total(visit, source).result()
     moves = np.full(d, True)
     moves[-1] = fit_intercept

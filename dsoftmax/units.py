@@ -9,12 +9,12 @@ _PREFIXES = ("", "k", "m", "g", "t")
 _SIZE = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*(?:([kmgt]?)(i?)b)?", re.IGNORECASE)
 
 
-def parse_bytes(size: str | int, name: str = "memory_limit") -> int:
+def parse_bytes(size: str | float, name: str = "memory_limit") -> int:
     """Return a size in bytes.
 
     Parameters
     ----------
-    size : str or int
+    size : str, int or whole float
         Bytes, or a number and a unit: B, kB, MB, GB, TB (powers of 1000), KiB, MiB, GiB, TiB (powers of 1024), in any case,
         with or without a space. Fractions are rounded down to whole bytes.
     name : str
@@ -35,7 +35,7 @@ def parse_bytes(size: str | int, name: str = "memory_limit") -> int:
         match = _SIZE.fullmatch(size.strip())
         if match and (match[2] or not match[3]):  # "iB" alone is no unit
             found = float(match[1]) * (1024 if match[3] else 1000) ** _PREFIXES.index((match[2] or "").lower())
-    elif not isinstance(size, bool) and hasattr(size, "__index__"):
+    elif not isinstance(size, bool) and (hasattr(size, "__index__") or (isinstance(size, float) and size.is_integer())):
         found = float(size)
     if not 1 <= found < math.inf:
         raise OptionError(

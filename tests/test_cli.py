@@ -49,6 +49,7 @@ def original(tmp_path_factory, values):
     group.create_array("place", data=np.where(np.arange(N) == 700, np.nan, np.arange(N) // 60), chunks=(ROWS,), config=config)
     group.create_array("few", data=np.arange(N) % 2, chunks=(ROWS,), config=config)
     group.create_array("cube", data=X.reshape(-1, 2, P), chunks=(ROWS, 2, P))
+    group.create_array("column", data=y[:, None], chunks=(ROWS, 1))
     group.create_array("short", data=y[:-1], chunks=(ROWS,), config=config)
     group.create_array("same", data=np.full(N, 3), chunks=(ROWS,), config=config)
     return path
@@ -311,6 +312,23 @@ def test_a_signal_keeps_the_checkpoint_and_says_how_to_go_on(here, uninterrupted
     assert theta().tobytes() == theta(uninterrupted).tobytes()
 
 
+def test_an_interruption_before_the_run_was_read_does_not_deny_it(here, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("dsoftmax.rundir.fingerprint", interrupt)
+        new = run(*TRAIN)
+        assert (new.exit_code, Path("run").exists()) == (3, False)
+        assert "This run has not begun." in new.stderr
+    assert run(*TRAIN).exit_code == 0
+    monkeypatch.setattr("dsoftmax.rundir.fingerprint", interrupt)
+    again = run(*TRAIN)
+    assert again.exit_code == 3
+    assert "has not begun" not in again.stderr
+    assert "The run that run held before is still there. To go on:" in again.stderr
+
+
 def test_worker_processes_give_the_same_bits(here):
     assert run(*TRAIN, "--engine", "serial").exit_code == 0
     process = start("train", *DATA, "--solver", "lbfgs", "--out", "cluster", "--engine", "cluster", "--workers", "2")
@@ -364,13 +382,45 @@ def test_rows_that_cannot_be_used(here):
     refused(run(*TRAIN, "--classes", "0,1,2"), "label 3 (row 5)", "[0 1 2]")
     refused(run("train", "data.zarr", "--features", "X", "--labels", "same", "--out", "run"), "one class")
     refused(run("train", "data.zarr", "--features", "X", "--labels", "short", "--out", "run"), "short", "5,999", "6,000")
-    refused(run("train", "data.zarr", "--features", "cube", "--labels", "y", "--out", "run"), "cube", "3 dimensions")
+    cube = refused(run("train", "data.zarr", "--features", "cube", "--labels", "y", "--out", "run"), "cube", "3 dimensions")
+    assert "X.reshape" not in cube.stderr
+    assert "beside it as cube-rows" in cube.stderr
+    column = refused(
+        run("train", "data.zarr", "--features", "X", "--labels", "column", "--out", "run"), "column has shape (6000, 1)"
+    )
+    assert "ravel" not in column.stderr
+    assert "beside it as column-rows" in column.stderr
     change("extra/weights", 4321, -1)
     refused(run(*TRAIN, "--weights", "extra/weights"), "weights", "4,321", "-1")
     change("X", (1234, 3), np.nan)
     refused(run(*TRAIN), "data.zarr/X", "row 1,234", "column 3", "nan")
     change("X", (1234, 3), 0.5)
     assert run(*TRAIN).exit_code == 0  # what failed before binds nothing
+
+
+def test_a_label_that_the_model_does_not_know(here):
+    assert run(*TRAIN).exit_code == 0
+    change("y", 5, 9)
+    found = refused(run("evaluate", "run", *DATA), "label 9 (row 5)", "The model knows these classes only")
+    assert "Pass classes" not in found.stderr
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_a_sparse_group_is_not_taken_for_one_of_its_arrays(here, version):
+    attributes = {"encoding-type": "csr_matrix", "shape": [N, P]}
+    group = zarr.create_group("cells.zarr", zarr_format=version).create_group("X", attributes=attributes)
+    for name in ("data", "indices", "indptr"):
+        group.create_array(name, data=np.arange(3))
+    for data, features in (
+        ("cells.zarr", ("--features", "X")),
+        ("cells.zarr/X", ()),
+        ("data.zarr", ("--features", "cells.zarr/X")),
+    ):
+        found = refused(
+            run("train", data, *features, "--labels", "data.zarr/y", "--out", "run"), "sparse matrix", "scipy.sparse.csr_array("
+        )
+        assert "shape=g.attrs['shape']" in found.stderr
+        assert "It has data" not in found.stderr
 
 
 def test_chunks_that_are_lost_or_damaged(here):
@@ -444,6 +494,7 @@ def test_outputs_that_exist(here):
     Path("run/thesis.tex").write_text("…")
     refused(run(*TRAIN), "thesis.tex")
     refused(run(*TRAIN, "--overwrite"), "thesis.tex")
+    refused(run(*TRAIN[:-1], "run/thesis.tex/run"), "run/thesis.tex/run cannot be made: Not a directory", "has not begun")
     assert [p.name for p in Path("run").iterdir()] == ["thesis.tex"]
     assert run("train", *DATA, "--out", "good").exit_code == 0
     predict = ("predict", "good", "data.zarr", "--features", "X", "--out")
@@ -570,7 +621,8 @@ def test_held_out_rows_stop_a_run_early(here):
     [
         (("--C", "1,10"), ("--C names 2 values", "--folds")),
         (("--C", "1,x"), ("--C 1,x", "commas between them")),
-        (("--folds", "1"), ("at least 2",)),
+        (("--folds", "1"), ("--folds=1; needed is a whole number of at least 2",)),
+        (("--C", "2,-1", "--folds", "3"), ("--C=[-1.0, 2.0]; needed are positive numbers",)),
         (("--scoring", "log_loss"), ("--scoring does nothing without --folds",)),
         (("--folds", "3", "--validation-fraction", "0.1"), ("both hold out rows",)),
         (("--validation-fraction", "1.5"), ("between 0 and 1",)),

@@ -1,5 +1,6 @@
 """The estimator against scikit-learn's own: its checks, its coefficients, its behaviours."""
 
+import copy
 import doctest
 import os
 import pickle
@@ -27,7 +28,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import dsoftmax.estimator
-from dsoftmax import SoftmaxRegression
+from dsoftmax import SoftmaxRegression, SoftmaxRegressionCV, save_model
 from dsoftmax.engine.serial import SerialEngine
 from dsoftmax.errors import DataError, MemoryLimitError, OptionError, ReadError
 from dsoftmax.sources.zarr_array import ZarrRows
@@ -572,6 +573,18 @@ def test_parameters_clone_and_pickle():
     assert not hasattr(clone(estimator), "coef_")
 
 
+def test_a_client_is_not_pickled_but_copied_and_cloned():
+    distributed = pytest.importorskip("distributed")
+    X, y = make_data(2)
+    with distributed.Client(processes=False, n_workers=1, threads_per_worker=1, dashboard_address=None) as client:
+        estimator = SoftmaxRegression(engine=client).fit(X, y)
+        with pytest.raises(OptionError, match=r"engine=<Client.* cannot be pickled. Call set_params\(engine='auto'\) before"):
+            pickle.dumps(estimator)
+        assert copy.copy(estimator).engine is clone(estimator).engine is client
+        again = pickle.loads(pickle.dumps(copy.copy(estimator).set_params(engine="auto")))
+    assert_array_equal(again.predict(X), estimator.set_params(engine="auto").predict(X))
+
+
 def test_clones_share_an_engine_and_keep_metadata_requests():
     engine = CountingEngine()
     estimator = SoftmaxRegression(engine=engine)
@@ -608,7 +621,7 @@ def test_score_counts_an_unknown_label_in_memory_as_wrong():
     ours = SoftmaxRegression(**TIGHT).fit(X, y)
     theirs = LogisticRegression(solver="newton-cholesky", **THEIRS).fit(X, y)
     assert ours.score(X, np.where(y == 1, 7, y)) == theirs.score(X, np.where(y == 1, 7, y))
-    with pytest.raises(DataError, match=r"label 7 .* is not among the 3 classes"):
+    with pytest.raises(DataError, match=r"label 7 .* is not among the 3 classes .*The model knows these classes only"):
         ours.score(da.from_array(X, chunks=(100, -1)), np.where(y == 1, 7, y))
 
 
@@ -649,12 +662,65 @@ def test_extreme_logits_keep_finite_log_probabilities():
         ({"max_iter": 1.5}, r"max_iter=1.5; needed is a whole number of at least 0"),
         ({"dtype": "int8"}, r"dtype='int8'; needed is 'float32', 'float64' or None"),
         ({"memory_limit": "2 lots"}, r"memory_limit='2 lots' is no size; needed is .*'2GiB'"),
+        ({"spool": "here", "spool_limit": 2.5}, r"spool_limit=2.5 is no size"),
+        ({"fit_intercept": "no"}, r"fit_intercept='no'; needed is True or False"),
+        ({"fit_intercept": 1}, r"fit_intercept=1; needed is True or False"),
     ],
 )
 def test_options_that_make_no_sense(options, message):
     X, y = make_data(2)
     with pytest.raises(OptionError, match=message):
         SoftmaxRegression(**options).fit(X, y)
+
+
+def test_booleans_of_numpy_and_whole_floats_are_options_too(tmp_path):
+    X, y = make_data(2)
+    estimator = SoftmaxRegression(fit_intercept=np.bool_(False), memory_limit=1e9).fit(X, y)
+    assert estimator.intercept_ == 0
+    save_model(estimator.model_, tmp_path / "model")
+
+
+def test_what_is_no_array_is_refused_by_every_method(tmp_path):
+    X, y = make_data(3)
+    group = zarr.create_group(tmp_path)
+    rows, labels = group.create_array("X", data=X, chunks=(100, 5)), group.create_array("y", data=y, chunks=(100,))
+    estimator = SoftmaxRegression().fit(X, y)
+    for bad in (group, str(tmp_path / "X"), tmp_path / "X"):
+        for name, use in (
+            ("X", lambda bad: estimator.fit(bad, labels)),
+            ("X", lambda bad: estimator.predict(bad)),
+            ("X", lambda bad: estimator.score(bad, y)),
+            ("X", lambda bad: estimator.uncertainty(bad, y)),
+            ("X", lambda bad: SoftmaxRegressionCV().fit(bad, y)),
+            ("y", lambda bad: estimator.fit(rows, bad)),
+            ("y", lambda bad: estimator.score(rows, bad)),
+            ("y", lambda bad: estimator.score(X, bad)),
+            ("y", lambda bad: estimator.uncertainty(X, bad)),
+            ("X_val", lambda bad: estimator.fit(X, y, X_val=bad, y_val=y)),
+            ("y_val", lambda bad: estimator.fit(X, y, X_val=X, y_val=bad)),
+            ("sample_weight", lambda bad: estimator.fit(X, y, bad)),
+        ):
+            with pytest.raises(DataError, match=rf"^{name} is .*; needed is (one|an) array"):
+                use(bad)
+    with pytest.raises(DataError, match=r"y is sparse, of shape \(600, 1\)"):
+        estimator.fit(X, scipy.sparse.csr_array(y[:, None]))
+
+
+@pytest.mark.parametrize("words", [False, True])
+def test_validation_labels_of_another_kind_are_named_as_theirs(words):
+    X, y = make_data(3)
+    labels = np.array(["a", "b", "c"])[y]
+    with pytest.raises(DataError, match=r"y_val rows 0–599: label '?[012abc]'? \(row 0\) is not among the 3 classes"):
+        SoftmaxRegression().fit(X, labels if words else y, X_val=X, y_val=y if words else labels)
+
+
+def test_one_number_weighs_every_row_as_in_scikit_learn():
+    X, y = make_data(3)
+    theirs = LogisticRegression(solver="newton-cholesky", **THEIRS).fit(X, y, 2.0)
+    for rows in (X, scipy.sparse.csr_array(X), da.from_array(X, chunks=(100, -1))):
+        assert_same_model(SoftmaxRegression(**TIGHT).fit(rows, y, 2.0), theirs)
+    with pytest.raises(DataError, match=r"sample_weight row 0: the weight is -1.0"):
+        SoftmaxRegression().fit(X, y, -1)
 
 
 def test_a_class_weight_for_no_class():

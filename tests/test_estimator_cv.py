@@ -132,12 +132,21 @@ def test_models_that_stop_early_are_counted_in_a_warning():
         ({"Cs": []}, "at least one"),
         ({"Cs": "many"}, "needed is a number of values"),
         ({"Cs": 0}, "at least one"),
-        ({"cv": 1}, "at least 2"),
+        ({"cv": 1}, "^cv=1; needed is a whole number of at least 2"),
+        ({"Cs": [-1, 2]}, r"^Cs=\[-1.0, 2.0\]; needed are positive numbers"),
+        ({"Cs": [2, 2]}, r"^Cs=\[2.0, 2.0\]; needed is every value once"),
     ],
 )
 def test_options_that_make_no_sense(options, message):
     with pytest.raises(OptionError, match=message):
         SoftmaxRegressionCV(**options).fit(*make_data(2))
+
+
+def test_many_folds_that_are_empty_are_not_all_listed():
+    X, y = make_data(2, n=30)
+    with pytest.raises(DataError, match=r"The folds hold .*, … of 30 rows: fold .*, … has no row") as error:
+        SoftmaxRegressionCV(Cs=[1.0], cv=1000).fit(X, y)
+    assert len(str(error.value)) < 400
 
 
 def test_examples_in_docstrings():

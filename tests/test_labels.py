@@ -77,6 +77,12 @@ def test_a_label_that_is_no_class_is_named_with_its_row(classes, y, label, row):
     assert "Pass classes" in str(error.value)
 
 
+def test_a_label_that_a_model_does_not_know_cannot_be_given_to_it():
+    with pytest.raises(DataError, match=r"label 7 \(row 1,001\).*The model knows these classes only") as error:
+        Encoder(np.array([0, 1]), trained=True).codes(block(np.array([0, 7])))
+    assert "Pass classes" not in str(error.value)
+
+
 @pytest.mark.parametrize(
     ("y", "message"),
     [

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from dsoftmax.engine.serial import SerialEngine
-from dsoftmax.errors import OutputExistsError, ReadError, RunMismatchError
+from dsoftmax.errors import OutputExistsError, ReadError, RunMismatchError, WriteError
 from dsoftmax.monitor.history import History, read_history
 from dsoftmax.rundir import RunDirectory, fingerprint
 from dsoftmax.settings import Settings
@@ -146,6 +146,16 @@ def test_two_processes_do_not_train_in_one_directory(tmp_path):
         pass
     with RunDirectory(tmp_path).locked():
         pass
+
+
+def test_a_place_where_no_directory_can_be_made_is_named_with_the_reason(tmp_path):
+    (tmp_path / "file").write_text("x")
+    for make in (lambda run: run.locked().__enter__(), lambda run: run.write_asked({})):
+        with pytest.raises(
+            WriteError, match=r"The directory .*file/run cannot be made: Not a directory\. Name another"
+        ) as error:
+            make(RunDirectory(tmp_path / "file" / "run"))
+        assert "0 B" not in str(error.value)
 
 
 def test_damaged_files_are_named(tmp_path, data):

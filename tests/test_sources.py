@@ -608,6 +608,91 @@ def test_shapes_that_do_not_fit_are_named(kind, tmp_path, X, y, w, g, message):
         open_source(*arrays, names=NAMES, groups=groups)
 
 
+@pytest.mark.parametrize(
+    ("values", "X", "options"),
+    [
+        (np.arange(7 * 3 * 2, dtype="i2").reshape(7, 3, 2), None, {"chunks": (2, 2, 2)}),
+        (np.zeros((4, 2, 3, 5), "f4"), None, {"chunks": (3, 2, 3, 5)}),
+        (np.arange(6.0), None, {"chunks": (4,)}),
+        (np.arange(15).reshape(5, 3) % 4, (15, 2), {"chunks": (2, 2), "shards": (4, 4)}),
+        (np.array([["a"], ["béé"], ["a"]], np.dtypes.StringDType()), (3, 2), {"chunks": (2, 1)}),
+        (np.array([["a"], ["b"], ["a"]], "U1"), (3, 2), {"chunks": (2, 1), "zarr_format": 2}),
+    ],
+    ids=lambda value: str(getattr(value, "shape", value)),
+)
+def test_the_command_for_another_shape_works_as_it_stands(values, X, options, tmp_path):
+    folder = tmp_path / "with 'quotes' & $paces é"
+    array = stored.array(folder, "it", values, **options)
+    names = Names(str(folder / "it"), str(folder / "it"))
+    with pytest.raises(DataError, match=r"Store it .*, for example beside it as it-rows:\n") as error:
+        open_source(*((array,) if X is None else (np.ones(X), array)), names=names)
+    assert "it.r" not in str(error.value)
+    command = str(error.value).splitlines()[-1].strip().replace("python", shlex.quote(sys.executable), 1)
+    subprocess.run(command, shell=True, check=True, cwd=tmp_path, capture_output=True)
+    again = zarr.open_array(folder / "it-rows", mode="r")
+    if X is None:
+        check_source(open_source(again), values.reshape(-1, values.shape[-1] if values.ndim > 1 else 1))
+    else:
+        assert_array_equal(open_source(np.ones(X), again).load(0).y, values.ravel())
+
+
+def test_columns_of_another_length_are_stored_one_by_one():
+    with pytest.raises(DataError, match=r"/data/y has shape \(6, 2\).*Store one column of it by itself\.$"):
+        open_source(np.ones((6, 2)), np.ones((6, 2)), names=Names("/data/X", "/data/y"))
+
+
+def test_a_group_is_no_array_and_says_which_it_has(tmp_path):
+    group = zarr.create_group(tmp_path)
+    X, y = group.create_array("X", data=np.ones((4, 2))), group.create_array("y", data=np.arange(4))
+    group.create_group("more")
+    with pytest.raises(DataError, match=r"X is a Zarr group; needed is one array. It has X, y, more/. Pass .*group\['X'\]"):
+        open_source(group, y)
+    with pytest.raises(DataError, match=r"y is a Zarr group; .*group\['y'\]"):
+        open_source(X, group)
+    with pytest.raises(DataError, match=r"sample_weight is a Zarr group"):
+        open_source(X, y, group)
+    with pytest.raises(DataError, match=r"X is a Zarr group; .* It has no arrays"):
+        open_source(group["more"])
+    above = zarr.create_group(tmp_path / "above")
+    above.create_group("below")
+    with pytest.raises(DataError, match=r"It has below/. Pass an array of one of them: group\['below'\]"):
+        open_source(above)
+
+
+@pytest.mark.parametrize("kind", ["csr", "csc"])
+def test_the_line_that_reads_a_sparse_group_works_as_it_stands(kind, tmp_path, rng):
+    X = rng.normal(size=(20, 6)) * (rng.random((20, 6)) < 0.3)
+    matrix = getattr(scipy.sparse, f"{kind}_array")(X)
+    g = zarr.create_group(tmp_path, attributes={"encoding-type": f"{kind}_matrix", "shape": [20, 6]})
+    for name in ("data", "indices", "indptr"):
+        g.create_array(name, data=getattr(matrix, name))
+    with pytest.raises(DataError, match=r"X is a Zarr group that holds a sparse matrix") as error:
+        open_source(g)
+    line = str(error.value).split("pass ")[1].split(", which reads")[0]
+    assert_array_equal(eval(line, {"scipy": scipy, "g": g}).toarray(), X)
+
+
+@pytest.mark.parametrize("path", ["data.zarr/X", b"data.zarr/X", Path("data.zarr/X")])
+def test_a_path_is_no_array_and_is_opened_by_its_owner(path):
+    for arrays in ((path,), (np.ones((4, 2)), path)):
+        with pytest.raises(
+            DataError, match=r"[Xy] is .*; needed is an array.*open it: zarr.open_array\('data.zarr/X', mode='r'\)"
+        ):
+            open_source(*arrays)
+
+
+def test_sparse_labels_are_refused():
+    with pytest.raises(DataError, match=r"y is sparse, of shape \(4, 1\); .*Pass y.toarray\(\).ravel\(\)"):
+        open_source(np.ones((4, 2)), scipy.sparse.csr_array(np.ones((4, 1))))
+
+
+@pytest.mark.parametrize("weight", [2, 2.5, np.float32(3)])
+@pytest.mark.parametrize("kind", ["numpy", "csr_array", "lists", "zarr v3 uneven, by columns", "dask", "dask unknown sizes"])
+def test_one_number_is_the_weight_of_every_row(kind, weight, tmp_path):
+    it = stored.KINDS[kind](tmp_path)
+    check_source(open_source(*it.args[:2], weight), it.X, it.y, np.full(stored.N, float(weight)))
+
+
 @pytest.mark.parametrize("kind", [as_numpy, as_dask])
 @pytest.mark.parametrize(("shape", "message"), [((0, 3), "store/X has 0 rows"), ((3, 0), r"store/X has 0 feature\(s\)")])
 def test_nothing_is_not_data(kind, tmp_path, shape, message):

@@ -1,5 +1,6 @@
 """Sizes as people write them."""
 
+import numpy as np
 import pytest
 
 from dsoftmax.errors import OptionError
@@ -24,6 +25,8 @@ from dsoftmax.units import parse_bytes
         (" 1 TiB ", 2**40),
         ("1.5GiB", 3 * 2**29),
         (".5 kB", 500),
+        (1e9, 10**9),
+        (np.float64(4096), 4096),
     ],
 )
 def test_sizes(size, expected):
@@ -31,7 +34,7 @@ def test_sizes(size, expected):
 
 
 @pytest.mark.parametrize(
-    "size", ["", "GiB", "2 GiBs", "2iB", "2XB", "-1GB", "0", "0.1B", "1e3", 0, -5, True, 2.5, None, "1 2 GB"]
+    "size", ["", "GiB", "2 GiBs", "2iB", "2XB", "-1GB", "0", "0.1B", "1e3", 0, -5, True, 2.5, np.inf, np.nan, None, "1 2 GB"]
 )
 def test_what_is_no_size_names_the_option_and_the_units(size):
     with pytest.raises(OptionError, match=r"memory=.* is no size; needed is a positive number of bytes.*GiB"):

@@ -215,11 +215,11 @@ def make_settings(
         n_iter_no_change=n_iter_no_change,
     )
     grid = None if folds is None else Grid(np.sort(np.array(C)), folds, scoring or "accuracy")
-    settings.check()
     if grid is not None:
-        grid.check()
-        if validation_fraction is not None:
-            raise OptionError("--validation-fraction and --folds both hold out rows. Give one of them.")
+        grid.check("--C", "--folds")
+    settings.check()
+    if grid is not None and validation_fraction is not None:
+        raise OptionError("--validation-fraction and --folds both hold out rows. Give one of them.")
     if validated and (folds is not None or validation_fraction is not None):
         other = "--folds" if validation_fraction is None else "--validation-fraction"
         raise OptionError(f"--validation and {other} both say which rows judge. Give one of them.")

@@ -232,6 +232,8 @@ def _objective(settings: "Settings", grid: "Grid | None") -> dict[str, Any]:
 
 def _kept(directory: "RunDirectory") -> str:
     if not directory.entered:
+        if directory.has_checkpoint():
+            return f"The run that {directory.path} held before is still there."
         return "This run has not begun."
     passes = directory.passes()
     return f"The checkpoint after pass {passes} is kept in {directory.path}." if passes else "No pass was complete."

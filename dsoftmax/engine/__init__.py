@@ -53,6 +53,15 @@ class Engine(Protocol):
         """Give back what the engine holds on workers."""
 
 
+def holds_client(engine: Any) -> bool:
+    """Return whether this is a dask client, or an engine that works with one."""
+    if isinstance(engine, str) or "distributed" not in sys.modules:
+        return False
+    from dsoftmax.engine.cluster import ClusterEngine, is_client
+
+    return isinstance(engine, ClusterEngine) or is_client(engine)
+
+
 def make_engine(engine: Any = "auto", memory_limit: int | None = None, spool: "SpoolTo | None" = None) -> Engine:
     """Return the engine that an option names.
 

@@ -307,6 +307,7 @@ def _finished(part: Any) -> Any:
 
 def _in_order(pieces: list[Rows]) -> Rows:
     """Join rows, ascending by their numbers."""
+    pieces = [piece for piece in pieces if len(piece.numbers)] or pieces[:1]  # where there are no rows, nor is their dtype
     numbers = np.concatenate([piece.numbers for piece in pieces])
     order = np.argsort(numbers)
     columns = {}

@@ -1,9 +1,12 @@
 """Where rows come from, one storage a file. To add one: a file, a line in `open_source`, and `check_source` passes."""
 
+import os
 from typing import Any
 
+import scipy.sparse
+
 from dsoftmax.blocks import Names, Source
-from dsoftmax.errors import unknown_option
+from dsoftmax.errors import DataError, unknown_option
 from dsoftmax.sources.rows import MISSING_CHUNKS
 
 
@@ -22,6 +25,7 @@ def open_source(
     X : (n, p) ndarray, SciPy sparse, zarr.Array or dask array
         A dask array anywhere makes the whole source one of dask.
     y, weights : (n,) the same kinds, optional
+        One number is the weight of every row.
     names : Names, optional
         For messages.
     missing_chunks : {"error", "fill"}
@@ -32,12 +36,16 @@ def open_source(
     Raises
     ------
     DataError
-        Shapes or dtypes that do not fit.
+        What is no array; shapes or dtypes that do not fit.
     OptionError
         ``missing_chunks`` is unknown.
     """
     if missing_chunks not in MISSING_CHUNKS:
         raise unknown_option("missing_chunks", missing_chunks, MISSING_CHUNKS)
+    names = names or Names()
+    require_array(X, names.X)
+    for column, name in ((y, names.y), (weights, names.weights), (groups, names.groups)):
+        require_column(column, name)
     kinds = {_kind(values) for values in (X, y, weights, groups) if values is not None}
     if "dask" in kinds:
         from dsoftmax.sources.dask_array import dask_source
@@ -50,13 +58,42 @@ def open_source(
     if "zarr" in kinds:  # columns beside rows that are in memory: read whole, but no missing chunk is passed over
         from dsoftmax.sources.zarr_array import read_whole
 
-        names = names or Names()
         y = read_whole(y, names.y, missing_chunks) if _kind(y) == "zarr" else y
         weights = read_whole(weights, names.weights, missing_chunks) if _kind(weights) == "zarr" else weights
         groups = read_whole(groups, names.groups, missing_chunks) if _kind(groups) == "zarr" else groups
     from dsoftmax.sources.memory import memory_source
 
     return memory_source(X, y, weights, names, groups)
+
+
+def require_array(values: Any, name: str) -> None:
+    """Raise where a path or a Zarr group was given for an array.
+
+    Raises
+    ------
+    DataError
+    """
+    if isinstance(values, (str, bytes, os.PathLike)):
+        path = os.fsdecode(values)
+        raise DataError(
+            f"{name} is {values!r}; needed is an array. If this is the path of one, open it: zarr.open_array({path!r}, mode='r')."
+        )
+    if _kind(values) == "zarr":
+        from dsoftmax.sources.stores import require_no_group
+
+        require_no_group(values, name)
+
+
+def require_column(values: Any, name: str) -> None:
+    """Raise as `require_array` does, and where labels, weights or groups are sparse.
+
+    Raises
+    ------
+    DataError
+    """
+    require_array(values, name)
+    if scipy.sparse.issparse(values):
+        raise DataError(f"{name} is sparse, of shape {values.shape}; needed is one value a row. Pass {name}.toarray().ravel().")
 
 
 def _kind(values: Any) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import Any
 
 import dask
@@ -151,7 +152,7 @@ def dask_source(
     ----------
     X : (n, p) dask array
         Of ndarray or SciPy sparse blocks. Blocks of columns are joined.
-    y, weights : (n,) dask array or array-like, optional
+    y, weights : (n,) dask array or array-like, optional; weights may be one number
         Cut to the rows of X's blocks.
     names : Names, optional
     missing_chunks : {"error", "fill"}
@@ -172,6 +173,8 @@ def dask_source(
         X = _with_known_chunks(X)
     else:
         check_shapes(names, X.shape, None, None)
+    if isinstance(weights, Real):
+        weights = da.full(X.shape[0], float(weights), chunks=(X.chunks[0],))
     columns = [
         _as_column(values, X, name, missing_chunks)
         for values, name in ((y, names.y), (weights, names.weights), (groups, names.groups))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from dsoftmax.blocks import Buffer, Names
 from dsoftmax.softmax import Features, rows_between
-from dsoftmax.sources.rows import Rows, RowSource, check_shapes, cut, dense_or_csr, real_weights, require_numbers
+from dsoftmax.sources.rows import Rows, RowSource, check_shapes, cut, dense_or_csr, every_row, real_weights, require_numbers
 
 CHUNK_BYTES, MOST_CHUNK_BYTES = 2 * 2**20, 16 * 2**20
 """What a chunk of an array in memory takes (bytes): small enough for `CHUNKS` of them, which many cores share."""
@@ -125,7 +125,7 @@ def memory_source(X: Any, y: Any = None, weights: Any = None, names: Names | Non
     X : (n, p) array-like or SciPy sparse
         Sparse formats other than CSR are converted.
     y : (n,) array-like, optional
-    weights : (n,) array-like, optional
+    weights : (n,) array-like or number, optional
     names : Names, optional
     groups : (n,) array-like, optional
 
@@ -137,7 +137,7 @@ def memory_source(X: Any, y: Any = None, weights: Any = None, names: Names | Non
     names = names or Names()
     X = dense_or_csr(X)
     y = None if y is None else np.asarray(y)
-    weights = None if weights is None else real_weights(weights, names.weights)
+    weights = None if weights is None else real_weights(every_row(weights, X.shape[:1]), names.weights)
     groups = None if groups is None else np.asarray(groups)
     check_shapes(names, X.shape, *(None if column is None else column.shape for column in (y, weights, groups)))
     require_numbers(names.X, X.dtype)

@@ -2,9 +2,11 @@
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 import zarr
 
@@ -13,6 +15,8 @@ from dsoftmax.errors import DataError, OptionError, ReadError
 METADATA = ("zarr.json", ".zarray", ".zgroup")
 SHOWN = 20
 """Arrays that a message lists."""
+SPARSE = ("data", "indices", "indptr")
+"""The arrays of a group that holds a sparse matrix."""
 
 
 def open_array(store: str, name: str | None, option: str = "--features") -> zarr.Array:
@@ -47,7 +51,9 @@ def open_array(store: str, name: str | None, option: str = "--features") -> zarr
     if name is None:
         if _is_array(root):
             return _open(root)
-        raise OptionError(f"{option} is missing: which array of {store}? It has {_listed(array_names(root))}.")
+        if _is_sparse(names := array_names(root)):
+            raise DataError(f"{store}: {_sparse_on_disk(root)}")
+        raise OptionError(f"{option} is missing: which array of {store}? It has {_listed(names)}.")
     inside = root / name.strip("/")
     if _is_array(inside):
         return _open(inside)
@@ -65,6 +71,8 @@ def _not_found(store: str, root: Path, name: str, option: str) -> str:
     other = Path(name).expanduser()
     for place in (root / name.strip("/"), other):
         if place.is_dir() and (below := array_names(place)):
+            if _is_sparse(below):
+                return f"{option} {name}: {_sparse_on_disk(place)}"
             return f"{option} {name}: this is a group; needed is one array of it. It has {_listed(below)}."
     if other.exists():
         return (
@@ -74,6 +82,51 @@ def _not_found(store: str, root: Path, name: str, option: str) -> str:
     near = get_close_matches(name, names, n=1, cutoff=0.5) or [one for one in names if one.rpartition("/")[2] == last][:1]
     hint = f" Did you mean {near[0]}?" if near else ""
     return f"{option} {name}: {store} has no such array.{hint} It has {_listed(names)}."
+
+
+def require_no_group(values: Any, name: str) -> None:
+    """Raise where this is a group of Zarr, with the arrays that it has.
+
+    Raises
+    ------
+    DataError
+    """
+    if not isinstance(values, zarr.Group):
+        return
+    arrays, groups = sorted(values.array_keys()), sorted(values.group_keys())
+    if _is_sparse(arrays):
+        raise DataError(
+            f"{name} is a Zarr group that holds a sparse matrix ({', '.join(SPARSE)}); needed is one array, or a matrix of SciPy. "
+            f"With g for the group, pass {_sparse_line(values.attrs)}, which reads it whole, or the dask array that "
+            "anndata.experimental.read_elem_lazy(g) makes of a group of AnnData."
+        )
+    cure = f"Pass one of them: group[{name if name in arrays else arrays[0]!r}]" if arrays else "Pass an array"
+    if not arrays and groups:
+        cure = f"Pass an array of one of them: group[{groups[0]!r}][…]"
+    raise DataError(
+        f"{name} is a Zarr group; needed is one array. It has {_listed(arrays + [f'{one}/' for one in groups])}. {cure}."
+    )
+
+
+def _is_sparse(names: Iterable[str]) -> bool:
+    return set(SPARSE) <= set(names)
+
+
+def _sparse_line(attributes: Mapping[str, Any]) -> str:
+    """Return the expression that makes a SciPy matrix of the group ``g``, which has these attributes."""
+    kind = "csc" if attributes.get("encoding-type") == "csc_matrix" else "csr"
+    shape = "g.attrs['shape']" if "shape" in attributes else "(rows, features)"
+    return f"scipy.sparse.{kind}_array((g['data'][:], g['indices'][:], g['indptr'][:]), shape={shape})"
+
+
+def _sparse_on_disk(place: Path) -> str:
+    attributes: Mapping[str, Any] = {}
+    with suppress(OSError, ValueError):  # a folder may hold arrays and be no group
+        attributes = zarr.open_group(place, mode="r", use_consolidated=False).attrs
+    return (
+        f"this group holds a sparse matrix ({', '.join(SPARSE)}); needed is one array of rows and features. In Python, pass it to "
+        f"SoftmaxRegression().fit, with g = zarr.open_group({str(place)!r}, mode='r'), as {_sparse_line(attributes)}."
+    )
 
 
 def array_names(root: Path) -> list[str]:

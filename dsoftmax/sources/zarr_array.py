@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from dsoftmax.blocks import Names, leaf_rows
 from dsoftmax.sources.memory import MemoryRows
-from dsoftmax.sources.rows import Rows, RowSource, check_shapes, cut, require_numbers
+from dsoftmax.sources.rows import Rows, RowSource, check_shapes, cut, every_row, require_numbers
 from dsoftmax.sources.zarr_rows import ZarrRows
 
 GROUP_BYTES = 2**20
@@ -33,7 +33,7 @@ def zarr_source(
     X : (n, p) zarr.Array
         Its chunks or shards cut the rows; small ones are read several at a time, large ones in parts where that is possible
         without decoding them twice: shards, and local chunks that are not compressed.
-    y, weights : (n,) zarr.Array or array-like, optional
+    y, weights : (n,) zarr.Array or array-like, optional; weights may be one number
         Read by the rows of X, whatever their own chunks.
     names : Names, optional
     missing_chunks : {"error", "fill"}
@@ -57,7 +57,7 @@ def zarr_source(
         return MemoryRows(np.asarray(values))
 
     features = ZarrRows(X, names.X, missing_chunks)
-    columns = rows(y, names.y), rows(weights, names.weights), rows(groups, names.groups)
+    columns = rows(y, names.y), rows(every_row(weights, X.shape[:1]), names.weights), rows(groups, names.groups)
     check_shapes(names, features.shape, *(None if column is None else column.shape for column in columns))
     require_numbers(names.X, features.dtype)
     chunk_rows = row_chunks(features)
