@@ -34,6 +34,31 @@ class Names:
 
 
 @dataclass(frozen=True)
+class Columns:
+    """What the labels, weights and groups of a source take, in bytes; what is in memory anyway takes nothing.
+
+    Attributes
+    ----------
+    row : int
+        Of a row in a block.
+    stored : int
+        Of a row as it is read, before it is converted.
+    label : int
+        Of a label alone, in memory or not, as labels are compared.
+    leaf : int
+        That a row of a leaf takes while it is visited, beside what the visit says.
+    units : int
+        Of the decoded chunks that stay between two loads, where the chunks of X begin or end within them.
+    """
+
+    row: int = 0
+    stored: int = 0
+    label: int = 0
+    leaf: int = 0
+    units: int = 0
+
+
+@dataclass(frozen=True)
 class Block:
     """The rows of a chunk in memory.
 
@@ -144,6 +169,8 @@ class Source(Share, Protocol):
         Rows of each chunk.
     chunk_bytes : (n_chunks,) int64
         Bytes of X of each chunk, decoded; for CSR an estimate.
+    columns : Columns
+        What labels, weights and groups take beside; of strings of any length an estimate.
     names : Names
     """
 
@@ -160,6 +187,8 @@ class Source(Share, Protocol):
     @property
     def chunk_bytes(self) -> NDArray[np.int64]: ...
     @property
+    def columns(self) -> Columns: ...
+    @property
     def names(self) -> Names: ...
 
     def share(self, chunks: Sequence[int]) -> Share:
@@ -169,7 +198,9 @@ class Source(Share, Protocol):
         """Return the futures on a cluster that hold this chunk; empty where the chunk is loaded from storage."""
 
     def smaller_chunks(self, rows: int) -> str:
-        """Return the line, of a shell or of Python, that stores X in chunks of ``rows`` rows; empty where there is none."""
+        """Return the lines, of a shell or of Python, that store in chunks of ``rows`` rows what of X, labels, weights and groups is
+        in larger ones; empty where there are none.
+        """
 
     def describe(self) -> dict[str, Any]:
         """Return what is stored, from metadata alone, in JSON types: equal for equal data sets, in any process."""

@@ -212,7 +212,10 @@ def plan_draw(source: Source, room: int | None) -> Draw | None:
     """
     n = n_rows(source)
     itemsize = source.dtype.itemsize + (8 if source.sparse else 0)
-    total = int(source.chunk_bytes.sum()) * (12 if source.sparse else 8) // max(itemsize, 1) + 16 * n
+    total = (
+        int(source.chunk_bytes.sum()) * (12 if source.sparse else 8) // max(itemsize, 1)
+        + (8 + max(source.columns.label, 8)) * n
+    )
     most = MOST_BYTES if room is None else min(MOST_BYTES, room // ROOM_PART // COPIES)
     share = 1.0 if total <= min(LEAST_BYTES, most) else min(MOST_SHARE, most / max(total, 1))
     return Draw(share, int(share * total)) if share * n >= min(n, LEAST_ROWS) else None

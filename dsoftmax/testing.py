@@ -15,7 +15,7 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
-from dsoftmax.blocks import Block, Names, Share, Source, first_rows
+from dsoftmax.blocks import Block, Columns, Names, Share, Source, first_rows
 from dsoftmax.checkpoint import from_arrays, to_arrays
 from dsoftmax.engine import Engine
 from dsoftmax.engine.sums import Grouped, Largest, Totals
@@ -95,6 +95,7 @@ def _check_metadata(source: Source) -> None:
     _require(isinstance(source.n_features, int) and source.n_features > 0, f"n_features is {source.n_features!r}")
     _require(isinstance(source.dtype, np.dtype), f"dtype is {source.dtype!r}; needed is a NumPy dtype")
     _require(isinstance(source.names, Names), f"names is {source.names!r}; needed is dsoftmax.blocks.Names")
+    _require(isinstance(source.columns, Columns), f"columns is {source.columns!r}; needed is dsoftmax.blocks.Columns")
     for chunk in range(len(source.chunk_rows)):
         _require(isinstance(source.needs(chunk), tuple), f"needs({chunk}) is not a tuple")
 
@@ -117,6 +118,9 @@ def _check_block(source: Source, chunk: int, block: Block, start: int) -> None:
     if block.groups is not None:
         right = block.groups.shape == (rows,) and block.groups.dtype == np.uint64
         _require(right, f"{at}groups are not ({rows},) uint64")
+    own = [part for part in (block.y, block.weights, block.groups) if part is not None and part.base is None]
+    size, said = sum(part.nbytes for part in own), rows * source.columns.row
+    _require(size <= said, f"{at}labels, weights and groups take {size} bytes, said were {said}")
     if not source.sparse:
         _require(block.nbytes == source.chunk_bytes[chunk], f"{at}{block.nbytes} bytes, said were {source.chunk_bytes[chunk]}")
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dsoftmax.blocks import Block, Buffer, Names, Share, Source
+from dsoftmax.blocks import Block, Buffer, Columns, Names, Share, Source
 from dsoftmax.errors import DataError
 
 
@@ -54,6 +54,12 @@ class WithValidation:
         return np.concatenate([self.training.chunk_bytes, self.validation.chunk_bytes])
 
     @property
+    def columns(self) -> Columns:
+        one, two = self.training.columns, self.validation.columns
+        larger = {name: max(getattr(one, name), getattr(two, name)) for name in ("row", "stored", "label", "leaf")}
+        return Columns(**larger, units=one.units + two.units)
+
+    @property
     def names(self) -> Names:
         return self.training.names
 
@@ -75,8 +81,7 @@ class WithValidation:
         return self.training.needs(chunk) if chunk < n else self.validation.needs(chunk - n)
 
     def smaller_chunks(self, rows: int) -> str:
-        largest = max((self.training, self.validation), key=lambda one: int(one.chunk_bytes.max(initial=0)))
-        return largest.smaller_chunks(rows)
+        return "\n  ".join(filter(None, (one.smaller_chunks(rows) for one in (self.training, self.validation))))
 
     def describe(self) -> dict[str, Any]:
         return {"training": self.training.describe(), "validation": self.validation.describe()}

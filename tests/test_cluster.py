@@ -13,7 +13,7 @@ import scipy.sparse
 import zarr
 from distributed import Client, LocalCluster
 
-from dsoftmax.blocks import Block, Names
+from dsoftmax.blocks import Block, Columns, Names
 from dsoftmax.engine import cluster as cluster_module
 from dsoftmax.engine import make_engine
 from dsoftmax.engine.cluster import FAN_IN, ClusterEngine
@@ -164,7 +164,7 @@ def test_the_tasks_of_a_pass_do_not_grow_with_the_chunks(n_chunks: int, two_work
     class Many:
         """Chunks of one row each."""
 
-        n_features, dtype, sparse, resident, names = 1, np.dtype(np.float64), False, True, Names()
+        n_features, dtype, sparse, resident, names, columns = 1, np.dtype(np.float64), False, True, Names(), Columns(row=8)
         chunk_rows = np.ones(n_chunks, np.int64)
         chunk_bytes = np.full(n_chunks, 8)
 

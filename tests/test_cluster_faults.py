@@ -24,7 +24,7 @@ from distributed import Client, LocalCluster, Status, get_worker
 from test_faults import outcome
 
 import dsoftmax
-from dsoftmax.blocks import Block, Names
+from dsoftmax.blocks import Block, Columns, Names
 from dsoftmax.cli import main
 from dsoftmax.engine import cluster as cluster_module
 from dsoftmax.engine.cluster import FAN_IN, QUEUED, ClusterEngine
@@ -698,7 +698,7 @@ def die_as(mischief, pid):
 class Wide:
     """A source whose blocks fill the memory allowed: 30 of 8 MiB."""
 
-    n_features, dtype, sparse, resident, names = 1024, np.dtype("f8"), False, False, Names()
+    n_features, dtype, sparse, resident, names, columns = 1024, np.dtype("f8"), False, False, Names(), Columns()
     chunk_rows = np.full(30, 1024)
     chunk_bytes = np.full(30, 8 * 2**20)
 

@@ -13,14 +13,13 @@ import pytest
 import stored
 from threadpoolctl import ThreadpoolController, threadpool_info
 
-from dsoftmax.blocks import Block, Names
+from dsoftmax.blocks import Block, Columns, Names
 from dsoftmax.engine import Engine, make_engine
 from dsoftmax.engine.blas import one_blas_thread
 from dsoftmax.engine.memory import (
     LEAF_ENTRY_BYTES,
     LOADING,
     PROCESS_BYTES,
-    ROW_BYTES,
     Needs,
     Plan,
     needs_of,
@@ -121,6 +120,7 @@ class Counting:
     sparse: bool = False
     resident: bool = False
     names: Names = field(default_factory=Names)
+    columns: Columns = field(default_factory=lambda: Columns(row=8))
     bad: int = -1
     loads: list = field(default_factory=list)
     alive: int = 0
@@ -172,7 +172,7 @@ def rows_and_labels(block):
     return {"rows": block.n_rows, "sum": np.array([block.X[:, 0].sum()])}
 
 
-BLOCK = 1600 + 100 * ROW_BYTES
+BLOCK = 1600 + 100 * 8
 LOAD = LOADING * 1600
 
 

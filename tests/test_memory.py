@@ -1,15 +1,70 @@
 """Peak memory, as the system counts it, stays below what was allowed: data ten times as large, every process."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import zarr
 
 sys.path.insert(0, str(Path(__file__).parent / "benchmarks"))
 import memory
 
 MIB = 2**20
+
+TRAIN = """
+import sys, warnings
+import zarr
+from dsoftmax import SoftmaxRegression
+from dsoftmax.process import peak_bytes
+warnings.simplefilter("ignore")
+group = zarr.open_group(sys.argv[1], mode="r")
+model = SoftmaxRegression(memory_limit=int(sys.argv[2]), engine="threads", max_iter=1, solver="lbfgs", kernel="numpy")
+try:
+    model.fit(group["X"], group["y"])
+except MemoryError as error:
+    print(error)
+else:
+    print("peak", peak_bytes())
+"""
+
+
+def write_labels(folder: Path, kind: str) -> None:
+    """A Zarr group with narrow rows, and labels that take more than they do: of one chunk, wide or of any length."""
+    n = 12_000_000 if kind == "one chunk" else 1_600_000
+    labels = {"one chunk": "i8", "wide": "<U40", "any length": str}
+    group = zarr.create_group(folder)
+    X = group.create_array("X", shape=(n, 2), dtype="u1", chunks=(n // 16, 2))
+    y = group.create_array("y", shape=(n,), dtype=labels[kind], chunks=(n if kind == "one chunk" else n // 4,))
+    rows = np.random.default_rng(0).integers(1, 200, (n, 2), np.uint8)
+    X[:] = rows
+    codes = (rows[:, 0] > 100).astype(int) + (rows[:, 1] > 100)
+    names = np.array([f"a label with a long name {i:012d}" for i in range(3)])
+    y[:] = codes if kind == "one chunk" else names[codes]
+
+
+@pytest.mark.filterwarnings("ignore::zarr.errors.UnstableSpecificationWarning")
+@pytest.mark.parametrize(
+    ("kind", "advice"),
+    [
+        ("one chunk", r"275 MiB chunks of labels\. .*, or store labels, .* 750,000:\n  python -c .*/y-750000-rows"),
+        ("wide", r"or store labels and groups as whole numbers: .* take 160 bytes a row"),
+        ("any length", r"or store labels and groups as whole numbers: .* take 96 bytes a row"),
+    ],
+)
+def test_labels_that_take_more_than_the_features_are_planned_for(kind, advice, tmp_path):
+    write_labels(tmp_path, kind)
+
+    def trained(limit):
+        command = [sys.executable, "-c", TRAIN, str(tmp_path), str(limit)]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=600).stdout
+
+    refused = trained(300 * MIB)
+    assert re.search(advice, refused)
+    enough = (int(re.search(r"Allow at least ([\d,]+) MiB", refused)[1].replace(",", "")) + 1) * MIB
+    assert int(trained(enough).removeprefix("peak ")) <= enough
 
 
 @pytest.mark.parametrize(("kind", "place", "allowed"), [("dense", "threads", 224), ("csr", "processes", 288)])

@@ -5,6 +5,7 @@ import shlex
 import subprocess
 import sys
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -22,8 +23,9 @@ from dsoftmax import SoftmaxRegression, fused, softmax
 from dsoftmax.blocks import Block, Names, leaf_rows
 from dsoftmax.errors import DataError, OptionError, ReadError
 from dsoftmax.sources import is_lazy, open_source
+from dsoftmax.sources.local_chunks import LocalChunks
 from dsoftmax.sources.memory import MemoryRows
-from dsoftmax.sources.rows import RowSource, cut
+from dsoftmax.sources.rows import STRING_BYTES, RowSource, cut
 from dsoftmax.sources.zarr_array import PART_BYTES, cut_stored
 from dsoftmax.testing import check_source
 
@@ -485,7 +487,59 @@ def test_labels_in_one_long_chunk_are_read_in_parts_too(tmp_path):
     arrays = (stored.array(tmp_path, "X", X, (1_000, 2)), stored.array(tmp_path, "y", y, (50_000,), compressors=None))
     source = open_source(*arrays)
     check_source(source, X, y)
-    assert not source.y._units  # nothing was kept, for nothing was read that was not asked for
+    assert source.columns.units == 0  # nothing is kept, for nothing is read that was not asked for
+
+
+@pytest.mark.parametrize("convert", [lambda X: X, da.from_zarr])
+def test_a_chunk_of_labels_that_many_blocks_share_is_decoded_once_by_one_thread(convert, tmp_path, monkeypatch):
+    X, y = np.zeros((50_000, 100), "f4"), np.arange(50_000)
+    arrays = (stored.array(tmp_path, "X", X, (1_000, 100)), stored.array(tmp_path, "y", y, (30_000,)))
+    source = open_source(convert(arrays[0]), arrays[1])
+    assert len(source.chunk_rows) > 15
+    assert source.columns.units == 2 * 30_000 * 8
+    decoded = []
+    read = LocalChunks.read
+
+    def counted(self, start, stop, out):
+        if self.ndim == 1:
+            decoded.append((start, stop))
+        return read(self, start, stop, out)
+
+    monkeypatch.setattr(LocalChunks, "read", counted)
+    with ThreadPoolExecutor(4) as pool:
+        blocks = list(pool.map(source.load, range(len(source.chunk_rows))))
+    assert sorted(decoded) == [(0, 30_000), (30_000, 50_000)]
+    assert_array_equal(np.concatenate([block.y for block in blocks]), y)
+    assert all(block.y.base is None or block.y.base.nbytes < 30_000 for block in blocks)
+
+
+@pytest.mark.parametrize(("rows", "kept"), [(10**5, 4), (4 * 10**5, 2), (6 * 10**5, 1), (10**7, 1)])
+def test_few_large_chunks_of_labels_are_kept(rows, kept, tmp_path):
+    X = zarr.create_array(tmp_path / "X", shape=(10**7, 4), chunks=(70_001, 4), dtype="f4")
+    y = zarr.create_array(tmp_path / "y", shape=(10**7,), chunks=(rows,), dtype="i8")
+    assert open_source(X, y).columns.units == kept * 8 * rows
+    assert open_source(X, zarr.create_array(tmp_path / "z", shape=(10**7,), chunks=(70_001,), dtype="i8")).columns.units == 0
+
+
+@pytest.mark.parametrize(
+    ("dtypes", "row", "stored_row"),
+    [
+        (("i8", None, None), 8, 8),
+        (("U40", "f4", "i1"), 160 + 8 + 8, 160 + 4 + 1),
+        (("S3", None, "U5"), 3 + 8, 3 + 20 + STRING_BYTES),
+    ],
+)
+def test_labels_weights_and_groups_are_counted_as_they_are_stored(dtypes, row, stored_row, tmp_path):
+    columns = [None if dtype is None else np.ones(1000).astype(dtype) for dtype in dtypes]
+    X = stored.array(tmp_path, "X", np.zeros((1000, 3)), (100, 3))
+    paths = [None if c is None else stored.array(tmp_path, f"c{i}", c, (100,), zarr_format=2) for i, c in enumerate(columns)]
+    y, weights, groups = paths
+    found = open_source(X, y, weights, groups=groups)
+    check_source(found)
+    assert (found.columns.row, found.columns.stored, found.columns.units) == (row, stored_row, 0)
+    y, weights, groups = columns
+    assert open_source(np.zeros((1000, 3)), y).columns.row == 0
+    assert open_source(np.zeros((1000, 3)), y, weights).columns.stored == 0
 
 
 # --- the command that stores it again -----------------------------------------------------------------------------------

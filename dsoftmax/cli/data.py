@@ -14,7 +14,7 @@ from dsoftmax import interrupts
 from dsoftmax.blocks import Names, Source
 from dsoftmax.cli.options import EngineChoice
 from dsoftmax.engine import Engine, make_engine
-from dsoftmax.engine.memory import Plan, equal_parts, needs_of, plan_pass, planned_part, require_fit, spare_bytes
+from dsoftmax.engine.memory import Plan, equal_parts, needs_of, plan_pass, planned_part, require_fit, spare_bytes, units_bytes
 from dsoftmax.engine.serial import SerialEngine
 from dsoftmax.engine.spool import SpoolTo
 from dsoftmax.engine.threads import ThreadsEngine, available_cores
@@ -141,7 +141,10 @@ def plan_choice(source: Source, choice: EngineChoice, work: Footprint | None = N
     n_chunks = -(-len(source.chunk_rows) // n_workers)
     allowed = None if each is None else planned_part(each)
     spare = spare_bytes() // n_workers
-    needs = needs_of(source, work or Footprint(), max(cores // n_workers, 1), allowed, n_chunks=n_chunks, spare=spare)
+    units = units_bytes(source.columns, shares=2)
+    needs = needs_of(
+        source, work or Footprint(), max(cores // n_workers, 1), allowed, n_chunks=n_chunks, spare=spare, units=units
+    )
     return require_fit(plan_pass(replace(needs, total=needs.total // n_workers)), source)
 
 

@@ -4,6 +4,7 @@ A pass meets every chunk once, always in about the same order. A cache that make
 each block just before it is met again; blocks that came first and stay are met in every pass.
 """
 
+import sys
 import threading
 from contextlib import nullcontext
 from dataclasses import replace
@@ -78,8 +79,8 @@ class Cache:
 def held_bytes(block: Block) -> int:
     """Return what a block takes with its labels, weights and groups (bytes)."""
     others = sum(part.nbytes for part in (block.y, block.weights, block.groups) if part is not None)
-    pointers = sum(len(word) for word in block.y) if block.y is not None and block.y.dtype.hasobject else 0
-    return block.nbytes + others + pointers
+    words = sum(sys.getsizeof(word) for word in block.y) if block.y is not None and block.y.dtype.hasobject else 0
+    return block.nbytes + others + words
 
 
 def owned(block: Block) -> Block:

@@ -33,7 +33,16 @@ from numpy.typing import NDArray
 
 from dsoftmax import __version__
 from dsoftmax.blocks import Source
-from dsoftmax.engine.memory import ROW_BYTES, needs_of, plan_pass, planned_part, process_bytes, require_fit
+from dsoftmax.engine.memory import (
+    Needs,
+    keepable_bytes,
+    needs_of,
+    plan_pass,
+    planned_part,
+    process_bytes,
+    require_fit,
+    units_bytes,
+)
 from dsoftmax.engine.meter import Done, Ongoing
 from dsoftmax.engine.shares import assign
 from dsoftmax.engine.spool import SpoolTo
@@ -302,12 +311,11 @@ class ClusterEngine:
         # What a merge takes in, and its own sum, exact and rounded.
         merging = (min(max(n_pieces, 2), FAN_IN + 1) * ENTRY_BYTES + 8) * work.sums
         hosts = [one.host for one in team]
-        common = needs_of(source, work, 1, None, reserve=merging)
+        common = _worker_needs(source, work, None, merging)
         cut: dict[str, deque[Errand]] = {}
         for one in team:
             pace, rows = paces[one.name], source.chunk_rows[one.chunks]
-            keepable = 0 if source.resident else one.n_bytes + ROW_BYTES * int(rows.sum())
-            needs = replace(common, n_chunks=len(one.chunks), total=keepable)
+            needs = replace(common, n_chunks=len(one.chunks), total=keepable_bytes(source, one.chunks))
             cut[one.name] = deque()
             for start, stop in itertools.pairwise(bounds[one.name]):
                 piece = Piece(start, stop, needs, source.resident, hosts.count(one.host), self._run, number)
@@ -567,7 +575,7 @@ class ClusterEngine:
         self.reserve(0)
         limits = [planned_part(worker["memory_limit"]) for worker in workers.values() if worker.get("memory_limit")]
         if limits:
-            needs = needs_of(source, work, 1, min(limits), reserve=2 * work.sums * ENTRY_BYTES)
+            needs = _worker_needs(source, work, min(limits), 2 * work.sums * ENTRY_BYTES)
             require_fit(plan_pass(needs), source)
 
     def _in_order(self) -> list[Assigned]:
@@ -739,6 +747,11 @@ class ClusterEngine:
 
     def _address(self) -> str:
         return getattr(self.client.scheduler, "address", "an unknown address")
+
+
+def _worker_needs(source: Source, work: Footprint, allowed: int | None, reserve: int) -> Needs:
+    """Return what a pass needs of a worker, which may load a piece of another's share beside the labels kept with its own."""
+    return needs_of(source, work, 1, allowed, reserve=reserve, units=units_bytes(source.columns, shares=2))
 
 
 def _where(team: Sequence[Assigned]) -> dict[str, Any]:

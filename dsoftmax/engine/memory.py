@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from dsoftmax.blocks import Source
+from dsoftmax.blocks import MOST_LEAF_ROWS, Columns, Source, leaf_rows
 from dsoftmax.engine.allocator import giving_back
 from dsoftmax.engine.sums import ENTRY_BYTES
 from dsoftmax.engine.visit import Footprint
@@ -20,8 +21,6 @@ PROCESS_BYTES = 160 * 2**20
 """What a process with NumPy, SciPy, Zarr and dask imported takes before it holds any data, where it cannot be asked (bytes)."""
 MARGIN = 64 * 2**20
 """What a process comes to take beside what is planned: modules imported late, thread stacks, what the allocator keeps (bytes)."""
-ROW_BYTES = 32
-"""What a row takes beside its features: its label as stored, its class code, its weight, its group (bytes)."""
 LOADING = 2
 """Beside the block itself, what is being loaded takes its stored bytes and, in Zarr's and dask's own readers, a copy."""
 LEAF_ENTRY_BYTES = 32
@@ -51,8 +50,10 @@ class Needs:
         Bytes of the largest block, with its labels, weights and groups.
     loading : int
         Bytes that loading it takes beside the block; 0 where blocks are in memory anyway.
+    units : int
+        Bytes of decoded chunks of labels, weights and groups beside the blocks, and of decoding them.
     sums, scratch : int
-        See `Footprint`.
+        See `Footprint`; the scratch with what the labels of a leaf take.
     reserve : int
         Bytes that others hold in this process, such as the solver.
     total : int
@@ -70,6 +71,7 @@ class Needs:
     n_chunks: int
     block: int
     loading: int
+    units: int = 0
     sums: int = 0
     scratch: int = 0
     reserve: int = 0
@@ -118,6 +120,7 @@ class Plan:
             "sums": self.totals * needs.sums * ENTRY_BYTES,
             "threads": self.threads * (needs.scratch + needs.sums * LEAF_ENTRY_BYTES),
             "blocks": self.blocks * needs.block + min(self.blocks, self.threads) * needs.loading,
+            "chunks of labels": needs.units,
             "kept blocks": self.cache,
         }
 
@@ -151,22 +154,37 @@ def plan_pass(needs: Needs) -> Plan:
 
 def largest_block(source: Source) -> tuple[int, int]:
     """Return the bytes and the rows of the chunk that takes most, its labels, weights and groups included."""
-    sizes = (0 if source.resident else source.chunk_bytes) + ROW_BYTES * source.chunk_rows
+    sizes = (0 if source.resident else source.chunk_bytes) + source.columns.row * source.chunk_rows
     if len(sizes) == 0:
         return 0, 0
     chunk = int(np.argmax(sizes))
     return int(sizes[chunk]), int(source.chunk_rows[chunk])
 
 
+def keepable_bytes(source: Source, chunks: NDArray[np.int64]) -> int:
+    """Return the bytes of the blocks of these chunks that are worth keeping: of all, unless they are in memory anyway."""
+    if source.resident:
+        return 0
+    return int(source.chunk_bytes[chunks].sum()) + source.columns.row * int(source.chunk_rows[chunks].sum())
+
+
+def units_bytes(columns: Columns, shares: int = 1) -> int:
+    """Return the bytes of decoded chunks of labels, weights and groups that so many shares keep, one of which is being loaded."""
+    return (shares + LOADING) * columns.units
+
+
 def needs_of(source: Source, work: Footprint, cores: int, allowed: int | None, **others: Any) -> Needs:
     """Return what a pass over a source needs of a process that visits all its chunks; ``others`` are fields of `Needs`."""
-    block, _ = largest_block(source)
-    decoded = 0 if source.resident else int(source.chunk_bytes.max(initial=0))
-    total = 0 if source.resident else int(source.chunk_bytes.sum()) + ROW_BYTES * int(source.chunk_rows.sum())
-    needs = {"n_chunks": len(source.chunk_rows), "total": total, **others}
+    (block, _), columns = largest_block(source), source.columns
+    rows = int(source.chunk_rows.max(initial=0))
+    decoded = columns.stored * rows + (0 if source.resident else int(source.chunk_bytes.max(initial=0)))
+    leaf = min(MOST_LEAF_ROWS if source.sparse else leaf_rows(source.n_features), rows)
+    scratch = work.scratch + columns.leaf * leaf
+    total = keepable_bytes(source, np.arange(len(source.chunk_rows)))
+    needs = {"n_chunks": len(source.chunk_rows), "total": total, "units": units_bytes(columns), **others}
     needs["reserve"] = needs.get("reserve", 0) + 2 * work.rows  # as they are found, and joined
     return Needs(
-        allowed, cores, block=block, loading=LOADING * decoded, sums=work.sums, scratch=work.scratch, code=work.code, **needs
+        allowed, cores, block=block, loading=LOADING * decoded, sums=work.sums, scratch=scratch, code=work.code, **needs
     )
 
 
@@ -176,7 +194,7 @@ def require_fit(plan: Plan, source: Source) -> Plan:
     Raises
     ------
     MemoryLimitError
-        Naming what the parts take, what limit would do, and how to store X in smaller chunks.
+        Naming what the parts take, what limit would do, and how to store X, or what goes with it, in smaller chunks.
     """
     if plan.fits:
         return plan
@@ -188,15 +206,25 @@ def require_fit(plan: Plan, source: Source) -> Plan:
         f"Allow at least {_mib(plan.projected)}"
     )
     _, rows = largest_block(source)
-    left = needs.allowed - (plan.projected - parts["blocks"])
+    left = needs.allowed - (plan.projected - parts["blocks"] - parts["chunks of labels"])
     fit = left * rows // max(parts["blocks"], 1)
-    if source.resident or fit < 1:
+    if source.resident or needs.allowed <= needs.process:
         raise MemoryLimitError(message + ".")
-    fewer = 1 << (int(fit).bit_length() - 1)
-    raise MemoryLimitError(
-        f"{message}, or store X in chunks of {fewer:,} rows or fewer (the largest now has {rows:,}):\n  "
-        f"{source.smaller_chunks(fewer)}"
-    )
+    if fit >= rows:
+        cure = f"store labels, weights and groups in chunks that each hold the rows of one block of X, {rows:,}"
+        fewer = rows
+    elif (row := source.columns.row) * rows > int(source.chunk_bytes.max()):
+        raise MemoryLimitError(
+            f"{message}, or store labels and groups as whole numbers: with the weights they take {row:,} bytes a row, in blocks of "
+            f"up to {rows:,} rows."
+        )
+    elif fit < 1:
+        raise MemoryLimitError(message + ".")
+    else:
+        fewer = 1 << (int(fit).bit_length() - 1)
+        cure = f"store X in chunks of {fewer:,} rows or fewer (the largest now has {rows:,})"
+    command = source.smaller_chunks(fewer)
+    raise MemoryLimitError(f"{message}, or {cure}" + (f":\n  {command}" if command else "."))
 
 
 def equal_parts(n_workers: int, memory_limit: int | None) -> int | None:

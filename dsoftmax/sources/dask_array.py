@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from numbers import Real
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dask
 import dask.array as da
@@ -13,11 +13,14 @@ from dask._task_spec import convert_legacy_graph
 from dask.optimization import cull
 from numpy.typing import NDArray
 
-from dsoftmax.blocks import Block, Buffer, Names, first_rows
+from dsoftmax.blocks import Block, Buffer, Columns, Names, first_rows
 from dsoftmax.errors import DataError, DsoftmaxError, ReadError
 from dsoftmax.groups import group_keys
 from dsoftmax.sources.memory import row_bytes_and_step
-from dsoftmax.sources.rows import check_shapes, dense_or_csr, real_weights, require_numbers
+from dsoftmax.sources.rows import check_shapes, columns_of, dense_or_csr, real_weights, require_numbers
+
+if TYPE_CHECKING:
+    from dsoftmax.sources.zarr_rows import ZarrRows
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,7 @@ class DaskShare:
 
 @dataclass(frozen=True)
 class DaskSource:
-    """Blocks of dask arrays, one row of blocks a chunk."""
+    """Blocks of dask arrays, one row of blocks a chunk; ``stored`` are the Zarr arrays among labels, weights and groups."""
 
     recipes: dict[int, Recipe]
     names: Names
@@ -106,7 +109,9 @@ class DaskSource:
     sparse: bool
     chunk_rows: NDArray[np.int64]
     chunk_bytes: NDArray[np.int64]
+    columns: Columns
     tokens: dict[str, str]
+    stored: tuple["ZarrRows", ...] = ()
 
     @property
     def resident(self) -> bool:
@@ -127,7 +132,8 @@ class DaskSource:
         return tuple(self.recipes[chunk].futures.values())
 
     def smaller_chunks(self, rows: int) -> str:
-        return f"X = X.rechunk({{0: {rows}}})"
+        lines = [f"X = X.rechunk({{0: {rows}}})"] if rows < self.chunk_rows.max() else []
+        return "\n  ".join([*lines, *filter(None, (column.smaller_chunks(rows) for column in self.stored))])
 
     def describe(self) -> dict[str, Any]:
         return {
@@ -180,6 +186,10 @@ def dask_source(
         for values, name in ((y, names.y), (weights, names.weights), (groups, names.groups))
     ]
     check_shapes(names, X.shape, *(None if column is None else column.shape for column in columns))
+    stored = [
+        _zarr_rows(values, name, missing_chunks)
+        for values, name in ((y, names.y), (weights, names.weights), (groups, names.groups))
+    ]
     rows = X.chunks[0]
     arrays = [X, *(a if a is None or a.chunks[0] == rows else a.rechunk({0: rows}) for a in columns)]
     present = [array for array in arrays if array is not None]
@@ -211,7 +221,9 @@ def dask_source(
         sparse,
         chunk_rows,
         chunk_rows * max(row_bytes, 1),
+        columns_of(starts, *(column if rows is None else rows for rows, column in zip(stored, columns, strict=True))),
         {part: str(a.name) for part, a in zip(("X", "y", "weights", "groups"), arrays, strict=True) if a is not None},
+        tuple(rows for rows in stored if rows is not None),
     )
 
 
@@ -227,17 +239,26 @@ def _as_dask(values: Any, chunks: Any, name: str, missing_chunks: str) -> da.Arr
             f"{name} is a dask {type(values).__name__}; needed is a dask array. Pass {name}.to_dask_array(lengths=True) for a "
             "DataFrame or Series."
         )
-    if hasattr(values, "store_path"):  # a Zarr array: whole shards or chunks of rows
+    if (rows := _zarr_rows(values, name, missing_chunks)) is not None:
         from dsoftmax.sources.zarr_array import row_chunks
-        from dsoftmax.sources.zarr_rows import ZarrRows
 
-        rows = ZarrRows(values, name, missing_chunks)
-        return da.from_array(rows, chunks=(tuple(row_chunks(rows).tolist()), *rows.shape[1:]))
+        if chunks[0] == "auto":  # whole shards or chunks of rows
+            chunks = (tuple(row_chunks(rows).tolist()), *rows.shape[1:])
+        return da.from_array(rows, chunks=chunks)
     if scipy.sparse.issparse(values):
         values = dense_or_csr(values)
         return da.from_array(values, chunks=(row_bytes_and_step(values)[1], -1), asarray=False)
     array = np.asarray(values)
     return da.from_array(array, chunks=chunks if array.ndim == len(chunks) else "auto")
+
+
+def _zarr_rows(values: Any, name: str, missing_chunks: str) -> "ZarrRows | None":
+    """Return what reads a Zarr array, None for any other."""
+    if not hasattr(values, "store_path"):
+        return None
+    from dsoftmax.sources.zarr_rows import ZarrRows
+
+    return ZarrRows(values, name, missing_chunks)
 
 
 def _as_column(values: Any, X: da.Array, name: str, missing_chunks: str) -> da.Array | None:

@@ -121,6 +121,10 @@ class LocalChunks:
             if lost is not None:
                 raise MissingChunkError(f"the inner chunk {lost[: self.ndim]} of the shard {key}", rows)
 
+    def forget(self) -> None:
+        """Let go of this thread's scratch memory."""
+        vars(self._kept).clear()
+
     def _read_file(self, file: BinaryIO, first: int, part: NDArray) -> tuple[int, int] | None:
         """Fill ``part`` with the file's rows from ``first`` on; return the place of an inner chunk that is not there, if any."""
         size = os.fstat(file.fileno()).st_size

@@ -40,6 +40,9 @@ class MemoryRows:
     def only(self, starts: NDArray[np.int64], stops: NDArray[np.int64]) -> Rows:
         return Pieces(self.shape, self.array, starts, stops, starts)
 
+    def kept_bytes(self, starts: NDArray[np.int64]) -> int:
+        return 0
+
     def smaller_chunks(self, rows: int) -> str:
         return ""
 
@@ -95,6 +98,9 @@ class Pieces:
     def only(self, starts: NDArray[np.int64], stops: NDArray[np.int64]) -> Rows:
         places = np.searchsorted(self.starts, starts, side="right") - 1
         return Pieces(self.shape, self.array, starts, stops, self.offsets[places] + starts - self.starts[places])
+
+    def kept_bytes(self, starts: NDArray[np.int64]) -> int:
+        return 0
 
     def smaller_chunks(self, rows: int) -> str:
         return ""

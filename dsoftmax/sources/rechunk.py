@@ -10,10 +10,10 @@ from zarr.storage import FsspecStore, LocalStore
 
 
 def rechunk_command(array: zarr.Array, rows: int) -> str:
-    """Return a shell command that writes a copy of an (n, p) array in chunks of ``rows`` rows.
+    """Return a shell command that writes a copy of an array in chunks of ``rows`` rows, all columns in each.
 
     It needs Zarr alone, and decodes every stored chunk once, one row of them at a time: in memory it takes two to two and a
-    half times the decoded bytes of ``stored rows × p`` (measured), and 200 MiB for itself. A local copy stands beside the
+    half times the decoded bytes of the stored rows (measured), and 200 MiB for itself. A local copy stands beside the
     array, as ``NAME-ROWS-rows``; that of a remote array goes to the working directory.
 
     Parameters
@@ -32,9 +32,10 @@ def rechunk_command(array: zarr.Array, rows: int) -> str:
         return ""
     old, new = (json.dumps(f"{place}", ensure_ascii=False) for place in (places[0], f"{places[1]}-{rows}-rows"))
     step = (array.shards or array.chunks)[0]
+    chunks = (rows, *array.shape[1:])
     code = (
         f'import zarr; a = zarr.open_array({old}, mode="r"); '
-        f"b = zarr.create_array({new}, shape=a.shape, dtype=a.dtype, chunks=({rows}, {array.shape[1]}), "
+        f"b = zarr.create_array({new}, shape=a.shape, dtype=a.dtype, chunks={chunks}, "
         'config={"write_empty_chunks": True}); '  # a chunk of zeros that is left out would look lost
         f"[b.set_basic_selection(slice(i, i + {step}), a[i : i + {step}]) for i in range(0, {array.shape[0]}, {step})]"
     )

@@ -12,13 +12,19 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
-from dsoftmax.blocks import Block, Buffer, Names, first_rows
+from dsoftmax.blocks import Block, Buffer, Columns, Names, first_rows
 from dsoftmax.errors import DataError
 from dsoftmax.groups import group_keys
 from dsoftmax.softmax import Features
 
 MISSING_CHUNKS = ("error", "fill")
 """What a stored chunk that is not there may mean."""
+STRING_BYTES = 96
+"""What a string of any length is taken to have: a Python object with about 40 characters, and what refers to it (bytes)."""
+COMPARED_BYTES = 160
+"""What it has in an array of fixed width, in which labels are compared (bytes)."""
+LEAF_ROW_BYTES = 80
+"""What a row of a leaf takes beside its features and copies of its label: codes, weights, hashes, chances (bytes)."""
 
 
 class Rows(Protocol):
@@ -44,11 +50,55 @@ class Rows(Protocol):
     def only(self, starts: NDArray[np.int64], stops: NDArray[np.int64]) -> "Rows":
         """Return what can read the spans ``starts[i]:stops[i]``, which ascend, and is cheap to pickle."""
 
+    def kept_bytes(self, starts: NDArray[np.int64]) -> int:
+        """Return the bytes that stay decoded where spans are read that begin at ``starts``, each up to the next."""
+
     def smaller_chunks(self, rows: int) -> str:
-        """Return the line that stores the array in chunks of ``rows`` rows; empty where there is no need."""
+        """Return the line that stores the array in chunks of ``rows`` rows; empty where it is in such, or there is no need."""
 
     def describe(self) -> dict[str, Any]:
         """Return what is stored, in JSON types."""
+
+
+class Column(Protocol):
+    """What is to be known of labels, weights or groups before they are read."""
+
+    @property
+    def dtype(self) -> np.dtype: ...
+
+
+def columns_of(starts: NDArray[np.int64], y: Column | None, weights: Column | None, groups: Column | None) -> Columns:
+    """Return what labels, weights and groups take.
+
+    Parameters
+    ----------
+    starts : (n_chunks,) int64
+        Rows at which the chunks begin.
+    y, weights, groups : Rows or dask array, optional
+        What is not `Rows` is taken to be read anew for each block.
+    """
+    row = stored = label = leaf = units = 0
+    for column, kind in ((y, None), (weights, np.float64), (groups, np.uint64)):  # what they are converted to
+        if column is None:
+            continue
+        if not getattr(column, "resident", False):
+            stored += value_bytes(column.dtype)
+            row += value_bytes(column.dtype) if kind is None else 8
+        elif kind is not None and column.dtype != kind:
+            row += 8
+        units += column.kept_bytes(starts) if hasattr(column, "kept_bytes") else 0
+    if groups is not None and groups.dtype.kind not in "biuf":  # words, one by one
+        stored += STRING_BYTES
+    if y is not None:
+        plain = y.dtype.kind not in "OT"
+        label = y.dtype.itemsize if plain else COMPARED_BYTES
+        leaf = LEAF_ROW_BYTES + 3 * label + (0 if plain else STRING_BYTES)
+    return Columns(row, stored, label, leaf, units)
+
+
+def value_bytes(dtype: np.dtype) -> int:
+    """Return the bytes of a value of a column, of strings of any length those they are taken to have."""
+    return STRING_BYTES if dtype.kind in "OT" else dtype.itemsize
 
 
 @dataclass(frozen=True)
@@ -100,6 +150,10 @@ class RowSource:
         groups = None if self.groups is None else group_keys(self.groups.read(start, stop), self.names.groups, start)
         return Block(X, y, weights, start, self.names, groups)
 
+    @cached_property
+    def columns(self) -> Columns:
+        return columns_of(self.starts, self.y, self.weights, self.groups)
+
     def share(self, chunks: Sequence[int]) -> "RowShare":
         numbers = np.unique(np.asarray(chunks, np.int64))
         starts = self.starts[numbers]
@@ -120,7 +174,8 @@ class RowSource:
         return ()
 
     def smaller_chunks(self, rows: int) -> str:
-        return self.X.smaller_chunks(rows)
+        parts = (self.X, self.y, self.weights, self.groups)
+        return "\n  ".join(filter(None, (part.smaller_chunks(rows) for part in parts if part is not None)))
 
     def describe(self) -> dict[str, Any]:
         parts = {"X": self.X, "y": self.y, "weights": self.weights, "groups": self.groups}

@@ -2,7 +2,6 @@
 
 import itertools
 import threading
-from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,10 +16,21 @@ from dsoftmax.blocks import Buffer, room
 from dsoftmax.errors import ReadError, unknown_option
 from dsoftmax.sources.local_chunks import DamagedChunkError, MissingChunkError, local_chunks
 from dsoftmax.sources.rechunk import rechunk_command
-from dsoftmax.sources.rows import MISSING_CHUNKS, Rows
+from dsoftmax.sources.rows import MISSING_CHUNKS, Rows, value_bytes
 
-KEPT_UNITS = 4
-"""Decoded chunks of y, weights or groups that are kept, where the rows of X begin or end within them."""
+KEPT_UNITS, KEPT_BYTES = 4, 8 * 2**20
+"""Decoded chunks of y, weights or groups that are kept, where the rows of X begin or end within them: so many, and fewer where they
+take more than so many bytes; one always."""
+
+
+class Place:
+    """Where a decoded unit is kept, and another one in its place later; whoever holds the lock may read or change it."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.number = -1
+        self.values: NDArray | None = None
+        self.buffer: Buffer | None = None
 
 
 class ZarrRows:
@@ -40,9 +50,9 @@ class ZarrRows:
         if missing not in MISSING_CHUNKS:
             raise unknown_option("missing_chunks", missing, MISSING_CHUNKS)
         self.array, self.name, self.missing = array, name, missing
-        self._units: OrderedDict[int, NDArray] = OrderedDict()
-        self._lock = threading.Lock()
         self._local = local_chunks(array)
+        fit = min(KEPT_BYTES // max(self.unit_bytes, 1), KEPT_UNITS) if self.ndim == 1 else 0
+        self._kept = [Place() for _ in range(max(fit, 1))]
 
     def __reduce__(self) -> tuple[Any, ...]:
         return ZarrRows, (self.array, self.name, self.missing)
@@ -69,6 +79,11 @@ class ZarrRows:
         return 1 if self._local is not None and not self._local.compressed else int(self.array.chunks[0])
 
     @property
+    def unit_bytes(self) -> int:
+        """What these rows take, decoded, where there is one value in each."""
+        return min(self.unit_rows, self.shape[0]) * value_bytes(self.dtype)
+
+    @property
     def ndim(self) -> int:
         return len(self.shape)
 
@@ -91,21 +106,25 @@ class ZarrRows:
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def _within(self, number: int, start: int, stop: int) -> NDArray:
-        """Return rows of one unit, which is read, or taken from the few that are kept."""
+        """Return a copy of rows of one unit, which is read by one thread, or taken from the few that are kept."""
         low, high = number * self.unit_rows, min((number + 1) * self.unit_rows, self.shape[0])
-        with self._lock:
-            values = self._units.get(number)
-        if values is None:
-            values = self._read(low, high)
-        with self._lock:
-            self._units[number] = values
-            self._units.move_to_end(number)
-            while len(self._units) > KEPT_UNITS:
-                self._units.popitem(last=False)
-        return values[start - low : stop - low]
+        place = self._kept[number % len(self._kept)]
+        with place.lock:
+            if place.number != number or place.values is None:
+                place.values = None
+                if place.buffer is None and self._numbers:
+                    place.buffer = np.empty(self.unit_bytes, np.uint8)
+                place.values, place.number = self._read(low, high, place.buffer), number
+                if self._local is not None:
+                    self._local.forget()
+            return place.values[start - low : stop - low].copy()
+
+    @property
+    def _numbers(self) -> bool:
+        return self.dtype.kind in "biuf"
 
     def _read(self, start: int, stop: int, buffer: Buffer | None = None) -> NDArray:
-        out = room(buffer, (stop - start, *self.shape[1:]), self.dtype)
+        out = room(buffer, (stop - start if self._numbers else 0, *self.shape[1:]), self.dtype)
         if self._local is not None:
             try:
                 self._local.read(start, stop, out)
@@ -118,7 +137,7 @@ class ZarrRows:
         elif self.missing == "error":
             self._require_chunks(start, stop)
         try:
-            if self.dtype.kind not in "biuf" or start == stop:
+            if not self._numbers or start == stop:
                 return np.asarray(self.array[start:stop])
             into = default_buffer_prototype().nd_buffer.from_numpy_array(out)
             self.array.get_basic_selection((slice(start, stop),), out=into)
@@ -173,8 +192,12 @@ class ZarrRows:
     def only(self, starts: NDArray[np.int64], stops: NDArray[np.int64]) -> Rows:
         return self
 
+    def kept_bytes(self, starts: NDArray[np.int64]) -> int:
+        whole = not (starts % self.unit_rows).any()
+        return 0 if whole else min(len(self._kept), -(-self.shape[0] // self.unit_rows)) * self.unit_bytes
+
     def smaller_chunks(self, rows: int) -> str:
-        return rechunk_command(self.array, rows)
+        return rechunk_command(self.array, rows) if self.stored[0] > rows else ""
 
     def describe(self) -> dict[str, Any]:
         return {

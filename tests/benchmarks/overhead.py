@@ -21,7 +21,7 @@ from distributed import Client, LocalCluster
 from rich.console import Console
 from rich.table import Table
 
-from dsoftmax.blocks import Block, Names, Share
+from dsoftmax.blocks import Block, Columns, Names, Share
 from dsoftmax.engine.cluster import ClusterEngine
 from dsoftmax.engine.connect import local_cluster
 
@@ -32,7 +32,7 @@ MANY_WORKERS = 64
 class Empty:
     """Chunks of one row that cost nothing to load."""
 
-    n_features, dtype, sparse, resident, names = 1, np.dtype(np.float64), False, False, Names()
+    n_features, dtype, sparse, resident, names, columns = 1, np.dtype(np.float64), False, False, Names(), Columns(row=8)
 
     def __init__(self, n_chunks: int) -> None:
         self.chunk_rows = np.ones(n_chunks, np.int64)

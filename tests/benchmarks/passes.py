@@ -44,10 +44,10 @@ from zarr.codecs import BloscCodec
 from dsoftmax.blocks import Block, Source
 from dsoftmax.engine import Engine
 from dsoftmax.engine.connect import local_cluster
-from dsoftmax.engine.memory import LOADING, ROW_BYTES, process_bytes
+from dsoftmax.engine.memory import Plan, needs_of, process_bytes
 from dsoftmax.engine.threads import ThreadsEngine
 from dsoftmax.evaluate import KERNELS, Evaluate, Question
-from dsoftmax.fused import CODE_BYTES, available
+from dsoftmax.fused import available
 from dsoftmax.labels import Encoder
 from dsoftmax.oracle import Query
 from dsoftmax.sources import open_source
@@ -117,9 +117,8 @@ def coded(block: Block, evaluate: Evaluate) -> list[tuple[Block, NDArray]]:
 def streaming_limit(source: Source, threads: int, evaluate: Evaluate) -> int:
     """The memory that just lets every thread read a block ahead, so that nothing is kept."""
     work = evaluate.footprint(source.n_features, source.sparse)
-    block = int(source.chunk_bytes.max()) + ROW_BYTES * int(source.chunk_rows.max())
-    blocks = 2 * threads * block + threads * LOADING * int(source.chunk_bytes.max())
-    return process_bytes() + CODE_BYTES + threads * (work.scratch + 80 * work.sums) + blocks
+    needs = needs_of(source, work, threads, None, process=process_bytes())
+    return Plan(needs, threads, 2 * threads, threads).projected
 
 
 def main(n_bytes: int, words: Sequence[str]) -> None:
