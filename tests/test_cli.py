@@ -449,11 +449,11 @@ def test_contradictions(here):
 
 
 def test_inspect_refuses_what_train_would_and_names_a_memory_that_does(here):
-    for where in ((), ("--workers", "2")):
+    for where in ((), ("--workers", "2"), ("--workers", "3")):
         refused(found := run("inspect", *DATA, *where, "--memory", "64MiB"), "Allow at least")
-        enough = re.search(r"Allow at least ([\d,]+) MiB", found.stderr)[1].replace(",", "")
-        processes = 3 if where else 1  # two workers and the one that drives them, in equal parts
-        assert run("inspect", *DATA, *where, "--memory", f"{int(1.2 * int(enough) * processes)}MiB").exit_code == 0
+        enough = int(re.search(r"Allow at least ([\d,]+) MiB", " ".join(found.stderr.split()))[1].replace(",", ""))
+        assert run("inspect", *DATA, *where, "--memory", f"{enough}MiB").exit_code == 0
+        refused(run("inspect", *DATA, *where, "--memory", f"{int(0.9 * enough)}MiB"), f"Allow at least {enough:,} MiB")
 
 
 def test_a_scheduler_that_does_not_answer(here, monkeypatch):

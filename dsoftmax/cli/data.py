@@ -145,7 +145,7 @@ def plan_choice(source: Source, choice: EngineChoice, work: Footprint | None = N
     needs = needs_of(
         source, work or Footprint(), max(cores // n_workers, 1), allowed, n_chunks=n_chunks, spare=spare, units=units
     )
-    return require_fit(plan_pass(replace(needs, total=needs.total // n_workers)), source)
+    return require_fit(plan_pass(replace(needs, total=needs.total // n_workers)), source, n_workers)
 
 
 @contextmanager

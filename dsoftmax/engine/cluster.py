@@ -576,7 +576,7 @@ class ClusterEngine:
         limits = [planned_part(worker["memory_limit"]) for worker in workers.values() if worker.get("memory_limit")]
         if limits:
             needs = _worker_needs(source, work, min(limits), 2 * work.sums * ENTRY_BYTES)
-            require_fit(plan_pass(needs), source)
+            require_fit(plan_pass(needs), source, 0 if self.driver_limit is None else len(limits))
 
     def _in_order(self) -> list[Assigned]:
         return sorted(self._assigned.values(), key=lambda one: (one.host, one.worker))

@@ -188,8 +188,15 @@ def needs_of(source: Source, work: Footprint, cores: int, allowed: int | None, *
     )
 
 
-def require_fit(plan: Plan, source: Source) -> Plan:
+def require_fit(plan: Plan, source: Source, n_workers: int = 0) -> Plan:
     """Return the plan if it fits.
+
+    Parameters
+    ----------
+    plan : Plan
+    source : Source
+    n_workers : int
+        Where the plan is of a worker that shares an allowance with others and the process that drives them: how many workers.
 
     Raises
     ------
@@ -205,6 +212,13 @@ def require_fit(plan: Plan, source: Source) -> Plan:
         f"The memory allowed is {_mib(needs.allowed)}; the least that this takes is {_mib(plan.projected)}: {taken}. "
         f"Allow at least {_mib(plan.projected)}"
     )
+    if n_workers:
+        enough = (int(plan.projected / (BELOW * TERMINATE)) + 1) * (n_workers + 1)
+        message = (
+            f"Of the memory allowed, which {n_workers} workers share with the process that drives them, one may plan with "
+            f"{_mib(needs.allowed)}; the least that it takes is {_mib(plan.projected)}: {taken}. Allow at least {_mib(enough)} for all "
+            "of them, or start fewer workers"
+        )
     _, rows = largest_block(source)
     left = needs.allowed - (plan.projected - parts["blocks"] - parts["chunks of labels"])
     fit = left * rows // max(parts["blocks"], 1)
