@@ -667,7 +667,7 @@ def disturb_and_go_on(rng, long_run, times, *engine):
         assert code == 3, stderr
         if "Stopped at max_iter" not in stdout:
             interrupted += 1
-            assert any(word in stderr for word in ("To go on", "nothing that was asked for", "goes on")), stderr
+            assert any(word in stderr for word in ("To go on", interrupts.NOTHING, "goes on")), stderr
         if Path("run").exists():
             require_whole("run")
     code, _, stderr = ended(start(*LONG))

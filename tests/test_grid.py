@@ -158,8 +158,8 @@ def _listed(numbers):
 @pytest.mark.parametrize(
     ("grid", "message"),
     [
-        (Grid(np.array([])), "at least one positive number"),
-        (Grid(np.array([1.0, -1.0])), "at least one positive number"),
+        (Grid(np.array([])), "needed are positive numbers, at least one"),
+        (Grid(np.array([1.0, -1.0])), "needed are positive numbers, at least one"),
         (Grid(np.array([1.0, 1.0])), "every value once"),
         (Grid(CS, 1), "at least 2"),
         (Grid(CS, 3, "f1"), "scoring='f1' is unknown"),
