@@ -63,8 +63,9 @@ Float = NDArray[np.float64]
 Features = Any  # ndarray or scipy.sparse.csr_array / csr_matrix, (rows, p)
 
 TILE_BYTES = 3 * 2**20
-"""What a tile of rows and its logits may take of the cache (bytes). Larger than the second-level cache: each of NumPy's
-steps must last long beside the handing over of the interpreter's lock, or two threads are no faster than one."""
+"""What a tile of rows and its logits may take of the cache (bytes), unless they are fewer than 1,024 rows, after which (K, p) is added in
+float64. Larger than the second-level cache: each of NumPy's steps must last long beside the handing over of the interpreter's
+lock, or two threads are no faster than one."""
 SPARSE_TILE_ROWS = 8192
 """Rows of a CSR tile: each adds a dense (K, p) product, so that fewer rows would cost more."""
 
@@ -85,11 +86,11 @@ def compute_dtype(stored: np.dtype) -> np.dtype:
 
 
 def tile_rows(n_features: int, n_classes: int, dtype: np.dtype, sparse: bool) -> int:
-    """Return the rows of a tile: what fits in `TILE_BYTES`, a multiple of 64 between 512 and 16,384; CSR as stated."""
+    """Return the rows of a tile: what fits in `TILE_BYTES`, a multiple of 64 between 1,024 and 16,384; CSR as stated."""
     if sparse:
         return SPARSE_TILE_ROWS
     fit = TILE_BYTES // ((n_features + 2 * n_classes) * dtype.itemsize)
-    return min(max(fit // 64 * 64, 512), 16384)
+    return min(max(fit // 64 * 64, 1024), 16384)
 
 
 def scratch_bytes(n_features: int, n_classes: int, dtype: np.dtype, sparse: bool) -> int:
@@ -244,7 +245,7 @@ def value_and_gradient(
 
     Notes
     -----
-    Work 4·K·p flops and K exponentials a row (CSR: 4·K·nnz); memory one tile, `TILE_BYTES` or 512 rows.
+    Work 4·K·p flops and K exponentials a row (CSR: 4·K·nnz); memory one tile, `TILE_BYTES` or 1,024 rows.
     """
     dtype = np.dtype(dtype or compute_dtype(X.dtype))
     order = _order(X)

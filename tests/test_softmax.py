@@ -275,8 +275,8 @@ def test_products_are_in_float32_only_where_it_holds_every_stored_value(stored, 
 def test_a_tile_fits_the_cache_or_is_the_smallest(p, K):
     rows = kernels.tile_rows(p, K, np.dtype("f4"), sparse=False)
     assert rows % 64 == 0
-    assert 512 <= rows <= 16384
-    assert rows == 512 or rows * (p + 2 * K) * 4 <= kernels.TILE_BYTES
+    assert 1024 <= rows <= 16384
+    assert rows == 1024 or rows * (p + 2 * K) * 4 <= kernels.TILE_BYTES
 
 
 def test_columns_are_not_taken_for_rows():
