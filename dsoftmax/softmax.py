@@ -63,9 +63,9 @@ Float = NDArray[np.float64]
 Features = Any  # ndarray or scipy.sparse.csr_array / csr_matrix, (rows, p)
 
 TILE_BYTES = 3 * 2**20
-"""What a tile of rows and its logits may take of the cache (bytes), unless they are fewer than 1,024 rows, after which (K, p) is added in
-float64. Larger than the second-level cache: each of NumPy's steps must last long beside the handing over of the interpreter's
-lock, or two threads are no faster than one."""
+"""What a tile of rows and its logits may take of the cache (bytes), unless they are fewer than 1,024 rows: after each tile (K, p)
+is added in float64. Larger than the second-level cache: each of NumPy's steps must last long beside the handing over of the
+interpreter's lock, or two threads are no faster than one."""
 SPARSE_TILE_ROWS = 8192
 """Rows of a CSR tile: each adds a dense (K, p) product, so that fewer rows would cost more."""
 
