@@ -92,8 +92,9 @@ def handled(alone: bool = False) -> Iterator[None]:
         atexit.register(_end)
 
     def quiet(unraisable: Any) -> None:
-        # Raised where Python cannot pass it on, in a destructor: `require_none` raises it again after the pass.
-        if not isinstance(unraisable.exc_value, KeyboardInterrupt):
+        # Raised where Python cannot pass it on, in a destructor: `require_none` raises it again after the pass. What it left half
+        # made may fail in its own destructor afterwards.
+        if wish.since is None and not isinstance(unraisable.exc_value, KeyboardInterrupt):
             hook(unraisable)
 
     sys.unraisablehook = quiet

@@ -701,9 +701,9 @@ def test_a_signal_before_anything_began_leaves_nothing(here):
             code, _, stderr = ended(process)
             # Before our first line the interpreter answers in its own way: it may lose the signal in a destructor, and says so.
             lost = "Exception ignored" in stderr and "KeyboardInterrupt" in stderr
-            if not (begun or lost):
+            if not (begun or lost or Path("run").exists()):
                 break
-            shutil.rmtree("run")
+            shutil.rmtree("run", ignore_errors=True)
         assert not begun
         assert not lost
         assert code in (3, -number) or "dsoftmax/" not in stderr.replace("dsoftmax/__init__", "")
