@@ -6,7 +6,7 @@ every engine adds the same leaves.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
@@ -18,7 +18,7 @@ from dsoftmax.softmax import Features, rows_between
 
 Buffer = NDArray[np.uint8]
 
-LEAF_BYTES = 32 * 2**20
+LEAF_BYTES = 8 * 2**20
 """A leaf's rows as float32 take about this much if dense (bytes)."""
 LEAST_LEAF_ROWS, MOST_LEAF_ROWS = 4096, 131_072
 
@@ -65,7 +65,7 @@ class Block:
     Attributes
     ----------
     X : (rows, p) ndarray or CSR
-        In the stored dtype.
+        In the stored dtype. `Encoded` in a block that was fetched: `leaves` decodes it.
     y : (rows,) ndarray or None
         Labels as stored.
     weights : (rows,) float64 or None
@@ -104,6 +104,10 @@ class Block:
         Of `leaf_rows` rows, CSR of `MOST_LEAF_ROWS`: adding the sums of a leaf costs the same however few values it holds.
         """
         step = MOST_LEAF_ROWS if scipy.sparse.issparse(self.X) else leaf_rows(self.X.shape[1])
+        if isinstance(self.X, Encoded):
+            for start, X in zip(range(0, self.n_rows, step), self.X.pieces(step), strict=True):
+                yield self._between(start, start + len(X), X)
+            return
         if self.n_rows <= step:
             yield self
             return
@@ -112,9 +116,12 @@ class Block:
 
     def between(self, start: int, stop: int) -> "Block":
         """Return rows ``start:stop``, as views."""
+        return self._between(start, stop, rows_between(self.X, start, stop))
+
+    def _between(self, start: int, stop: int, X: Features) -> "Block":
         return replace(
             self,
-            X=rows_between(self.X, start, stop),
+            X=X,
             y=None if self.y is None else self.y[start:stop],
             weights=None if self.weights is None else self.weights[start:stop],
             first_row=self.first_row + start,
@@ -137,6 +144,28 @@ def room(buffer: Buffer | None, shape: tuple[int, ...], dtype: np.dtype) -> NDAr
 
 
 @runtime_checkable
+class Encoded(Protocol):
+    """Rows of X that are not decoded yet.
+
+    Attributes
+    ----------
+    shape : tuple of int
+    dtype : numpy dtype
+    nbytes : int
+        Once decoded.
+    """
+
+    @property
+    def shape(self) -> tuple[int, int]: ...
+    @property
+    def dtype(self) -> np.dtype: ...
+    @property
+    def nbytes(self) -> int: ...
+    def pieces(self, n_rows: int) -> Iterator[NDArray]:
+        """Yield the rows, so many at a time; each piece is good until the next is asked for, by the same thread."""
+
+
+@runtime_checkable
 class Share(Protocol):
     """Some chunks of a source, picklable: what a worker is given once and keeps."""
 
@@ -149,7 +178,18 @@ class Share(Protocol):
         buffer : (n,) uint8, optional
             Room for the chunk's bytes of X, which the source may use or leave. The block is then good until the buffer is
             used again.
+
+        Notes
+        -----
+        A share may also have the method ``fetch(chunk, buffer)``, which does the same for blocks whose leaves are visited once: X may
+        be `Encoded`. See `fetcher`.
         """
+
+
+def fetcher(share: Share) -> Callable[[int, Buffer], Block]:
+    """Return what loads a chunk of which the leaves are visited, once and in their order."""
+    found: Callable[[int, Buffer], Block] = getattr(share, "fetch", share.load)
+    return found
 
 
 @runtime_checkable

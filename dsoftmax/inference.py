@@ -135,7 +135,7 @@ def _each_block(function: Callable[[Block], None], source: Source, engine: Engin
         for block in blocks:
             function(block)
 
-    on_threads(work, Feed(source, range(len(source.chunk_rows)), plan, source.resident))
+    on_threads(work, Feed(source, range(len(source.chunk_rows)), plan, source.resident, whole=True))
 
 
 def _scratch(model: Model, source: Source, wide: bool) -> int:

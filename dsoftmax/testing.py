@@ -15,7 +15,7 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
-from dsoftmax.blocks import Block, Columns, Names, Share, Source, first_rows
+from dsoftmax.blocks import Block, Columns, Encoded, Names, Share, Source, fetcher, first_rows
 from dsoftmax.checkpoint import from_arrays, to_arrays
 from dsoftmax.engine import Engine
 from dsoftmax.engine.sums import Grouped, Largest, Totals
@@ -133,9 +133,21 @@ def _check_buffers(name: str, source: Source, share: Share, blocks: list[Block])
         _require_equal(block, found, f"{name}: chunk {chunk}, loaded into a buffer")
         same = source.sparse or alone.X.flags.c_contiguous == found.X.flags.c_contiguous
         _require(same, f"{name}: chunk {chunk} has another memory order in a buffer, so that sums may round otherwise")
+        _check_fetched(block, fetcher(share)(chunk, buffer), f"{name}: chunk {chunk}, fetched")
         buffer[:] = 0xA5
         _require_equal(block, alone, f"{name}: chunk {chunk}, loaded without the buffer, after it was used again")
         _require_equal(block, share.load(chunk), f"{name}: chunk {chunk}, loaded without the buffer")
+
+
+def _check_fetched(block: Block, fetched: Block, what: str) -> None:
+    """Visit the leaves of a block that may have come encoded, and pieces of a few rows."""
+    _require((fetched.X.shape, fetched.nbytes) == (block.X.shape, block.nbytes), f"{what}: X has another shape or size")
+    for leaf, found in zip(block.leaves(), fetched.leaves(), strict=True):
+        _require_equal(leaf, found, what)
+    if isinstance(fetched.X, Encoded):
+        for rows in (1, 7):
+            pieces = [piece.copy() for piece in fetched.X.pieces(rows)]
+            _require(_same(np.concatenate(pieces), block.X), f"{what}: in pieces of {rows} rows, X differs")
 
 
 def _check_shares(source: Source, blocks: list[Block]) -> None:

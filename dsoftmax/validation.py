@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dsoftmax.blocks import Block, Buffer, Columns, Names, Share, Source
+from dsoftmax.blocks import Block, Buffer, Columns, Names, Share, Source, fetcher
 from dsoftmax.errors import DataError
 
 
@@ -71,6 +71,9 @@ class WithValidation:
     def load(self, chunk: int, buffer: Buffer | None = None) -> Block:
         return ShareWithValidation(self.training, self.validation, self._n_chunks).load(chunk, buffer)
 
+    def fetch(self, chunk: int, buffer: Buffer) -> Block:
+        return ShareWithValidation(self.training, self.validation, self._n_chunks).fetch(chunk, buffer)
+
     def share(self, chunks: Sequence[int]) -> "ShareWithValidation":
         n = self._n_chunks
         training = self.training.share([chunk for chunk in chunks if chunk < n])
@@ -106,6 +109,11 @@ class ShareWithValidation:
         if chunk < self.n_chunks:
             return self.training.load(chunk, buffer)
         return replace(self.validation.load(chunk - self.n_chunks, buffer), validation=True)
+
+    def fetch(self, chunk: int, buffer: Buffer) -> Block:
+        if chunk < self.n_chunks:
+            return fetcher(self.training)(chunk, buffer)
+        return replace(fetcher(self.validation)(chunk - self.n_chunks, buffer), validation=True)
 
     def bind(self, held: Mapping[int, Sequence[Any]]) -> "ShareWithValidation":
         """Return the share with the values of its futures, as the shares of dask arrays take them; others need none."""

@@ -8,10 +8,12 @@ import numcodecs
 import numpy as np
 import pytest
 import zarr
+from hypothesis import given
+from hypothesis import strategies as st
 from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, GzipCodec, ShardingCodec, TransposeCodec, ZstdCodec
 from zarr.storage import MemoryStore
 
-from dsoftmax.sources.codecs import DECODERS, zstd_content_bytes
+from dsoftmax.sources.codecs import DECODERS, BloscBlocks, parts_of, zstd_content_bytes
 from dsoftmax.sources.local_chunks import DamagedChunkError, MissingChunkError, local_chunks
 
 COMPRESSORS = {
@@ -206,3 +208,96 @@ def test_streams_and_members_are_decoded_where_the_size_is_right(rng):
         for wrong in (999, 1001):
             with pytest.raises(ValueError, match="decode to 1,000 bytes"):
                 DECODERS[name](np.frombuffer(encoded, np.uint8), np.empty(wrong, np.uint8))
+
+
+def fetched(array, start, stop, n_rows, n_bytes=10_000):
+    """The pieces of what was fetched, each as it was before the next was asked for; None where rows must be read whole."""
+    buffer = np.full(n_bytes, 0xA5, np.uint8)
+    found = local_chunks(array).fetch(start, stop, buffer, lambda key, rows, error: DamagedChunkError(key, rows))
+    if found is None:
+        return None
+    assert (found.shape, found.dtype) == ((stop - start, array.shape[1]), array.dtype)
+    assert found.nbytes == (stop - start) * array.shape[1] * array.dtype.itemsize
+    pieces = [piece.copy() for piece in found.pieces(n_rows)]
+    assert [len(piece) for piece in pieces[:-1]] == [n_rows] * (len(pieces) - 1)
+    return np.concatenate(pieces)
+
+
+@pytest.mark.parametrize("n_rows", [1, 2, 7, 10, 23, 100])
+@pytest.mark.parametrize("compressor", [name for name in COMPRESSORS if name != "none"])
+@pytest.mark.parametrize(
+    ("chunks", "shards"), [((7, 5), None), ((1, 5), None), ((23, 5), None), ((2, 5), (6, 5)), ((40, 5), None)]
+)
+def test_pieces_of_fetched_rows_equal_what_zarr_reads(compressor, chunks, shards, n_rows, tmp_path):
+    array = stored(tmp_path, chunks=chunks, shards=shards, compressors=COMPRESSORS[compressor])
+    for start in range(0, 23, chunks[0]):
+        for stop in (23, min(start + chunks[0], 23)):
+            np.testing.assert_array_equal(fetched(array, start, stop, n_rows), array[start:stop])
+
+
+def test_what_cannot_come_in_pieces_is_read_whole(tmp_path):
+    assert fetched(stored(tmp_path / "plain", chunks=(7, 5), compressors=None), 0, 7, 2) is None
+    assert fetched(stored(tmp_path / "columns", chunks=(7, 3)), 0, 7, 2) is None
+    assert fetched(stored(tmp_path / "wider", chunks=(7, 8)), 0, 7, 2) is None
+    array = stored(tmp_path / "whole", chunks=(7, 5))
+    assert fetched(array, 3, 7, 2) is None
+    assert fetched(array, 0, 7, 2, n_bytes=20) is None
+
+
+@pytest.mark.parametrize("compressor", [name for name in COMPRESSORS if name != "none"])
+def test_fetching_a_file_that_is_not_there_or_damaged_is_an_error(compressor, tmp_path):
+    array = stored(tmp_path, (4000, 5), (2000, 5), compressors=COMPRESSORS[compressor])
+    path = tmp_path / "c/1/0"
+    encoded = bytearray(path.read_bytes())
+    encoded[20 : len(encoded) - 8] = bytes(len(encoded) - 28)
+    path.write_bytes(encoded)
+    with pytest.raises(DamagedChunkError) as damaged:
+        fetched(array, 2000, 4000, 100, n_bytes=40_000)
+    assert (damaged.value.key, damaged.value.rows) == ("c/1/0", (2000, 4000))
+    path.unlink()
+    with pytest.raises(MissingChunkError):
+        fetched(array, 0, 4000, 100, n_bytes=80_000)
+
+
+BLOSC = {
+    "cname": st.sampled_from(["lz4", "lz4hc", "blosclz", "zstd", "zlib"]),
+    "clevel": st.integers(0, 9),
+    "shuffle": st.sampled_from([numcodecs.Blosc.NOSHUFFLE, numcodecs.Blosc.SHUFFLE, numcodecs.Blosc.BITSHUFFLE]),
+    "blocksize": st.sampled_from([0, 256, 1000, 4096, 2**16]),
+}
+
+
+@given(
+    st.fixed_dictionaries(BLOSC),
+    st.integers(1, 200_000),
+    st.sampled_from(["u1", "i2", "f4", "f8"]),
+    st.integers(1, 256),
+    st.data(),
+)
+def test_blocks_of_blosc_are_decoded_alone_and_in_any_order(options, n, dtype, values, data):
+    content = np.random.default_rng(n).integers(0, values, n).astype(dtype)
+    encoded = np.frombuffer(bytearray(numcodecs.Blosc(**options).encode(content)), np.uint8)
+    blocks = BloscBlocks(encoded, content.nbytes)
+    n_blocks = -(-content.nbytes // blocks.step)
+    for _ in range(4):
+        first = data.draw(st.integers(0, n_blocks - 1))
+        start, stop = first * blocks.step, data.draw(st.integers(first + 1, n_blocks)) * blocks.step
+        target = np.empty(min(stop, content.nbytes) - start, np.uint8)
+        blocks.decode(start, target)
+        np.testing.assert_array_equal(target, content.view(np.uint8)[start:stop])
+
+
+@pytest.mark.parametrize("place", range(16))
+def test_a_header_of_blosc_that_is_damaged_is_an_error_or_harmless(place, rng):
+    content = rng.integers(0, 9, 100_000).astype("u2")
+    sound = numcodecs.Blosc(blocksize=2**14).encode(content)
+    for value in range(256):
+        encoded = np.frombuffer(bytearray(sound), np.uint8)
+        encoded[place] = value
+        target = np.empty(content.nbytes, np.uint8)
+        try:
+            parts = parts_of(encoded, content.nbytes, DECODERS["blosc"])
+            parts.decode(0, target[: parts.step])
+        except (ValueError, RuntimeError):
+            continue
+        assert place < 4 or encoded[place] == sound[place] or parts.step != 2**14

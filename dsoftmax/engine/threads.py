@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from dsoftmax.blocks import Block, Buffer, Share, Source
+from dsoftmax.blocks import Block, Buffer, Share, Source, fetcher
 from dsoftmax.engine.allocator import giving_back, keep_freed_memory
 from dsoftmax.engine.blas import one_blas_thread
 from dsoftmax.engine.cache import Cache, owned
@@ -61,6 +61,8 @@ class Feed:
     meter : Meter, optional
     spool : Share, optional
         Of the same blocks: loads those that are not kept.
+    whole : bool
+        Whether blocks are not visited leaf by leaf, so that none may come encoded.
 
     Attributes
     ----------
@@ -79,9 +81,11 @@ class Feed:
         cache: Cache | None = None,
         meter: Meter | None = None,
         spool: Share | None = None,
+        whole: bool = False,
     ) -> None:
         self.share, self.plan = share, plan
-        self.cache, self.meter, self.spool = cache or Cache(), meter or Meter(), spool or share
+        self.cache, self.meter = cache or Cache(), meter or Meter()
+        self._fetch = (spool or share).load if whole else fetcher(spool or share)
         self._here: deque[int] = deque()
         self._stored: deque[int] = deque()
         for chunk in chunks:  # asked once: the cache may be another's too
@@ -108,7 +112,7 @@ class Feed:
                     self._free.put(slot)
                     break
                 keep = self.cache.has_room(self.plan.needs.block)
-                block = self._load(self.share, chunk) if keep else self._load(self.spool, chunk, slot.buffer)
+                block = self._patiently(self.share.load, chunk) if keep else self._patiently(self._fetch, chunk, slot.buffer)
                 if keep:
                     block = owned(block)
                     self.cache.keep(chunk, block)
@@ -123,10 +127,10 @@ class Feed:
         if last:
             self._end()
 
-    def _load(self, share: Share, chunk: int, buffer: Buffer | None = None) -> Block:
+    def _patiently(self, load: Callable[..., Block], *what: Any) -> Block:
         for attempt in range(1, LOADS + 1):
             try:
-                return share.load(chunk, buffer)
+                return load(*what)
             except ReadError:
                 if attempt == LOADS or self._stopped:
                     raise
@@ -140,7 +144,7 @@ class Feed:
             found = self._loaded(wait=False)
             if found is None and (chunk := self._next_here()) is not None:
                 block = self.cache.get(chunk)
-                block = self._load(self.share, chunk) if block is None else block
+                block = self._patiently(self.share.load, chunk) if block is None else block
                 self.meter.add(block.n_rows, block.nbytes, kept=True)
                 yield block
                 continue

@@ -1,4 +1,5 @@
-"""Chunks and shards of a Zarr array in local files, read and decoded by the thread that asks, straight into the block.
+"""Chunks and shards of a Zarr array in local files, read and decoded by the thread that asks, straight into the block, or read by
+one thread and decoded by another while it works on the rows.
 
 Zarr's own reader passes every chunk through one event loop, where threads queue. Most arrays are plain, and for them a
 file is one compressed C-ordered array, or a shard of such with an index; all others are left to Zarr.
@@ -8,6 +9,7 @@ import itertools
 import os
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -16,14 +18,18 @@ import zarr
 from numpy.typing import NDArray
 from zarr.storage import LocalStore
 
-from dsoftmax.sources.codecs import Decode, copy_bytes, is_little_endian, known_decoder
+from dsoftmax.blocks import Buffer
+from dsoftmax.sources.codecs import Decode, copy_bytes, is_little_endian, known_decoder, parts_of
+from dsoftmax.sources.encoded import Damaged, EncodedRows, Stored
 from dsoftmax.sources.shards import NOWHERE, ShardIndex, read_into, shard_index
 
 SMALL_BYTES = 256 * 2**10
 """Inner chunks of no more than this, encoded, are read together where they lie so (bytes)."""
 
 Span = tuple[int, int]
-"""First and last + 1, of rows or columns."""
+"""First and last + 1, of rows or columns; of bytes in a file, the first and how many."""
+Place = tuple[int, int]
+"""The number of a file or chunk along the rows and along the columns."""
 
 
 class MissingChunkError(Exception):
@@ -109,35 +115,95 @@ class LocalChunks:
         """
         flat = out.reshape(stop - start, self.width)
         for (number, column), rows, columns in _overlaps((start, stop), (0, self.width), self.stored):
-            key = self.key((number, column)[: self.ndim])
+            key = self._key(number, column)
             part = flat[rows[0] - start : rows[1] - start, columns[0] : columns[1]]
-            try:
-                with (self.root / key).open("rb", buffering=0) as file:
-                    lost = self._read_file(file, rows[0] - number * self.stored[0], part)
-            except FileNotFoundError:
-                raise MissingChunkError(f"the chunk {key}", rows) from None
-            except Exception as error:
-                raise DamagedChunkError(key, rows) from error
-            if lost is not None:
-                raise MissingChunkError(f"the inner chunk {lost[: self.ndim]} of the shard {key}", rows)
+            with self._opened(key, rows) as file:
+                self._read_file(file, key, (number, rows), part)
+
+    def fetch(self, start: int, stop: int, buffer: Buffer, damaged: Damaged) -> EncodedRows | None:
+        """Return rows ``start:stop`` as they are stored, read into ``buffer``, which is changed as they are decoded.
+
+        None where they do not fit, are not compressed, or are not chunks of whole rows.
+
+        Raises
+        ------
+        MissingChunkError
+        DamagedChunkError
+        """
+        if not self.compressed or not self.stored[1] == self.chunk[1] == self.width or start % self.chunk[0]:
+            return None
+        found, end = [], 0
+        for (number, column), rows, columns in _overlaps((start, stop), (0, self.width), self.stored):
+            key = self._key(number, column)
+            with self._opened(key, rows) as file:
+                spans = [span for *_, span in self._spans(file, key, (number, rows), columns[1])]
+                if end + sum(length for _, length in spans) > len(buffer):
+                    return None
+                for offset, size, lengths in _runs(spans):
+                    file.seek(offset)
+                    read_into(file, buffer[end : end + size].data)
+                    for length in lengths:
+                        parts = parts_of(buffer[end : end + length], self.chunk_bytes, self.decode)
+                        found.append(Stored(parts, key, rows))
+                        end += length
+        return EncodedRows((stop - start, self.width), self.dtype, found, self._room, damaged)
 
     def forget(self) -> None:
         """Let go of this thread's scratch memory."""
         vars(self._kept).clear()
 
-    def _read_file(self, file: BinaryIO, first: int, part: NDArray) -> tuple[int, int] | None:
-        """Fill ``part`` with the file's rows from ``first`` on; return the place of an inner chunk that is not there, if any."""
-        size = os.fstat(file.fileno()).st_size
+    def _key(self, number: int, column: int) -> str:
+        return self.key((number, column)[: self.ndim])
+
+    @contextmanager
+    def _opened(self, key: str, rows: Span) -> Iterator[BinaryIO]:
+        """Open a file; what goes wrong with it is raised as what it means."""
+        try:
+            with (self.root / key).open("rb", buffering=0) as file:
+                yield file
+        except FileNotFoundError:
+            raise MissingChunkError(f"the chunk {key}", rows) from None
+        except MissingChunkError:
+            raise
+        except Exception as error:
+            raise DamagedChunkError(key, rows) from error
+
+    def _spans(self, file: BinaryIO, key: str, lies: tuple[int, Span], n_columns: int) -> list[tuple[Place, Span, Span, Span]]:
+        """Return the places of the chunks in a file that hold some rows, those rows and columns, from the first on, and their bytes.
+
+        Parameters
+        ----------
+        file : unbuffered file
+        key : str
+        lies : tuple
+            The number of the file along the rows, and the rows that are wanted of it.
+        n_columns : int
+
+        Raises
+        ------
+        MissingChunkError
+            One of them was not written.
+        """
+        number, rows = lies
+        first, size = rows[0] - number * self.stored[0], os.fstat(file.fileno()).st_size
         index = None if self.index is None else self.index.read(file, size)
-        overlaps = list(_overlaps((first, first + len(part)), (0, part.shape[1]), self.chunk))
-        spans = [(0, size) if index is None else (int(index[place][0]), int(index[place][1])) for place, _, _ in overlaps]
-        lost = next((overlap[0] for overlap, span in zip(overlaps, spans, strict=True) if span == (NOWHERE, NOWHERE)), None)
-        if lost is not None:
-            return lost
+        found = []
+        for place, within, columns in _overlaps((first, first + rows[1] - rows[0]), (0, n_columns), self.chunk):
+            span = (0, size) if index is None else (int(index[place][0]), int(index[place][1]))
+            if span == (NOWHERE, NOWHERE):
+                raise MissingChunkError(f"the inner chunk {place[: self.ndim]} of the shard {key}", rows)
+            found.append((place, (within[0] - first, within[1] - first), columns, span))
+        return found
+
+    def _read_file(self, file: BinaryIO, key: str, lies: tuple[int, Span], part: NDArray) -> None:
+        """Fill ``part`` with some rows of a file."""
+        number, (first, _) = lies
+        found = self._spans(file, key, lies, part.shape[1])
+        spans = [span for *_, span in found]
         together = self._read_together(file, spans) if self.compressed else None
-        for (place, rows, columns), (offset, length) in zip(overlaps, spans, strict=True):
-            target = part[rows[0] - first : rows[1] - first, columns[0] : columns[1]]
-            skipped = rows[0] - place[0] * self.chunk[0]
+        for place, rows, columns, (offset, length) in found:
+            target = part[slice(*rows), slice(*columns)]
+            skipped = rows[0] + first - number * self.stored[0] - place[0] * self.chunk[0]
             if not self.compressed:
                 self._read_rows(file, offset, length, skipped, target)
             elif together is not None:
@@ -148,7 +214,6 @@ class LocalChunks:
                 file.seek(offset)
                 read_into(file, encoded.data)
                 self._decode(encoded, skipped, target)
-        return None
 
     def _read_together(self, file: BinaryIO, spans: list[tuple[int, int]]) -> NDArray[np.uint8] | None:
         """Return the bytes of small chunks that follow each other in the file: one read costs less than one for each."""
@@ -198,7 +263,7 @@ class LocalChunks:
         return room[:n_bytes]
 
 
-def _overlaps(rows: Span, columns: Span, step: tuple[int, int]) -> Iterator[tuple[tuple[int, int], Span, Span]]:
+def _overlaps(rows: Span, columns: Span, step: tuple[int, int]) -> Iterator[tuple[Place, Span, Span]]:
     """Yield the places of a grid that a rectangle meets, and the rows and columns of it that lie in each."""
     across = [range(low // by, -(-high // by)) for (low, high), by in zip((rows, columns), step, strict=True)]
     for i, j in itertools.product(*across):
@@ -207,6 +272,16 @@ def _overlaps(rows: Span, columns: Span, step: tuple[int, int]) -> Iterator[tupl
             (max(i * step[0], rows[0]), min((i + 1) * step[0], rows[1])),
             (max(j * step[1], columns[0]), min((j + 1) * step[1], columns[1])),
         )
+
+
+def _runs(spans: list[Span]) -> Iterator[tuple[int, int, list[int]]]:
+    """Yield the offset and the size of bytes that follow each other in a file, and the lengths of the spans they are of."""
+    k = 0
+    while k < len(spans):
+        offset, end, first = spans[k][0], spans[k][0], k
+        while k < len(spans) and spans[k][0] == end:
+            end, k = end + spans[k][1], k + 1
+        yield offset, end - offset, [length for _, length in spans[first:k]]
 
 
 def local_chunks(array: zarr.Array) -> LocalChunks | None:

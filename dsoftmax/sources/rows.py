@@ -12,7 +12,7 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
-from dsoftmax.blocks import Block, Buffer, Columns, Names, first_rows
+from dsoftmax.blocks import Block, Buffer, Columns, Encoded, Names, first_rows
 from dsoftmax.errors import DataError
 from dsoftmax.groups import group_keys
 from dsoftmax.softmax import Features
@@ -136,15 +136,23 @@ class RowSource:
         return self.X.resident
 
     def load(self, chunk: int, buffer: Buffer | None = None) -> Block:
+        start, stop = self._span(chunk)
+        return self.block(self.X.read(start, stop, buffer), start, stop)
+
+    def fetch(self, chunk: int, buffer: Buffer) -> Block:
+        start, stop = self._span(chunk)
+        return self.block(_fetch(self.X, start, stop, buffer), start, stop)
+
+    def _span(self, chunk: int) -> tuple[int, int]:
         start = int(self.starts[chunk])
-        return self._load(start, start + int(self.chunk_rows[chunk]), buffer)
+        return start, start + int(self.chunk_rows[chunk])
 
     @cached_property
     def starts(self) -> NDArray[np.int64]:
         return first_rows(self.chunk_rows)
 
-    def _load(self, start: int, stop: int, buffer: Buffer | None) -> Block:
-        X = self.X.read(start, stop, buffer)
+    def block(self, X: Features | Encoded, start: int, stop: int) -> Block:
+        """Return rows of X with those that belong to them."""
         y = None if self.y is None else self.y.read(start, stop)
         weights = None if self.weights is None else real_weights(self.weights.read(start, stop), self.names.weights)
         groups = None if self.groups is None else group_keys(self.groups.read(start, stop), self.names.groups, start)
@@ -203,10 +211,24 @@ class RowShare:
     stops: NDArray[np.int64]
 
     def load(self, chunk: int, buffer: Buffer | None = None) -> Block:
+        start, stop = self._span(chunk)
+        return self.source.block(self.source.X.read(start, stop, buffer), start, stop)
+
+    def fetch(self, chunk: int, buffer: Buffer) -> Block:
+        start, stop = self._span(chunk)
+        return self.source.block(_fetch(self.source.X, start, stop, buffer), start, stop)
+
+    def _span(self, chunk: int) -> tuple[int, int]:
         place = int(np.searchsorted(self.chunks, chunk))
         if place == len(self.chunks) or self.chunks[place] != chunk:
             raise KeyError(f"chunk {chunk} is not in this share of {len(self.chunks):,} chunks")
-        return self.source._load(int(self.starts[place]), int(self.stops[place]), buffer)
+        return int(self.starts[place]), int(self.stops[place])
+
+
+def _fetch(X: Rows, start: int, stop: int, buffer: Buffer) -> Features | Encoded:
+    """Return rows to visit a piece at a time, where X knows of a better way to read those."""
+    found: Features | Encoded = getattr(X, "fetch", X.read)(start, stop, buffer)
+    return found
 
 
 def check_shapes(names: Names, X: tuple[int, ...], *columns: tuple[int, ...] | None) -> None:

@@ -14,6 +14,7 @@ from zarr.storage import LocalStore
 
 from dsoftmax.blocks import Buffer, room
 from dsoftmax.errors import ReadError, unknown_option
+from dsoftmax.sources.encoded import EncodedRows
 from dsoftmax.sources.local_chunks import DamagedChunkError, MissingChunkError, local_chunks
 from dsoftmax.sources.rechunk import rechunk_command
 from dsoftmax.sources.rows import MISSING_CHUNKS, Rows, value_bytes
@@ -104,6 +105,19 @@ class ZarrRows:
         parts += [self._read(first, last)] if first < last else []
         parts += [self._within(stop // unit, last, stop)] if last < stop else []
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def fetch(self, start: int, stop: int, buffer: Buffer) -> NDArray | EncodedRows:
+        """Return rows to visit a piece at a time: encoded in ``buffer`` where they can be decoded so, else as `read` does."""
+        if self._local is not None:
+            try:
+                found = self._local.fetch(start, stop, buffer, self._damaged)
+            except MissingChunkError:  # `read` knows what that means
+                found = None
+            except DamagedChunkError as damaged:
+                raise self._damaged(damaged.key, damaged.rows, damaged.__cause__) from damaged.__cause__
+            if found is not None:
+                return found
+        return self.read(start, stop, buffer)
 
     def _within(self, number: int, start: int, stop: int) -> NDArray:
         """Return a copy of rows of one unit, which is read by one thread, or taken from the few that are kept."""
