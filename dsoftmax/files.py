@@ -1,4 +1,4 @@
-"""Files and directories that appear whole or not at all, and errors that say what could not be written.
+"""Files and directories that appear whole or not at all, reads that are whole or an error, and errors that say what was not written.
 
 A draft stands beside what it replaces (``.NAME.…``), is flushed to the disk, and is renamed; so what stood there before
 is there until the new one is, also when the disk is full, the process is stopped, or the machine loses its power.
@@ -212,3 +212,19 @@ def _flush_directory(path: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+def read_into(file: BinaryIO, view: memoryview) -> None:
+    """Fill a flat view of bytes from where an unbuffered file stands.
+
+    Raises
+    ------
+    ValueError
+        The file ends before.
+    """
+    done = 0
+    while done < len(view):
+        count = file.readinto(view[done:])  # type: ignore[attr-defined]
+        if not count:
+            raise ValueError(f"the file ended after {done:,} of {len(view):,} bytes")
+        done += count

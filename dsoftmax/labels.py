@@ -149,7 +149,10 @@ class Encoder:
             return np.zeros(0, np.int64)
         if self._table is not None and y.dtype.kind in "iu":
             low, table = self._table
-            if low == 0 and len(table) == len(self.classes) and int(y.min()) >= 0 and int(y.max()) < len(table):
+            unsigned = y.view(
+                y.dtype.str.replace("i", "u")
+            )  # numbers below zero are the highest of all, so that one search is enough
+            if low == 0 and len(table) == len(self.classes) and int(unsigned.max()) < len(table):
                 return y  # the classes are 0 … K-1: labels are their own codes
             if int(y.min()) >= low and int(y.max()) < low + len(table):
                 codes: NDArray[np.integer] = table[_above(y, low, low + len(table))]

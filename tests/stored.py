@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import dask.array as da
+import numcodecs
 import numpy as np
 import scipy.sparse
 import zarr
+from zarr.codecs import BloscCodec
 
 N, P = 300, 5
 LONG = np.array(["a", "béé", "c" * 50], np.dtypes.StringDType())
@@ -106,6 +108,8 @@ KINDS: dict[str, Callable[[Any], Stored]] = {
     "lil": in_memory(scipy.sparse.lil_array),
     "zarr v3": in_zarr(),
     "zarr v3 uncompressed, uint8": in_zarr(compressors=None, dtype="u1"),
+    "zarr v3 Blosc": in_zarr((200, P), compressors=BloscCodec(blocksize=1024)),
+    "zarr v3 Blosc, content as it is": in_zarr((200, P), dtype="u2", compressors=BloscCodec(clevel=0)),
     "zarr v3 sharded": in_zarr((16, P), shards=(64, P)),
     "zarr v3 sharded by columns": in_zarr((16, 2), shards=(64, 4)),
     "zarr v3 sharded, uncompressed, index first": in_zarr(
@@ -121,6 +125,7 @@ KINDS: dict[str, Callable[[Any], Stored]] = {
     "zarr v3 big-endian": in_zarr(dtype=">f4"),
     "zarr v3 Fortran order": in_zarr(config={"order": "F", "write_empty_chunks": True}),
     "zarr v2": in_zarr(zarr_format=2),
+    "zarr v2 Blosc": in_zarr((200, P), zarr_format=2, compressors=numcodecs.Blosc(blocksize=256)),
     "zarr v2 uncompressed": in_zarr(zarr_format=2, compressors=None),
     "zarr v2 Fortran order, float16": in_zarr(zarr_format=2, order="F", dtype="f2"),
     "zarr v2 big-endian": in_zarr(zarr_format=2, dtype=">i4"),

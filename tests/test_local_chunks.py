@@ -1,6 +1,7 @@
 """The reader of plain local chunks and shards gives what Zarr gives, leaves what is not plain to Zarr, and takes no damaged file."""
 
 import gzip
+import io
 import itertools
 
 import google_crc32c
@@ -13,7 +14,9 @@ from hypothesis import strategies as st
 from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, GzipCodec, ShardingCodec, TransposeCodec, ZstdCodec
 from zarr.storage import MemoryStore
 
-from dsoftmax.sources.codecs import DECODERS, BloscBlocks, parts_of, zstd_content_bytes
+from dsoftmax.files import read_into
+from dsoftmax.sources import blosc
+from dsoftmax.sources.codecs import DECODERS, parts_of, zstd_content_bytes
 from dsoftmax.sources.local_chunks import DamagedChunkError, MissingChunkError, local_chunks
 
 COMPRESSORS = {
@@ -239,9 +242,34 @@ def test_what_cannot_come_in_pieces_is_read_whole(tmp_path):
     assert fetched(stored(tmp_path / "plain", chunks=(7, 5), compressors=None), 0, 7, 2) is None
     assert fetched(stored(tmp_path / "columns", chunks=(7, 3)), 0, 7, 2) is None
     assert fetched(stored(tmp_path / "wider", chunks=(7, 8)), 0, 7, 2) is None
-    array = stored(tmp_path / "whole", chunks=(7, 5))
-    assert fetched(array, 3, 7, 2) is None
-    assert fetched(array, 0, 7, 2, n_bytes=20) is None
+    assert fetched(stored(tmp_path / "zstd", chunks=(7, 5)), 3, 7, 2) is None
+    for name, start in (("zstd", 0), ("blosc", 0), ("blosc", 3)):
+        array = stored(tmp_path / name, chunks=(7, 5), compressors=COMPRESSORS[name], overwrite=True)
+        assert fetched(array, start, 7, 2, n_bytes=20) is None
+        assert fetched(array, start, 7, 2) is not None
+
+
+@pytest.mark.parametrize("dtype", ["u1", "i2", "f8"])
+@pytest.mark.parametrize("clevel", [0, 5])
+@pytest.mark.parametrize("blocksize", [0, 1000, 4096])
+def test_some_rows_of_a_chunk_of_blosc_are_read_alone(dtype, clevel, blocksize, tmp_path, rng):
+    array = stored(tmp_path, (9000, 5), (4000, 5), dtype, compressors=BloscCodec(clevel=clevel, blocksize=blocksize))
+    for _ in range(20):
+        start, stop = sorted(int(row) for row in rng.choice(9001, 2, replace=False))
+        np.testing.assert_array_equal(read(array, start, stop), array[start:stop])
+        found = fetched(array, start, stop, int(rng.integers(1, 3000)), n_bytes=600_000)
+        np.testing.assert_array_equal(found, array[start:stop])
+
+
+def test_of_a_large_chunk_of_blosc_only_the_blocks_that_hold_the_rows_are_read(tmp_path, rng, monkeypatch):
+    array = zarr.create_array(
+        tmp_path, shape=(10**6, 4), chunks=(10**6, 4), dtype="u2", compressors=BloscCodec(cname="lz4", blocksize=2**16)
+    )
+    array[...] = values = rng.integers(0, 2**16, (10**6, 4)).astype("u2")
+    n_read = []
+    monkeypatch.setattr(blosc, "read_into", lambda file, view: (n_read.append(len(view)), read_into(file, view)))
+    np.testing.assert_array_equal(read(array, 500_000, 600_000), values[500_000:600_000])
+    assert sum(n_read) <= 800_000 + 2 * 2**16 + 16 + 4 * 123
 
 
 @pytest.mark.parametrize("compressor", [name for name in COMPRESSORS if name != "none"])
@@ -267,6 +295,22 @@ BLOSC = {
 }
 
 
+def shuffled(encoded, rng):
+    """The same chunk with its blocks in another order, as compressors on several threads write them."""
+    header = blosc.read_header(encoded, len(encoded), int(encoded[4:8].view("<u4")[0]))
+    if header.copied:
+        return encoded
+    table = encoded[16 : 16 + 4 * header.n_blocks].view("<i4")
+    order = np.argsort(table)
+    ends = np.append(table[order][1:], len(encoded))
+    blocks = {int(i): encoded[table[i] : end] for i, end in zip(order, ends, strict=True)}
+    found, places, at = [], np.empty_like(table), 16 + 4 * header.n_blocks
+    for i in rng.permutation(header.n_blocks):
+        places[i], at = at, at + len(blocks[int(i)])
+        found.append(blocks[int(i)])
+    return np.concatenate([encoded[:16], places.view(np.uint8), *found])
+
+
 @given(
     st.fixed_dictionaries(BLOSC),
     st.integers(1, 200_000),
@@ -277,7 +321,20 @@ BLOSC = {
 def test_blocks_of_blosc_are_decoded_alone_and_in_any_order(options, n, dtype, values, data):
     content = np.random.default_rng(n).integers(0, values, n).astype(dtype)
     encoded = np.frombuffer(bytearray(numcodecs.Blosc(**options).encode(content)), np.uint8)
-    blocks = BloscBlocks(encoded, content.nbytes)
+    if data.draw(st.booleans()):
+        encoded = shuffled(encoded, np.random.default_rng(n))
+        np.testing.assert_array_equal(np.frombuffer(numcodecs.blosc.decompress(encoded), dtype), content)
+    stop = data.draw(st.integers(1, content.nbytes))
+    start = data.draw(st.integers(0, stop - 1))
+    part = blosc.read_blocks(
+        io.BytesIO(encoded.tobytes()), len(encoded), content.nbytes, start, stop, lambda m: np.empty(m, np.uint8)
+    )
+    target = np.empty(part.n_bytes, np.uint8)
+    blosc.decode(part.encoded, target)
+    assert part.start <= start < stop <= part.start + part.n_bytes
+    np.testing.assert_array_equal(target, content.view(np.uint8)[part.start : part.start + part.n_bytes])
+
+    blocks = blosc.Blocks(encoded, content.nbytes)
     n_blocks = -(-content.nbytes // blocks.step)
     for _ in range(4):
         first = data.draw(st.integers(0, n_blocks - 1))

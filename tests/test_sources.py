@@ -18,6 +18,7 @@ import stored
 import zarr
 from distributed import Client
 from numpy.testing import assert_array_equal
+from zarr.codecs import BloscCodec, ZstdCodec
 
 from dsoftmax import SoftmaxRegression, fused, softmax
 from dsoftmax.blocks import Block, Names, leaf_rows
@@ -448,6 +449,20 @@ def test_parts_keep_to_the_stored_chunks_their_units_and_the_leaves(n, stored_ro
         whole = cut_stored(n, p, 4 * p, stored_rows, stored_rows)
         firsts = np.concatenate([[0], np.cumsum(whole)[:-1]])
         assert leaves == {start + k for start, size in zip(firsts, whole, strict=True) for k in range(0, size, leaf_rows(p))}
+
+
+@pytest.mark.parametrize(
+    ("compressors", "shards", "n_chunks"),
+    [(BloscCodec(), None, 2), (None, None, 2), (ZstdCodec(), None, 1), (BloscCodec(), (160_000, 100), 1)],
+)
+def test_large_chunks_are_read_in_parts_where_their_format_permits(compressors, shards, n_chunks, tmp_path):
+    array = zarr.create_array(
+        tmp_path, shape=(160_000, 100), chunks=(160_000, 100), shards=shards, dtype="i2", compressors=compressors
+    )
+    source = open_source(array, names=NAMES)
+    assert len(source.chunk_rows) == n_chunks
+    assert source.smaller_chunks(source.chunk_rows.max()) == ""
+    assert "chunks=(1000, 100)" in source.smaller_chunks(1000)
 
 
 def test_parts_are_about_as_large_as_said():

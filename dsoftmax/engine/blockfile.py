@@ -16,6 +16,7 @@ import scipy.sparse
 from numpy.typing import NDArray
 
 from dsoftmax.blocks import Block, Buffer, Names, room
+from dsoftmax.files import read_into
 
 MAGIC = b"dsoftmax block 1"
 HEAD = struct.Struct("<16sQQII")  # magic; bytes of the description, and of all parts; the CRC-32C of each
@@ -120,7 +121,7 @@ def read_block(path: Path, chunk: int, buffer: Buffer | None) -> Block:
             part = room(buffer if name == "X" else None, flat, np.dtype(dtype))
             if part.nbytes:
                 content = part.reshape(-1).view(np.uint8)
-                _fill(file, content.data)
+                read_into(file, content.data)
                 found = google_crc32c.extend(found, content)
             parts[name] = part if order == "C" else part.T
     if found != parts_sum:
@@ -145,12 +146,3 @@ def _read(file: BinaryIO, n_bytes: int) -> bytes:
     if len(content) != n_bytes:
         raise ValueError("the file ended early")
     return content
-
-
-def _fill(file: BinaryIO, view: memoryview) -> None:
-    done = 0
-    while done < len(view):
-        count = file.readinto(view[done:])  # type: ignore[attr-defined]
-        if not count:
-            raise ValueError("the file ended early")
-        done += count

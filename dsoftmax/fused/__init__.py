@@ -10,7 +10,7 @@ order of every sum depend on shapes and dtypes alone, so the same rows give the 
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from types import ModuleType
 from typing import Any
 
@@ -130,7 +130,7 @@ def value_and_gradient(
     if not takes(X.dtype) or (sparse and not _takes_csr(X)):
         return softmax.value_and_gradient(theta, X, y, weights, dtype)
     lanes = VECTOR_BYTES // dtype.itemsize
-    labels, s = _rows(y, dtype, lanes), _rows(1.0 if weights is None else weights, dtype, lanes, X.shape[0])
+    labels, s = _rows(y, dtype, lanes), _weights(weights, dtype, lanes, X.shape[0])
     run = {"narrow": _narrow, "wide": _wide, "sparse": _sparse, "blocked": _sparse_blocked}[chosen]
     return run(theta, X, labels, s, dtype, lanes)
 
@@ -150,7 +150,7 @@ def hessian_pairs(theta: Float, X: Features, weights: Float | None = None, dtype
     from dsoftmax.fused import hessian
 
     lanes, n = VECTOR_BYTES // dtype.itemsize, len(X)
-    s = _rows(1.0 if weights is None else weights, dtype, lanes, n)
+    s = _weights(weights, dtype, lanes, n)
     found = np.zeros((K * (K - 1) // 2, d * (d + 1) // 2))
     tile = curved_rows(d, K, dtype.itemsize)
     hessian.pairs(theta.astype(dtype).reshape(-1), K, d - 1, *_stored(X), s, n, tile, found.reshape(-1), lanes)
@@ -170,7 +170,7 @@ def hessian_products(theta: Float, X: Features, weights: Float | None = None) ->
     from dsoftmax.fused import hessian
 
     lanes, n, tile = VECTOR_BYTES // 8, len(X), narrow_rows(d, K, 8)
-    s, P = _rows(1.0 if weights is None else weights, X.dtype, lanes, n), np.empty(K * (n + tile))
+    s, P = _weights(weights, X.dtype, lanes, n), np.empty(K * (n + tile))
     hessian.point(np.ascontiguousarray(theta).reshape(-1), K, d - 1, *_stored(X), n, tile, P, lanes)
 
     def product(direction: Float) -> Float:
@@ -297,16 +297,26 @@ def _residuals(Z: NDArray, y: NDArray, weights: Any) -> float:
     from dsoftmax.fused import dense
 
     lanes = VECTOR_BYTES // Z.itemsize
-    labels, s = _rows(y, Z.dtype, lanes), _rows(weights, Z.dtype, lanes, Z.shape[1])
+    labels, s = _rows(y, Z.dtype, lanes), _weights(weights, Z.dtype, lanes, Z.shape[1])
     return float(dense.tile_residuals(Z.reshape(-1), *Z.shape, labels, s, COLUMNS, COLUMNS + 2 * lanes, lanes))
 
 
-def _rows(values: Any, dtype: np.dtype, lanes: int, n: int | None = None) -> NDArray:
+def _rows(values: Any, dtype: np.dtype, lanes: int) -> NDArray:
     """One number a row in the compute dtype, and zeros to fill the last vectors; labels are exact in it."""
-    n = len(values) if n is None else n
-    out = np.zeros(n + 2 * lanes, dtype)
-    out[:n] = values
+    out = np.zeros(len(values) + 2 * lanes, dtype)
+    out[: len(values)] = values
     return out
+
+
+def _weights(weights: Any, dtype: np.dtype, lanes: int, n: int) -> NDArray:
+    """The same of weights: those of each row, or none or 1.0 for ones."""
+    return _ones(n, dtype, lanes) if np.ndim(weights) == 0 else _rows(weights, dtype, lanes)
+
+
+@lru_cache(maxsize=4)
+def _ones(n: int, dtype: np.dtype, lanes: int) -> NDArray:
+    """Ones for all the rows of a leaf, most of which have as many: nobody changes them."""
+    return _rows(np.ones(n, dtype), dtype, lanes)
 
 
 def _stored(X: NDArray) -> tuple[int, int, int, NDArray]:

@@ -1,22 +1,18 @@
 """What undoes the compression of one stored chunk, into memory that is there already: of all of it, or a part at a time."""
 
-import struct
 import zlib
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
-from numcodecs import GZip, blosc, zstd  # Zarr's own dependency
+from numcodecs import GZip, zstd  # Zarr's own dependency
 from numpy.typing import NDArray
+
+from dsoftmax.sources import blosc
 
 Decode = Callable[[NDArray[np.uint8], NDArray], None]
 """Decode the bytes of a chunk into a contiguous array of its shape; raises where they are not exactly that chunk."""
 
-BLOSC_HEADER = struct.Struct("<BBBBIII")  # two versions, flags, item size; bytes of the content, of a block of it, and encoded
-BLOSC_COPIED = 0x2
-"""Among the flags: the content follows as it is."""
-BLOSC_ONE_STREAM = 0x10
-"""Among the flags: the bytes of a block are not split by their place in an item."""
 ZSTD_MAGIC = 0xFD2FB528
 
 
@@ -76,49 +72,6 @@ class Whole:
         self._decode(self._encoded, target)
 
 
-class BloscBlocks:
-    """A chunk of Blosc: it is cut into blocks that are compressed one by one.
-
-    The library decodes whole chunks only. To decode some of the blocks the header is replaced, in ``encoded`` itself, by that of a
-    chunk which holds no others; where each block lies is said by a table after the header, so that nothing is moved.
-
-    Raises
-    ------
-    ValueError
-        The header tells of other sizes.
-
-    References
-    ----------
-    c-blosc 1.21, README_CHUNK_FORMAT.rst.
-    """
-
-    def __init__(self, encoded: NDArray[np.uint8], n_bytes: int) -> None:
-        self._about = _blosc_header(encoded, n_bytes)
-        self.n_bytes, self.step = n_bytes, self._about[5]
-        self._encoded = encoded
-        blocks = 0 if self._copied else -(-n_bytes // self.step)
-        self._table = encoded[BLOSC_HEADER.size : BLOSC_HEADER.size + 4 * blocks]
-        self._places = self._table.reshape(-1, 4).copy()
-
-    @property
-    def _copied(self) -> bool:
-        return bool(self._about[2] & BLOSC_COPIED)
-
-    def decode(self, start: int, target: NDArray[np.uint8]) -> None:
-        header, size = BLOSC_HEADER.size, len(target)
-        if self._copied:
-            target[:] = self._encoded[header + start : header + start + size]
-            return
-        *about, _, block, encoded_bytes = self._about
-        if size < block:  # a last block, which is shorter, is a stream of its own
-            about[2], block = about[2] | BLOSC_ONE_STREAM, size
-        first = start // self.step
-        places = self._places[first : first + -(-size // self.step)]
-        self._table[: places.size] = places.reshape(-1)
-        BLOSC_HEADER.pack_into(self._encoded.data, 0, *about, size, block, encoded_bytes)
-        blosc.decompress(self._encoded, target)
-
-
 def parts_of(encoded: NDArray[np.uint8], n_bytes: int, decode: Decode) -> Parts:
     """Return what decodes an encoded chunk of ``n_bytes``, which it may change, a part at a time.
 
@@ -127,30 +80,7 @@ def parts_of(encoded: NDArray[np.uint8], n_bytes: int, decode: Decode) -> Parts:
     ValueError
         It is not such a chunk, as far as can be told without decoding it.
     """
-    return BloscBlocks(encoded, n_bytes) if decode is _blosc else Whole(encoded, n_bytes, decode)
-
-
-def _blosc_header(encoded: NDArray[np.uint8], n_bytes: int) -> tuple[int, ...]:
-    """Return the fields of the header of a chunk of ``n_bytes``."""
-    if len(encoded) < BLOSC_HEADER.size:
-        raise ValueError(f"{len(encoded)} bytes were stored, less than a header")
-    about: tuple[int, ...] = BLOSC_HEADER.unpack_from(encoded.data)
-    decoded_bytes, block, encoded_bytes = about[4:]
-    if (decoded_bytes, encoded_bytes) != (n_bytes, len(encoded)):
-        raise ValueError(
-            f"the header tells of {encoded_bytes:,} bytes that make {decoded_bytes:,}; stored are {len(encoded):,}, and "
-            f"needed are {n_bytes:,}"
-        )
-    copied = about[2] & BLOSC_COPIED
-    table = 0 if copied else 4 * -(-n_bytes // block) if block else encoded_bytes
-    if not 0 < block <= max(n_bytes, 1) or BLOSC_HEADER.size + (n_bytes if copied else table) > encoded_bytes:
-        raise ValueError(f"the header tells of blocks of {block:,} bytes, which {encoded_bytes:,} bytes cannot hold")
-    return about
-
-
-def _blosc(encoded: NDArray[np.uint8], target: NDArray) -> None:
-    _blosc_header(encoded, target.nbytes)
-    blosc.decompress(encoded, target)
+    return blosc.Blocks(encoded, n_bytes) if decode is blosc.decode else Whole(encoded, n_bytes, decode)
 
 
 def _zstd(encoded: NDArray[np.uint8], target: NDArray) -> None:
@@ -200,4 +130,4 @@ def _fill(target: NDArray, decoded: Any) -> None:
     np.copyto(target.reshape(-1).view(np.uint8), found)
 
 
-DECODERS: dict[str, Decode] = {"blosc": _blosc, "zstd": _zstd, "gzip": _gzip}
+DECODERS: dict[str, Decode] = {"blosc": blosc.decode, "zstd": _zstd, "gzip": _gzip}

@@ -10,17 +10,30 @@ from dsoftmax.sources.codecs import Parts
 
 Room = Callable[[str, int], NDArray[np.uint8]]
 """Returns scratch memory of this thread by its name and bytes."""
-Damaged = Callable[[str, tuple[int, int], BaseException], Exception]
+Damaged = Callable[[str, tuple[int, int], Exception], Exception]
 """Returns what to raise for a file that cannot be decoded, by its key, the rows that were wanted of it, and the error."""
 
 
 @dataclass(frozen=True)
 class Stored:
-    """An encoded chunk of whole rows, the key of its file, and the rows wanted of that."""
+    """Encoded rows of a file.
+
+    Attributes
+    ----------
+    parts : Parts
+        A chunk of whole rows, or of those that were wanted with what cannot be decoded without them.
+    key : str
+        Of the file.
+    rows : tuple of int
+        Wanted of the file.
+    skipped : int
+        Bytes before the rows; only before the first of all.
+    """
 
     parts: Parts
     key: str
     rows: tuple[int, int]
+    skipped: int = 0
 
 
 @dataclass(frozen=True)
@@ -67,18 +80,18 @@ class EncodedRows:
             parts    |   0   |   1   |   2   |   3   |   4   |
             pieces   |     0     |     1     |     2     | 3 |
         """
-        step = n_rows * self.row_bytes
+        step, skipped = n_rows * self.row_bytes, self.stored[0].skipped if self.stored else 0
         whole = sum(one.parts.n_bytes for one in self.stored)
-        room = self.room("pieces", min(whole, step + max(one.parts.step for one in self.stored)))
+        room = self.room("pieces", min(whole, skipped + step + max((one.parts.step for one in self.stored), default=0)))
         chunk = at = begin = end = 0  # the place of the next part; what is decoded and was not yielded
         for done in range(0, self.nbytes, step):
             size = min(step, self.nbytes - done)
             if end - begin < size:
                 room[: end - begin] = room[begin:end]
-                begin, end = 0, end - begin
-            while end < size:
+                begin, end = 0 if done else skipped, end - begin
+            while end - begin < size:
                 parts = self.stored[chunk].parts
-                more = min(-(-(size - end) // parts.step) * parts.step, parts.n_bytes - at)
+                more = min(-(-(size + begin - end) // parts.step) * parts.step, parts.n_bytes - at)
                 self._decode(self.stored[chunk], at, room[end : end + more])
                 at, end = at + more, end + more
                 if at == parts.n_bytes:

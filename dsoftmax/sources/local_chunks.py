@@ -19,12 +19,17 @@ from numpy.typing import NDArray
 from zarr.storage import LocalStore
 
 from dsoftmax.blocks import Buffer
+from dsoftmax.files import read_into
+from dsoftmax.sources import blosc
 from dsoftmax.sources.codecs import Decode, copy_bytes, is_little_endian, known_decoder, parts_of
 from dsoftmax.sources.encoded import Damaged, EncodedRows, Stored
-from dsoftmax.sources.shards import NOWHERE, ShardIndex, read_into, shard_index
+from dsoftmax.sources.shards import NOWHERE, ShardIndex, shard_index
 
 SMALL_BYTES = 256 * 2**10
 """Inner chunks of no more than this, encoded, are read together where they lie so (bytes)."""
+
+COPIED_BYTES = 2**20
+"""Rows of a part of a chunk are decoded beside the block and copied, about so much at a time (bytes)."""
 
 Span = tuple[int, int]
 """First and last + 1, of rows or columns; of bytes in a file, the first and how many."""
@@ -97,6 +102,12 @@ class LocalChunks:
     def compressed(self) -> bool:
         return self.decode is not copy_bytes
 
+    @property
+    def by_rows(self) -> bool:
+        """Whether some rows of a chunk can be read and decoded without the others: of Blosc, with a block more at each end at most."""
+        whole_rows = self.ndim == 2 and self.stored[1] == self.chunk[1] == self.width
+        return not self.compressed or (self.decode is blosc.decode and self.index is None and whole_rows)
+
     def read(self, start: int, stop: int, out: NDArray) -> None:
         """Fill ``out`` with rows ``start:stop``.
 
@@ -130,23 +141,46 @@ class LocalChunks:
         MissingChunkError
         DamagedChunkError
         """
-        if not self.compressed or not self.stored[1] == self.chunk[1] == self.width or start % self.chunk[0]:
+        whole_rows = self.stored[1] == self.chunk[1] == self.width
+        if not self.compressed or not whole_rows or (start % self.chunk[0] and not self.by_rows):
             return None
-        found, end = [], 0
-        for (number, column), rows, columns in _overlaps((start, stop), (0, self.width), self.stored):
+        found: list[Stored] = []
+        taking = _Taking(buffer)
+        for (number, column), rows, _ in _overlaps((start, stop), (0, self.width), self.stored):
             key = self._key(number, column)
             with self._opened(key, rows) as file:
-                spans = [span for *_, span in self._spans(file, key, (number, rows), columns[1])]
-                if end + sum(length for _, length in spans) > len(buffer):
-                    return None
-                for offset, size, lengths in _runs(spans):
-                    file.seek(offset)
-                    read_into(file, buffer[end : end + size].data)
-                    for length in lengths:
-                        parts = parts_of(buffer[end : end + length], self.chunk_bytes, self.decode)
-                        found.append(Stored(parts, key, rows))
-                        end += length
+                some = self._fetch_file(file, key, (number, rows), taking)
+            if some is None:
+                return None
+            found += some
         return EncodedRows((stop - start, self.width), self.dtype, found, self._room, damaged)
+
+    def _fetch_file(self, file: BinaryIO, key: str, lies: tuple[int, Span], room: blosc.Room) -> list[Stored] | None:
+        """Read the encoded chunks of some rows of a file; None where there is no room for them."""
+        _, rows = lies
+        if self.by_rows and rows[1] - rows[0] < self.chunk[0]:
+            return self._fetch_blocks(file, key, lies, room)
+        spans = [span for *_, span in self._spans(file, key, lies, self.width)]
+        found = []
+        for offset, size, lengths in _runs(spans):
+            encoded = room(size)
+            if encoded is None:
+                return None
+            file.seek(offset)
+            read_into(file, encoded.data)
+            for length in lengths:
+                parts = parts_of(encoded[:length], self.chunk_bytes, self.decode)
+                found.append(Stored(parts, key, rows))
+                encoded = encoded[length:]
+        return found
+
+    def _fetch_blocks(self, file: BinaryIO, key: str, lies: tuple[int, Span], room: blosc.Room) -> list[Stored] | None:
+        """Read the encoded blocks of some rows of a file that is one chunk of Blosc; None where there is no room for them."""
+        number, rows = lies
+        start, stop = ((at - number * self.chunk[0]) * self.width * self.dtype.itemsize for at in rows)
+        size = os.fstat(file.fileno()).st_size
+        found = blosc.read_blocks(file, size, self.chunk_bytes, start, stop, room)
+        return None if found is None else [Stored(blosc.Blocks(found.encoded, found.n_bytes), key, rows, start - found.start)]
 
     def forget(self) -> None:
         """Let go of this thread's scratch memory."""
@@ -198,6 +232,9 @@ class LocalChunks:
     def _read_file(self, file: BinaryIO, key: str, lies: tuple[int, Span], part: NDArray) -> None:
         """Fill ``part`` with some rows of a file."""
         number, (first, _) = lies
+        if self.compressed and self.by_rows and len(part) < self.chunk[0]:
+            self._read_blocks(file, key, lies, part)
+            return
         found = self._spans(file, key, lies, part.shape[1])
         spans = [span for *_, span in found]
         together = self._read_together(file, spans) if self.compressed else None
@@ -214,6 +251,15 @@ class LocalChunks:
                 file.seek(offset)
                 read_into(file, encoded.data)
                 self._decode(encoded, skipped, target)
+
+    def _read_blocks(self, file: BinaryIO, key: str, lies: tuple[int, Span], part: NDArray) -> None:
+        """Fill ``part`` with some rows of a file that is one chunk of Blosc."""
+        stored = self._fetch_blocks(file, key, lies, lambda size: self._room("encoded", size))
+        assert stored is not None
+        rows, done = EncodedRows(part.shape, self.dtype, stored, self._room, lambda key, rows, error: error), 0
+        for piece in rows.pieces(max(COPIED_BYTES // rows.row_bytes, 1)):
+            part[done : done + len(piece)] = piece
+            done += len(piece)
 
     def _read_together(self, file: BinaryIO, spans: list[tuple[int, int]]) -> NDArray[np.uint8] | None:
         """Return the bytes of small chunks that follow each other in the file: one read costs less than one for each."""
@@ -261,6 +307,19 @@ class LocalChunks:
             room = np.empty(n_bytes, np.uint8)
             setattr(self._kept, name, room)
         return room[:n_bytes]
+
+
+class _Taking:
+    """Hands out a buffer part by part; None when it has less than is wanted."""
+
+    def __init__(self, buffer: Buffer) -> None:
+        self._left = buffer
+
+    def __call__(self, size: int) -> NDArray[np.uint8] | None:
+        if size > len(self._left):
+            return None
+        part, self._left = self._left[:size], self._left[size:]
+        return part
 
 
 def _overlaps(rows: Span, columns: Span, step: tuple[int, int]) -> Iterator[tuple[Place, Span, Span]]:

@@ -182,7 +182,8 @@ class RowSource:
         return ()
 
     def smaller_chunks(self, rows: int) -> str:
-        parts = (self.X, self.y, self.weights, self.groups)
+        X = self.X if rows < self.chunk_rows.max() else None  # large chunks that are read in parts may stay
+        parts = (X, self.y, self.weights, self.groups)
         return "\n  ".join(filter(None, (part.smaller_chunks(rows) for part in parts if part is not None)))
 
     def describe(self) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import google_crc32c  # Zarr's own dependency
 import numpy as np
 from numpy.typing import NDArray
 
+from dsoftmax.files import read_into
 from dsoftmax.sources.codecs import is_little_endian
 
 NOWHERE = 2**64 - 1
@@ -90,19 +91,3 @@ def shard_index(array: Any) -> ShardIndex | None:
         return None
     grid = [shard // chunk for shard, chunk in zip(array.shards, array.chunks, strict=True)]
     return ShardIndex((grid[0], grid[1] if len(grid) == 2 else 1), options.index_location.value == "end", bool(names))
-
-
-def read_into(file: BinaryIO, view: memoryview) -> None:
-    """Fill a flat view of bytes from where an unbuffered file stands.
-
-    Raises
-    ------
-    ValueError
-        The file ends before.
-    """
-    done = 0
-    while done < len(view):
-        count = file.readinto(view[done:])  # type: ignore[attr-defined]
-        if not count:
-            raise ValueError(f"the file ended after {done:,} of {len(view):,} bytes")
-        done += count

@@ -32,7 +32,7 @@ def zarr_source(
     ----------
     X : (n, p) zarr.Array
         Its chunks or shards cut the rows; small ones are read several at a time, large ones in parts where that is possible
-        without decoding them twice: shards, and local chunks that are not compressed.
+        without decoding them twice: shards, and local chunks of Blosc or that are not compressed.
     y, weights : (n,) zarr.Array or array-like, optional; weights may be one number
         Read by the rows of X, whatever their own chunks.
     names : Names, optional

@@ -77,7 +77,7 @@ class ZarrRows:
         if self.array.shards is not None:
             # Any codec beside that of the shards must have the whole shard before it.
             return int(self.array.chunks[0] if len(self.array.metadata.codecs) == 1 else self.array.shards[0])
-        return 1 if self._local is not None and not self._local.compressed else int(self.array.chunks[0])
+        return 1 if self._local is not None and self._local.by_rows else int(self.array.chunks[0])
 
     @property
     def unit_bytes(self) -> int:
