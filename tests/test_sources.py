@@ -25,7 +25,7 @@ from dsoftmax.blocks import Block, Names, leaf_rows
 from dsoftmax.errors import DataError, OptionError, ReadError
 from dsoftmax.sources import is_lazy, open_source
 from dsoftmax.sources.local_chunks import LocalChunks
-from dsoftmax.sources.memory import MemoryRows
+from dsoftmax.sources.memory import CSR_FEATURE_BYTES, MemoryRows
 from dsoftmax.sources.rows import STRING_BYTES, RowSource, cut
 from dsoftmax.sources.zarr_array import PART_BYTES, cut_stored
 from dsoftmax.testing import check_source
@@ -423,6 +423,18 @@ def test_a_dask_block_of_another_size_than_dask_said_is_refused():
 
 
 # --- chunks that are cut ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("n", "p"), [(40_000, 20), (40_000, 1000), (400_000, 100)])
+def test_chunks_of_wide_csr_are_large_but_not_few(n, p, monkeypatch):
+    monkeypatch.setattr("dsoftmax.sources.memory.CSR_CHUNK_BYTES", 2**14)
+    pointers = np.arange(n + 1) * 2  # two values a row
+    X = scipy.sparse.csr_array((np.ones(2 * n, "f4"), np.tile([0, p - 1], n), pointers), shape=(n, p))
+    row_bytes = 2 * (4 + X.indices.itemsize)
+    wide = min(CSR_FEATURE_BYTES * p, n * row_bytes // 8)
+    rows = open_source(X).chunk_rows
+    assert rows[0] * row_bytes > wide / 2  # powers of two
+    assert len(rows) >= 6
 
 
 @pytest.mark.parametrize("n", [64 * 1024, 100_000, 65_536 * 3 + 1])
