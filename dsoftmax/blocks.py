@@ -6,6 +6,7 @@ every engine adds the same leaves.
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
@@ -56,6 +57,28 @@ class Columns:
     label: int = 0
     leaf: int = 0
     units: int = 0
+
+
+class Encoded(ABC):
+    """Rows of X that are not decoded yet.
+
+    Attributes
+    ----------
+    shape : tuple of int
+    dtype : numpy dtype
+    """
+
+    shape: tuple[int, int]
+    dtype: np.dtype
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes, once decoded."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    @abstractmethod
+    def pieces(self, n_rows: int) -> Iterator[NDArray]:
+        """Yield the rows, so many at a time; each piece is good until the next is asked for, by the same thread."""
 
 
 @dataclass(frozen=True)
@@ -141,28 +164,6 @@ def room(buffer: Buffer | None, shape: tuple[int, ...], dtype: np.dtype) -> NDAr
     if buffer is None or buffer.nbytes < n_bytes or buffer.ctypes.data % dtype.alignment:
         return np.empty(shape, dtype)
     return buffer[:n_bytes].view(dtype).reshape(shape)
-
-
-@runtime_checkable
-class Encoded(Protocol):
-    """Rows of X that are not decoded yet.
-
-    Attributes
-    ----------
-    shape : tuple of int
-    dtype : numpy dtype
-    nbytes : int
-        Once decoded.
-    """
-
-    @property
-    def shape(self) -> tuple[int, int]: ...
-    @property
-    def dtype(self) -> np.dtype: ...
-    @property
-    def nbytes(self) -> int: ...
-    def pieces(self, n_rows: int) -> Iterator[NDArray]:
-        """Yield the rows, so many at a time; each piece is good until the next is asked for, by the same thread."""
 
 
 @runtime_checkable

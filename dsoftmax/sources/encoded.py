@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from dsoftmax.blocks import Encoded
 from dsoftmax.sources.codecs import Parts
 
 Room = Callable[[str, int], NDArray[np.uint8]]
@@ -37,7 +38,7 @@ class Stored:
 
 
 @dataclass(frozen=True)
-class EncodedRows:
+class EncodedRows(Encoded):
     """See `dsoftmax.blocks.Encoded`.
 
     Attributes
@@ -59,10 +60,6 @@ class EncodedRows:
     @property
     def row_bytes(self) -> int:
         return self.shape[1] * self.dtype.itemsize
-
-    @property
-    def nbytes(self) -> int:
-        return self.shape[0] * self.row_bytes
 
     def pieces(self, n_rows: int) -> Iterator[NDArray]:
         """Yield so many rows at a time; each piece is good until the next is asked for, by the same thread.
