@@ -263,16 +263,12 @@ class LocalChunks:
 
     def _read_together(self, file: BinaryIO, spans: list[tuple[int, int]]) -> NDArray[np.uint8] | None:
         """Return the bytes of small chunks that follow each other in the file: one read costs less than one for each."""
-        size = sum(length for _, length in spans)
-        if len(spans) < 2 or size > SMALL_BYTES * len(spans):
+        runs = list(_runs(spans))
+        offset, size, lengths = runs[0] if len(runs) == 1 else (0, 0, [])
+        if len(lengths) < 2 or size > SMALL_BYTES * len(lengths):
             return None
-        start, end = spans[0][0], spans[0][0]
-        for offset, length in spans:
-            if offset != end:
-                return None
-            end += length
         encoded = self._room("encoded", size)
-        file.seek(start)
+        file.seek(offset)
         read_into(file, encoded.data)
         return encoded
 
