@@ -127,15 +127,13 @@ class Block:
         Of `leaf_rows` rows, CSR of `MOST_LEAF_ROWS`: adding the sums of a leaf costs the same however few values it holds.
         """
         step = MOST_LEAF_ROWS if scipy.sparse.issparse(self.X) else leaf_rows(self.X.shape[1])
-        if isinstance(self.X, Encoded):
-            for start, X in zip(range(0, self.n_rows, step), self.X.pieces(step), strict=True):
-                yield self._between(start, start + len(X), X)
-            return
-        if self.n_rows <= step:
+        if self.n_rows <= step and not isinstance(self.X, Encoded):
             yield self
             return
-        for start in range(0, self.n_rows, step):
-            yield self.between(start, min(start + step, self.n_rows))
+        start = 0
+        for X in pieces_of(self.X, step):
+            yield self._between(start, start + X.shape[0], X)
+            start += X.shape[0]
 
     def between(self, start: int, stop: int) -> "Block":
         """Return rows ``start:stop``, as views."""
@@ -150,6 +148,15 @@ class Block:
             first_row=self.first_row + start,
             groups=None if self.groups is None else self.groups[start:stop],
         )
+
+
+def pieces_of(X: Features | Encoded, n_rows: int) -> Iterator[Features]:
+    """Yield rows, so many at a time; each piece is good until the next is asked for."""
+    if isinstance(X, Encoded):
+        yield from X.pieces(n_rows)
+        return
+    for start in range(0, X.shape[0], n_rows):
+        yield rows_between(X, start, min(start + n_rows, X.shape[0]))
 
 
 def leaf_rows(n_features: int) -> int:

@@ -10,7 +10,7 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -228,3 +228,29 @@ def read_into(file: BinaryIO, view: memoryview) -> None:
         if not count:
             raise ValueError(f"the file ended after {done:,} of {len(view):,} bytes")
         done += count
+
+
+def read_spans(file: BinaryIO, spans: Sequence[tuple[int, int]], view: memoryview) -> None:
+    """Fill a flat view of bytes with spans of a file, one after the other; those that follow each other are read together.
+
+    Parameters
+    ----------
+    file : unbuffered file
+    spans : sequence of (int, int)
+        Where each begins, and its bytes.
+    view : memoryview
+        As long as all of them.
+
+    Raises
+    ------
+    ValueError
+        The file ends before.
+    """
+    done = k = 0
+    while k < len(spans):
+        start = end = spans[k][0]
+        while k < len(spans) and spans[k][0] == end:
+            end, k = end + spans[k][1], k + 1
+        file.seek(start)
+        read_into(file, view[done : done + end - start])
+        done += end - start

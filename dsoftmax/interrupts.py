@@ -143,10 +143,12 @@ def unwrapped() -> Iterator[None]:
         yield
     except Exception as error:
         inner: BaseException | None = error
-        while inner is not None:
-            inner = inner.__cause__ or inner.__context__
+        seen: set[int] = set()
+        while inner is not None and id(inner) not in seen:
             if isinstance(inner, KeyboardInterrupt):
                 raise KeyboardInterrupt from error
+            seen.add(id(inner))
+            inner = inner.__cause__ or inner.__context__
         raise
 
 

@@ -103,6 +103,13 @@ def given_classes(classes: NDArray) -> NDArray:
     return ordered.astype(classes.dtype) if classes.dtype.kind in "biuf" else ordered
 
 
+def _largest(labels: NDArray, n: int) -> int:
+    """Return the largest of some whole numbers, or one from ``n`` on if there are any below zero."""
+    if n > np.iinfo(labels.dtype).max:
+        return int(labels.max()) if int(labels.min()) >= 0 else n
+    return int(labels.view(labels.dtype.str.replace("i", "u")).max())  # unsigned, those below zero are the largest of all
+
+
 def _above(labels: NDArray, low: int, high: int) -> NDArray[np.integer]:
     """Return labels between ``low`` and ``high`` less ``low``, without overflow."""
     wide = np.uint64 if high > np.iinfo(np.int64).max else np.int64
@@ -149,10 +156,7 @@ class Encoder:
             return np.zeros(0, np.int64)
         if self._table is not None and y.dtype.kind in "iu":
             low, table = self._table
-            unsigned = y.view(
-                y.dtype.str.replace("i", "u")
-            )  # numbers below zero are the highest of all, so that one search is enough
-            if low == 0 and len(table) == len(self.classes) and int(unsigned.max()) < len(table):
+            if low == 0 and len(table) == len(self.classes) and _largest(y, len(table)) < len(table):
                 return y  # the classes are 0 … K-1: labels are their own codes
             if int(y.min()) >= low and int(y.max()) < low + len(table):
                 codes: NDArray[np.integer] = table[_above(y, low, low + len(table))]

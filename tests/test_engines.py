@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 import stored
+import zarr
 from threadpoolctl import ThreadpoolController, threadpool_info
+from zarr.codecs import BloscCodec
 
 from dsoftmax.blocks import Block, Columns, Names
 from dsoftmax.engine import Engine, make_engine
@@ -35,7 +37,7 @@ from dsoftmax.errors import DataError, MemoryLimitError, OptionError, ReadError
 from dsoftmax.evaluate import Evaluate, Question
 from dsoftmax.labels import Encoder, plain_labels
 from dsoftmax.oracle import Query
-from dsoftmax.sources import open_source
+from dsoftmax.sources import blosc, open_source
 from dsoftmax.statistics import Collect
 from dsoftmax.testing import check_engine
 
@@ -352,6 +354,45 @@ def test_a_chunk_that_always_fails_to_read_stops_the_pass_with_its_name(monkeypa
     with pytest.raises(ReadError, match="chunk 3 is out of reach"):
         ThreadsEngine(2).total(rows_and_labels, source)
     assert source.loads.count(3) == LOADS
+
+
+def in_blosc(path):
+    """A source of ten chunks, each of which is decoded in some four pieces."""
+    values = np.arange(10 * 16_384 * 40, dtype="i4").reshape(-1, 40)
+    made = zarr.create_array(path, data=values, chunks=(16_384, 40), compressors=BloscCodec(cname="lz4"))
+    return open_source(made, np.arange(len(values)) % 3)
+
+
+def failing(monkeypatch, fails):
+    """Let the third leaf of the chunk that begins with row 49,152 fail to be decoded, so many times; return how often it was tried."""
+    decode, tried = blosc.Blocks.decode, []
+
+    def now_and_then(self, start, target):
+        decode(self, start, target)
+        if target.view("i4")[0] <= (49_152 + 9_000) * 40 < target.view("i4")[-1]:
+            tried.append(start)
+            if len(tried) <= fails:
+                raise RuntimeError("torn")
+
+    monkeypatch.setattr(blosc.Blocks, "decode", now_and_then)
+    return tried
+
+
+@pytest.mark.parametrize("fails", [0, 1, LOADS - 1, 10**6])
+def test_a_chunk_that_fails_to_be_decoded_is_fetched_again(fails, tmp_path, monkeypatch):
+    monkeypatch.setattr("dsoftmax.engine.threads.PAUSE", 0.001)
+    monkeypatch.setattr("dsoftmax.blocks.LEAF_BYTES", 4 * 40 * 4096)
+    source, engine = in_blosc(tmp_path), ThreadsEngine(2)
+    expected = bits(SerialEngine().total(rows_and_labels, source).result())
+    tried = failing(monkeypatch, fails)
+    monkeypatch.setattr("dsoftmax.engine.threads.spare_bytes", lambda: 0)  # nothing is kept
+    if fails < LOADS:
+        totals = engine.total(rows_and_labels, source)
+        assert (bits(totals.result()), totals.work[""].retries, len(tried)) == (expected, fails, fails + 1)
+        return
+    with pytest.raises(ReadError, match=r"rows 49,152–65,535 cannot be read \(RuntimeError: torn\).*c/3/0"):
+        engine.total(rows_and_labels, source)
+    assert len(tried) == LOADS
 
 
 # --- errors -------------------------------------------------------------------------------------------------------------

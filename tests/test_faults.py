@@ -520,6 +520,16 @@ def test_output_that_nobody_can_hold(here):
 # Signals
 
 
+def test_an_error_that_is_its_own_cause_comes_out_as_it_is():
+    error = RuntimeError("again")
+    error.__cause__ = error
+    with pytest.raises(RuntimeError, match="again"), interrupts.unwrapped():
+        raise error
+    other = RuntimeError("around")
+    with pytest.raises(KeyboardInterrupt), interrupts.unwrapped():
+        raise other from KeyboardInterrupt()
+
+
 @pytest.mark.parametrize("number", interrupts.SIGNALS)
 def test_a_signal_waits_behind_a_shield_and_is_one_wish_for_a_second(number, monkeypatch):
     before, done = signal.getsignal(number), []

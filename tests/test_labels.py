@@ -54,6 +54,21 @@ def test_codes_of_integers_equal_a_dictionary(labels, data):
     assert Encoder(classes).codes(block(np.array(y, np.int64))).tolist() == [place[label] for label in y]
 
 
+@pytest.mark.parametrize("dtype", ["i1", "u1", "<i2", ">i2", "<u4", ">i8"])
+@pytest.mark.parametrize("K", [2, 127, 128, 129, 200, 256, 300, 40_000])
+def test_every_label_of_a_dtype_is_its_own_code_or_refused(dtype, K):
+    encoder, limits = Encoder(np.arange(K)), np.iinfo(dtype)
+    for label in {limits.min, limits.min + 1, -1, 0, 1, K - 1, K, K + 1, 127, 128, limits.max}:
+        if not limits.min <= label <= limits.max:
+            continue
+        y = np.array([0, label, 1], dtype)
+        if 0 <= label < K:
+            assert encoder.codes(block(y)).tolist() == [0, label, 1]
+        else:
+            with pytest.raises(DataError, match=f"label {label} "):
+                encoder.codes(block(y))
+
+
 @pytest.mark.parametrize(
     ("classes", "y", "label", "row"),
     [

@@ -287,6 +287,28 @@ def test_fetching_a_file_that_is_not_there_or_damaged_is_an_error(compressor, tm
         fetched(array, 0, 4000, 100, n_bytes=80_000)
 
 
+def test_some_rows_of_a_damaged_chunk_are_an_error_with_its_cause(tmp_path):
+    array = stored(tmp_path, (4000, 5), (4000, 5), compressors=BloscCodec())
+    path = tmp_path / "c/0/0"
+    encoded = path.read_bytes()
+    path.write_bytes(encoded[:40] + bytes(len(encoded) - 48) + encoded[-8:])
+    with pytest.raises(DamagedChunkError) as damaged:
+        read(array, 100, 200)
+    assert isinstance(damaged.value.__cause__, RuntimeError)
+    assert damaged.value.__cause__.__cause__ is None
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+@pytest.mark.parametrize(("blocksize", "small"), [(0, True), (blosc.SMALL_BLOCK, True), (blosc.SMALL_BLOCK + 1, False)])
+def test_chunks_with_blocks_as_large_as_chunks_are_not_read_by_rows(zarr_format, blocksize, small, tmp_path):
+    kind = BloscCodec if zarr_format == 3 else numcodecs.Blosc
+    array = stored(tmp_path, (100, 5), (50, 5), zarr_format=zarr_format, compressors=kind(blocksize=blocksize))
+    assert local_chunks(array).by_rows == small
+    assert (fetched(array, 3, 40, 7) is None) == (not small)
+    np.testing.assert_array_equal(fetched(array, 0, 50, 7), array[:50])
+    np.testing.assert_array_equal(read(array, 3, 70), array[3:70])
+
+
 BLOSC = {
     "cname": st.sampled_from(["lz4", "lz4hc", "blosclz", "zstd", "zlib"]),
     "clevel": st.integers(0, 9),

@@ -1,17 +1,21 @@
 """A pass on this machine's cores: threads that compute, and as many that load ahead of them into buffers used again."""
 
+import itertools
 import os
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
-from dsoftmax.blocks import Block, Buffer, Share, Source, fetcher
+from dsoftmax.blocks import Block, Buffer, Encoded, Share, Source, fetcher, pieces_of
 from dsoftmax.engine.allocator import giving_back, keep_freed_memory
 from dsoftmax.engine.blas import one_blas_thread
 from dsoftmax.engine.cache import Cache, owned
@@ -22,6 +26,7 @@ from dsoftmax.engine.spool import Spool, SpoolTo
 from dsoftmax.engine.sums import Totals
 from dsoftmax.engine.visit import Footprint, Visit, footprint
 from dsoftmax.errors import ReadError
+from dsoftmax.softmax import Features
 
 T = TypeVar("T")
 
@@ -44,6 +49,37 @@ class Slot:
         if self._buffer is None:
             self._buffer = np.empty(self.n_bytes, np.uint8)
         return self._buffer
+
+
+class Decoding(Encoded):
+    """Encoded rows that are fetched again where they cannot be decoded.
+
+    Parameters
+    ----------
+    rows : Encoded
+    again : callable
+        Fetches their block.
+    pause : callable
+        Called with how often it was tried and the error, which it raises when that was often enough.
+    """
+
+    def __init__(self, rows: Encoded, again: Callable[[], Block], pause: Callable[[int, ReadError], None]) -> None:
+        self.shape, self.dtype = rows.shape, rows.dtype
+        self._rows, self._again, self._pause = rows, again, pause
+
+    def pieces(self, n_rows: int) -> Iterator[NDArray]:
+        rows: Features | Encoded = self._rows
+        done = 0
+        for attempt in itertools.count(1):
+            try:
+                for start, piece in enumerate(pieces_of(rows, n_rows)):
+                    if start == done:  # what was visited stays so
+                        yield piece
+                        done += 1
+                return
+            except ReadError as error:
+                self._pause(attempt, error)
+            rows = self._again().X
 
 
 class Feed:
@@ -112,10 +148,14 @@ class Feed:
                     self._free.put(slot)
                     break
                 keep = self.cache.has_room(self.plan.needs.block)
-                block = self._patiently(self.share.load, chunk) if keep else self._patiently(self._fetch, chunk, slot.buffer)
                 if keep:
-                    block = owned(block)
+                    block = owned(self._patiently(self.share.load, chunk))
                     self.cache.keep(chunk, block)
+                else:
+                    block = self._patiently(self._fetch, chunk, slot.buffer)
+                    if isinstance(block.X, Encoded):
+                        again = partial(self._patiently, self._fetch, chunk, slot.buffer)
+                        block = replace(block, X=Decoding(block.X, again, self._pause))
                 self._ready.put((block, slot))
                 del block
         except BaseException:
@@ -128,15 +168,19 @@ class Feed:
             self._end()
 
     def _patiently(self, load: Callable[..., Block], *what: Any) -> Block:
-        for attempt in range(1, LOADS + 1):
+        for attempt in itertools.count(1):
             try:
                 return load(*what)
-            except ReadError:
-                if attempt == LOADS or self._stopped:
-                    raise
-                self.meter.retry()
-                time.sleep(PAUSE * 4 ** (attempt - 1))
+            except ReadError as error:
+                self._pause(attempt, error)
         raise AssertionError("unreachable")
+
+    def _pause(self, attempt: int, error: ReadError) -> None:
+        """Wait before a chunk is tried once more, or raise its error: it was tried often enough."""
+        if attempt == LOADS or self._stopped:
+            raise error
+        self.meter.retry()
+        time.sleep(PAUSE * 4 ** (attempt - 1))
 
     def blocks(self) -> Iterator[Block]:
         """Yield blocks to one computing thread; each is good until the next is asked for."""

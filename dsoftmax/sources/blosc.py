@@ -17,13 +17,15 @@ import numpy as np
 from numcodecs import blosc  # Zarr's own dependency
 from numpy.typing import NDArray
 
-from dsoftmax.files import read_into
+from dsoftmax.files import read_into, read_spans
 
 FIELDS = struct.Struct("<BBBBIII")
 COPIED = 0x2
 """Among the flags: the content follows as it is, without a table."""
 ONE_STREAM = 0x10
 """Among the flags: the bytes of a block are not split by their place in an item. A last block that is shorter never is."""
+SMALL_BLOCK = 4 * 2**20
+"""Blocks that the library cuts by itself take some 256 KiB, and no more than this; a writer may ask for larger ones (bytes)."""
 
 
 @dataclass(frozen=True)
@@ -197,14 +199,8 @@ def read_blocks(file: BinaryIO, encoded_bytes: int, n_bytes: int, start: int, st
     content = min(last * header.block, n_bytes) - first * header.block
     header.of_part(content, len(encoded)).put(encoded)
     encoded[FIELDS.size : before] = (ends - sizes).astype("<i4").view(np.uint8)
-    k = 0
-    while k < len(places):  # blocks that follow each other are read together; threads may have written them in any order
-        run = k + 1
-        while run < len(places) and places[run] == places[run - 1] + sizes[run - 1]:
-            run += 1
-        file.seek(int(places[k]))
-        read_into(file, encoded[ends[k] - sizes[k] : ends[run - 1]].data)
-        k = run
+    # Threads that compressed blocks side by side may have written them in any order.
+    read_spans(file, list(zip(places.tolist(), sizes.tolist(), strict=True)), encoded[before:].data)
     return Part(encoded, first * header.block, content)
 
 

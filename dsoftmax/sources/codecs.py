@@ -20,7 +20,7 @@ def known_decoder(compressors: Sequence[Any]) -> Decode | None:
     """Return what decodes chunks of these compressors, of Zarr v2 or v3; None where that is left to Zarr."""
     if not compressors:
         return copy_bytes
-    return DECODERS.get(_name(compressors[0])) if len(compressors) == 1 else None
+    return DECODERS.get(name_and_options(compressors[0])[0]) if len(compressors) == 1 else None
 
 
 def is_little_endian(serializer: Any) -> bool:
@@ -38,8 +38,13 @@ def copy_bytes(encoded: NDArray[np.uint8], target: NDArray) -> None:
     np.copyto(target.reshape(-1).view(np.uint8), encoded)
 
 
-def _name(codec: Any) -> str:
-    return str(codec.to_dict()["name"] if hasattr(codec, "to_dict") else codec.get_config()["id"])
+def name_and_options(codec: Any) -> tuple[str, dict[str, Any]]:
+    """Return what a codec of Zarr v2 or v3 is called, and its options."""
+    if hasattr(codec, "to_dict"):
+        stored = codec.to_dict()
+        return str(stored["name"]), dict(stored.get("configuration", {}))
+    options = codec.get_config()
+    return str(options.pop("id")), options
 
 
 class Parts(Protocol):

@@ -46,16 +46,17 @@ class EncodedRows(Encoded):
     shape : tuple of int
     dtype : numpy dtype
     stored : sequence of Stored
-        Chunks that hold the rows, one after the other; the last may hold more.
+        Chunks that hold the rows, one after the other, at least one; the last may hold more.
     room : Room
-    damaged : Damaged
+    damaged : Damaged, optional
+        Without it, errors are raised as they are.
     """
 
     shape: tuple[int, int]
     dtype: np.dtype
     stored: Sequence[Stored]
     room: Room
-    damaged: Damaged
+    damaged: Damaged | None = None
 
     @property
     def row_bytes(self) -> int:
@@ -77,9 +78,9 @@ class EncodedRows(Encoded):
             parts    |   0   |   1   |   2   |   3   |   4   |
             pieces   |     0     |     1     |     2     | 3 |
         """
-        step, skipped = n_rows * self.row_bytes, self.stored[0].skipped if self.stored else 0
+        step, skipped = n_rows * self.row_bytes, self.stored[0].skipped
         whole = sum(one.parts.n_bytes for one in self.stored)
-        room = self.room("pieces", min(whole, skipped + step + max((one.parts.step for one in self.stored), default=0)))
+        room = self.room("pieces", min(whole, skipped + step + max(one.parts.step for one in self.stored)))
         chunk = at = begin = end = 0  # the place of the next part; what is decoded and was not yielded
         for done in range(0, self.nbytes, step):
             size = min(step, self.nbytes - done)
@@ -100,4 +101,6 @@ class EncodedRows(Encoded):
         try:
             stored.parts.decode(start, target)
         except Exception as error:
+            if self.damaged is None:
+                raise
             raise self.damaged(stored.key, stored.rows, error) from error

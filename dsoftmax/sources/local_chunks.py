@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from zarr.storage import LocalStore
 
 from dsoftmax.blocks import Buffer
-from dsoftmax.files import read_into
+from dsoftmax.files import read_into, read_spans
 from dsoftmax.sources import blosc
-from dsoftmax.sources.codecs import Decode, copy_bytes, is_little_endian, known_decoder, parts_of
+from dsoftmax.sources.codecs import Decode, copy_bytes, is_little_endian, known_decoder, name_and_options, parts_of
 from dsoftmax.sources.encoded import Damaged, EncodedRows, Stored
 from dsoftmax.sources.shards import NOWHERE, ShardIndex, shard_index
 
@@ -80,6 +80,8 @@ class LocalChunks:
     decode : Decode
     index : ShardIndex, optional
         Where files are shards.
+    small_blocks : bool
+        Whether chunks are of Blosc, in blocks of no more than `dsoftmax.sources.blosc.SMALL_BLOCK`.
 
     Notes
     -----
@@ -87,8 +89,10 @@ class LocalChunks:
     whole rows of the block.
     """
 
-    def __init__(self, root: Path, array: zarr.Array, decode: Decode, index: ShardIndex | None = None) -> None:
-        self.root, self.decode, self.index = root, decode, index
+    def __init__(
+        self, root: Path, array: zarr.Array, decode: Decode, index: ShardIndex | None = None, small_blocks: bool = False
+    ) -> None:
+        self.root, self.decode, self.index, self.small_blocks = root, decode, index, small_blocks
         self.dtype = np.dtype(array.dtype)
         self.width = array.shape[1] if array.ndim == 2 else 1
         self.stored, self.chunk = (
@@ -103,10 +107,14 @@ class LocalChunks:
         return self.decode is not copy_bytes
 
     @property
+    def whole_rows(self) -> bool:
+        """Whether chunks and shards are not cut along the columns."""
+        return self.stored[1] == self.chunk[1] == self.width
+
+    @property
     def by_rows(self) -> bool:
         """Whether some rows of a chunk can be read and decoded without the others: of Blosc, with a block more at each end at most."""
-        whole_rows = self.ndim == 2 and self.stored[1] == self.chunk[1] == self.width
-        return not self.compressed or (self.decode is blosc.decode and self.index is None and whole_rows)
+        return not self.compressed or (self.small_blocks and self.ndim == 2 and self.index is None and self.whole_rows)
 
     def read(self, start: int, stop: int, out: NDArray) -> None:
         """Fill ``out`` with rows ``start:stop``.
@@ -129,7 +137,7 @@ class LocalChunks:
             key = self._key(number, column)
             part = flat[rows[0] - start : rows[1] - start, columns[0] : columns[1]]
             with self._opened(key, rows) as file:
-                self._read_file(file, key, (number, rows), part)
+                self._read_file(file, key, number, rows, part)
 
     def fetch(self, start: int, stop: int, buffer: Buffer, damaged: Damaged) -> EncodedRows | None:
         """Return rows ``start:stop`` as they are stored, read into ``buffer``, which is changed as they are decoded.
@@ -141,42 +149,33 @@ class LocalChunks:
         MissingChunkError
         DamagedChunkError
         """
-        whole_rows = self.stored[1] == self.chunk[1] == self.width
-        if not self.compressed or not whole_rows or (start % self.chunk[0] and not self.by_rows):
+        if start == stop or not self.compressed or not self.whole_rows or (start % self.chunk[0] and not self.by_rows):
             return None
         found: list[Stored] = []
         taking = _Taking(buffer)
         for (number, column), rows, _ in _overlaps((start, stop), (0, self.width), self.stored):
             key = self._key(number, column)
             with self._opened(key, rows) as file:
-                some = self._fetch_file(file, key, (number, rows), taking)
+                some = self._fetch_file(file, key, number, rows, taking)
             if some is None:
                 return None
             found += some
         return EncodedRows((stop - start, self.width), self.dtype, found, self._room, damaged)
 
-    def _fetch_file(self, file: BinaryIO, key: str, lies: tuple[int, Span], room: blosc.Room) -> list[Stored] | None:
+    def _fetch_file(self, file: BinaryIO, key: str, number: int, rows: Span, room: blosc.Room) -> list[Stored] | None:
         """Read the encoded chunks of some rows of a file; None where there is no room for them."""
-        _, rows = lies
         if self.by_rows and rows[1] - rows[0] < self.chunk[0]:
-            return self._fetch_blocks(file, key, lies, room)
-        spans = [span for *_, span in self._spans(file, key, lies, self.width)]
-        found = []
-        for offset, size, lengths in _runs(spans):
-            encoded = room(size)
-            if encoded is None:
-                return None
-            file.seek(offset)
-            read_into(file, encoded.data)
-            for length in lengths:
-                parts = parts_of(encoded[:length], self.chunk_bytes, self.decode)
-                found.append(Stored(parts, key, rows))
-                encoded = encoded[length:]
-        return found
+            return self._fetch_blocks(file, key, number, rows, room)
+        spans = [span for *_, span in self._spans(file, key, number, rows, self.width)]
+        encoded = room(sum(length for _, length in spans))
+        if encoded is None:
+            return None
+        read_spans(file, spans, encoded.data)
+        ends = np.cumsum([length for _, length in spans])[:-1]
+        return [Stored(parts_of(one, self.chunk_bytes, self.decode), key, rows) for one in np.split(encoded, ends)]
 
-    def _fetch_blocks(self, file: BinaryIO, key: str, lies: tuple[int, Span], room: blosc.Room) -> list[Stored] | None:
+    def _fetch_blocks(self, file: BinaryIO, key: str, number: int, rows: Span, room: blosc.Room) -> list[Stored] | None:
         """Read the encoded blocks of some rows of a file that is one chunk of Blosc; None where there is no room for them."""
-        number, rows = lies
         start, stop = ((at - number * self.chunk[0]) * self.width * self.dtype.itemsize for at in rows)
         size = os.fstat(file.fileno()).st_size
         found = blosc.read_blocks(file, size, self.chunk_bytes, start, stop, room)
@@ -202,15 +201,17 @@ class LocalChunks:
         except Exception as error:
             raise DamagedChunkError(key, rows) from error
 
-    def _spans(self, file: BinaryIO, key: str, lies: tuple[int, Span], n_columns: int) -> list[tuple[Place, Span, Span, Span]]:
+    def _spans(self, file: BinaryIO, key: str, number: int, rows: Span, n_columns: int) -> list[tuple[Place, Span, Span, Span]]:
         """Return the places of the chunks in a file that hold some rows, those rows and columns, from the first on, and their bytes.
 
         Parameters
         ----------
         file : unbuffered file
         key : str
-        lies : tuple
-            The number of the file along the rows, and the rows that are wanted of it.
+        number : int
+            Of the file, along the rows.
+        rows : tuple of int
+            Wanted of it.
         n_columns : int
 
         Raises
@@ -218,7 +219,6 @@ class LocalChunks:
         MissingChunkError
             One of them was not written.
         """
-        number, rows = lies
         first, size = rows[0] - number * self.stored[0], os.fstat(file.fileno()).st_size
         index = None if self.index is None else self.index.read(file, size)
         found = []
@@ -229,48 +229,37 @@ class LocalChunks:
             found.append((place, (within[0] - first, within[1] - first), columns, span))
         return found
 
-    def _read_file(self, file: BinaryIO, key: str, lies: tuple[int, Span], part: NDArray) -> None:
+    def _read_file(self, file: BinaryIO, key: str, number: int, rows: Span, part: NDArray) -> None:
         """Fill ``part`` with some rows of a file."""
-        number, (first, _) = lies
         if self.compressed and self.by_rows and len(part) < self.chunk[0]:
-            self._read_blocks(file, key, lies, part)
+            self._read_blocks(file, key, number, rows, part)
             return
-        found = self._spans(file, key, lies, part.shape[1])
-        spans = [span for *_, span in found]
-        together = self._read_together(file, spans) if self.compressed else None
-        for place, rows, columns, (offset, length) in found:
-            target = part[slice(*rows), slice(*columns)]
-            skipped = rows[0] + first - number * self.stored[0] - place[0] * self.chunk[0]
+        found = self._spans(file, key, number, rows, part.shape[1])
+        sizes = [length for *_, (_, length) in found]
+        together = None
+        if self.compressed and len(found) > 1 and sum(sizes) <= SMALL_BYTES * len(found):
+            together = self._room("encoded", sum(sizes))  # one read costs less than one for each
+            read_spans(file, [span for *_, span in found], together.data)
+        for k, (place, within, columns, (offset, length)) in enumerate(found):
+            target = part[slice(*within), slice(*columns)]
+            skipped = within[0] + rows[0] - number * self.stored[0] - place[0] * self.chunk[0]
             if not self.compressed:
                 self._read_rows(file, offset, length, skipped, target)
-            elif together is not None:
-                low = offset - spans[0][0]
-                self._decode(together[low : low + length], skipped, target)
-            else:
-                encoded = self._room("encoded", length)
+                continue
+            encoded = self._room("encoded", length) if together is None else together[sum(sizes[:k]) :][:length]
+            if together is None:
                 file.seek(offset)
                 read_into(file, encoded.data)
-                self._decode(encoded, skipped, target)
+            self._decode(encoded, skipped, target)
 
-    def _read_blocks(self, file: BinaryIO, key: str, lies: tuple[int, Span], part: NDArray) -> None:
+    def _read_blocks(self, file: BinaryIO, key: str, number: int, rows: Span, part: NDArray) -> None:
         """Fill ``part`` with some rows of a file that is one chunk of Blosc."""
-        stored = self._fetch_blocks(file, key, lies, lambda size: self._room("encoded", size))
+        stored = self._fetch_blocks(file, key, number, rows, lambda size: self._room("encoded", size))
         assert stored is not None
-        rows, done = EncodedRows(part.shape, self.dtype, stored, self._room, lambda key, rows, error: error), 0
-        for piece in rows.pieces(max(COPIED_BYTES // rows.row_bytes, 1)):
+        found, done = EncodedRows(part.shape, self.dtype, stored, self._room), 0
+        for piece in found.pieces(max(COPIED_BYTES // found.row_bytes, 1)):
             part[done : done + len(piece)] = piece
             done += len(piece)
-
-    def _read_together(self, file: BinaryIO, spans: list[tuple[int, int]]) -> NDArray[np.uint8] | None:
-        """Return the bytes of small chunks that follow each other in the file: one read costs less than one for each."""
-        runs = list(_runs(spans))
-        offset, size, lengths = runs[0] if len(runs) == 1 else (0, 0, [])
-        if len(lengths) < 2 or size > SMALL_BYTES * len(lengths):
-            return None
-        encoded = self._room("encoded", size)
-        file.seek(offset)
-        read_into(file, encoded.data)
-        return encoded
 
     def _read_rows(self, file: BinaryIO, offset: int, length: int, first: int, target: NDArray) -> None:
         """Fill ``target`` with rows, from ``first`` on, of a chunk that is not compressed and begins at ``offset``."""
@@ -329,16 +318,6 @@ def _overlaps(rows: Span, columns: Span, step: tuple[int, int]) -> Iterator[tupl
         )
 
 
-def _runs(spans: list[Span]) -> Iterator[tuple[int, int, list[int]]]:
-    """Yield the offset and the size of bytes that follow each other in a file, and the lengths of the spans they are of."""
-    k = 0
-    while k < len(spans):
-        offset, end, first = spans[k][0], spans[k][0], k
-        while k < len(spans) and spans[k][0] == end:
-            end, k = end + spans[k][1], k + 1
-        yield offset, end - offset, [length for _, length in spans[first:k]]
-
-
 def local_chunks(array: zarr.Array) -> LocalChunks | None:
     """Return the reader of a plain local array: not filtered, C-ordered native numbers, at most one compressor of Blosc,
     Zstandard or gzip, in files of a chunk each or in shards with an index as Zarr writes it. None for every other array.
@@ -359,4 +338,5 @@ def local_chunks(array: zarr.Array) -> LocalChunks | None:
     index = None if array.shards is None else shard_index(array)
     if decode is None or (index is None) != (array.shards is None):
         return None
-    return LocalChunks(store.root / array.store_path.path, array, decode, index)
+    small = decode is blosc.decode and name_and_options(array.compressors[0])[1].get("blocksize", 0) <= blosc.SMALL_BLOCK
+    return LocalChunks(store.root / array.store_path.path, array, decode, index, small)

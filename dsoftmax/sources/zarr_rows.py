@@ -14,6 +14,7 @@ from zarr.storage import LocalStore
 
 from dsoftmax.blocks import Buffer, room
 from dsoftmax.errors import ReadError, unknown_option
+from dsoftmax.sources.codecs import name_and_options
 from dsoftmax.sources.encoded import EncodedRows
 from dsoftmax.sources.local_chunks import DamagedChunkError, MissingChunkError, local_chunks
 from dsoftmax.sources.rechunk import rechunk_command
@@ -228,10 +229,5 @@ class ZarrRows:
 
 def _settings(codec: Any) -> str:
     """Return a codec's name and options: "blosc(cname=lz4, clevel=5, …)", alike in v2 and v3."""
-    if hasattr(codec, "to_dict"):
-        stored = codec.to_dict()
-        name, options = stored["name"], stored.get("configuration", {})
-    else:
-        options = codec.get_config()
-        name = options.pop("id")
+    name, options = name_and_options(codec)
     return f"{name}({', '.join(f'{key}={value}' for key, value in options.items())})"
