@@ -21,7 +21,7 @@ Buffer = NDArray[np.uint8]
 
 LEAF_BYTES = 8 * 2**20
 """A leaf's rows as float32 take about this much if dense (bytes)."""
-LEAST_LEAF_ROWS, MOST_LEAF_ROWS = 4096, 131_072
+LEAST_LEAF_ROWS, MOST_LEAF_ROWS = 8192, 131_072
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,7 @@ def pieces_of(X: Features | Encoded, n_rows: int) -> Iterator[Features]:
 
 
 def leaf_rows(n_features: int) -> int:
-    """Return the rows of a leaf: the power of two between 4,096 and 131,072 that makes about `LEAF_BYTES` of float32."""
+    """Return the rows of a leaf: the power of two between 8,192 and 131,072 that makes about `LEAF_BYTES` of float32."""
     fit = max(LEAF_BYTES // (4 * max(n_features, 1)), 1)
     return int(min(max(1 << (fit.bit_length() - 1), LEAST_LEAF_ROWS), MOST_LEAF_ROWS))
 

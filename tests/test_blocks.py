@@ -15,23 +15,23 @@ from dsoftmax.sources import open_source
 def test_a_leaf_has_a_power_of_two_rows_between_the_bounds(p):
     rows = leaf_rows(p)
     assert rows & (rows - 1) == 0
-    assert 4096 <= rows <= 131_072
-    assert rows == 4096 or rows * 4 * p <= LEAF_BYTES
+    assert 8192 <= rows <= 131_072
+    assert rows == 8192 or rows * 4 * p <= LEAF_BYTES
     assert rows == 131_072 or 2 * rows * 4 * p > LEAF_BYTES
 
 
 @pytest.mark.parametrize("sparse", [False, True])
-@pytest.mark.parametrize("n", [0, 1, 4095, 4096, 4097, 10_000])
+@pytest.mark.parametrize("n", [0, 1, 8191, 8192, 8193, 20_000])
 def test_leaves_are_the_rows_in_their_order(rng, sparse, n, monkeypatch):
-    monkeypatch.setattr("dsoftmax.blocks.MOST_LEAF_ROWS", 4096)  # of CSR, whatever its width
-    p = 3000  # leaves of 4,096 rows
+    monkeypatch.setattr("dsoftmax.blocks.MOST_LEAF_ROWS", 8192)  # of CSR, whatever its width
+    p = 3000  # leaves of 8,192 rows
     X = scipy.sparse.random_array((n, p), density=1e-4, format="csr", rng=rng)
     X = X if sparse else np.broadcast_to(np.arange(n, dtype="f4")[:, None], (n, p))
     names = Names("pixels", "kinds")
     block = Block(X, np.arange(n), np.arange(n) / 2, 70, names, np.arange(n, dtype=np.uint64) // 3)
     leaves = list(block.leaves())
-    assert [leaf.n_rows for leaf in leaves] == ([4096] * (n // 4096) + ([n % 4096] if n % 4096 or n == 0 else []))
-    assert [leaf.first_row for leaf in leaves] == [70 + 4096 * i for i in range(len(leaves))]
+    assert [leaf.n_rows for leaf in leaves] == ([8192] * (n // 8192) + ([n % 8192] if n % 8192 or n == 0 else []))
+    assert [leaf.first_row for leaf in leaves] == [70 + 8192 * i for i in range(len(leaves))]
     assert all(leaf.names is names for leaf in leaves)
     assert_array_equal(np.concatenate([leaf.y for leaf in leaves]), block.y)
     assert_array_equal(np.concatenate([leaf.weights for leaf in leaves]), block.weights)
@@ -44,7 +44,7 @@ def test_leaves_are_the_rows_in_their_order(rng, sparse, n, monkeypatch):
 
 
 def test_labels_weights_and_groups_may_be_absent():
-    leaves = list(Block(np.zeros((9000, 5000), "i1")).leaves())
+    leaves = list(Block(np.zeros((18_000, 5000), "i1")).leaves())
     assert len(leaves) == 3
     assert all(leaf.y is None and leaf.weights is None and leaf.groups is None for leaf in leaves)
 

@@ -381,6 +381,7 @@ def failing(monkeypatch, fails):
 @pytest.mark.parametrize("fails", [0, 1, LOADS - 1, 10**6])
 def test_a_chunk_that_fails_to_be_decoded_is_fetched_again(fails, tmp_path, monkeypatch):
     monkeypatch.setattr("dsoftmax.engine.threads.PAUSE", 0.001)
+    monkeypatch.setattr("dsoftmax.blocks.LEAST_LEAF_ROWS", 4096)
     monkeypatch.setattr("dsoftmax.blocks.LEAF_BYTES", 4 * 40 * 4096)
     source, engine = in_blosc(tmp_path), ThreadsEngine(2)
     expected = bits(SerialEngine().total(rows_and_labels, source).result())
