@@ -261,15 +261,23 @@ def test_some_rows_of_a_chunk_of_blosc_are_read_alone(dtype, clevel, blocksize, 
         np.testing.assert_array_equal(found, array[start:stop])
 
 
-def test_of_a_large_chunk_of_blosc_only_the_blocks_that_hold_the_rows_are_read(tmp_path, rng, monkeypatch):
+@pytest.mark.parametrize(("values", "copied"), [(2**16, True), (2**8, False)])
+def test_of_a_large_chunk_of_blosc_only_the_blocks_that_hold_the_rows_are_read(values, copied, tmp_path, rng, monkeypatch):
     array = zarr.create_array(
         tmp_path, shape=(10**6, 4), chunks=(10**6, 4), dtype="u2", compressors=BloscCodec(cname="lz4", blocksize=2**16)
     )
-    array[...] = values = rng.integers(0, 2**16, (10**6, 4)).astype("u2")
-    n_read = []
-    monkeypatch.setattr(blosc, "read_into", lambda file, view: (n_read.append(len(view)), read_into(file, view)))
-    np.testing.assert_array_equal(read(array, 500_000, 600_000), values[500_000:600_000])
-    assert sum(n_read) <= 800_000 + 2 * 2**16 + 16 + 4 * 123
+    array[...] = content = rng.integers(0, values, (10**6, 4)).astype("u2")
+    stored_bytes, n_read = (tmp_path / "c/0/0").stat().st_size, []
+
+    def counted(file, view):
+        n_read.append(len(view))
+        read_into(file, view)
+
+    for module in ("files", "sources.blosc", "sources.local_chunks"):
+        monkeypatch.setattr(f"dsoftmax.{module}.read_into", counted)
+    np.testing.assert_array_equal(read(array, 500_000, 600_000), content[500_000:600_000])
+    assert (stored_bytes > content.nbytes) == copied
+    assert stored_bytes / 10 <= sum(n_read) <= stored_bytes / 10 + 2 * 2**16 + 16 + 4 * 123
 
 
 @pytest.mark.parametrize("compressor", [name for name in COMPRESSORS if name != "none"])
@@ -367,7 +375,7 @@ def test_blocks_of_blosc_are_decoded_alone_and_in_any_order(options, n, dtype, v
 
 
 @pytest.mark.parametrize("place", range(16))
-def test_a_header_of_blosc_that_is_damaged_is_an_error_or_harmless(place, rng):
+def test_a_header_of_blosc_with_other_sizes_is_an_error_and_nothing_in_it_crashes(place, rng):
     content = rng.integers(0, 9, 100_000).astype("u2")
     sound = numcodecs.Blosc(blocksize=2**14).encode(content)
     for value in range(256):
@@ -379,4 +387,5 @@ def test_a_header_of_blosc_that_is_damaged_is_an_error_or_harmless(place, rng):
             parts.decode(0, target[: parts.step])
         except (ValueError, RuntimeError):
             continue
-        assert place < 4 or encoded[place] == sound[place] or parts.step != 2**14
+        # Blosc has no checksum: versions, flags and the size of blocks may be taken for others. Sizes of the whole may not.
+        assert place < 4 or 8 <= place < 12 or value == sound[place]

@@ -85,8 +85,8 @@ class LocalChunks:
 
     Notes
     -----
-    Each thread keeps the scratch memory of its last reads: an encoded chunk, and a decoded one where a chunk does not hold
-    whole rows of the block.
+    Each thread keeps the scratch memory of its last reads: an encoded chunk, a decoded one where a chunk does not hold whole rows
+    of the block, and the pieces of rows that come encoded.
     """
 
     def __init__(

@@ -18,8 +18,8 @@ CHUNKS = 32
 CSR_CHUNK_BYTES, MOST_CSR_CHUNK_BYTES = 16 * 2**20, 64 * 2**20
 """Of CSR more: its rows are short, and the sums of a chunk, which cost as much for few rows as for many, are wide."""
 CSR_FEATURE_BYTES, LEAST_CSR_CHUNKS = 2400, 8
-"""With so many bytes for each feature, adding the sums of a chunk of CSR takes less than a tenth of its time; but not with fewer chunks
-(bytes)."""
+"""With so many bytes for each feature, adding the sums of a chunk of CSR takes less than a tenth of its time; they are given it where
+so many chunks are left."""
 
 
 @dataclass(frozen=True)
