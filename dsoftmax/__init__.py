@@ -1,30 +1,45 @@
-"""Exact softmax regression (multinomial logistic regression) for data that does not fit in memory."""
+"""Exact softmax regression (multinomial logistic regression) for data larger than memory."""
 
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0.dev0"
 
-__all__ = ["ConvergenceWarning", "Model", "SoftmaxRegression", "SoftmaxRegressionCV", "__version__", "load_model", "save_model"]
+__all__ = [
+    "ConvergenceWarning",
+    "Model",
+    "SoftmaxRegression",
+    "SoftmaxRegressionCV",
+    "__version__",
+    "load_model",
+    "save_model",
+]
 
 if TYPE_CHECKING:
-    from dsoftmax.estimator import ConvergenceWarning, SoftmaxRegression
-    from dsoftmax.estimator_cv import SoftmaxRegressionCV
-    from dsoftmax.model import Model, load_model, save_model
+    from dsoftmax.estimators.cross_validation import SoftmaxRegressionCV
+    from dsoftmax.estimators.regression import SoftmaxRegression
+    from dsoftmax.estimators.sklearn import ConvergenceWarning
+    from dsoftmax.results.model import Model
+    from dsoftmax.results.stored_model import load_model, save_model
 
 _HOMES = {
-    "ConvergenceWarning": "dsoftmax.estimator",
-    "SoftmaxRegression": "dsoftmax.estimator",
-    "SoftmaxRegressionCV": "dsoftmax.estimator_cv",
-    "Model": "dsoftmax.model",
-    "load_model": "dsoftmax.model",
-    "save_model": "dsoftmax.model",
+    "ConvergenceWarning": "dsoftmax.estimators.sklearn",
+    "SoftmaxRegression": "dsoftmax.estimators.regression",
+    "SoftmaxRegressionCV": "dsoftmax.estimators.cross_validation",
+    "Model": "dsoftmax.results.model",
+    "load_model": "dsoftmax.results.stored_model",
+    "save_model": "dsoftmax.results.stored_model",
 }
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name where it is first used, so that ``import dsoftmax`` stays fast."""
+    """Import a public name when it is first used, so that ``import dsoftmax`` stays fast."""
     if name not in _HOMES:
         raise AttributeError(f"module 'dsoftmax' has no attribute {name!r}")
     from importlib import import_module
 
     return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    """List the public names, so that tab completion finds them before they are imported."""
+    return sorted(__all__)

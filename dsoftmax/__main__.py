@@ -3,7 +3,7 @@
 import sys
 from typing import NoReturn
 
-from dsoftmax import interrupts
+from dsoftmax.cli import interrupts
 
 
 def main() -> NoReturn:
@@ -12,7 +12,7 @@ def main() -> NoReturn:
         with interrupts.handled(alone=True):
             try:
                 with interrupts.shielded():
-                    from dsoftmax.cli import main as program
+                    from dsoftmax.cli.program import main as program
                 program(prog_name="dsoftmax")
             except SystemExit as end:
                 interrupts.leave(end.code if isinstance(end.code, int) else 0)

@@ -27,7 +27,10 @@ class DsoftmaxError(Exception):
     """Base of all errors that dsoftmax raises on purpose."""
 
     def __reduce__(self) -> tuple[type, tuple[object, ...]]:
-        return type(self), self.args  # distributed's own way to pickle exceptions cannot build a MemoryError's subclass again
+        return (
+            type(self),
+            self.args,
+        )  # distributed's own way to pickle exceptions cannot build a MemoryError's subclass again
 
 
 class DataError(DsoftmaxError, ValueError):

@@ -18,7 +18,10 @@ def main() -> None:
     labels = (rows[:, :4] + rng.gumbel(size=(60_000, 4))).argmax(axis=1)
     X, y = da.from_array(rows, chunks=(5_000, 12)), da.from_array(labels, chunks=5_000)
 
-    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster, Client(cluster):
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster,
+        Client(cluster),
+    ):
         there = SoftmaxRegression().fit(X, y)
         print("on two workers:", there.status_)
         P = there.predict_proba(X)  # lazy: nothing is computed yet

@@ -11,7 +11,9 @@ from dsoftmax import SoftmaxRegression
 def main() -> None:
     rng = np.random.default_rng(0)
     X = rng.standard_normal((20_000, 16))
-    y = np.array(["forest", "meadow", "water"])[(X[:, :3] + rng.gumbel(size=(20_000, 3))).argmax(axis=1)]
+    y = np.array(["forest", "meadow", "water"])[
+        (X[:, :3] + rng.gumbel(size=(20_000, 3))).argmax(axis=1)
+    ]
 
     model = SoftmaxRegression(C=1.0).fit(X[:15_000], y[:15_000])
     print(model.status_)

@@ -13,7 +13,7 @@ import numpy as np
 import zarr
 
 from dsoftmax import SoftmaxRegression
-from dsoftmax.process import peak_bytes
+from dsoftmax.system.process import peak_bytes
 
 ALLOWED = 256 * 2**20
 N_ROWS, N_FEATURES, CHUNK_ROWS = 3_200_000, 64, 20_000
@@ -23,14 +23,24 @@ NAMES = ["bare", "crop", "forest", "urban", "water"]
 def write_rows(path: Path) -> zarr.Group:
     """Write 0.8 GB of made-up rows, a chunk at a time."""
     group = zarr.create_group(path)
-    X = group.create_array("X", shape=(N_ROWS, N_FEATURES), chunks=(CHUNK_ROWS, N_FEATURES), dtype=np.float32, compressors=None)
+    X = group.create_array(
+        "X",
+        shape=(N_ROWS, N_FEATURES),
+        chunks=(CHUNK_ROWS, N_FEATURES),
+        dtype=np.float32,
+        compressors=None,
+    )
     y = group.create_array("y", shape=(N_ROWS,), chunks=(CHUNK_ROWS,), dtype=np.int8)
-    truth = np.random.default_rng(0).standard_normal((N_FEATURES, len(NAMES))).astype(np.float32) / 4
+    truth = (
+        np.random.default_rng(0).standard_normal((N_FEATURES, len(NAMES))).astype(np.float32) / 4
+    )
     for start in range(0, N_ROWS, CHUNK_ROWS):
         rng = np.random.default_rng(start)
         rows = rng.standard_normal((CHUNK_ROWS, N_FEATURES), dtype=np.float32)
         X[start : start + CHUNK_ROWS] = rows
-        y[start : start + CHUNK_ROWS] = (rows @ truth + rng.gumbel(size=(CHUNK_ROWS, len(NAMES)))).argmax(axis=1)
+        y[start : start + CHUNK_ROWS] = (
+            rows @ truth + rng.gumbel(size=(CHUNK_ROWS, len(NAMES)))
+        ).argmax(axis=1)
     return group
 
 
@@ -40,7 +50,9 @@ def main(directory: str) -> None:
     model = SoftmaxRegression(memory_limit=ALLOWED).fit(X, y)
     print(model.status_)
     print("rows of each class predicted:", *np.bincount(model.predict(X), minlength=len(NAMES)))
-    print(f"data {X.nbytes / 2**20:,.0f} MiB, memory allowed {ALLOWED / 2**20:,.0f} MiB, peak {peak_bytes() / 2**20:,.0f} MiB")
+    print(
+        f"data {X.nbytes / 2**20:,.0f} MiB, memory allowed {ALLOWED / 2**20:,.0f} MiB, peak {peak_bytes() / 2**20:,.0f} MiB"
+    )
 
 
 if __name__ == "__main__":

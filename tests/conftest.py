@@ -8,8 +8,12 @@ from hypothesis import HealthCheck, settings
 from threadpoolctl import threadpool_limits
 
 slow_is_fine = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
-settings.register_profile("ci", derandomize=True, deadline=None, max_examples=25, suppress_health_check=slow_is_fine)
-settings.register_profile("search", deadline=None, max_examples=400, suppress_health_check=slow_is_fine)
+settings.register_profile(
+    "ci", derandomize=True, deadline=None, max_examples=25, suppress_health_check=slow_is_fine
+)
+settings.register_profile(
+    "search", deadline=None, max_examples=400, suppress_health_check=slow_is_fine
+)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 
@@ -28,7 +32,7 @@ def one_thread():
 @pytest.fixture
 def small_sample(monkeypatch):
     """Let the first pass draw no more than about an eighth of data that it would otherwise draw whole."""
-    from dsoftmax import sample
+    from dsoftmax.first_pass import sample
 
     monkeypatch.setattr(sample, "LEAST_BYTES", 0)
     monkeypatch.setattr(sample, "LEAST_ROWS", 10)

@@ -21,7 +21,11 @@ BASES = {
 
 
 def test_every_error_is_in_the_table():
-    found = {kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.DsoftmaxError)}
+    found = {
+        kind
+        for kind in vars(errors).values()
+        if isinstance(kind, type) and issubclass(kind, errors.DsoftmaxError)
+    }
     assert found - {errors.DsoftmaxError} == set(BASES)
     assert all(kind.__name__ in errors.__doc__ for kind in found)
 
@@ -35,7 +39,9 @@ def test_an_error_is_caught_by_its_standard_base_and_by_ours_and_survives_pickli
         again = pickle.loads(pickle.dumps(error, protocol))
         assert type(again) is kind
         assert str(again) == "X.zarr rows 0–9: found, needed, cure."
-    pickling_support.install(error)  # as distributed does, for every exception that exists when it is imported
+    pickling_support.install(
+        error
+    )  # as distributed does, for every exception that exists when it is imported
     again = pickle.loads(pickle.dumps(error))
     assert type(again) is kind
     assert str(again) == "X.zarr rows 0–9: found, needed, cure."
@@ -43,7 +49,11 @@ def test_an_error_is_caught_by_its_standard_base_and_by_ours_and_survives_pickli
 
 @pytest.mark.parametrize(
     ("found", "hint"),
-    [("lbgfs", "Did you mean 'lbfgs'?"), ("nesterof", "Did you mean 'nesterov'?"), ("xyz", "is unknown. Known:")],
+    [
+        ("lbgfs", "Did you mean 'lbfgs'?"),
+        ("nesterof", "Did you mean 'nesterov'?"),
+        ("xyz", "is unknown. Known:"),
+    ],
 )
 def test_an_unknown_option_is_answered_with_the_nearest(found, hint):
     error = errors.unknown_option("solver", found, iter(["lbfgs", "nesterov"]))

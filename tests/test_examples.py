@@ -55,9 +55,31 @@ def test_the_local_cluster_script_trains_through_the_scheduler(tmp_path: Path) -
     X = rng.standard_normal((4_000, 5))
     group = zarr.create_group(tmp_path / "data.zarr")
     group.create_array("X", data=X, chunks=(500, 5))
-    group.create_array("y", data=(X[:, :3] + rng.gumbel(size=(4_000, 3))).argmax(axis=1), chunks=(500,))
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-    command = [str(ROOT / "cluster" / "local.sh"), "data.zarr", "--features", "X", "--labels", "y", "--out", "run"]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=240)
+    group.create_array(
+        "y", data=(X[:, :3] + rng.gumbel(size=(4_000, 3))).argmax(axis=1), chunks=(500,)
+    )
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    }
+    command = [
+        str(ROOT / "cluster" / "local.sh"),
+        "data.zarr",
+        "--features",
+        "X",
+        "--labels",
+        "y",
+        "--out",
+        "run",
+    ]
+    done = subprocess.run(
+        command,
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert (tmp_path / "run" / "model.zarr").is_dir()

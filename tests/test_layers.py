@@ -1,4 +1,4 @@
-"""The drawn layers are walls: imports point down only, also those inside functions, and heavy packages stay where they belong."""
+"""The folders are rooms with walls: each imports only what `WALLS` lists, also inside functions."""
 
 import ast
 import json
@@ -11,35 +11,63 @@ import pytest
 
 ROOT = Path(__file__).parents[1] / "dsoftmax"
 
-LEVELS = {
-    0: ("dsoftmax", "softmax", "fused", "blocks", "oracle", "errors", "units", "process", "files", "groups"),
-    1: ("sources", "engine", "solvers"),
-    2: (
-        "statistics",
-        "sample",
-        "held",
-        "labels",
-        "evaluate",
-        "objective",
-        "settings",
-        "validation",
-        "model",
-        "metrics",
-        "checkpoint",
-        "monitor",
-    ),
-    3: ("training", "grid", "inference", "uncertainty", "rundir"),
-    4: ("estimator", "estimator_cv", "cli", "demo", "testing", "interrupts", "__main__"),
-}
-FAMILIES = ("sources", "engine", "solvers")
+WALLS = {
+    "dsoftmax": {"cli"},
+    "errors": set(),
+    "system": {"errors"},
+    "data": {"errors", "data/zarr"},
+    "data/zarr": {"errors", "data", "data/zarr/local"},
+    "data/zarr/local": {"system", "data/block"},
+    "kernels": {"errors", "data/features", "kernels/compiled"},
+    "kernels/compiled": {"errors", "data/features", "data/leaves", "kernels"},
+    "sums": {"system", "kernels/compiled"},
+    "engines": {"errors", "system", "data", "sums", "engines/kept", "engines/cluster"},
+    "engines/kept": {"errors", "system", "data"},
+    "engines/cluster": {"dsoftmax", "errors", "system", "data", "sums", "engines", "engines/kept"},
+    "solvers": {"errors", "solvers/*"},
+    "solvers/algebra": {"solvers/protocol"},
+    "solvers/surrogate": {"solvers/protocol", "solvers/algebra"},
+    "solvers/proximal_newton": {"solvers/protocol", "solvers/algebra"},
+    "solvers/lbfgs": {"solvers/protocol", "solvers/algebra"},
+    "solvers/reference": {"solvers/protocol", "solvers/algebra"},
+    "first_pass": {"errors", "data", "kernels/compiled", "sums", "engines/visit"},
+    "objective": {
+        "errors", "data", "kernels", "kernels/compiled", "sums", "engines/base", "engines/visit",
+        "solvers/protocol", "solvers/algebra", "first_pass",
+    },
+    "results": {
+        "errors", "system", "data", "kernels", "engines", "first_pass", "objective", "solvers/protocol",
+    },
+    "training": {
+        "errors", "system", "data", "kernels", "sums", "engines", "solvers", "first_pass",
+        "objective", "results",
+    },
+    "runs": {"errors", "system", "data", "solvers", "first_pass", "training"},
+    "estimators": {"errors", "system", "data", "engines", "engines/kept", "results", "training"},
+    "testing": {
+        "errors", "data", "sums", "engines", "solvers/protocol", "runs/checkpoint",
+    },
+    "cli": {
+        "dsoftmax", "errors", "system", "data", "data/zarr", "sums", "engines", "engines/kept",
+        "engines/cluster", "solvers", "training",
+    },
+    "cli/commands": {
+        "errors", "system", "data", "kernels", "engines", "solvers", "first_pass", "results",
+        "training", "runs", "cli", "cli/demo",
+    },
+    "cli/demo": {"errors", "system"},
+}  # fmt: skip
+"""What each folder may import: folders without their subfolders, single modules, or ``folder/*`` with its subfolders."""
+
 HEAVY = {
-    "dask": ("sources/dask", "engine/cluster.py", "engine/connect.py"),
-    "distributed": ("sources/dask", "engine/cluster.py", "engine/worker.py", "engine/connect.py"),
-    "zarr": ("sources/", "model.py", "inference.py", "demo.py", "cli/"),
-    "sklearn": ("estimator.py",),
-    "numba": ("fused/",),
-    "llvmlite": ("fused/",),
+    "dask": ("data/dask.py", "engines/cluster/"),
+    "distributed": ("data/dask.py", "engines/cluster/"),
+    "zarr": ("data/zarr/", "results/stored_model.py", "results/predict.py", "cli/demo/"),
+    "sklearn": ("estimators/sklearn.py",),
+    "numba": ("kernels/compiled/",),
+    "llvmlite": ("kernels/compiled/",),
 }
+"""Where packages that take long to import may be imported."""
 
 
 def name_of(path):
@@ -58,7 +86,7 @@ def is_type_checking(node):
 
 
 def imports_of(source, module, modules=MODULES, package=False):
-    """The modules that a source imports, anywhere in it, but for what only the type checker sees."""
+    """The modules that a source imports anywhere, except those that only the type checker sees."""
     found, waiting = set(), [ast.parse(source)]
     while waiting:
         node = waiting.pop()
@@ -76,53 +104,113 @@ def imports_of(source, module, modules=MODULES, package=False):
             for alias in node.names:
                 inner = f"{base}.{alias.name}"
                 found.add(inner if inner in modules else base)
-        elif isinstance(node, ast.Call) and getattr(node.func, "attr", getattr(node.func, "id", "")) == "import_module":
+        elif isinstance(node, ast.Call) and called(node) == "import_module":
             found |= {arg.value for arg in node.args if isinstance(arg, ast.Constant)}
         waiting += ast.iter_child_nodes(node)
     return found
+
+
+def called(node):
+    return getattr(node.func, "attr", getattr(node.func, "id", ""))
 
 
 IMPORTS = {
     module: imports_of(path.read_text(encoding="utf-8"), module, package=path.name == "__init__.py")
     for module, path in MODULES.items()
 }
-OURS = {module: {one for one in found if one.partition(".")[0] == "dsoftmax"} for module, found in IMPORTS.items()}
+OURS = {
+    module: {one for one in found if one.partition(".")[0] == "dsoftmax"}
+    for module, found in IMPORTS.items()
+}
 
 
-def house(module):
-    """The first part under the package: a module or a family."""
-    return ([*module.split("."), ""])[1] or "dsoftmax"
+def place(module):
+    """The path of a module below the package, without its ending."""
+    return "/".join(module.split(".")[1:]) or "dsoftmax"
 
 
-def level(module):
-    return next((number for number, names in LEVELS.items() if house(module) in names), None)
+def folder(module):
+    """The folder of a module; `errors` is a room of its own, other modules at the root are not."""
+    path = MODULES[module]
+    found = path.parent.relative_to(ROOT).as_posix()
+    if found != ".":
+        return found
+    return "errors" if path.name == "errors.py" else "dsoftmax"
 
 
-def test_every_module_has_a_level():
-    unknown = [module for module in MODULES if level(module) is None]
-    assert not unknown, f"give {unknown} a level in LEVELS, and in DESIGN.md"
+def allowed(module, other):
+    """Whether the walls let a module import another one."""
+    mine, theirs = folder(module), folder(other)
+    ways = WALLS[mine]
+    above = [theirs.rsplit("/", n)[0] for n in range(theirs.count("/") + 1)]
+    return (
+        mine == theirs
+        or theirs in ways
+        or place(other) in ways
+        or any(f"{one}/*" in ways for one in above)
+    )
 
 
-def test_imports_point_down_only():
+def test_every_folder_has_walls():
+    found = {folder(module) for module in MODULES}
+    assert found == set(WALLS), "list each folder in WALLS, and in docs/design.md"
+
+
+def test_folders_import_only_what_their_walls_allow():
     wrong = [
-        f"{module} (level {level(module)}) imports {other} (level {level(other)})"
+        f"{place(module)} imports {place(other)}"
         for module, others in OURS.items()
         for other in others
-        if level(other) > level(module) or (level(other) == 1 and level(module) == 1 and house(other) != house(module))
+        if not allowed(module, other)
     ]
-    assert not wrong, "\n".join(wrong)
+    assert not wrong, "\n".join(sorted(wrong))
+
+
+def test_the_walls_are_true():
+    """A way that nobody takes is not drawn."""
+    unused = []
+    for name, ways in WALLS.items():
+        taken = [
+            other for module, others in OURS.items() if folder(module) == name for other in others
+        ]
+        for way in ways:
+            used = {folder(other) for other in taken} | {place(other) for other in taken}
+            if way.endswith("/*"):
+                used |= {f"{one.split('/')[0]}/*" for one in used if one.startswith(way[:-1])}
+            if way not in used:
+                unused.append(f"{name} never imports {way}")
+    assert not unused, "\n".join(unused)
 
 
 def test_what_is_imported_exists():
-    missing = [f"{module} imports {other}" for module, others in OURS.items() for other in others if other not in MODULES]
+    missing = [
+        f"{module} imports {other}"
+        for module, others in OURS.items()
+        for other in others
+        if other not in MODULES
+    ]
     assert not missing, "\n".join(missing)
 
 
-def test_there_are_no_cycles():
+def require_no_cycle(graph):
     try:
-        TopologicalSorter({module: others - {module} for module, others in OURS.items()}).prepare()
+        TopologicalSorter(graph).prepare()
     except CycleError as error:
         pytest.fail("cycle: " + " ← ".join(error.args[1]))
+
+
+def test_modules_do_not_import_each_other_in_a_circle():
+    require_no_cycle({module: others - {module} for module, others in OURS.items()})
+
+
+def test_folders_do_not_import_each_other_in_a_circle():
+    """A folder and the folders inside it are one room."""
+    top = {module: folder(module).split("/")[0] for module in MODULES}
+    graph = {}
+    for module, others in OURS.items():
+        graph.setdefault(top[module], set()).update(top[other] for other in others)
+    del graph["dsoftmax"]  # the public names at the top, and the version at the bottom
+    require_no_cycle({name: others - {name, "dsoftmax"} for name, others in graph.items()})
 
 
 @pytest.mark.parametrize("package", HEAVY)
@@ -136,13 +224,14 @@ def test_heavy_packages_stay_where_they_belong(package):
     assert not wrong, f"{package} is imported in {wrong}"
 
 
-@pytest.mark.parametrize("statement", ["import dsoftmax", "import dsoftmax.errors, dsoftmax.oracle"])
+@pytest.mark.parametrize(
+    "statement", ["import dsoftmax", "import dsoftmax.errors, dsoftmax.solvers.protocol"]
+)
 def test_importing_the_package_is_light(statement):
     code = f"{statement}; import json, sys; print(json.dumps(sorted(sys.modules)))"
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT.parent)
-    loaded = {name.partition(".")[0] for name in json.loads(out.stdout)}
+    loaded = {name.partition(".")[0] for name in json.loads(run_python(code))}
     heavy = {"dask", "distributed", "zarr", "sklearn", "scipy", "pandas", "click", "rich", "numba"}
-    heavy |= set() if "oracle" in statement else {"numpy"}
+    heavy |= set() if "protocol" in statement else {"numpy"}
     assert not loaded & heavy
 
 
@@ -150,15 +239,21 @@ def test_training_from_memory_needs_neither_dask_nor_zarr_nor_scikit_learn():
     code = """
 import sys
 import numpy as np
-from dsoftmax.engine import make_engine
-from dsoftmax.sources import open_source
-from dsoftmax.settings import Settings
-from dsoftmax.training import train
+from dsoftmax.engines.choose import make_engine
+from dsoftmax.data.open import open_source
+from dsoftmax.training.settings import Settings
+from dsoftmax.training.loop import train
 train(open_source(np.eye(3), [0, 1, 1]), make_engine(), Settings(max_iter=2))
 print(*sorted({"dask", "distributed", "zarr", "sklearn"} & set(sys.modules)))
 """
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT.parent)
-    assert out.stdout.strip() == ""
+    assert run_python(code).strip() == ""
+
+
+def run_python(code):
+    command = [sys.executable, "-c", code]
+    return subprocess.run(
+        command, capture_output=True, text=True, check=True, cwd=ROOT.parent
+    ).stdout
 
 
 def test_the_reader_of_imports_sees_them_all():
@@ -178,5 +273,7 @@ def f():
 """
     modules = {"dsoftmax.b", "dsoftmax.fam.c"}
     found = imports_of(source, "dsoftmax.fam.mod", modules)
-    assert found == {"typing", "dsoftmax.a", "dsoftmax.shown", "dsoftmax.b", "dsoftmax.fam.c", "dsoftmax.d"}
-    assert imports_of("from . import c", "dsoftmax.fam", modules, package=True) == {"dsoftmax.fam.c"}
+    ours = {"dsoftmax.a", "dsoftmax.shown", "dsoftmax.b", "dsoftmax.fam.c", "dsoftmax.d"}
+    assert found == {"typing", *ours}
+    package = imports_of("from . import c", "dsoftmax.fam", modules, package=True)
+    assert package == {"dsoftmax.fam.c"}

@@ -21,14 +21,26 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
 
 
-def test_the_python_and_the_commands_run_as_printed(tmp_path: Path, environment: dict[str, str]) -> None:
+def test_the_python_and_the_commands_run_as_printed(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
     python = "\n".join(blocks("py" + "thon"))  # the blocks go on from each other
-    done = subprocess.run([sys.executable, "-c", python], cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", python], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert "Converged" in done.stdout
     own_data = next(block for block in blocks("sh") if "inspect" in block)
     for line in own_data.strip().splitlines():
-        done = subprocess.run(line, shell=True, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            line,
+            shell=True,
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
     assert (tmp_path / "labels.zarr").is_dir()
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
 from dsoftmax import SoftmaxRegression
-from dsoftmax.estimator import ConvergenceWarning
+from dsoftmax.estimators.sklearn import ConvergenceWarning
 
 DATA = os.environ.get("DSOFTMAX_DATA")
 
@@ -21,7 +21,10 @@ pytestmark = [
     pytest.mark.data,
     pytest.mark.timeout(600),
     pytest.mark.usefixtures("one_thread"),
-    pytest.mark.skipif(DATA is None, reason="DSOFTMAX_DATA does not name a folder with covtype.npz and fashion_mnist.npz"),
+    pytest.mark.skipif(
+        DATA is None,
+        reason="DSOFTMAX_DATA does not name a folder with covtype.npz and fashion_mnist.npz",
+    ),
 ]
 
 
@@ -62,18 +65,24 @@ def sample(X: NDArray, y: NDArray) -> tuple[NDArray, NDArray]:
     return X[rows], y[rows]
 
 
-def test_covtype_sample_reaches_the_optimum_of_scikit_learn(covtype: tuple[NDArray, NDArray], tmp_path: Path) -> None:
+def test_covtype_sample_reaches_the_optimum_of_scikit_learn(
+    covtype: tuple[NDArray, NDArray], tmp_path: Path
+) -> None:
     raw, y = sample(*covtype)
     X = standardised(raw)
     group = stored(tmp_path / "s.zarr", X, y, 10_000)
-    theirs = LogisticRegression(C=1.0, tol=1e-8, max_iter=500, solver="newton-cholesky").fit(X.astype(np.float64), y)
+    theirs = LogisticRegression(C=1.0, tol=1e-8, max_iter=500, solver="newton-cholesky").fit(
+        X.astype(np.float64), y
+    )
     ours = SoftmaxRegression(C=1.0, tol=3e-6, max_iter=3_000).fit(group["X"], group["y"])
     best = plain_objective(theirs.coef_, theirs.intercept_, X, y, 1.0)
     assert plain_objective(ours.coef_, ours.intercept_, X, y, 1.0) == pytest.approx(best, rel=1e-6)
     assert ours.objective_ == pytest.approx(best, rel=1e-6)
 
 
-def test_fashion_mnist_sample_reaches_the_optimum_of_scikit_learn(fashion: tuple[NDArray, NDArray], tmp_path: Path) -> None:
+def test_fashion_mnist_sample_reaches_the_optimum_of_scikit_learn(
+    fashion: tuple[NDArray, NDArray], tmp_path: Path
+) -> None:
     raw, y = sample(*fashion)
     X = (raw / np.float32(255)).astype(np.float32)
     group = stored(tmp_path / "s.zarr", X, y, 10_000)
@@ -84,7 +93,9 @@ def test_fashion_mnist_sample_reaches_the_optimum_of_scikit_learn(fashion: tuple
     assert ours.objective_ == pytest.approx(best, rel=1e-6)
 
 
-def test_raw_covtype_is_read_as_stored_and_reaches_the_optimum(covtype: tuple[NDArray, NDArray], tmp_path: Path) -> None:
+def test_raw_covtype_is_read_as_stored_and_reaches_the_optimum(
+    covtype: tuple[NDArray, NDArray], tmp_path: Path
+) -> None:
     X, y = covtype
     group = stored(tmp_path / "s.zarr", X, y, 50_000)
     assert group["X"].dtype == np.int16
@@ -98,18 +109,24 @@ def test_raw_covtype_is_read_as_stored_and_reaches_the_optimum(covtype: tuple[ND
     # bounded by what scikit-learn finds on a sample, evaluated on all rows.
     rows, labels = sample(X, y)
     scale = rows.std(axis=0).clip(1e-9)
-    theirs = LogisticRegression(C=1.0, tol=1e-6, max_iter=500, solver="newton-cholesky").fit(rows / scale, labels)
+    theirs = LogisticRegression(C=1.0, tol=1e-6, max_iter=500, solver="newton-cholesky").fit(
+        rows / scale, labels
+    )
     assert value < plain_objective(theirs.coef_ / scale, theirs.intercept_, X, y, 1.0)
 
 
-def test_plain_lbfgs_says_that_raw_covtype_wants_another_scale(covtype: tuple[NDArray, NDArray], tmp_path: Path) -> None:
+def test_plain_lbfgs_says_that_raw_covtype_wants_another_scale(
+    covtype: tuple[NDArray, NDArray], tmp_path: Path
+) -> None:
     X, y = sample(*covtype)
     group = stored(tmp_path / "s.zarr", X, y, 5_000)
     with pytest.warns(ConvergenceWarning, match="scale the features"):
         SoftmaxRegression(solver="lbfgs", max_iter=20).fit(group["X"], group["y"])
 
 
-def test_the_whole_of_covtype_trains_to_the_tolerance(covtype: tuple[NDArray, NDArray], tmp_path: Path) -> None:
+def test_the_whole_of_covtype_trains_to_the_tolerance(
+    covtype: tuple[NDArray, NDArray], tmp_path: Path
+) -> None:
     X, y = covtype
     group = stored(tmp_path / "s.zarr", standardised(X), y, 50_000)
     model = SoftmaxRegression(C=1.0, tol=1e-4, max_iter=1_000).fit(group["X"], group["y"])
@@ -117,7 +134,9 @@ def test_the_whole_of_covtype_trains_to_the_tolerance(covtype: tuple[NDArray, ND
     assert model.score(group["X"], group["y"]) > 0.71
 
 
-def test_the_whole_of_fashion_mnist_trains_to_the_tolerance(fashion: tuple[NDArray, NDArray], tmp_path: Path) -> None:
+def test_the_whole_of_fashion_mnist_trains_to_the_tolerance(
+    fashion: tuple[NDArray, NDArray], tmp_path: Path
+) -> None:
     X, y = fashion
     group = stored(tmp_path / "s.zarr", (X / np.float32(255)).astype(np.float32), y, 5_000)
     model = SoftmaxRegression(C=1e-3, tol=1e-4, max_iter=1_000).fit(group["X"], group["y"])

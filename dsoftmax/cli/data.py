@@ -10,20 +10,32 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dsoftmax import interrupts
-from dsoftmax.blocks import Names, Source
+from dsoftmax.cli import interrupts
 from dsoftmax.cli.options import EngineChoice
-from dsoftmax.engine import Engine, make_engine
-from dsoftmax.engine.memory import Plan, equal_parts, needs_of, plan_pass, planned_part, require_fit, spare_bytes, units_bytes
-from dsoftmax.engine.serial import SerialEngine
-from dsoftmax.engine.spool import SpoolTo
-from dsoftmax.engine.threads import ThreadsEngine, available_cores
-from dsoftmax.engine.visit import Footprint
+from dsoftmax.data.block import Names
+from dsoftmax.data.open import open_source
+from dsoftmax.data.source import Source
+from dsoftmax.data.zarr.names import open_array
+from dsoftmax.engines.base import Engine
+from dsoftmax.engines.choose import make_engine
+from dsoftmax.engines.kept.spool import SpoolTo
+from dsoftmax.engines.plan import (
+    Plan,
+    equal_parts,
+    needs_of,
+    plan_pass,
+    planned_part,
+    require_fit,
+    spare_bytes,
+    units_bytes,
+)
+from dsoftmax.engines.serial import SerialEngine
+from dsoftmax.engines.threads import ThreadsEngine
+from dsoftmax.engines.visit import Footprint
 from dsoftmax.errors import OptionError
-from dsoftmax.grid import Grid
-from dsoftmax.settings import Settings
-from dsoftmax.sources import open_source
-from dsoftmax.sources.stores import open_array
+from dsoftmax.system.process import available_cores
+from dsoftmax.training.grid import Grid
+from dsoftmax.training.settings import Settings
 
 
 def open_data(
@@ -45,7 +57,11 @@ def open_data(
 
 
 def _arrays(
-    data: str, features: str | None, labels: str | None, weights: str | None, groups: str | None = None
+    data: str,
+    features: str | None,
+    labels: str | None,
+    weights: str | None,
+    groups: str | None = None,
 ) -> tuple[list[Any], Names]:
     """Return features, labels, weights and groups, None for what is not named, and their paths."""
     named = (("--labels", labels), ("--weights", weights), ("--groups", groups))
@@ -71,7 +87,11 @@ def open_validation(
     if validation is None:
         return None
     (X, y, s, _), names = _arrays(validation, features, labels, weights)
-    for option, path in (("--features", names.X), ("--labels", names.y), ("--weights", names.weights)):
+    for option, path in (
+        ("--features", names.X),
+        ("--labels", names.y),
+        ("--weights", names.weights),
+    ):
         if path and path in vars(training.names).values():
             raise OptionError(
                 f"--validation {validation}: {option} names {path}, which is trained on. Needed is a store that has arrays of the same "
@@ -92,19 +112,28 @@ def open_engine(choice: EngineChoice) -> Iterator[Engine]:
     ------
     ClusterError, OptionError
     """
-    spool = None if choice.spool is None else SpoolTo(str(Path(choice.spool).absolute()), choice.spool_limit)
+    spool = (
+        None
+        if choice.spool is None
+        else SpoolTo(str(Path(choice.spool).absolute()), choice.spool_limit)
+    )
     if choice.engine == "cluster":
         with interrupts.shielded():
-            from dsoftmax.engine import connect
+            from dsoftmax.engines.cluster import connect
 
         if choice.scheduler or choice.scheduler_file:
-            with connect.connected(choice.scheduler, choice.scheduler_file, spool=spool) as engine, closing(engine):
+            with (
+                connect.connected(choice.scheduler, choice.scheduler_file, spool=spool) as engine,
+                closing(engine),
+            ):
                 yield engine
         else:
             stack = ExitStack()
             try:
                 with interrupts.shielded(), _ctrl_c_is_ours():
-                    engine = stack.enter_context(connect.local_cluster(choice.workers, choice.memory, spool))
+                    engine = stack.enter_context(
+                        connect.local_cluster(choice.workers, choice.memory, spool)
+                    )
                 yield engine
             finally:
                 with interrupts.shielded():
@@ -143,7 +172,13 @@ def plan_choice(source: Source, choice: EngineChoice, work: Footprint | None = N
     spare = spare_bytes() // n_workers
     units = units_bytes(source.columns, shares=2)
     needs = needs_of(
-        source, work or Footprint(), max(cores // n_workers, 1), allowed, n_chunks=n_chunks, spare=spare, units=units
+        source,
+        work or Footprint(),
+        max(cores // n_workers, 1),
+        allowed,
+        n_chunks=n_chunks,
+        spare=spare,
+        units=units,
     )
     return require_fit(plan_pass(replace(needs, total=needs.total // n_workers)), source, n_workers)
 
@@ -198,11 +233,15 @@ def make_settings(
     OptionError
     """
     if len(C) > 1 and folds is None:
-        raise OptionError(f"--C names {len(C)} values, and nothing chooses among them. Pass --folds N too, or one value.")
+        raise OptionError(
+            f"--C names {len(C)} values, and nothing chooses among them. Pass --folds N too, or one value."
+        )
     if scoring is not None and folds is None:
         raise OptionError("--scoring does nothing without --folds. Give both, or leave it out.")
     if grouped and folds is None and validation_fraction is None:
-        raise OptionError("--groups does nothing without --folds or --validation-fraction. Give both, or leave it out.")
+        raise OptionError(
+            "--groups does nothing without --folds or --validation-fraction. Give both, or leave it out."
+        )
     settings = Settings(
         C=C[0],
         l1_ratio=l1_ratio,
@@ -232,7 +271,9 @@ def make_settings(
 def _labels(texts: list[str], dtype: np.dtype, option: str) -> NDArray:
     texts = [text.strip() for text in texts]
     if "" in texts:
-        raise OptionError(f"{option} holds an empty label; needed are labels with one comma between them, such as a,b,c.")
+        raise OptionError(
+            f"{option} holds an empty label; needed are labels with one comma between them, such as a,b,c."
+        )
     if len(set(texts)) < len(texts):
         twice = next(text for text in texts if texts.count(text) > 1)
         raise OptionError(f"{option} names {twice} twice; needed is every class once.")
@@ -257,7 +298,9 @@ def _class_weight(text: str | None, dtype: np.dtype) -> Any:
     except ValueError:
         weights = []
     if len(weights) < len(pairs):
-        raise OptionError(f"--class-weight {text}: needed is balanced, or label=weight,label=weight.")
+        raise OptionError(
+            f"--class-weight {text}: needed is balanced, or label=weight,label=weight."
+        )
     labels = _labels([label for label, _, _ in pairs], dtype, "--class-weight")
     return dict(zip(labels.tolist(), weights, strict=True))
 

@@ -26,7 +26,7 @@ class Bytes(click.ParamType):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         if isinstance(value, int):
             return value
-        from dsoftmax.units import parse_bytes
+        from dsoftmax.system.units import parse_bytes
 
         return parse_bytes(value, "--memory" if param is None else param.opts[-1])
 
@@ -55,7 +55,9 @@ class Numbers(click.ParamType):
 
     name = "NUMBER[,…]"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, ...]:
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[float, ...]:
         if not isinstance(value, str):
             return tuple(value)
         try:
@@ -71,7 +73,7 @@ class SolverOption(click.Option):
     """Names the solvers in the help that is asked for, from their own table."""
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
-        from dsoftmax.solvers import AUTO, SOLVERS
+        from dsoftmax.solvers.table import AUTO, SOLVERS
 
         self.help = f"How to get to the optimum: {', '.join((AUTO, *SOLVERS))}."
         return super().get_help_record(ctx)
@@ -124,9 +126,13 @@ def engine_choice(
     cluster = {"--workers": workers, "--scheduler": scheduler, "--scheduler-file": scheduler_file}
     given = [name for name, value in cluster.items() if value is not None]
     if len(given) > 1:
-        raise OptionError(f"{' and '.join(given)} contradict each other; a pass runs in one place. Give one of them.")
+        raise OptionError(
+            f"{' and '.join(given)} contradict each other; a pass runs in one place. Give one of them."
+        )
     if given and engine not in (None, "cluster"):
-        raise OptionError(f"{given[0]} belongs to --engine cluster; --engine {engine} runs in this process. Leave one out.")
+        raise OptionError(
+            f"{given[0]} belongs to --engine cluster; --engine {engine} runs in this process. Leave one out."
+        )
     if workers is not None and workers < 1:
         raise OptionError(f"--workers {workers}: a cluster needs at least one worker process.")
     if memory is not None and (scheduler or scheduler_file):
@@ -136,9 +142,13 @@ def engine_choice(
         )
     chosen = engine or ("cluster" if given else "threads")
     if spool is not None and chosen == "serial":
-        raise OptionError("--spool does nothing for --engine serial, which keeps no blocks. Leave one of them out.")
+        raise OptionError(
+            "--spool does nothing for --engine serial, which keeps no blocks. Leave one of them out."
+        )
     if spool_limit is not None and spool is None:
-        raise OptionError("--spool-limit does nothing without --spool DIRECTORY. Give both, or leave it out.")
+        raise OptionError(
+            "--spool-limit does nothing without --spool DIRECTORY. Give both, or leave it out."
+        )
     return EngineChoice(chosen, workers, scheduler, scheduler_file, memory, spool, spool_limit)
 
 
@@ -158,10 +168,19 @@ features_option = click.option(
     metavar="ARRAY",
     help="Array of the features in DATA (X, group/X), or another store. Not needed where DATA is an array.",
 )
-labels_option = click.option("--labels", metavar="ARRAY", required=True, help="Array of the labels, in DATA or another store.")
-weights_option = click.option("--weights", metavar="ARRAY", help="Array of sample weights, in DATA or another store.")
+labels_option = click.option(
+    "--labels",
+    metavar="ARRAY",
+    required=True,
+    help="Array of the labels, in DATA or another store.",
+)
+weights_option = click.option(
+    "--weights", metavar="ARRAY", help="Array of sample weights, in DATA or another store."
+)
 groups_option = click.option(
-    "--groups", metavar="ARRAY", help="Array of groups: rows of one group are held out together, by --folds."
+    "--groups",
+    metavar="ARRAY",
+    help="Array of groups: rows of one group are held out together, by --folds.",
 )
 validation_option = click.option(
     "--validation",
@@ -169,21 +188,46 @@ validation_option = click.option(
     help="Stop where the loss on this store, with arrays of the same names, gets no better.",
 )
 missing_option = click.option(
-    "--missing-chunks", type=Known(MISSING), default="error", show_default=True, help="What a chunk that is not stored means."
+    "--missing-chunks",
+    type=Known(MISSING),
+    default="error",
+    show_default=True,
+    help="What a chunk that is not stored means.",
 )
-memory_option = click.option("--memory", type=Bytes(), help="Memory allowed, such as 2GiB; no limit if left out.")
-overwrite_option = click.option("--overwrite", is_flag=True, help="Replace what an earlier command wrote.")
+memory_option = click.option(
+    "--memory", type=Bytes(), help="Memory allowed, such as 2GiB; no limit if left out."
+)
+overwrite_option = click.option(
+    "--overwrite", is_flag=True, help="Replace what an earlier command wrote."
+)
 
 engine_options = _chain(
-    click.option("--engine", type=Known(ENGINES), help="Where passes run; threads, or cluster with an option below."),
-    click.option("--workers", type=int, metavar="N", help="Start a dask cluster of N processes on this machine."),
+    click.option(
+        "--engine",
+        type=Known(ENGINES),
+        help="Where passes run; threads, or cluster with an option below.",
+    ),
+    click.option(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="Start a dask cluster of N processes on this machine.",
+    ),
     click.option("--scheduler", metavar="ADDRESS", help="Use the dask cluster at tcp://host:port."),
-    click.option("--scheduler-file", metavar="FILE", help="Use the dask cluster that this file names."),
+    click.option(
+        "--scheduler-file", metavar="FILE", help="Use the dask cluster that this file names."
+    ),
     memory_option,
     click.option(
-        "--spool", metavar="DIRECTORY", help="Keep decoded blocks on this local disk, where memory does not hold them."
+        "--spool",
+        metavar="DIRECTORY",
+        help="Keep decoded blocks on this local disk, where memory does not hold them.",
     ),
-    click.option("--spool-limit", type=Bytes(), help="Of the disk for each process.  [default: half of what is free]"),
+    click.option(
+        "--spool-limit",
+        type=Bytes(),
+        help="Of the disk for each process.  [default: half of what is free]",
+    ),
 )
 objective_options = _chain(
     click.option(
@@ -195,10 +239,23 @@ objective_options = _chain(
         help="Inverse strength of the penalty; inf for none. Several, with --folds, share the passes.",
     ),
     click.option(
-        "--l1-ratio", type=float, default=0.0, show_default=True, help="Part of the penalty that is L1; the rest is L2."
+        "--l1-ratio",
+        type=float,
+        default=0.0,
+        show_default=True,
+        help="Part of the penalty that is L1; the rest is L2.",
     ),
-    click.option("--folds", type=int, metavar="N", help="Score every C on N folds, and keep the model of the best."),
-    click.option("--scoring", type=Known(SCORINGS), help="Of --folds: the best C by this.  [default: accuracy]"),
+    click.option(
+        "--folds",
+        type=int,
+        metavar="N",
+        help="Score every C on N folds, and keep the model of the best.",
+    ),
+    click.option(
+        "--scoring",
+        type=Known(SCORINGS),
+        help="Of --folds: the best C by this.  [default: accuracy]",
+    ),
     click.option(
         "--validation-fraction",
         type=float,
@@ -207,9 +264,17 @@ objective_options = _chain(
     ),
     click.option("--solver", cls=SolverOption, metavar="NAME", default="auto", show_default=True),
     click.option("--no-intercept", is_flag=True, help="Leave the intercepts at 0."),
-    click.option("--class-weight", metavar="WEIGHTS", help="balanced, or label=weight,label=weight."),
-    click.option("--classes", metavar="LABELS", help="The classes, a,b,c; found in the first pass if left out."),
-    click.option("--dtype", type=Known(DTYPES), help="Of the products; by what is stored if left out."),
+    click.option(
+        "--class-weight", metavar="WEIGHTS", help="balanced, or label=weight,label=weight."
+    ),
+    click.option(
+        "--classes",
+        metavar="LABELS",
+        help="The classes, a,b,c; found in the first pass if left out.",
+    ),
+    click.option(
+        "--dtype", type=Known(DTYPES), help="Of the products; by what is stored if left out."
+    ),
     click.option(
         "--kernel",
         type=Known(KERNELS),
@@ -219,8 +284,16 @@ objective_options = _chain(
     ),
 )
 stopping_options = _chain(
-    click.option("--tol", type=float, default=1e-4, show_default=True, help="Converged when max|∇F| is at most this."),
-    click.option("--max-iter", type=int, default=100, show_default=True, help="Iterations at most."),
+    click.option(
+        "--tol",
+        type=float,
+        default=1e-4,
+        show_default=True,
+        help="Converged when max|∇F| is at most this.",
+    ),
+    click.option(
+        "--max-iter", type=int, default=100, show_default=True, help="Iterations at most."
+    ),
     click.option(
         "--n-iter-no-change",
         type=int,

@@ -9,15 +9,16 @@ from rich.console import Console
 from rich.table import Table
 
 from dsoftmax.cli.options import EngineChoice
-from dsoftmax.monitor.progress import clock, rate
-from dsoftmax.process import peak_bytes
-from dsoftmax.units import size
+from dsoftmax.cli.progress import clock, rate
+from dsoftmax.system.process import peak_bytes
+from dsoftmax.system.units import size
 
 if TYPE_CHECKING:
-    from dsoftmax.grid import GridResult
-    from dsoftmax.metrics import Metrics
-    from dsoftmax.rundir import RunDirectory
-    from dsoftmax.training import Record, Result
+    from dsoftmax.results.metrics import Metrics
+    from dsoftmax.runs.directory import RunDirectory
+    from dsoftmax.training.grid import GridResult
+    from dsoftmax.training.run import Record, Result
+
 
 SHOWN_CLASSES = 30
 PLAIN_WIDTH = 132
@@ -63,7 +64,13 @@ def diagnostics() -> Console:
 def _console(stderr: bool) -> Console:
     terminal = (sys.stderr if stderr else sys.stdout).isatty()
     # Paths and labels may hold brackets and colons, which are not markup.
-    return Console(stderr=stderr, highlight=False, markup=False, emoji=False, width=None if terminal else PLAIN_WIDTH)
+    return Console(
+        stderr=stderr,
+        highlight=False,
+        markup=False,
+        emoji=False,
+        width=None if terminal else PLAIN_WIDTH,
+    )
 
 
 def show_facts(console: Console, facts: Sequence[tuple[str, str]]) -> None:
@@ -96,7 +103,10 @@ def summary(directory: "RunDirectory", outcome: Outcome, choice: EngineChoice) -
     if outcome.grid is not None:
         grid_table(outcome.grid, console)
     facts = [
-        ("model", f"{len(model.classes)} classes × {model.n_features} features, {model.about['n_rows']:,} rows"),
+        (
+            "model",
+            f"{len(model.classes)} classes × {model.n_features} features, {model.about['n_rows']:,} rows",
+        ),
         ("solver", f"{run.solver}: {run.why}"),
         ("F", f"{run.state.value:.10g}"),
         ("max|∇F|", f"{run.gradient_max:.3e}"),
@@ -104,10 +114,20 @@ def summary(directory: "RunDirectory", outcome: Outcome, choice: EngineChoice) -
         ("iterations", str(run.state.n_iter)),
     ]
     if result.history:
-        rows, n_bytes = sum(one.rows for one in result.history), sum(one.bytes for one in result.history)
+        rows, n_bytes = (
+            sum(one.rows for one in result.history),
+            sum(one.bytes for one in result.history),
+        )
         busy = max(sum(one.seconds for one in result.history), 1e-9)
-        facts.append(("time", f"{clock(outcome.seconds)}; {busy / len(result.history):.3g} s a pass"))
-        facts.append(("speed", f"{rate(rows / busy, 'rows/s')}, {rate(n_bytes / busy, 'B/s')} ({outcome.engine})"))
+        facts.append(
+            ("time", f"{clock(outcome.seconds)}; {busy / len(result.history):.3g} s a pass")
+        )
+        facts.append(
+            (
+                "speed",
+                f"{rate(rows / busy, 'rows/s')}, {rate(n_bytes / busy, 'B/s')} ({outcome.engine})",
+            )
+        )
     facts += [
         ("peak memory", memory_line(choice, _worker_peaks(result.history))),
         ("model in", str(directory.file("model.zarr"))),
@@ -129,8 +149,16 @@ def grid_table(grid: "GridResult", console: Console) -> None:
         table.add_column(name, justify="left" if not name else "right")
     for i, C in enumerate(grid.grid.Cs):
         models = grid.results[i::n_Cs]
-        spread = [f"{part[:, i].mean():.5f} ± {part[:, i].std():.5f}" for part in (grid.accuracy, grid.log_loss)]
-        table.add_row(f"{C:g}", *spread, str(max(one.run.n_passes for one in models)), "best" if i == grid.best else "")
+        spread = [
+            f"{part[:, i].mean():.5f} ± {part[:, i].std():.5f}"
+            for part in (grid.accuracy, grid.log_loss)
+        ]
+        table.add_row(
+            f"{C:g}",
+            *spread,
+            str(max(one.run.n_passes for one in models)),
+            "best" if i == grid.best else "",
+        )
     console.print(table)
 
 
@@ -166,10 +194,21 @@ def metrics_tables(metrics: "Metrics", console: Console) -> None:
     for name in ("precision", "recall", "support"):
         table.add_column(name, justify="right")
     for k in shown:
-        support = f"{found['support'][k]:,.6g}" if found["support"][k] % 1 else f"{int(found['support'][k]):,}"
-        table.add_row(str(found["classes"][k]), _percent(found["precision"][k]), _percent(found["recall"][k]), support)
+        support = (
+            f"{found['support'][k]:,.6g}"
+            if found["support"][k] % 1
+            else f"{int(found['support'][k]):,}"
+        )
+        table.add_row(
+            str(found["classes"][k]),
+            _percent(found["precision"][k]),
+            _percent(found["recall"][k]),
+            support,
+        )
     console.print(table)
-    console.print("Confusion: rows are the labels, columns what was predicted; in percent of the label's weight.")
+    console.print(
+        "Confusion: rows are the labels, columns what was predicted; in percent of the label's weight."
+    )
     matrix = Table(box=None, padding=(0, 1))
     matrix.add_column("")
     for k in shown:

@@ -2,8 +2,7 @@
 
 from dataclasses import dataclass
 
-from dsoftmax.softmax import hessian_entries
-from dsoftmax.solvers.kronecker import n_groups, sum_bytes
+from dsoftmax.solvers.algebra.kronecker_sum import n_groups, sum_bytes
 
 AUTO, SURROGATE, SUM = "auto", "surrogate", "lbfgs-kronecker-sum"
 SURROGATE_ENTRIES = 1000
@@ -23,7 +22,7 @@ class Choice:
     Attributes
     ----------
     solver : str
-        A name in `dsoftmax.solvers.SOLVERS`.
+        A name in `dsoftmax.solvers.table.SOLVERS`.
     why : str
         A clause.
     """
@@ -67,13 +66,18 @@ def choose(
         other = SUM
     entries, free = (n_features + 1) * n_classes, (n_features + 1) * (n_classes - 1)
     enough = whole or sample_rows >= max(SAMPLE_ROWS * free, 1)
-    summed = HESSIAN_BYTES * hessian_entries(n_features, n_classes)
+    pairs, products = n_classes * (n_classes - 1) // 2, (n_features + 1) * (n_features + 2) // 2
+    summed = HESSIAN_BYTES * pairs * products
     tight = room is not None and (summed > room // HESSIAN_PART or needed > room // HELD_PART)
     if entries <= SURROGATE_ENTRIES and tight:
-        return Choice(other, f"Hessians of {entries:,} × {entries:,} and a sample do not fit well in the memory allowed")
+        return Choice(
+            other,
+            f"Hessians of {entries:,} × {entries:,} and a sample do not fit well in the memory allowed",
+        )
     if entries <= SURROGATE_ENTRIES and enough:
         return Choice(
-            SURROGATE, f"θ has {entries:,} entries, no more than {SURROGATE_ENTRIES:,}: a few passes and a sample in memory"
+            SURROGATE,
+            f"θ has {entries:,} entries, no more than {SURROGATE_ENTRIES:,}: a few passes and a sample in memory",
         )
     if entries <= SURROGATE_ENTRIES:
         why = f"the sample of {sample_rows:,} rows is too small for Newton's method on it"

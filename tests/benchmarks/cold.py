@@ -22,11 +22,11 @@ from rich.console import Console
 from rich.table import Table
 from zarr.codecs import BloscCodec, ZstdCodec
 
-from dsoftmax.engine.threads import ThreadsEngine
-from dsoftmax.evaluate import Evaluate, Question
-from dsoftmax.labels import Encoder
-from dsoftmax.oracle import Query
-from dsoftmax.sources import open_source
+from dsoftmax.data.open import open_source
+from dsoftmax.engines.threads import ThreadsEngine
+from dsoftmax.first_pass.labels import Encoder
+from dsoftmax.objective.visit import Evaluate, Question
+from dsoftmax.solvers.protocol import Query
 
 P, K = 54, 7
 CHUNK_BYTES = 8 * 2**20
@@ -41,7 +41,9 @@ def write(folder: Path, n_bytes: int, codec: object) -> zarr.Group:
     n = step * max(n_bytes // CHUNK_BYTES, 2)
     group = zarr.create_group(folder)
     X = group.create_array("X", shape=(n, P), dtype="i2", chunks=(step, P), compressors=codec)
-    y = group.create_array("y", shape=(n,), dtype="u1", chunks=(step,), config={"write_empty_chunks": True})
+    y = group.create_array(
+        "y", shape=(n,), dtype="u1", chunks=(step,), config={"write_empty_chunks": True}
+    )
     for start in range(0, n, step):
         X[start : start + step] = rng.integers(0, 1024, (step, P), np.int16)
         y[start : start + step] = rng.integers(0, K, step, np.uint8)
@@ -76,7 +78,9 @@ def main(n_bytes: int, parent: str | None) -> None:
             files = [path for path in Path(folder).rglob("*") if path.is_file()]
             stored = sum(path.stat().st_size for path in files)
             source = open_source(group["X"], group["y"])
-            evaluate = Evaluate((Question(Query(theta), None, np.dtype(np.float32)),), Encoder(np.arange(K)), KERNEL)
+            evaluate = Evaluate(
+                (Question(Query(theta), None, np.dtype(np.float32)),), Encoder(np.arange(K)), KERNEL
+            )
             cores = ThreadsEngine().n_threads
             engine = ThreadsEngine(memory_limit=streaming_limit(source, cores, evaluate))
 
@@ -87,19 +91,37 @@ def main(n_bytes: int, parent: str | None) -> None:
             def cold(work: Callable[[], object], files: list[Path] = files) -> Callable[[], object]:
                 return lambda: (forget(files), work())
 
-            def visit(engine: ThreadsEngine = engine, evaluate: Evaluate = evaluate, source: object = source) -> object:
+            def visit(
+                engine: ThreadsEngine = engine,
+                evaluate: Evaluate = evaluate,
+                source: object = source,
+            ) -> object:
                 return engine.total(evaluate, source)  # type: ignore[arg-type]
 
             works: dict[str, Callable[[], object]] = {"forget": lambda files=files: forget(files)}  # type: ignore[misc]
             works |= {"raw": cold(raw), "cold": cold(visit), "warm": visit}
             seconds = interleaved(works, 2.0)
             rates = {
-                way: stored / (seconds[way] - seconds["forget"] * (way != "warm")) / 1e6 for way in ("raw", "cold", "warm")
+                way: stored / (seconds[way] - seconds["forget"] * (way != "warm")) / 1e6
+                for way in ("raw", "cold", "warm")
             }
-            cells = [rates["raw"], rates["cold"], rates["cold"] / rates["raw"], rates["warm"], rates["cold"] / rates["warm"]]
-            table.add_row(name, f"{stored / 1e6:,.0f}", *(f"{cell:,.3g}" if cell < 10 else f"{cell:,.0f}" for cell in cells))
+            cells = [
+                rates["raw"],
+                rates["cold"],
+                rates["cold"] / rates["raw"],
+                rates["warm"],
+                rates["cold"] / rates["warm"],
+            ]
+            table.add_row(
+                name,
+                f"{stored / 1e6:,.0f}",
+                *(f"{cell:,.3g}" if cell < 10 else f"{cell:,.0f}" for cell in cells),
+            )
     Console(width=120).print(table)
 
 
 if __name__ == "__main__":
-    main(int(float(sys.argv[1]) * 2**20) if len(sys.argv) > 1 else 1024 * 2**20, sys.argv[2] if len(sys.argv) > 2 else None)
+    main(
+        int(float(sys.argv[1]) * 2**20) if len(sys.argv) > 1 else 1024 * 2**20,
+        sys.argv[2] if len(sys.argv) > 2 else None,
+    )

@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from optimum import Bounds, PlainObjective
 from real_data import Data
 
-from dsoftmax.engine.threads import ThreadsEngine
-from dsoftmax.settings import Settings
-from dsoftmax.solvers import AUTO
-from dsoftmax.sources import open_source
-from dsoftmax.training import Record, Run, train
+from dsoftmax.data.open import open_source
+from dsoftmax.engines.threads import ThreadsEngine
+from dsoftmax.solvers.table import AUTO
+from dsoftmax.training.loop import train
+from dsoftmax.training.run import Record, Run
+from dsoftmax.training.settings import Settings
 
 ROUNDING = 1e-6
 """Part of F that rounding in float32 may hide: a point whose recorded F is further off is not looked at again."""
@@ -54,7 +55,9 @@ class Path:
     def passes(self, plain: PlainObjective, optimum: float, gap: float) -> int | None:
         """Return after how many passes F − F* ≤ gap·F*; None where that was never so."""
         for number, (theta, value) in enumerate(zip(self.thetas, self.values, strict=True), 1):
-            if value <= optimum * (1 + gap + ROUNDING) and plain.value(theta) <= optimum * (1 + gap):
+            if value <= optimum * (1 + gap + ROUNDING) and plain.value(theta) <= optimum * (
+                1 + gap
+            ):
                 return number
         return None
 
@@ -79,7 +82,7 @@ def follow(
     data : Data
     C : float
     solver : str
-        "auto" or a name in `dsoftmax.solvers.SOLVERS`.
+        "auto" or a name in `dsoftmax.solvers.table.SOLVERS`.
     enough : callable
         Asked after each pass.
     most : int
@@ -108,7 +111,13 @@ def follow(
 
 
 def follow_to(
-    data: Data, C: float, solver: str, plain: PlainObjective, value: float, most: int, seconds: float = np.inf
+    data: Data,
+    C: float,
+    solver: str,
+    plain: PlainObjective,
+    value: float,
+    most: int,
+    seconds: float = np.inf,
 ) -> Path:
     """Return the path of a run that ends where F ≤ ``value``."""
 
@@ -119,7 +128,12 @@ def follow_to(
 
 
 def look_for_optimum(
-    data: Data, C: float, plain: PlainObjective, seconds: float, unknown: float = TIGHT, dtype: Any = "float64"
+    data: Data,
+    C: float,
+    plain: PlainObjective,
+    seconds: float,
+    unknown: float = TIGHT,
+    dtype: Any = "float64",
 ) -> tuple[Bounds, Path]:
     """Return what is proven of F* from where the default solver comes to within a time (s), refined, and its path.
 

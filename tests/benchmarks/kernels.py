@@ -23,14 +23,18 @@ from sklearn._loss import HalfMultinomialLoss
 from sklearn.linear_model._linear_loss import LinearModelLoss
 from threadpoolctl import threadpool_limits
 
-from dsoftmax import fused, softmax
+from dsoftmax.kernels import softmax
+from dsoftmax.kernels.compiled import kernel as fused
+from dsoftmax.kernels.tiles import tile_rows
 
 DENSE = [(12, 8, "u2"), (54, 7, "i2"), (784, 10, "u1"), (384, 150, "f4"), (1024, 1000, "f4")]
 SPARSE = [(20_000, 20, 0.002), (20_000, 20, 0.02), (65_536, 75, 0.002)]
 BLOCK_BYTES = 32 * 2**20
 LARGE = (512, 512, 4096)
 """K, p and rows of a product that BLAS is at its best with."""
-KERNELS = {"numpy": softmax.value_and_gradient} | ({"fused": fused.value_and_gradient} if fused.available() else {})
+KERNELS = {"numpy": softmax.value_and_gradient} | (
+    {"fused": fused.value_and_gradient} if fused.available() else {}
+)
 
 
 @dataclass(frozen=True)
@@ -82,11 +86,23 @@ def problems() -> Iterator[Problem]:
     for p, K, dtype in DENSE:
         n = max(BLOCK_BYTES // (4 * p), 4096)
         X = (rng.random((n, p)) * 100).astype(dtype)
-        yield Problem(f"({p}, {K}) {np.dtype(dtype).name}", X, rng.integers(0, K, n), rng.standard_normal((K, p + 1)) / 100)
+        yield Problem(
+            f"({p}, {K}) {np.dtype(dtype).name}",
+            X,
+            rng.integers(0, K, n),
+            rng.standard_normal((K, p + 1)) / 100,
+        )
     for p, K, density in SPARSE:
         n = 16_384
-        X = scipy.sparse.random_array((n, p), density=density, format="csr", dtype=np.float32, rng=rng)
-        yield Problem(f"({p}, {K}) CSR {density:.1%}", X, rng.integers(0, K, n), rng.standard_normal((K, p + 1)) / 100)
+        X = scipy.sparse.random_array(
+            (n, p), density=density, format="csr", dtype=np.float32, rng=rng
+        )
+        yield Problem(
+            f"({p}, {K}) CSR {density:.1%}",
+            X,
+            rng.integers(0, K, n),
+            rng.standard_normal((K, p + 1)) / 100,
+        )
 
 
 def textbook(theta: NDArray, X: NDArray, y: NDArray) -> NDArray:
@@ -130,19 +146,33 @@ def measure(problem: Problem, machine: Rates, least: float) -> Figures:
     if sparse:
         return Figures(problem, interleaved(works, least), np.nan, np.nan)
     K, p = len(theta), X.shape[1]
-    tile, flops = sgemm_work(K, p, min(softmax.tile_rows(p, K, np.dtype(np.float32), sparse), X.shape[0]))
+    tile, flops = sgemm_work(K, p, min(tile_rows(p, K, np.dtype(np.float32), sparse), X.shape[0]))
     large, large_flops = sgemm_work(*LARGE)
     seconds = interleaved({**works, "tile": tile, "large": large}, least)
     sgemm, best = flops / seconds.pop("tile"), large_flops / seconds.pop("large")
-    roofline = problem.flops / max(sgemm, best) + K * X.shape[0] / machine.exp + problem.bytes / machine.read
+    roofline = (
+        problem.flops / max(sgemm, best)
+        + K * X.shape[0] / machine.exp
+        + problem.bytes / machine.read
+    )
     return Figures(problem, seconds, sgemm, roofline)
 
 
 def main(least: float) -> None:
     with threadpool_limits(1):
         machine = rates(least)
-        table = Table(title=f"one thread; memory {machine.read / 1e9:.1f} GB/s, exp {machine.exp / 1e9:.2f} G/s")
-        heads = ("Mrows/s", "GB/s", "GF/s", "of sgemm", "of the roofline", "textbook / it", "scikit-learn / it")
+        table = Table(
+            title=f"one thread; memory {machine.read / 1e9:.1f} GB/s, exp {machine.exp / 1e9:.2f} G/s"
+        )
+        heads = (
+            "Mrows/s",
+            "GB/s",
+            "GF/s",
+            "of sgemm",
+            "of the roofline",
+            "textbook / it",
+            "scikit-learn / it",
+        )
         for name in ("shape", "kernel", *heads):
             table.add_column(name, justify="left" if name in ("shape", "kernel") else "right")
         for problem in problems():
@@ -153,7 +183,11 @@ def main(least: float) -> None:
                 cells = [problem.X.shape[0] / taken / 1e6, problem.bytes / taken / 1e9, rate / 1e9]
                 cells += [rate / found.sgemm, found.roofline / taken]
                 cells += [found.seconds[name] / taken for name in ("textbook", "scikit-learn")]
-                table.add_row(problem.name, kernel, *("" if np.isnan(cell) else f"{cell:.3g}" for cell in cells))
+                table.add_row(
+                    problem.name,
+                    kernel,
+                    *("" if np.isnan(cell) else f"{cell:.3g}" for cell in cells),
+                )
     Console(width=140).print(table)
 
 

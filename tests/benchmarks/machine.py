@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from threadpoolctl import threadpool_limits
 
-from dsoftmax import fused
+from dsoftmax.kernels.compiled import kernel as fused
 
 SHAPES = [(8, 12), (7, 54), (10, 784), (32, 128), (150, 384), (1000, 1024)]
 
@@ -87,7 +87,7 @@ def exp_rates(least: float) -> dict[str, float]:
 def _compiled_exp() -> Callable[[NDArray, NDArray, int], None]:
     from numba import njit
 
-    from dsoftmax.fused.vectors import exp, load, store
+    from dsoftmax.kernels.compiled.simd import exp, load, store
 
     @njit
     def each(values, out, lanes):  # type: ignore[no-untyped-def]
@@ -113,7 +113,9 @@ def main(least: float) -> None:
         for K, p in SHAPES:
             work, flops = sgemm_work(K, p, 2048)
             seconds = interleaved({"sgemm": work}, least)["sgemm"]
-            table.add_row(f"sgemm, K = {K}, p = {p}, 2,048 rows", f"{flops / seconds / 1e9:.1f} GF/s")
+            table.add_row(
+                f"sgemm, K = {K}, p = {p}, 2,048 rows", f"{flops / seconds / 1e9:.1f} GF/s"
+            )
     Console().print(table)
 
 

@@ -28,11 +28,11 @@ P_SPARSE, K_SPARSE, DENSITY = 20_000, 5, 0.02
 TRAIN = """
 import json, sys
 from contextlib import nullcontext, suppress
-from dsoftmax.engine.threads import ThreadsEngine
-from dsoftmax.engine.connect import local_cluster
-from dsoftmax.process import peak_bytes
-from dsoftmax.settings import Settings
-from dsoftmax.training import train
+from dsoftmax.engines.threads import ThreadsEngine
+from dsoftmax.engines.cluster.connect import local_cluster
+from dsoftmax.system.process import peak_bytes
+from dsoftmax.training.settings import Settings
+from dsoftmax.training.loop import train
 sys.path.insert(0, sys.argv[4])
 import memory
 
@@ -67,11 +67,17 @@ def write_dense(folder: Path, n_bytes: int) -> None:
     n = -(-n_bytes // (4 * step * P_DENSE)) * step
     group = zarr.create_group(folder / "dense.zarr")
     X = group.create_array(
-        "X", shape=(n, P_DENSE), dtype="f4", chunks=(step, P_DENSE), compressors=BloscCodec(cname="lz4", clevel=1)
+        "X",
+        shape=(n, P_DENSE),
+        dtype="f4",
+        chunks=(step, P_DENSE),
+        compressors=BloscCodec(cname="lz4", clevel=1),
     )
     y = group.create_array("y", shape=(n,), dtype="u1", chunks=(16 * step,))
     X[:step] = np.tile(rng.integers(0, 16, (64, P_DENSE), np.uint8), (step // 64, 1))
-    for number in range(1, n // step):  # all chunks are alike: a copy costs less than compressing again
+    for number in range(
+        1, n // step
+    ):  # all chunks are alike: a copy costs less than compressing again
         (folder / f"dense.zarr/X/c/{number}").mkdir()
         shutil.copy(folder / "dense.zarr/X/c/0/0", folder / f"dense.zarr/X/c/{number}/0")
     y[:] = rng.integers(0, K_DENSE, n, np.uint8)
@@ -81,8 +87,14 @@ def write_dense(folder: Path, n_bytes: int) -> None:
 def csr_parts(rows: int) -> tuple[object, object, object]:
     """The values, columns and pointers of a block; the same for all, so that a block costs little more than its memory."""
     count = int(P_SPARSE * DENSITY)
-    columns = np.sort((np.arange(rows * count, dtype=np.int32) * 487 % P_SPARSE).reshape(rows, count)).reshape(-1)
-    return (columns % 7 / 7).astype(np.float32), columns, np.arange(0, rows * count + 1, count, dtype=np.int32)
+    columns = np.sort(
+        (np.arange(rows * count, dtype=np.int32) * 487 % P_SPARSE).reshape(rows, count)
+    ).reshape(-1)
+    return (
+        (columns % 7 / 7).astype(np.float32),
+        columns,
+        np.arange(0, rows * count + 1, count, dtype=np.int32),
+    )
 
 
 def csr_block(number: int, rows: int) -> object:
@@ -90,12 +102,14 @@ def csr_block(number: int, rows: int) -> object:
     import scipy.sparse
 
     values, columns, pointers = csr_parts(rows)
-    return scipy.sparse.csr_array((values * np.float32(1 + number % 3), columns.copy(), pointers.copy()), (rows, P_SPARSE))
+    return scipy.sparse.csr_array(
+        (values * np.float32(1 + number % 3), columns.copy(), pointers.copy()), (rows, P_SPARSE)
+    )
 
 
 def opened(what: str) -> object:
     """Return the source: a Zarr group by its path, or "csr:BYTES"."""
-    from dsoftmax.sources import open_source
+    from dsoftmax.data.open import open_source
 
     if not what.startswith("csr:"):
         group = zarr.open_group(what, mode="r")
@@ -105,11 +119,16 @@ def opened(what: str) -> object:
     import scipy.sparse
 
     row_bytes = 8 * int(P_SPARSE * DENSITY)
-    rows = 4 * 2**20 // row_bytes  # dask's metadata do not tell the density: a block is planned for with 5 %
+    rows = (
+        4 * 2**20 // row_bytes
+    )  # dask's metadata do not tell the density: a block is planned for with 5 %
     n_blocks = -(-int(what[4:]) // (rows * row_bytes))
     meta = scipy.sparse.csr_array((0, P_SPARSE), dtype=np.float32)
     make = dask.delayed(csr_block)
-    blocks = [da.from_delayed(make(i, rows), (rows, P_SPARSE), np.float32, meta=meta) for i in range(n_blocks)]
+    blocks = [
+        da.from_delayed(make(i, rows), (rows, P_SPARSE), np.float32, meta=meta)
+        for i in range(n_blocks)
+    ]
     y = np.random.default_rng(1).integers(0, K_SPARSE, n_blocks * rows)
     return open_source(da.concatenate(blocks), y)
 
@@ -143,15 +162,30 @@ def measured(what: str, place: str, allowed: int, folder: Path) -> dict[str, flo
 
 def main(allowed: int) -> None:
     table = Table(title=f"{allowed / 2**20:.0f} MiB allowed for each process, two passes")
-    for name in ("data", "where", "decoded MiB", "times the memory allowed", "largest peak MiB", "of the allowed", "kept"):
+    for name in (
+        "data",
+        "where",
+        "decoded MiB",
+        "times the memory allowed",
+        "largest peak MiB",
+        "of the allowed",
+        "kept",
+    ):
         table.add_column(name, justify="right")
     with tempfile.TemporaryDirectory() as name:
         write_dense(Path(name), TIMES * allowed)
-        for what, where in ((f"{name}/dense.zarr", "Zarr, dense"), (f"csr:{TIMES * allowed}", "dask, CSR")):
+        for what, where in (
+            (f"{name}/dense.zarr", "Zarr, dense"),
+            (f"csr:{TIMES * allowed}", "dask, CSR"),
+        ):
             for place in ("threads", "processes"):
                 found = measured(what, place, allowed, Path(name))
                 figures = (found["bytes"] / allowed, found["peak"] / 2**20, found["peak"] / allowed)
-                cells = [f"{found['bytes'] / 2**20:,.0f}", *(f"{figure:.3g}" for figure in figures), f"{found['kept']:.0%}"]
+                cells = [
+                    f"{found['bytes'] / 2**20:,.0f}",
+                    *(f"{figure:.3g}" for figure in figures),
+                    f"{found['kept']:.0%}",
+                ]
                 table.add_row(where, place, *cells)
     Console(width=120).print(table)
 

@@ -100,7 +100,9 @@ class PlainObjective:
             gradient[:, -1] += P.sum(axis=0)
         gradient /= len(self.y)
         gradient[:, :-1] += self.penalty * theta[:, :-1]
-        return total / len(self.y) + 0.5 * self.penalty * float(np.sum(theta[:, :-1] ** 2)), gradient
+        return total / len(self.y) + 0.5 * self.penalty * float(
+            np.sum(theta[:, :-1] ** 2)
+        ), gradient
 
     def hessian(self, theta: Float) -> Float:
         """Return ∇²F, (K·(p+1), K·(p+1)); X is dense."""
@@ -131,7 +133,9 @@ class PlainObjective:
             step = np.linalg.lstsq(np.diag(P.sum(axis=0)) - P.T @ P, slope)[0]
             trial = theta[:, -1] - (step - step.mean())
             after, there = _losses(products + trial, self.y)
-            if not (after < value or np.abs(there.sum(axis=0) - shares).max() < np.abs(slope).max()):
+            if not (
+                after < value or np.abs(there.sum(axis=0) - shares).max() < np.abs(slope).max()
+            ):
                 break
             theta[:, -1], value, P = trial, after, there
         return theta
@@ -140,13 +144,19 @@ class PlainObjective:
         """Return what θ proves of F*: see the top of this file."""
         theta = self.with_best_intercepts(theta)
         value, gradient = self.value_and_gradient(theta)
-        return Bounds(theta, value, value - float(np.sum(gradient[:, :-1] ** 2)) / (2 * self.penalty))
+        return Bounds(
+            theta, value, value - float(np.sum(gradient[:, :-1] ** 2)) / (2 * self.penalty)
+        )
 
     def refined(self, theta: Float) -> Bounds:
         """Return the bounds of θ, or of where Newton's method leads from it while θ is small and they are loose."""
         best = self.bounds(theta)
         for _ in range(REFINEMENTS):
-            if best.looseness <= CLOSE or theta.size > NEWTON_ENTRIES or scipy.sparse.issparse(self.X):
+            if (
+                best.looseness <= CLOSE
+                or theta.size > NEWTON_ENTRIES
+                or scipy.sparse.issparse(self.X)
+            ):
                 break
             found = self.bounds(self._newton_step(best.theta))
             if not (found.value < best.value or found.looseness < best.looseness):
@@ -159,9 +169,13 @@ class PlainObjective:
         K, d = theta.shape
         H = self.hessian(theta)
         last = np.arange(d - 1, K * d, d)
-        H[np.ix_(last, last)] += 1 / K  # a shift of all intercepts changes nothing: any curvature will do
+        H[np.ix_(last, last)] += (
+            1 / K
+        )  # a shift of all intercepts changes nothing: any curvature will do
         scale = 1 / np.sqrt(np.diag(H))
-        step = scale * scipy.linalg.solve(H * np.outer(scale, scale), scale * gradient.ravel(), assume_a="sym")
+        step = scale * scipy.linalg.solve(
+            H * np.outer(scale, scale), scale * gradient.ravel(), assume_a="sym"
+        )
         step = step.reshape(theta.shape)
         for halving in range(HALVINGS):
             trial = theta - step / 2**halving

@@ -21,9 +21,10 @@ from distributed import Client, LocalCluster
 from rich.console import Console
 from rich.table import Table
 
-from dsoftmax.blocks import Block, Columns, Names, Share
-from dsoftmax.engine.cluster import ClusterEngine
-from dsoftmax.engine.connect import local_cluster
+from dsoftmax.data.block import Block, Names
+from dsoftmax.data.source import Columns, Share
+from dsoftmax.engines.cluster.connect import local_cluster
+from dsoftmax.engines.cluster.engine import ClusterEngine
 
 CHUNKS = (10, 1_000, 100_000)
 MANY_WORKERS = 64
@@ -32,7 +33,14 @@ MANY_WORKERS = 64
 class Empty:
     """Chunks of one row that cost nothing to load."""
 
-    n_features, dtype, sparse, resident, names, columns = 1, np.dtype(np.float64), False, False, Names(), Columns(row=8)
+    n_features, dtype, sparse, resident, names, columns = (
+        1,
+        np.dtype(np.float64),
+        False,
+        False,
+        Names(),
+        Columns(row=8),
+    )
 
     def __init__(self, n_chunks: int) -> None:
         self.chunk_rows = np.ones(n_chunks, np.int64)
@@ -84,7 +92,16 @@ def measure(engine: ClusterEngine, n_chunks: int, passes: int) -> list[float]:
 
 def main(passes: int) -> None:
     table = Table(title="a pass over chunks that cost nothing")
-    for name in ("workers", "chunks", "planning s", "planning MB", "pass ms", "workers' own ms", "beside ms", "tasks a pass"):
+    for name in (
+        "workers",
+        "chunks",
+        "planning s",
+        "planning MB",
+        "pass ms",
+        "workers' own ms",
+        "beside ms",
+        "tasks a pass",
+    ):
         table.add_column(name, justify="right")
 
     def add(workers: str, n_chunks: int, figures: list[float]) -> None:
@@ -97,12 +114,20 @@ def main(passes: int) -> None:
             add("2 processes", n_chunks, measure(engine, n_chunks, passes))
     with (
         LocalCluster(
-            n_workers=MANY_WORKERS, threads_per_worker=1, processes=False, dashboard_address=":0", memory_limit=0
+            n_workers=MANY_WORKERS,
+            threads_per_worker=1,
+            processes=False,
+            dashboard_address=":0",
+            memory_limit=0,
         ) as cluster,
         Client(cluster) as client,
     ):
         for n_chunks in CHUNKS[1:]:
-            add(f"{MANY_WORKERS} in one process", n_chunks, measure(ClusterEngine(client), n_chunks, passes))
+            add(
+                f"{MANY_WORKERS} in one process",
+                n_chunks,
+                measure(ClusterEngine(client), n_chunks, passes),
+            )
     Console(width=120).print(table)
 
 

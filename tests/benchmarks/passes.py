@@ -41,16 +41,18 @@ from rich.table import Table
 from threadpoolctl import threadpool_limits
 from zarr.codecs import BloscCodec
 
-from dsoftmax.blocks import Block, Source
-from dsoftmax.engine import Engine
-from dsoftmax.engine.connect import local_cluster
-from dsoftmax.engine.memory import Plan, needs_of, process_bytes
-from dsoftmax.engine.threads import ThreadsEngine
-from dsoftmax.evaluate import KERNELS, Evaluate, Question
-from dsoftmax.fused import available
-from dsoftmax.labels import Encoder
-from dsoftmax.oracle import Query
-from dsoftmax.sources import open_source
+from dsoftmax.data.block import Block
+from dsoftmax.data.open import open_source
+from dsoftmax.data.source import Source
+from dsoftmax.engines.base import Engine
+from dsoftmax.engines.cluster.connect import local_cluster
+from dsoftmax.engines.plan import Plan, needs_of, process_bytes
+from dsoftmax.engines.threads import ThreadsEngine
+from dsoftmax.first_pass.labels import Encoder
+from dsoftmax.kernels.choose import KERNELS
+from dsoftmax.kernels.compiled.kernel import available
+from dsoftmax.objective.visit import Evaluate, Question
+from dsoftmax.solvers.protocol import Query
 
 FLOPS_A_BYTE = 200
 """For each byte that was asked for: shapes with many classes, which do more with a byte, get fewer rows."""
@@ -69,7 +71,9 @@ def stored(problem: Problem, folder: Path, n_bytes: int) -> Source:
     step = max(CHUNK_BYTES // (p * X.dtype.itemsize), 1)
     codec = BloscCodec(cname="lz4", clevel=5)
     Z = group.create_array("X", shape=(n, p), dtype=X.dtype, chunks=(step, p), compressors=codec)
-    labels = group.create_array("y", shape=(n,), dtype="u2", chunks=(step,), config={"write_empty_chunks": True})
+    labels = group.create_array(
+        "y", shape=(n,), dtype="u2", chunks=(step,), config={"write_empty_chunks": True}
+    )
     for start in range(0, n, step):
         rows = np.arange(start, min(start + step, n)) % len(X)
         Z[start : start + rows.size], labels[start : start + rows.size] = X[rows], y[rows]
@@ -99,7 +103,9 @@ def bare(source: Source, evaluate: Evaluate, threads: int, loaded: bool) -> Call
         if not hasattr(buffers, "one"):
             buffers.one = np.empty(int(source.chunk_bytes.max()), np.uint8)
         for chunk in chunks[first::threads]:
-            for leaf, codes in held[chunk] if loaded else coded(source.load(chunk, buffers.one), evaluate):
+            for leaf, codes in (
+                held[chunk] if loaded else coded(source.load(chunk, buffers.one), evaluate)
+            ):
                 KERNELS[KERNEL].value_and_gradient(theta, leaf.X, codes, None, dtype)
 
     def work() -> None:
@@ -124,7 +130,16 @@ def streaming_limit(source: Source, threads: int, evaluate: Evaluate) -> int:
 def main(n_bytes: int, words: Sequence[str]) -> None:
     least = 0.5
     table = Table(title=f"whole passes, {KERNEL} kernel")
-    for name in ("shape", "way", "Mrows/s", "GB/s", "of the roofline", "of the cores", "of bare threads", "textbook / it"):
+    for name in (
+        "shape",
+        "way",
+        "Mrows/s",
+        "GB/s",
+        "of the roofline",
+        "of the cores",
+        "of bare threads",
+        "textbook / it",
+    ):
         table.add_column(name, justify="left" if name in ("shape", "way") else "right")
     with tempfile.TemporaryDirectory() as folder, local_cluster(2) as cluster:
         with threadpool_limits(1):
@@ -133,31 +148,43 @@ def main(n_bytes: int, words: Sequence[str]) -> None:
             if words and not any(word in problem.name for word in words):
                 continue
             flops_a_byte = problem.flops / problem.bytes
-            source = stored(problem, Path(folder), int(n_bytes * min(1, FLOPS_A_BYTE / flops_a_byte)))
+            source = stored(
+                problem, Path(folder), int(n_bytes * min(1, FLOPS_A_BYTE / flops_a_byte))
+            )
             K = len(problem.theta)
             dtype = np.dtype(np.float32)
-            evaluate = Evaluate((Question(Query(problem.theta), None, dtype),), Encoder(np.arange(K)), KERNEL)
+            evaluate = Evaluate(
+                (Question(Query(problem.theta), None, dtype),), Encoder(np.arange(K)), KERNEL
+            )
             kept = ThreadsEngine()
-            streaming = ThreadsEngine(memory_limit=streaming_limit(source, kept.n_threads, evaluate))
+            streaming = ThreadsEngine(
+                memory_limit=streaming_limit(source, kept.n_threads, evaluate)
+            )
             with threadpool_limits(1):
                 figures = measure(problem, machine, least)
             n, n_rows = len(problem.y), int(source.chunk_rows.sum())
             block_seconds = figures.seconds[KERNEL] * n_rows / n
             loading = 0.0 if source.resident else cpu_of_loading(source)
             cores = kept.n_threads
-            ways: dict[str, Callable[[], object]] = {"kernel, bare threads": bare(source, evaluate, cores, loaded=True)}
+            ways: dict[str, Callable[[], object]] = {
+                "kernel, bare threads": bare(source, evaluate, cores, loaded=True)
+            }
             ways["threads, kept"] = lambda e=kept, s=source, v=evaluate: e.total(v, s)
             ideal = dict.fromkeys(("kernel, bare threads", "threads, kept"), block_seconds / cores)
             best = {"threads, kept": "kernel, bare threads", "threads, Zarr": "Zarr, bare threads"}
             if not source.resident:
                 ways["Zarr, bare threads"] = bare(source, evaluate, cores, loaded=False)
                 ways["threads, Zarr"] = lambda e=streaming, s=source, v=evaluate: e.total(v, s)
-                ideal |= dict.fromkeys(("Zarr, bare threads", "threads, Zarr"), (block_seconds + loading) / cores)
+                ideal |= dict.fromkeys(
+                    ("Zarr, bare threads", "threads, Zarr"), (block_seconds + loading) / cores
+                )
             ways["2 processes"] = lambda e=cluster, s=source, v=evaluate: checked(e, v, s)
             ideal["2 processes"] = block_seconds / 2
             with threadpool_limits(1):
                 seconds = {"kernel": block_seconds, **interleaved(ways, least)}
-            plain = {name: figures.seconds[name] * n_rows / n for name in ("textbook", "scikit-learn")}
+            plain = {
+                name: figures.seconds[name] * n_rows / n for name in ("textbook", "scikit-learn")
+            }
             for way, taken in {**seconds, **plain}.items():
                 share = 1 if way in ("kernel", *plain) else cores
                 cells: list[Any] = [n_rows / taken / 1e6, problem.bytes * n_rows / n / taken / 1e9]
@@ -165,7 +192,9 @@ def main(n_bytes: int, words: Sequence[str]) -> None:
                 cells.append(ideal[way] / taken if way in ideal else np.nan)
                 cells.append(seconds[best[way]] / taken if way in best else np.nan)
                 cells.append(plain["textbook"] / taken)
-                table.add_row(problem.name, way, *("" if np.isnan(cell) else f"{cell:.3g}" for cell in cells))
+                table.add_row(
+                    problem.name, way, *("" if np.isnan(cell) else f"{cell:.3g}" for cell in cells)
+                )
             table.add_section()
     Console(width=140).print(table)
 

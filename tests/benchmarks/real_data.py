@@ -91,7 +91,12 @@ def by_255(X: NDArray) -> NDArray[np.float32]:
     return (X / np.float32(255)).astype(np.float32)
 
 
-SCALES: dict[str, Callable[[NDArray], NDArray]] = {"raw": raw, "standardised": standardised, "rms": by_rms, "/255": by_255}
+SCALES: dict[str, Callable[[NDArray], NDArray]] = {
+    "raw": raw,
+    "standardised": standardised,
+    "rms": by_rms,
+    "/255": by_255,
+}
 
 
 def digits() -> tuple[NDArray, NDArray]:
@@ -151,7 +156,9 @@ _SCALED = {
     "landsat": ("raw", "rms"),
 }
 SETS: dict[str, tuple[str, str]] = {
-    file if scales == ("raw",) else f"{file} {scale}": (file, scale) for file, scales in _SCALED.items() for scale in scales
+    file if scales == ("raw",) else f"{file} {scale}": (file, scale)
+    for file, scales in _SCALED.items()
+    for scale in scales
 }
 """From the name of a set to its file and scale."""
 

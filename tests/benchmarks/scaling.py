@@ -22,11 +22,12 @@ from rich.console import Console
 from rich.table import Table
 from threadpoolctl import threadpool_limits
 
-from dsoftmax.engine.connect import local_cluster
-from dsoftmax.engine.threads import ThreadsEngine, available_cores
-from dsoftmax.evaluate import Evaluate, Question
-from dsoftmax.labels import Encoder
-from dsoftmax.oracle import Query
+from dsoftmax.engines.cluster.connect import local_cluster
+from dsoftmax.engines.threads import ThreadsEngine
+from dsoftmax.first_pass.labels import Encoder
+from dsoftmax.objective.visit import Evaluate, Question
+from dsoftmax.solvers.protocol import Query
+from dsoftmax.system.process import available_cores
 
 WAYS = ("bare", "kept", "Zarr, bare", "Zarr", "processes")
 
@@ -41,13 +42,19 @@ def main(n_bytes: int, words: Sequence[str]) -> None:
         for problem in problems():
             if words and not any(word in problem.name for word in words):
                 continue
-            source = stored(problem, Path(folder), int(n_bytes * min(1, FLOPS_A_BYTE * problem.bytes / problem.flops)))
+            source = stored(
+                problem,
+                Path(folder),
+                int(n_bytes * min(1, FLOPS_A_BYTE * problem.bytes / problem.flops)),
+            )
             n_rows, one = int(source.chunk_rows.sum()), {}
             question = Question(Query(problem.theta), None, np.dtype(np.float32))
             evaluate = Evaluate((question,), Encoder(np.arange(len(problem.theta))), KERNEL)
             for cores in counts:
                 kept = ThreadsEngine(cores)
-                works: dict[str, Callable[[], object]] = {"bare": bare(source, evaluate, cores, loaded=True)}
+                works: dict[str, Callable[[], object]] = {
+                    "bare": bare(source, evaluate, cores, loaded=True)
+                }
                 works["kept"] = lambda e=kept: checked(e, evaluate, source)  # noqa: B023
                 if not source.resident:
                     streaming = ThreadsEngine(cores, streaming_limit(source, cores, evaluate))
@@ -59,10 +66,17 @@ def main(n_bytes: int, words: Sequence[str]) -> None:
                 one = one or {"bare": seconds["bare"], "Zarr": seconds.get("Zarr, bare", np.nan)}
                 used = {"processes": most}
                 shares = [
-                    one["Zarr" if "Zarr" in way else "bare"] / used.get(way, cores) / seconds.get(way, np.nan) for way in WAYS
+                    one["Zarr" if "Zarr" in way else "bare"]
+                    / used.get(way, cores)
+                    / seconds.get(way, np.nan)
+                    for way in WAYS
                 ]
                 cells = [f"{cores}", f"{n_rows / seconds['bare'] / 1e6:.3g}"]
-                table.add_row(problem.name, *cells, *("" if np.isnan(share) else f"{share:.2f}" for share in shares))
+                table.add_row(
+                    problem.name,
+                    *cells,
+                    *("" if np.isnan(share) else f"{share:.2f}" for share in shares),
+                )
                 for engine in (kept, *(() if source.resident else (streaming,))):
                     engine.close()
             table.add_section()

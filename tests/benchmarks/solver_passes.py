@@ -24,7 +24,7 @@ from real_data import SETS, Data, load, named
 from rich.console import Console
 from rich.table import Table
 
-from dsoftmax.solvers import AUTO, SOLVERS
+from dsoftmax.solvers.table import AUTO, SOLVERS
 
 GAPS = (1e-3, 1e-6)
 SLOW = ("gradient-descent", "gradient-descent-armijo", "nesterov")
@@ -47,24 +47,36 @@ def measured(
     """Return the optimum, and the path and the cell of each solver; again where a run found a better point than was known."""
     plain = PlainObjective.of(data.X, data.y, C)
     known, _ = look_for_optimum(data, C, plain, seconds)
-    solvers = [one for one in solvers if one == AUTO or not SOLVERS[one].matrices or data.n_entries <= MATRIX_ENTRIES]
+    solvers = [
+        one
+        for one in solvers
+        if one == AUTO or not SOLVERS[one].matrices or data.n_entries <= MATRIX_ENTRIES
+    ]
     while True:
         goal = known.value * (1 + GAPS[-1])
-        paths = {solver: follow_to(data, C, solver, plain, goal, cap, seconds) for solver in solvers}
+        paths = {
+            solver: follow_to(data, C, solver, plain, goal, cap, seconds) for solver in solvers
+        }
         best = known
         for path in paths.values():
             best = joined(best, plain.bounds(path.thetas[-1]))
         better = best.value < known.value * (1 - GAPS[-1] / 10)
         known = best
         if not better:
-            return known, paths, {solver: cell(path, plain, known.value) for solver, path in paths.items()}
+            return (
+                known,
+                paths,
+                {solver: cell(path, plain, known.value) for solver, path in paths.items()},
+            )
         print(f"{data.name}: a run found a better optimum; all are made again", file=sys.stderr)
 
 
 def main(names: list[str], solvers: list[str], cap: int, seconds: float) -> None:
     table = Table(title=f"passes to a relative gap of 1e-3 / 1e-6, of at most {cap}")
     for column in ("set", "n × p, K", "penalty", *solvers, "auto is", "sample", "F*", "F* within"):
-        table.add_column(column, justify="left" if column in ("set", "penalty", "auto is") else "right")
+        table.add_column(
+            column, justify="left" if column in ("set", "penalty", "auto is") else "right"
+        )
     for name in names:
         data = load(name)
         for label, C in (("C = 1", 1.0), (f"λ = {LAMBDA:g}", 1 / (LAMBDA * data.n_rows))):
@@ -81,16 +93,29 @@ def main(names: list[str], solvers: list[str], cap: int, seconds: float) -> None
                 f"{known.value:.6g}",
                 f"{max(known.looseness, 1e-16):.0e}",
             )
-            print(f"{name}, {label}: {'; '.join(cells.values())} ({time.perf_counter() - began:.0f} s)", file=sys.stderr)
+            print(
+                f"{name}, {label}: {'; '.join(cells.values())} ({time.perf_counter() - began:.0f} s)",
+                file=sys.stderr,
+            )
     Console(width=max(Console().width, 170)).print(table)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="Passes of every solver to the optimum of the real sets.")
-    parser.add_argument("sets", nargs="*", help=f"words that names of sets hold, of: {', '.join(SETS)}")
-    parser.add_argument("--solvers", default=",".join((AUTO, *(one for one in SOLVERS if one not in SLOW))))
+    parser = argparse.ArgumentParser(
+        description="Passes of every solver to the optimum of the real sets."
+    )
+    parser.add_argument(
+        "sets", nargs="*", help=f"words that names of sets hold, of: {', '.join(SETS)}"
+    )
+    parser.add_argument(
+        "--solvers", default=",".join((AUTO, *(one for one in SOLVERS if one not in SLOW)))
+    )
     parser.add_argument("--cap", type=int, default=200, help="passes of a run (200)")
     parser.add_argument("--seconds", type=float, default=120, help="seconds of a run (120)")
     given = parser.parse_args()
-    chosen = named(given.sets) if given.sets else [name for name in SETS if not name.startswith("covtype ")]
+    chosen = (
+        named(given.sets)
+        if given.sets
+        else [name for name in SETS if not name.startswith("covtype ")]
+    )
     main(chosen, given.solvers.split(","), given.cap, given.seconds)

@@ -55,7 +55,7 @@ Fit = Callable[[float, int], NDArray]
 
 def ours(X: Any, y: NDArray, C: float, threads: int) -> Fit:
     from dsoftmax import SoftmaxRegression
-    from dsoftmax.engine.threads import ThreadsEngine
+    from dsoftmax.engines.threads import ThreadsEngine
 
     engine = ThreadsEngine(threads)
 
@@ -66,7 +66,9 @@ def ours(X: Any, y: NDArray, C: float, threads: int) -> Fit:
     return fit
 
 
-def scikit_learn(solver: str, module: str = "sklearn.linear_model") -> Callable[[Any, NDArray, float, int], Fit]:
+def scikit_learn(
+    solver: str, module: str = "sklearn.linear_model"
+) -> Callable[[Any, NDArray, float, int], Fit]:
     def prepare(X: Any, y: NDArray, C: float, threads: int) -> Fit:
         from importlib import import_module
 
@@ -85,7 +87,12 @@ def torch_lbfgs(X: Any, y: NDArray, C: float, threads: int) -> Fit:
     import torch
 
     torch.set_num_threads(threads)
-    rows, labels, K, penalty = torch.from_numpy(X), torch.from_numpy(y), int(y.max()) + 1, 1 / (C * len(y))
+    rows, labels, K, penalty = (
+        torch.from_numpy(X),
+        torch.from_numpy(y),
+        int(y.max()) + 1,
+        1 / (C * len(y)),
+    )
 
     def fit(tol: float, most: int) -> NDArray:
         W = torch.zeros((K, X.shape[1]), dtype=rows.dtype, requires_grad=True)
@@ -97,7 +104,10 @@ def torch_lbfgs(X: Any, y: NDArray, C: float, threads: int) -> Fit:
 
         def closure() -> Any:
             optimiser.zero_grad()
-            loss = torch.nn.functional.cross_entropy(rows @ W.T + b, labels) + 0.5 * penalty * (W * W).sum()
+            loss = (
+                torch.nn.functional.cross_entropy(rows @ W.T + b, labels)
+                + 0.5 * penalty * (W * W).sum()
+            )
             loss.backward()
             return loss
 
@@ -112,18 +122,28 @@ def spark(X: Any, y: NDArray, C: float, threads: int) -> Fit:
     from pyspark.ml.linalg import Vectors
     from pyspark.sql import SparkSession
 
-    settings = {"spark.ui.enabled": "false", "spark.driver.host": "127.0.0.1", "spark.driver.memory": "4g"}
+    settings = {
+        "spark.ui.enabled": "false",
+        "spark.driver.host": "127.0.0.1",
+        "spark.driver.memory": "4g",
+    }
     builder = SparkSession.builder.master(f"local[{threads}]")
     for name, value in settings.items():
         builder = builder.config(name, value)
     session = builder.getOrCreate()
     rows = ((float(label), Vectors.dense(row)) for label, row in zip(y, X, strict=True))
-    frame = session.createDataFrame(session.sparkContext.parallelize(list(rows), threads), ["label", "features"]).cache()
+    frame = session.createDataFrame(
+        session.sparkContext.parallelize(list(rows), threads), ["label", "features"]
+    ).cache()
     frame.count()
 
     def fit(tol: float, most: int) -> NDArray:
         model = LogisticRegression(
-            maxIter=min(most, 100_000), tol=tol, regParam=1 / (C * len(y)), standardization=False, family="multinomial"
+            maxIter=min(most, 100_000),
+            tol=tol,
+            regParam=1 / (C * len(y)),
+            standardization=False,
+            family="multinomial",
         ).fit(frame)
         return np.column_stack([model.coefficientMatrix.toArray(), model.interceptVector.toArray()])
 
@@ -157,7 +177,9 @@ class Rival:
     @property
     def there(self) -> bool:
         """Whether it can be imported."""
-        return find_spec(self.needs) is not None and (self.needs != "pyspark" or which("java") is not None)
+        return find_spec(self.needs) is not None and (
+            self.needs != "pyspark" or which("java") is not None
+        )
 
 
 RIVALS: dict[str, Rival] = {
@@ -174,7 +196,9 @@ RIVALS: dict[str, Rival] = {
 
 def small(data: Data) -> Data:
     """Return a few rows with all classes."""
-    chosen = np.random.default_rng(0).choice(data.n_rows, min(WARM_ROWS, data.n_rows), replace=False)
+    chosen = np.random.default_rng(0).choice(
+        data.n_rows, min(WARM_ROWS, data.n_rows), replace=False
+    )
     rows = np.union1d(chosen, np.unique(data.y, return_index=True)[1])
     return Data(data.name, data.X[rows], data.y[rows])
 
@@ -211,11 +235,22 @@ def timed(fit: Fit, tol: float) -> tuple[float, NDArray]:
     return time.perf_counter() - started, theta
 
 
-def seconds_of(name: str, rival: str, C: float, dtype: str, threads: int, goal: float, cap: float) -> float | str:
+def seconds_of(
+    name: str, rival: str, C: float, dtype: str, threads: int, goal: float, cap: float
+) -> float | str:
     """Return the seconds of a rival's first run that is at the goal, or why there is none."""
-    environment = os.environ | {one: str(threads) for one in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
-    command = [sys.executable, __file__, "--child", json.dumps([name, rival, C, dtype, threads, goal])]
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    environment = os.environ | {
+        one: str(threads) for one in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    }
+    command = [
+        sys.executable,
+        __file__,
+        "--child",
+        json.dumps([name, rival, C, dtype, threads, goal]),
+    ]
+    process = subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     lines: queue.Queue[str] = queue.Queue()
 
     def read() -> None:
@@ -270,7 +305,9 @@ def main(names: list[str], rivals: list[str], cap: float, weak: bool) -> None:
     if missing := [rival for rival in rivals if rival not in there]:
         print(f"cannot be imported: {', '.join(missing)}", file=sys.stderr)
     others = [rival for rival in there if rival != OURS]
-    table = Table(title=f"seconds to a relative gap of {GAP:g}, {f'λ = {LAMBDA:g}' if weak else 'C = 1'}")
+    table = Table(
+        title=f"seconds to a relative gap of {GAP:g}, {f'λ = {LAMBDA:g}' if weak else 'C = 1'}"
+    )
     for column in ("set", OURS, *others, "fastest other / ours"):
         table.add_column(column, justify="left" if column == "set" else "right")
     for name in names:
@@ -285,13 +322,19 @@ def main(names: list[str], rivals: list[str], cap: float, weak: bool) -> None:
         own, ratio = found[OURS], "–"
         if not isinstance(own, str):
             ratio = f"{min(reached) / own:.2g}" if reached else f"> {cap / own:.2g}"
-        table.add_row(name, *(one if isinstance(one, str) else f"{one:.3g}" for one in found.values()), ratio)
+        table.add_row(
+            name, *(one if isinstance(one, str) else f"{one:.3g}" for one in found.values()), ratio
+        )
     Console(width=max(Console().width, 150)).print(table)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="Seconds to the optimum of the real sets, side by side.")
-    parser.add_argument("sets", nargs="*", help=f"words that names of sets hold, of: {', '.join(SETS)}")
+    parser = argparse.ArgumentParser(
+        description="Seconds to the optimum of the real sets, side by side."
+    )
+    parser.add_argument(
+        "sets", nargs="*", help=f"words that names of sets hold, of: {', '.join(SETS)}"
+    )
     parser.add_argument("--rivals", default=",".join(RIVALS), help=f"of: {', '.join(RIVALS)}")
     parser.add_argument("--cap", type=float, default=60, help="seconds of a try (60)")
     parser.add_argument("--weak", action="store_true", help=f"λ = {LAMBDA:g} for C = 1")

@@ -44,13 +44,20 @@ def expected(problem):
 def test_gradient(way, problem, expected, benchmark):
     theta, X, y = problem.theta, problem.X, problem.y
     plain = kernels.textbook_sparse if scipy.sparse.issparse(X) else kernels.textbook
-    works = {"scikit-learn": kernels.scikit_learn(theta, X, y), "textbook": lambda: plain(theta, X, y)}
-    works |= {name: lambda kernel=kernel: kernel(theta, X, y) for name, kernel in kernels.KERNELS.items()}
+    works = {
+        "scikit-learn": kernels.scikit_learn(theta, X, y),
+        "textbook": lambda: plain(theta, X, y),
+    }
+    works |= {
+        name: lambda kernel=kernel: kernel(theta, X, y) for name, kernel in kernels.KERNELS.items()
+    }
     work = works[way]
     benchmark.group = problem.name
     benchmark.extra_info["rows"] = len(y)
     found = work()
-    gradient = {"scikit-learn": lambda: found[1] * len(y), "textbook": lambda: found.T}.get(way, lambda: found[1])()
+    gradient = {"scikit-learn": lambda: found[1] * len(y), "textbook": lambda: found.T}.get(
+        way, lambda: found[1]
+    )()
     columns = expected.shape[1] - (way == "textbook")  # which has no intercept
     size = np.abs(expected[:, :columns]).max()
     np.testing.assert_allclose(gradient, expected[:, :columns], rtol=0, atol=2e-4 * size)

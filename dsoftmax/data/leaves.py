@@ -1,0 +1,11 @@
+"""The size of a leaf: the run of rows whose sums are added without order."""
+
+LEAF_BYTES = 8 * 2**20
+"""A leaf's rows as float32 take about this much if dense (bytes)."""
+LEAST_LEAF_ROWS, MOST_LEAF_ROWS = 8192, 131_072
+
+
+def leaf_rows(n_features: int) -> int:
+    """Return the rows of a leaf: the power of two between 8,192 and 131,072 that makes about `LEAF_BYTES` of float32."""
+    fit = max(LEAF_BYTES // (4 * max(n_features, 1)), 1)
+    return int(min(max(1 << (fit.bit_length() - 1), LEAST_LEAF_ROWS), MOST_LEAF_ROWS))

@@ -1,0 +1,1 @@
+"""Our own reader of plain local Zarr arrays: files, shards, Blosc, codecs."""

@@ -1,0 +1,206 @@
+"""Zarr arrays by the names people type: inside a store, in groups of it, or in a store of their own."""
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import zarr
+
+from dsoftmax.errors import DataError, OptionError, ReadError
+
+METADATA = ("zarr.json", ".zarray", ".zgroup")
+SHOWN = 20
+"""Arrays that a message lists."""
+SPARSE = ("data", "indices", "indptr")
+"""The arrays of a group that holds a sparse matrix."""
+
+
+def open_array(store: str, name: str | None, option: str = "--features") -> zarr.Array:
+    """Open an array read-only; reads the metadata of this array alone, never a consolidated copy.
+
+    Parameters
+    ----------
+    store : str
+        Path or URL of a Zarr store, v2 or v3.
+    name : str or None
+        An array in the store (``X``, ``group/X``), or the path of another store that is an array. None where the store is
+        an array itself.
+    option : str
+        What asked for it, for messages.
+
+    Raises
+    ------
+    ReadError
+        There is no such store, or it is not Zarr.
+    DataError
+        There is no such array; the message lists those that exist and the nearest name.
+    """
+    if "://" in store:
+        return _open_remote(store, name)
+    root = Path(store).expanduser().resolve()
+    if not root.exists():
+        near = get_close_matches(root.name, _siblings(root), n=1, cutoff=0.5)
+        hint = f" Did you mean {Path(store).parent / near[0]}?" if near else ""
+        raise ReadError(f"{store} does not exist.{hint} Needed is the path of a Zarr store.")
+    if root.is_file():
+        raise ReadError(f"{store} is a file; needed is the directory of a Zarr store.")
+    if name is None:
+        if _is_array(root):
+            return _open(root)
+        if _is_sparse(names := array_names(root)):
+            raise DataError(f"{store}: {_sparse_on_disk(root)}")
+        raise OptionError(f"{option} is missing: which array of {store}? It has {_listed(names)}.")
+    inside = root / name.strip("/")
+    if _is_array(inside):
+        return _open(inside)
+    if _is_array(other := Path(name).expanduser().resolve()):
+        return _open(other)
+    raise DataError(_not_found(store, root, name, option))
+
+
+def _not_found(store: str, root: Path, name: str, option: str) -> str:
+    names = array_names(root)
+    if not names and not any((root / one).exists() for one in METADATA):
+        return f"{store} is not a Zarr store: it has no {' or '.join(METADATA)}, and no array below it. Needed is Zarr v2 or v3."
+    other = Path(name).expanduser()
+    for place in (root / name.strip("/"), other):
+        if place.is_dir() and (below := array_names(place)):
+            if _is_sparse(below):
+                return f"{option} {name}: {_sparse_on_disk(place)}"
+            return f"{option} {name}: this is a group; needed is one array of it. It has {_listed(below)}."
+    if other.exists():
+        return f"{option} {name}: this path exists and is not a Zarr array. Needed is an array of {store}, or a store of its own."
+    last = name.strip("/").rpartition("/")[2]
+    near = (
+        get_close_matches(name, names, n=1, cutoff=0.5)
+        or [one for one in names if one.rpartition("/")[2] == last][:1]
+    )
+    hint = f" Did you mean {near[0]}?" if near else ""
+    return f"{option} {name}: {store} has no such array.{hint} It has {_listed(names)}."
+
+
+def require_no_group(values: Any, name: str) -> None:
+    """Raise where this is a group of Zarr, with the arrays that it has.
+
+    Raises
+    ------
+    DataError
+    """
+    if not isinstance(values, zarr.Group):
+        return
+    arrays, groups = sorted(values.array_keys()), sorted(values.group_keys())
+    if _is_sparse(arrays):
+        raise DataError(
+            f"{name} is a Zarr group that holds a sparse matrix ({', '.join(SPARSE)}); needed is one array, or a matrix of SciPy. "
+            f"With g for the group, pass {_sparse_line(values.attrs)}, which reads it whole, or the dask array that "
+            "anndata.experimental.read_elem_lazy(g) makes of a group of AnnData."
+        )
+    cure = (
+        f"Pass one of them: group[{name if name in arrays else arrays[0]!r}]"
+        if arrays
+        else "Pass an array"
+    )
+    if not arrays and groups:
+        cure = f"Pass an array of one of them: group[{groups[0]!r}][…]"
+    raise DataError(
+        f"{name} is a Zarr group; needed is one array. It has {_listed(arrays + [f'{one}/' for one in groups])}. {cure}."
+    )
+
+
+def _is_sparse(names: Iterable[str]) -> bool:
+    return set(SPARSE) <= set(names)
+
+
+def _sparse_line(attributes: Mapping[str, Any]) -> str:
+    """Return the expression that makes a SciPy matrix of the group ``g``, which has these attributes."""
+    kind = "csc" if attributes.get("encoding-type") == "csc_matrix" else "csr"
+    shape = "g.attrs['shape']" if "shape" in attributes else "(rows, features)"
+    return (
+        f"scipy.sparse.{kind}_array((g['data'][:], g['indices'][:], g['indptr'][:]), shape={shape})"
+    )
+
+
+def _sparse_on_disk(place: Path) -> str:
+    attributes: Mapping[str, Any] = {}
+    with suppress(OSError, ValueError):  # a folder may hold arrays and be no group
+        attributes = zarr.open_group(place, mode="r", use_consolidated=False).attrs
+    return (
+        f"this group holds a sparse matrix ({', '.join(SPARSE)}); needed is one array of rows and features. In Python, pass it to "
+        f"SoftmaxRegression().fit, with g = zarr.open_group({str(place)!r}, mode='r'), as {_sparse_line(attributes)}."
+    )
+
+
+def array_names(root: Path) -> list[str]:
+    """Return the arrays below a directory, from the metadata files alone; chunks are not listed."""
+    return sorted(_walk(root, ""))
+
+
+def _walk(directory: Path, prefix: str) -> Iterator[str]:
+    try:
+        entries = sorted(
+            entry.name
+            for entry in os.scandir(directory)
+            if entry.is_dir() and not entry.name.startswith(".")
+        )
+    except OSError:
+        return
+    for entry in entries:
+        if _is_array(directory / entry):
+            yield f"{prefix}{entry}"
+        else:
+            yield from _walk(directory / entry, f"{prefix}{entry}/")
+
+
+def _is_array(path: Path) -> bool:
+    if (path / ".zarray").is_file():
+        return True
+    try:
+        metadata = json.loads((path / "zarr.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(metadata, dict) and metadata.get("node_type") == "array"
+
+
+def _open(path: Path) -> zarr.Array:
+    version = 3 if (path / "zarr.json").is_file() else 2
+    try:
+        return zarr.open_array(path, mode="r", zarr_format=version)
+    except Exception as error:
+        raise ReadError(
+            f"{path} is a Zarr array whose metadata cannot be used ({type(error).__name__}: {error}). Check its codecs and dtype, "
+            "or write it again."
+        ) from error
+
+
+def _open_remote(store: str, name: str | None) -> zarr.Array:
+    path = (
+        store
+        if name is None
+        else name
+        if "://" in name
+        else f"{store.rstrip('/')}/{name.strip('/')}"
+    )
+    try:
+        return zarr.open_array(path, mode="r")
+    except Exception as error:
+        raise ReadError(
+            f"{path} cannot be opened as a Zarr array ({type(error).__name__}: {error}). Check the address and your access to it."
+        ) from error
+
+
+def _siblings(path: Path) -> list[str]:
+    try:
+        return [entry.name for entry in path.parent.iterdir()]
+    except OSError:
+        return []
+
+
+def _listed(names: list[str]) -> str:
+    if not names:
+        return "no arrays"
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more

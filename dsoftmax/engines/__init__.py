@@ -1,0 +1,1 @@
+"""Ways to visit chunks and add what the visits return."""

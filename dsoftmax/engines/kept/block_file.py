@@ -1,0 +1,160 @@
+"""A decoded block in a file: a head, a description in JSON, and the arrays one after the other, with checksums.
+
+The checksum is CRC-32C, which processors have an instruction for: 4 MiB take 0.2 ms, where zlib's CRC-32 takes 1.7 ms and
+decoding the same from Zstandard 5 ms.
+"""
+
+import json
+import os
+import struct
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import google_crc32c  # Zarr's own dependency
+import numpy as np
+import scipy.sparse
+from numpy.typing import NDArray
+
+from dsoftmax.data.block import Block, Buffer, Names, room
+from dsoftmax.system.spans import read_into
+
+MAGIC = b"dsoftmax block 1"
+HEAD = struct.Struct(
+    "<16sQQII"
+)  # magic; bytes of the description, and of all parts; the CRC-32C of each
+STRINGS = np.dtypes.StringDType()
+
+
+def describe_block(chunk: int, block: Block) -> tuple[bytes, list[NDArray]] | None:
+    """Return the description of a block, and the arrays to write; None if it could not come back as it is.
+
+    Labels of variable length travel in fixed width and get their dtype back on reading. What a fixed width would change
+    is refused, as are labels that are neither strings nor numbers, and X that is not contiguous: sums over it might round
+    otherwise than over a copy.
+    """
+    X, y = block.X, block.y
+    parts: dict[str, NDArray] = {}
+    about: dict[str, Any] = {
+        "chunk": chunk,
+        "first_row": block.first_row,
+        "names": [*vars(block.names).values()],
+        "validation": block.validation,
+    }
+    if scipy.sparse.issparse(X):
+        about |= {"csr": [int(n) for n in X.shape], "matrix": isinstance(X, scipy.sparse.spmatrix)}
+        parts |= {"data": X.data, "indices": X.indices, "indptr": X.indptr}
+    else:
+        if not (X.flags.c_contiguous or X.flags.f_contiguous):
+            return None
+        parts["X"] = X
+    if y is not None:
+        if y.dtype == np.dtype(object) or y.dtype == STRINGS:
+            about["labels"] = "object" if y.dtype.kind == "O" else "string"
+            fixed = fixed_width(y)
+            if fixed is None:
+                return None
+            y = fixed
+        parts["y"] = y
+    if block.weights is not None:
+        parts["weights"] = block.weights
+    if block.groups is not None:
+        parts["groups"] = block.groups
+    if any(
+        part.dtype.hasobject or np.dtype(part.dtype.str) != part.dtype for part in parts.values()
+    ):
+        return None
+    # The memory order is kept, for the same reason.
+    order = {
+        name: "C" if part.flags.c_contiguous or part.ndim == 1 else "F"
+        for name, part in parts.items()
+    }
+    about["parts"] = [
+        [name, part.dtype.str, [int(n) for n in part.shape], order[name]]
+        for name, part in parts.items()
+    ]
+    return json.dumps(about).encode(), [
+        np.ascontiguousarray(part.T if order[name] == "F" else part) for name, part in parts.items()
+    ]
+
+
+def fixed_width(labels: NDArray) -> NDArray | None:
+    """Return strings of variable length in fixed width; None unless the way back gives the same."""
+    words = labels.tolist()
+    if not words or not all(type(word) is str for word in words):
+        return None
+    fixed = np.array(words, dtype=np.str_)
+    return fixed if fixed.tolist() == words else None
+
+
+def write_block(path: Path, description: bytes, parts: list[NDArray]) -> None:
+    """Write a described block into a new file; no fsync, for it is a cache.
+
+    Raises
+    ------
+    OSError
+        As the system says; the file may then be there in part.
+    """
+    flat = [part.reshape(-1).view(np.uint8) for part in parts if part.nbytes]
+    checksum = 0
+    for part in flat:
+        checksum = google_crc32c.extend(checksum, part)
+    sizes = len(description), sum(part.nbytes for part in flat)
+    head = HEAD.pack(MAGIC, *sizes, google_crc32c.value(description), checksum)
+    with path.open("xb", buffering=0) as file:
+        for view in (memoryview(head + description), *(part.data for part in flat)):
+            done = 0
+            while done < len(view):
+                done += file.write(view[done:])
+
+
+def read_block(path: Path, chunk: int, buffer: Buffer | None) -> Block:
+    """Return a block from its file, dense X in ``buffer`` where it has room.
+
+    Raises
+    ------
+    OSError, ValueError
+        There is no such file, or it is not what was written for this chunk.
+    """
+    with path.open("rb", buffering=0) as file:
+        magic, n_description, n_parts, description_sum, parts_sum = HEAD.unpack(
+            _read(file, HEAD.size)
+        )
+        if magic != MAGIC or os.fstat(file.fileno()).st_size != HEAD.size + n_description + n_parts:
+            raise ValueError("not a block, or not a whole one")
+        description = _read(file, n_description)
+        if google_crc32c.value(description) != description_sum:
+            raise ValueError("the description is not what was written")
+        about = json.loads(description)
+        if about["chunk"] != chunk:
+            raise ValueError("the block of another chunk")
+        parts, found = {}, 0
+        for name, dtype, shape, order in about["parts"]:
+            flat = tuple(shape if order == "C" else shape[::-1])
+            part = room(buffer if name == "X" else None, flat, np.dtype(dtype))
+            if part.nbytes:
+                content = part.reshape(-1).view(np.uint8)
+                read_into(file, content.data)
+                found = google_crc32c.extend(found, content)
+            parts[name] = part if order == "C" else part.T
+    if found != parts_sum:
+        raise ValueError("the content is not what was written")
+    return _block(about, parts)
+
+
+def _block(about: dict[str, Any], parts: dict[str, NDArray]) -> Block:
+    X: Any = parts.get("X")
+    if X is None:
+        kind = scipy.sparse.csr_matrix if about["matrix"] else scipy.sparse.csr_array
+        X = kind((parts["data"], parts["indices"], parts["indptr"]), shape=tuple(about["csr"]))
+    y = parts.get("y")
+    if y is not None and "labels" in about:
+        y = y.astype(object if about["labels"] == "object" else STRINGS)
+    names, groups = Names(*about["names"]), parts.get("groups")
+    return Block(X, y, parts.get("weights"), about["first_row"], names, groups, about["validation"])
+
+
+def _read(file: BinaryIO, n_bytes: int) -> bytes:
+    content = file.read(n_bytes)
+    if len(content) != n_bytes:
+        raise ValueError("the file ended early")
+    return content

@@ -1,0 +1,194 @@
+"""Decoded blocks on a fast local disk: what is slow to load (remote, well compressed) is decoded once and then read back.
+
+A spool is a cache of this process. It survives nothing and promises nothing: whatever is wrong with it, the block is loaded
+from where it came.
+"""
+
+import errno
+import os
+import shutil
+import threading
+import uuid
+import weakref
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dsoftmax.data.block import Block, Buffer
+from dsoftmax.data.source import Share
+from dsoftmax.engines.kept.block_file import HEAD, describe_block, read_block, write_block
+from dsoftmax.engines.kept.directory import SpoolDirectory
+from dsoftmax.errors import OptionError
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@dataclass(frozen=True)
+class SpoolTo:
+    """Where spools are made.
+
+    Attributes
+    ----------
+    directory : str
+        On a local disk of every machine that computes; made where it does not exist.
+    limit : int, optional
+        Bytes of each process; half of what the disk has free when None.
+    """
+
+    directory: str
+    limit: int | None = None
+
+    def open(self, share: Share) -> "Spool":
+        """Return a new spool of a share.
+
+        Raises
+        ------
+        OptionError
+            The directory cannot be made or written.
+        """
+        try:
+            spool = Spool(share, self.directory, 0)
+            spool.limit_bytes = (
+                shutil.disk_usage(self.directory).free // 2 if self.limit is None else self.limit
+            )
+        except OSError as error:
+            raise OptionError(
+                f"spool={self.directory!r}: {error}. Needed is a directory on a local disk that can be written. Pass another, or "
+                "leave it out: blocks are then decoded in every pass."
+            ) from error
+        return spool
+
+
+class Spool:
+    """A share whose blocks are kept decoded in files, as far as they fit.
+
+    Parameters
+    ----------
+    share : Share
+        What loads the blocks.
+    directory : path
+        Of a local disk. It gets a folder of this spool's own, which `close`, or the end of the process, removes; what dead
+        processes left there is removed first.
+    limit_bytes : int
+        Of all files.
+
+    Attributes
+    ----------
+    n_blocks, n_bytes : int
+        Kept now.
+    n_read : int
+        Loads that were answered from files.
+    n_damaged : int
+        Files that were lost or not as they had been written; their blocks are loaded from the share from then on.
+    full : bool
+        Whether the disk, a quota or a limit on file sizes ended the writing; what is kept already goes on to be read.
+    error : OSError or None
+        What ended the writing.
+
+    Raises
+    ------
+    OSError
+        The folder cannot be made.
+
+    Notes
+    -----
+    Thread-safe; not picklable. A block is written by the thread that loaded it first. Nothing is evicted: passes go through
+    all chunks in a ring, where evicting would make room for what is needed last.
+    """
+
+    def __init__(self, share: Share, directory: str | os.PathLike[str], limit_bytes: int) -> None:
+        self.share, self.limit_bytes = share, limit_bytes
+        self.n_blocks = self.n_bytes = self.n_read = self.n_damaged = 0
+        self.error: OSError | None = None
+        self._sizes: dict[int, int] = {}
+        self._left: set[int] = set()  # being written, refused or damaged: loaded from the share
+        self._lock, self._closed = threading.Lock(), False
+        self._directory = SpoolDirectory(Path(directory))
+        self._finalizer = weakref.finalize(self, self._directory.remove)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise TypeError("A Spool lives in one process; pickle the share that it wraps.")
+
+    @property
+    def full(self) -> bool:
+        return self.error is not None and self.error.errno in FULL
+
+    def load(self, chunk: int, buffer: Buffer | None = None) -> Block:
+        """Return the rows of a chunk: from its file if there is a sound one, else from the share."""
+        with self._lock:
+            kept = chunk in self._sizes
+        if kept:
+            try:
+                block = read_block(self._path(chunk), chunk, buffer)
+            except (OSError, ValueError):
+                self._drop(chunk)
+            else:
+                with self._lock:
+                    self.n_read += 1
+                return block
+        block = self.share.load(chunk, buffer)
+        if not kept:
+            self._keep(chunk, block)
+        return block
+
+    def close(self) -> None:
+        """Remove the files; blocks are loaded from the share from now on."""
+        with self._lock:
+            self._closed = True
+            self._sizes.clear()
+            self.n_blocks = self.n_bytes = 0
+        self._finalizer()
+
+    def _path(self, chunk: int) -> Path:
+        return self._directory.folder / f"{chunk}.block"
+
+    def _keep(self, chunk: int, block: Block) -> None:
+        with self._lock:
+            if (
+                self._closed
+                or self.error is not None
+                or chunk in self._left
+                or chunk in self._sizes
+            ):
+                return
+            self._left.add(chunk)
+        described = describe_block(chunk, block)
+        if described is None:
+            return
+        head, parts = described
+        size = HEAD.size + len(head) + sum(part.nbytes for part in parts)
+        with self._lock:
+            if self.n_bytes + size > self.limit_bytes:
+                return
+            self.n_bytes += size
+        draft = self._directory.folder / f"{chunk}.{uuid.uuid4().hex}.draft"
+        try:
+            write_block(draft, head, parts)
+            draft.replace(self._path(chunk))
+        except OSError as error:
+            with suppress(OSError):
+                draft.unlink()
+            with self._lock:
+                if not self._closed:
+                    self.n_bytes -= size
+                    self.error = error
+            return
+        with self._lock:
+            if not self._closed:
+                self._sizes[chunk] = size
+                self._left.discard(chunk)
+                self.n_blocks += 1
+
+    def _drop(self, chunk: int) -> None:
+        """Forget a file. The disk that failed its block once is not asked for it again."""
+        with self._lock:
+            size = self._sizes.pop(chunk, None)
+            if size is None:  # another thread was here first
+                return
+            self._left.add(chunk)
+            self.n_blocks -= 1
+            self.n_bytes -= size
+            self.n_damaged += 1
+        with suppress(OSError):
+            self._path(chunk).unlink()

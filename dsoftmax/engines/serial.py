@@ -1,0 +1,79 @@
+"""The reference meaning of a pass: one chunk after the other, in this thread."""
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from typing import Any
+
+from dsoftmax.data.block import Block
+from dsoftmax.data.source import Source
+from dsoftmax.engines.plan import Plan, needs_of, plan_pass, process_bytes, require_fit
+from dsoftmax.engines.visit import Footprint, Visit, footprint
+from dsoftmax.sums.totals import Totals
+from dsoftmax.sums.work import Meter, Ongoing
+from dsoftmax.system.blas import one_blas_thread
+
+
+def add_block(
+    visit: Visit, block: Block, totals: Totals, lock: AbstractContextManager[Any] | None = None
+) -> None:
+    """Visit the leaves of a block and add them to ``totals``, which ``lock`` guards where threads share them."""
+    guard = lock or nullcontext()
+    for leaf in block.leaves():
+        sums = visit(leaf)
+        with guard:
+            totals.add(sums, leaf.n_rows, leaf.nbytes)
+
+
+class SerialEngine:
+    """Visit one chunk after the other, in this thread."""
+
+    n_threads = 1
+
+    def __init__(self, memory_limit: int | None = None) -> None:
+        self.memory_limit = memory_limit
+        self.ongoing = Ongoing()
+        self._reserve = 0
+
+    def total(self, visit: Visit, source: Source) -> Totals:
+        self.plan(source, footprint(visit, source))
+        totals, meter = Totals(), Meter()
+        self.ongoing = Ongoing(rows=int(source.chunk_rows.sum()))
+        with one_blas_thread():
+            for chunk in range(len(source.chunk_rows)):
+                block = source.load(chunk)
+                meter.add(block.n_rows, block.nbytes, source.resident)
+                add_block(visit, block, totals)
+                self.ongoing.working[""] = meter.done
+        totals.work[""] = meter.done
+        return totals
+
+    def plan(self, source: Source, work: Footprint | None = None) -> Plan:
+        """Return the plan of a pass.
+
+        Raises
+        ------
+        MemoryLimitError
+            One block does not fit.
+        """
+        needs = needs_of(
+            source,
+            work or Footprint(),
+            1,
+            self.memory_limit,
+            reserve=self._reserve,
+            process=process_bytes(),
+        )
+        return require_fit(replace(plan_pass(needs), blocks=1, cache=0), source)
+
+    def reserve(self, n_bytes: int) -> None:
+        self._reserve = n_bytes
+
+    @property
+    def process_limit(self) -> int | None:
+        return self.memory_limit
+
+    def describe(self) -> str:
+        return "serial: this thread"
+
+    def close(self) -> None:
+        pass

@@ -1,0 +1,187 @@
+"""A pass on this machine's cores: threads that compute, and as many that load ahead of them into buffers used again."""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from dsoftmax.data.block import Block
+from dsoftmax.data.source import Source
+from dsoftmax.engines.feed import Feed
+from dsoftmax.engines.kept.memory import Cache
+from dsoftmax.engines.kept.spool import Spool, SpoolTo
+from dsoftmax.engines.plan import Plan, needs_of, plan_pass, process_bytes, require_fit, spare_bytes
+from dsoftmax.engines.serial import add_block
+from dsoftmax.engines.visit import Footprint, Visit, footprint
+from dsoftmax.sums.totals import Totals
+from dsoftmax.sums.work import Meter, Ongoing
+from dsoftmax.system.allocator import giving_back, keep_freed_memory
+from dsoftmax.system.blas import one_blas_thread
+from dsoftmax.system.process import available_cores
+
+T = TypeVar("T")
+
+
+def on_threads(work: Callable[[Iterator[Block]], T], feed: Feed) -> list[T]:
+    """Hand the blocks of a feed to ``work`` on its threads and return what each thread's ``work`` returned.
+
+    A block is good until ``work`` asks for the next one. The first error stops all threads at their next chunk and is
+    raised; a chunk that cannot be read is tried `LOADS` times. Where one thread is enough, it is the caller's.
+    """
+    keep_freed_memory()
+    if feed.readers + feed.threads == 1:
+        with one_blas_thread():
+            return [work(feed.blocks())]
+
+    def compute() -> T:
+        try:
+            return work(feed.blocks())
+        except BaseException:
+            feed.stop()
+            raise
+
+    with one_blas_thread(), ThreadPoolExecutor(feed.readers + feed.threads, "dsoftmax") as pool:
+        try:
+            # No name holds a future that fails: its error knows of this frame, and blocks would stay until the collector comes.
+            computing = deque(pool.submit(compute) for _ in range(feed.threads))
+            reading = deque(pool.submit(feed.read) for _ in range(feed.readers))
+            done = []
+            while computing:
+                done.append(computing.popleft().result())
+            while reading:
+                reading.popleft().result()
+            return done
+        except BaseException:  # Ctrl-C too: let the threads end before the interpreter goes on
+            feed.stop()
+            raise
+
+
+def visit_all(visit: Visit, feed: Feed) -> Totals:
+    """Visit the blocks of a feed on its threads and return their totals.
+
+    A thread that has no block left merges what others have finished, two by two: with large sums and many cores, one thread that
+    merged them all would keep the others waiting.
+    """
+    totals = [Totals() for _ in range(min(feed.plan.totals, feed.threads))]
+    locks = [threading.Lock() for _ in totals]
+    numbers = iter(range(feed.threads))
+    adding = [len(range(i, feed.threads, len(totals))) for i in range(len(totals))]
+    done: list[Totals] = []
+    merging = threading.Lock()
+
+    def merge(total: Totals) -> None:
+        while True:
+            with merging:
+                if not done:
+                    done.append(total)
+                    return
+                other = done.pop()
+            total = total.merge(other) if total.n_leaves else other
+
+    def work(blocks: Iterator[Block]) -> None:
+        mine = next(numbers) % len(totals)
+        for block in blocks:
+            add_block(visit, block, totals[mine], locks[mine])
+            del block
+        with locks[mine]:
+            adding[mine] -= 1
+            last = not adding[mine]
+        if last:
+            merge(totals[mine])
+
+    on_threads(work, feed)
+    (total,) = done
+    return total
+
+
+class ThreadsEngine:
+    """Visit chunks on the threads of this process.
+
+    Parameters
+    ----------
+    n_threads : int, optional
+        The cores this process may run on when None.
+    memory_limit : int, optional
+        Bytes that this process may use. Fewer threads run where not all their blocks fit; what is left keeps decoded blocks
+        from pass to pass. Without a limit, a quarter of the memory that is free keeps blocks.
+    spool : SpoolTo, optional
+        Where to put decoded blocks that are not kept in memory.
+
+    Attributes
+    ----------
+    ongoing : Ongoing
+        See `dsoftmax.engines.base.Engine`.
+    """
+
+    def __init__(
+        self,
+        n_threads: int | None = None,
+        memory_limit: int | None = None,
+        spool: SpoolTo | None = None,
+    ) -> None:
+        self.n_threads = n_threads or available_cores()
+        self.memory_limit, self.spool = memory_limit, spool
+        self._spooled: Spool | None = None
+        self._meter, self._rows = Meter(), 0
+        self._reserve = 0
+        self._spare: int | None = None
+        self._source: Source | None = None
+        self._cache = Cache()
+
+    def total(self, visit: Visit, source: Source) -> Totals:
+        plan = self.plan(source, footprint(visit, source))
+        if source is not self._source:
+            self.close()
+            self._source = source
+            self._spooled = (
+                self.spool.open(source) if self.spool is not None and not source.resident else None
+            )
+        self._cache.resize(plan.cache)
+        self._meter, self._rows = Meter(), int(source.chunk_rows.sum())
+        chunks = range(len(source.chunk_rows))
+        totals = visit_all(
+            visit,
+            Feed(source, chunks, plan, source.resident, self._cache, self._meter, self._spooled),
+        )
+        totals.work[""] = self._meter.done
+        return totals
+
+    @property
+    def ongoing(self) -> Ongoing:
+        return Ongoing(rows=self._rows, working={"": self._meter.done})
+
+    def plan(self, source: Source, work: Footprint | None = None) -> Plan:
+        """Return how a pass is made, so that it fits in the memory allowed.
+
+        Raises
+        ------
+        MemoryLimitError
+            Not even one thread with one block fits.
+        """
+        if self._spare is None:
+            self._spare = spare_bytes()
+        others: dict[str, Any] = {
+            "reserve": self._reserve,
+            "spare": self._spare,
+            "process": process_bytes(),
+        }
+        needs = needs_of(source, work or Footprint(), self.n_threads, self.memory_limit, **others)
+        return require_fit(plan_pass(needs), source)
+
+    def reserve(self, n_bytes: int) -> None:
+        self._reserve = n_bytes
+
+    @property
+    def process_limit(self) -> int | None:
+        return self.memory_limit
+
+    def describe(self) -> str:
+        return f"threads: {self.n_threads} in this process"
+
+    def close(self) -> None:
+        with giving_back():
+            self._source, self._cache = None, Cache()
+            if self._spooled is not None:
+                self._spooled.close()
+            self._spooled = None

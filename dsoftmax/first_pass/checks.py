@@ -1,0 +1,83 @@
+"""Checks of every value: finite features, valid weights, few enough labels."""
+
+import numpy as np
+import scipy.linalg
+import scipy.sparse
+from numpy.typing import NDArray
+
+from dsoftmax.data.block import Block
+from dsoftmax.data.features import Features
+from dsoftmax.errors import DataError
+from dsoftmax.first_pass.labels import MAX_CLASSES
+
+Float = NDArray[np.float64]
+LARGEST = np.float64(1e150)
+"""Of the numbers of X: the square of a larger one may overflow."""
+
+
+def check_finite(block: Block) -> None:
+    """Raise if X holds NaN, infinity or numbers beyond `LARGEST`, naming the array, the row and the column.
+
+    Raises
+    ------
+    DataError
+    """
+    X: Features = block.X
+    values = X.data if scipy.sparse.issparse(X) else X
+    if (
+        values.dtype.kind != "f"
+        or values.size == 0
+        or (values.min() >= -LARGEST and values.max() <= LARGEST)
+    ):
+        return
+    wrong = ~(np.abs(values) <= LARGEST)
+    if scipy.sparse.issparse(X):
+        place = int(np.argmax(wrong))
+        row, column = int(np.searchsorted(X.indptr, place, side="right")) - 1, int(X.indices[place])
+    else:
+        row, column = (int(i) for i in np.unravel_index(np.argmax(wrong), values.shape))
+    value = X[row, column]
+    what = (
+        "Its square overflows: does it mark a missing value?"
+        if np.isfinite(value)
+        else "(Input X contains NaN or infinity)."
+    )
+    raise DataError(
+        f"{block.names.X} row {block.first_row + row:,}, column {column}: the value is {value}; needed are finite numbers up to "
+        f"{LARGEST:g}. {what} Fill or leave out such rows before training."
+    )
+
+
+def checked_weights(block: Block) -> Float:
+    """Return the weights of a block, ones where there are none.
+
+    Raises
+    ------
+    DataError
+        A weight that is negative, NaN or infinite, with its row.
+    """
+    if block.weights is None:
+        return np.ones(block.n_rows)
+    bad = ~(np.isfinite(block.weights) & (block.weights >= 0))
+    if bad.any():
+        row = int(np.argmax(bad))
+        raise DataError(
+            f"{block.names.weights} row {block.first_row + row:,}: the weight is {block.weights[row]}; needed are finite weights of "
+            "at least 0. Leave a row out with weight 0."
+        )
+    return block.weights
+
+
+def check_count(n_labels: int, block: Block | None) -> None:
+    """Raise if there are more different labels than classes can be.
+
+    Raises
+    ------
+    DataError
+    """
+    if n_labels > MAX_CLASSES:
+        where = "y" if block is None else block.names.y
+        raise DataError(
+            f"{where} holds {n_labels:,} different labels, more than {MAX_CLASSES:,}. Is it a row number or a measurement? "
+            "Needed is one class a row."
+        )

@@ -1,0 +1,310 @@
+"""A random sample of the rows, drawn in the first pass: small enough for memory, with the rows that matter.
+
+Which rows are drawn depends on the number of the row and on its leaf alone, so that every engine draws the same ones. Row i
+of a leaf is kept when u(i) < pᵢ, where u is a hash of its number in the whole data set, uniform on [0, 1), and
+
+.. math::  p_i = \\min(1, \\text{share} · (0.4\\, u_i + 0.3\\, l_i + 0.3\\, c_i)),
+
+each part of mean 1 in the leaf: u the row's weight, l its leverage sᵢx̃ᵢᵀG⁺x̃ᵢ of the leaf's Gram matrix (Drineas, Mahoney and
+Muthukrishnan 2008: the rows without which some direction would not be seen; by the diagonal of G where G is not
+collected), c the weight over that of its class, so that rare classes are kept. A row that is kept stands for 1/pᵢ rows, and the
+weights are scaled so that each class has its own sum (post-stratification).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import scipy.linalg
+import scipy.sparse
+from numpy.typing import NDArray
+
+from dsoftmax.data.block import Block
+from dsoftmax.data.features import Features
+from dsoftmax.data.source import Source, n_rows
+from dsoftmax.first_pass.held_out import uniform
+from dsoftmax.sums.totals import Rows
+
+Float = NDArray[np.float64]
+
+PARTS = (0.4, 0.3, 0.3)
+"""Of the uniform, the leverage and the class part of the probability."""
+LEAST_BYTES = 8 * 2**20
+"""Data that take less than this in float64 are drawn whole (bytes)."""
+MOST_BYTES = 64 * 2**20
+"""A sample takes no more than this in float64 (bytes)."""
+MOST_SHARE = 0.25
+"""A sample of more than `LEAST_BYTES` holds no more than this part of the rows."""
+LEAST_ROWS = 100
+"""A sample of fewer says nothing."""
+ROOM_PART = 8
+"""Of the memory that is left, a sample takes one part in so many."""
+LEVERAGE_FEATURES = 512
+"""With more features, leverages are taken from the diagonal of the Gram matrix."""
+COPIES = 3
+"""What a sample takes while it is gathered and used, in units of its float64 bytes."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Rows of the data, and how many each stands for.
+
+    Attributes
+    ----------
+    values : (m, p) ndarray, or (nnz,) for CSR
+        As stored.
+    indices, indptr : (nnz,), (m+1,) integers
+        Of CSR; empty where ``values`` is dense.
+    codes : (m,) int64
+        Classes, 0 … K-1.
+    weights : (m,) float64
+        Sample weight times the rows it stands for; in each class they add up to the class's Σ wᵢ.
+    numbers : (m,) int64
+        Of the rows in the whole data set; -1 for what stands for a class.
+    places : (m,) float64
+        By which rows are held out: see `dsoftmax.first_pass.held_out`; -1 for what stands for a class.
+    n_features : int
+    whole : bool
+        Whether it holds every row that has a weight.
+    """
+
+    values: NDArray
+    indices: NDArray
+    indptr: NDArray
+    codes: NDArray
+    weights: Float
+    numbers: NDArray[np.int64]
+    places: Float
+    n_features: int
+    whole: bool = False
+
+    @property
+    def n_rows(self) -> int:
+        return len(self.codes)
+
+    @property
+    def X(self) -> Features:
+        """The rows, (m, p) ndarray or CSR."""
+        if len(self.indptr) == 0:
+            return self.values
+        shape = (self.n_rows, self.n_features)
+        return scipy.sparse.csr_array((self.values, self.indices, self.indptr), shape=shape)
+
+    @property
+    def n_bytes(self) -> int:
+        """What the rows take in float64."""
+        return 8 * self.values.size + 16 * self.n_rows
+
+
+_NONE = np.zeros(0, np.int64)
+NOTHING = Sample(np.zeros((0, 0)), _NONE, _NONE, _NONE, np.zeros(0), _NONE, np.zeros(0), 0)
+
+
+@dataclass(frozen=True)
+class Draw:
+    """What the first pass draws.
+
+    Attributes
+    ----------
+    share : float
+        Mean part of the rows; 1 draws them all.
+    n_bytes : int
+        What is expected to be drawn, in float64.
+    """
+
+    share: float
+    n_bytes: int
+
+    def rows(self, block: Block, codes: NDArray, weights: Float, gram: Float, where: Float) -> Rows:
+        """Return the drawn rows of a leaf.
+
+        Parameters
+        ----------
+        block : Block
+        codes : (rows,) integers
+            Of the labels that occur in the leaf.
+        weights : (rows,) float64
+        gram : (p+1, p+1) float64
+            Of the leaf; of shape (0, 0) where it is not known.
+        where : (rows,) float64
+            Places: see `dsoftmax.first_pass.held_out`.
+
+        Notes
+        -----
+        Work 2·(p+1)² flops a row with a Gram matrix, else a few a value.
+        """
+        numbers = block.first_row + np.arange(block.n_rows)
+        chances = self.chances(block.X, codes, weights, gram)
+        kept = np.flatnonzero((uniform(numbers) < chances) | ((self.share >= 1) & (weights > 0)))
+        assert block.y is not None
+        return Rows(
+            numbers[kept],
+            {
+                "X": block.X[kept],
+                "y": np.asarray(block.y)[kept],
+                "weights": weights[kept],
+                "chances": chances[kept],
+                "places": where[kept],
+            },
+        )
+
+    def chances(self, X: Features, codes: NDArray, weights: Float, gram: Float) -> Float:
+        """Return the probability of each row before it is cut at 1, (rows,)."""
+        mass = np.bincount(codes, weights)
+        uniform_part, class_part = weights, weights / np.where(mass > 0, mass, 1)[codes]
+        parts = (uniform_part, weights * leverages(X, weights, gram), class_part)
+        return self.share * sum(
+            (part * _mean_one(score) for part, score in zip(PARTS, parts, strict=True)),
+            np.zeros(len(weights)),
+        )
+
+
+def _mean_one(scores: Float) -> Float:
+    total = scores.sum()
+    return scores * (len(scores) / total) if total > 0 else scores
+
+
+def leverages(X: Features, weights: Float, gram: Float) -> Float:
+    """Return x̃ᵀG⁺x̃ of each row with x̃ = [x, 1], (rows,); with the diagonal of G where G is not given."""
+    n, p = X.shape
+    if not weights.any():  # no row counts
+        return np.zeros(n)
+    if 0 < len(gram) <= LEVERAGE_FEATURES + 1:
+        size = np.sqrt(np.diag(gram))
+        inverse = np.divide(1, size, out=np.zeros(p + 1), where=size > 0)
+        values, vectors = scipy.linalg.eigh(gram * np.outer(inverse, inverse))
+        seen = values > 1e-10 * values[-1]
+        basis = inverse[:, None] * vectors[:, seen] / np.sqrt(values[seen])
+        out = np.empty(n)
+        for rows in _slices(n, 4096):
+            some = X[rows] if scipy.sparse.issparse(X) else np.ascontiguousarray(X[rows])
+            out[rows] = np.square(np.asarray(some @ basis[:-1]) + basis[-1]).sum(axis=1)
+        return out
+    if scipy.sparse.issparse(X):
+        squares = X.astype(np.float64)
+        squares.data **= 2
+        total = squares.T @ weights
+        return squares @ np.divide(1, total, out=np.zeros(p), where=total > 0) + 1 / weights.sum()
+    total = np.zeros(p)
+    for rows in _slices(n, 4096):
+        total += weights[rows] @ _squares(X[rows])
+    inverse, out = np.divide(1, total, out=np.zeros(p), where=total > 0), np.empty(n)
+    for rows in _slices(n, 4096):
+        out[rows] = _squares(X[rows]) @ inverse
+    return out + 1 / weights.sum()
+
+
+def _squares(X: NDArray) -> Float:
+    """Squares in row order, whatever the order of X: products round by it, and a block that is kept may lie in another."""
+    return np.square(X, order="C", dtype=np.float64)
+
+
+def _slices(n: int, step: int) -> Iterator[slice]:
+    return (slice(start, start + step) for start in range(0, n, step))
+
+
+def plan_draw(source: Source, room: int | None) -> Draw | None:
+    """Return what to draw of a source; None where not even `LEAST_ROWS` fit.
+
+    Parameters
+    ----------
+    source : Source
+    room : int or None
+        Bytes that are left of the memory allowed.
+    """
+    n = n_rows(source)
+    itemsize = source.dtype.itemsize + (8 if source.sparse else 0)
+    total = (
+        int(source.chunk_bytes.sum()) * (12 if source.sparse else 8) // max(itemsize, 1)
+        + (8 + max(source.columns.label, 8)) * n
+    )
+    most = MOST_BYTES if room is None else min(MOST_BYTES, room // ROOM_PART // COPIES)
+    share = 1.0 if total <= min(LEAST_BYTES, most) else min(MOST_SHARE, most / max(total, 1))
+    return Draw(share, int(share * total)) if share * n >= min(n, LEAST_ROWS) else None
+
+
+def finish(rows: Rows, codes: NDArray, class_sums: Float, most_rows: int, whole: bool) -> Sample:
+    """Return the sample, thinned to about ``most_rows``.
+
+    Parameters
+    ----------
+    rows : Rows
+        As drawn.
+    codes : (m,) integers
+        Their classes.
+    class_sums : (K, p+1) float64
+        Σ wᵢ[xᵢ, 1] by class: a class without a row in the sample is stood for by its mean.
+    most_rows : int
+        A row is kept with the probability times most_rows/m, by the same number u.
+    whole : bool
+        Whether these are all the rows: then all are kept where there are no more than ``most_rows``.
+    """
+    numbers, columns = rows.numbers, rows.columns
+    chances = np.minimum(min(most_rows / max(len(codes), 1), 1.0) * columns["chances"], 1.0)
+    whole = whole and len(codes) <= most_rows
+    if whole:
+        chances = np.ones(len(codes))
+    kept = np.flatnonzero(uniform(numbers) < chances)
+    X, weights = columns["X"][kept], columns["weights"][kept] / chances[kept]
+    where = columns["places"][kept]
+    return replace(
+        _weighed(X, codes[kept].astype(np.int64), weights, numbers[kept], where, class_sums),
+        whole=whole,
+    )
+
+
+def without(sample: Sample, held: NDArray[np.bool_], class_sums: Float) -> Sample:
+    """Return the sample without some of its rows.
+
+    Parameters
+    ----------
+    sample : Sample
+    held : (m,) bool
+        Rows that go.
+    class_sums : (K, p+1) float64
+        Σ wᵢ[xᵢ, 1] by class of the data that are left.
+    """
+    kept = np.flatnonzero(~held & (sample.numbers >= 0))
+    codes, weights = sample.codes[kept], sample.weights[kept]
+    left = _weighed(
+        sample.X[kept], codes, weights, sample.numbers[kept], sample.places[kept], class_sums
+    )
+    return replace(left, whole=sample.whole)
+
+
+def _weighed(
+    X: Features,
+    codes: NDArray,
+    weights: Float,
+    numbers: NDArray[np.int64],
+    where: Float,
+    class_sums: Float,
+) -> Sample:
+    """Scale the weights so that each class has its sum; a class without a row is stood for by its mean."""
+    mass, p = class_sums[:, -1], class_sums.shape[1] - 1
+    found = np.bincount(codes, weights, len(mass))
+    weights = weights * np.divide(mass, found, out=np.zeros(len(mass)), where=found > 0)[codes]
+    missing = np.flatnonzero((found == 0) & (mass > 0))
+    if len(missing):
+        means = class_sums[missing, :-1] / mass[missing, None]
+        X = (
+            scipy.sparse.vstack([X, scipy.sparse.csr_array(means)], "csr")
+            if scipy.sparse.issparse(X)
+            else np.vstack([X, means])
+        )
+        codes, weights = np.append(codes, missing), np.append(weights, mass[missing])
+        numbers, where = (
+            np.append(of_rows, np.full(len(missing), -1)) for of_rows in (numbers, where)
+        )
+    if scipy.sparse.issparse(X):
+        return Sample(X.data, X.indices, X.indptr, codes, weights, numbers, where, p)
+    return Sample(np.ascontiguousarray(X), _NONE, _NONE, codes, weights, numbers, where, p)
+
+
+def with_class_weights(sample: Sample, class_weights: Float | None) -> Sample:
+    """Return the sample with weights times those of the classes."""
+    return (
+        sample
+        if class_weights is None
+        else replace(sample, weights=sample.weights * class_weights[sample.codes])
+    )

@@ -1,0 +1,1 @@
+"""The mathematics of one block of rows: from rows to sums."""

@@ -1,0 +1,1 @@
+"""The same mathematics in compiled loops (numba)."""

@@ -1,1 +1,0 @@
-"""What watches a run: it sees every pass and changes nothing."""

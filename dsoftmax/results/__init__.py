@@ -1,0 +1,1 @@
+"""What training returns: models, predictions, metrics, standard errors."""

@@ -1,0 +1,96 @@
+"""Models on disk: a Zarr group without pickle."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dsoftmax.errors import OutputExistsError, ReadError
+from dsoftmax.results.model import Model
+from dsoftmax.system.files import replacing_directory, writing
+
+FORMAT = 1
+METADATA_BYTES = 4096
+"""About what the names and shapes of a few arrays take."""
+
+
+def save_model(model: Model, path: Path | str, overwrite: bool = False) -> None:
+    """Write a model as a Zarr group: it appears whole or not at all.
+
+    Raises
+    ------
+    OutputExistsError
+        Something stands at ``path``, and ``overwrite`` is false.
+    WriteError
+    """
+    import zarr
+
+    path = Path(path)
+    if path.exists() and not overwrite:
+        raise OutputExistsError(
+            f"{path} exists and would be overwritten. Pass overwrite=True (--overwrite), or another path."
+        )
+    about = json.loads(json.dumps(model.about))
+    n_bytes = model.theta.nbytes + METADATA_BYTES
+    with replacing_directory(path, n_bytes) as draft, writing(path, n_bytes):
+        group = zarr.create_group(
+            draft,
+            zarr_format=3,
+            attributes={
+                "dsoftmax_model": FORMAT,
+                "classes": _as_json(model.classes),
+                "classes_dtype": model.classes.dtype.str,
+                "about": about,
+            },
+        )
+        for name, values in (("coef", model.theta[:, :-1]), ("intercept", model.theta[:, -1])):
+            data = np.ascontiguousarray(values)
+            group.create_array(
+                name, data=data, chunks=values.shape, compressors=None, fill_value=np.nan
+            )  # a lost chunk is seen
+
+
+def _as_json(classes: NDArray) -> list[Any]:
+    return (
+        [label.decode("latin-1") for label in classes.tolist()]
+        if classes.dtype.kind == "S"
+        else classes.tolist()
+    )
+
+
+def _from_json(classes: Any, dtype: np.dtype) -> NDArray:
+    return np.array(
+        [label.encode("latin-1") for label in classes] if dtype.kind == "S" else classes,
+        dtype=dtype,
+    )
+
+
+def load_model(path: Path | str) -> Model:
+    """Read a model that `save_model` wrote.
+
+    Raises
+    ------
+    ReadError
+        There is no model at ``path``, or it is damaged.
+    """
+    import zarr
+
+    try:
+        group = zarr.open_group(path, mode="r")
+        attributes = dict(group.attrs)
+        coef, intercept = np.asarray(group["coef"][:]), np.asarray(group["intercept"][:])  # type: ignore[index]
+        classes = _from_json(attributes["classes"], np.dtype(str(attributes["classes_dtype"])))
+        theta = np.hstack([coef, intercept[:, None]]).astype(np.float64)
+        if theta.shape[0] != len(classes):
+            raise ValueError(f"{len(classes)} classes, but {theta.shape[0]} rows of coefficients")
+        if not np.isfinite(theta).all():
+            raise ValueError("coefficients are missing or not finite")
+    except Exception as error:
+        raise ReadError(
+            f"{path} does not hold a model ({type(error).__name__}: {error}). Needed is the model.zarr of a run that has ended; "
+            "run `dsoftmax train` again with the same options to end it."
+        ) from error
+    about = attributes.get("about")
+    return Model(theta, classes, about if isinstance(about, dict) else {})

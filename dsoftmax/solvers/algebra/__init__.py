@@ -1,0 +1,1 @@
+"""Algebra that solvers share."""

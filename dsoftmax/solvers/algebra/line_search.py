@@ -1,0 +1,135 @@
+"""A line search along a descent direction of a convex function, one trial a pass, that survives round-off.
+
+Conditions (weak Wolfe; Nocedal and Wright 2006, eq. 3.6)::
+
+    F(t) ≤ F(0) + c₁·t·F′(0)     and     F′(t) ≥ c₂·F′(0)
+
+Near the optimum the decrease of F falls below its rounding, and the first condition is noise. There the approximate Wolfe
+condition of Hager and Zhang (2005, eq. 4.1) takes its place, which the gradient decides::
+
+    F(t) ≤ F(0) + ε     and     (2δ − 1)·F′(0) ≥ F′(t) ≥ c₂·F′(0)
+
+F is convex along the line, so the sign of F′ brackets the minimum, and the next trial is a secant step on F′.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+C1, C2, DELTA = 1e-4, 0.9, 0.1
+MAX_TRIALS = 25
+SHRINKS = 0.9
+"""Where F is flat to rounding, a gradient that is shorter by this is progress."""
+
+
+class Evaluated(Protocol):
+    """A point whose F and ∇F are known: a state, or an answer."""
+
+    @property
+    def value(self) -> float: ...
+    @property
+    def gradient(self) -> NDArray[np.float64]: ...
+    @property
+    def value_error(self) -> float: ...
+
+
+@dataclass(frozen=True)
+class Search:
+    """A line search that is under way.
+
+    Attributes
+    ----------
+    step : float
+        The trial to evaluate next; the accepted step once ``verdict`` says so.
+    value, slope : float
+        F(0) and F′(0) < 0.
+    error : float
+        Differences of F below this are rounding.
+    low, slope_low : float
+        Longest step known to be too short, and F′ there.
+    high, slope_high : float
+        Shortest step known to be too long, and F′ there; inf and nan when unknown.
+    trials : int
+    verdict : {"", "accepted", "failed"}
+    """
+
+    step: float
+    value: float
+    slope: float
+    error: float
+    low: float
+    slope_low: float
+    high: float = np.inf
+    slope_high: float = np.nan
+    trials: int = 0
+    verdict: str = ""
+
+
+def begin(value: float, slope: float, error: float, step: float) -> Search:
+    """Return a search whose first trial is ``step``."""
+    return Search(step, value, slope, error, 0.0, slope)
+
+
+def advance(search: Search, value: float, slope: float, error: float) -> Search:
+    """Return the search after F(step) = ``value`` and F′(step) = ``slope`` are known."""
+    step, noise = search.step, max(search.error, error)
+    trials = search.trials + 1
+    finite = np.isfinite(value) and np.isfinite(slope)
+    if finite and slope >= C2 * search.slope:
+        decrease = value <= search.value + C1 * step * search.slope and value < search.value - noise
+        rounding = value <= search.value + noise and slope <= (2 * DELTA - 1) * search.slope
+        if decrease or rounding:
+            return replace(search, trials=trials, verdict="accepted")
+    if trials >= MAX_TRIALS:
+        return replace(search, trials=trials, verdict="failed")
+    if not finite:
+        search = replace(search, high=step, slope_high=np.nan)
+    elif slope >= 0 or value > search.value + noise:
+        search = replace(search, high=step, slope_high=slope if slope > 0 else np.nan)
+    else:
+        search = replace(search, low=step, slope_low=slope)
+    following = _next_trial(search, step, slope)
+    if not search.low < following < search.high:
+        return replace(search, trials=trials, verdict="failed")
+    return replace(search, step=following, trials=trials)
+
+
+def _next_trial(search: Search, step: float, slope: float) -> float:
+    low, high = search.low, search.high
+    if not np.isfinite(
+        high
+    ):  # too short so far: secant of F′ from 0, lengthening at least twice and at most tenfold
+        gained = slope - search.slope
+        secant = step * -search.slope / gained if gained > 0 else np.inf
+        return float(min(max(secant, 2 * step), 10 * step))
+    width = high - low
+    if not np.isfinite(search.slope_high):
+        return low + 0.1 * width if low == 0 else low + 0.5 * width
+    secant = low - search.slope_low * width / (search.slope_high - search.slope_low)
+    if search.trials % 4 == 3:  # a secant that creeps is cut short by bisection
+        secant = low + 0.5 * width
+    return float(min(max(secant, low + 0.05 * width), high - 0.05 * width))
+
+
+def improves(here: Evaluated, there: Evaluated, step: NDArray[np.float64]) -> bool:
+    """Return whether a point is better than another, for a step of any origin.
+
+    F must fall; where rounding hides that, the slope along the step must not point uphill by more than (1 − 2δ) of the slope at its
+    start (the module's second condition), or the gradient must be shorter.
+
+    Parameters
+    ----------
+    here, there : Evaluated
+        Where the step begins and ends.
+    step : (K, p+1) float64
+    """
+    error = max(here.value_error, there.value_error)
+    if not np.isfinite(there.value) or there.value > here.value + error or not np.any(step):
+        return False
+    if there.value < here.value - error:
+        return True
+    slope, before = float(np.sum(there.gradient * step)), float(np.sum(here.gradient * step))
+    shrinks = np.linalg.norm(there.gradient) < SHRINKS * np.linalg.norm(here.gradient)
+    return bool(shrinks or abs(slope) <= (1 - 2 * DELTA) * -before)

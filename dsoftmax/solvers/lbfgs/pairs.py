@@ -1,0 +1,89 @@
+"""What L-BFGS remembers, and its product with the inverse of the Hessian (Nocedal and Wright 2006, chapter 7.2)."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+Float = NDArray[np.float64]
+
+TILE = 2**14
+"""Entries of a vector that stay in the cache while all pairs pass over them."""
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Pairs sₖ = θₖ₊₁ − θₖ and yₖ = ∇Fₖ₊₁ − ∇Fₖ, oldest first.
+
+    Attributes
+    ----------
+    steps, changes : n arrays (K, p+1) float64
+    products : (n, n) float64
+        sᵢᵀyⱼ for i ≤ j, else 0.
+    """
+
+    steps: tuple[Float, ...] = ()
+    changes: tuple[Float, ...] = ()
+    products: Float = field(default_factory=lambda: np.zeros((0, 0)))
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def joined_by(self, step: Float, change: Float, most: int) -> "Pairs":
+        """Return the pairs with a new one, and without the oldest where there would be more than ``most``. Work 2·n·K·p flops."""
+        steps, changes = (*self.steps, step)[-most:], (*self.changes, change)[-most:]
+        n = len(steps)
+        products = np.zeros((n, n))
+        kept = n - 1
+        products[:kept, :kept] = self.products[len(self) - kept :, len(self) - kept :]
+        products[:, -1] = _dots(steps, change)
+        return Pairs(steps, changes, products)
+
+    def inverse_product(
+        self, gradient: Float, first: Callable[[Float], Float] = np.copy, scaled: bool = True
+    ) -> Float:
+        """Return H·∇F by the two-loop recursion (algorithm 7.4), with H⁰ = γ·first.
+
+        γ = sᵀy/(yᵀ·first(y)) of the newest pair where it is ``scaled``, else 1. What the recursion's loops multiply is known from
+        ``products``, so that each pair is read twice and not five times. Work 8·n·K·p flops, and two of ``first``, or one.
+        """
+        n = len(self)
+        if not n:
+            return first(gradient)
+        bends = np.diag(self.products)
+        along, alpha = _dots(self.steps, gradient), np.zeros(n)
+        for i in reversed(range(n)):
+            alpha[i] = (along[i] - self.products[i, i + 1 :] @ alpha[i + 1 :]) / bends[i]
+        q = first(_combined(gradient, self.changes, -alpha))
+        if scaled:
+            q *= bends[-1] / float(np.sum(self.changes[-1] * first(self.changes[-1])))
+        across, moves = _dots(self.changes, q), np.zeros(n)
+        for i in range(n):
+            moves[i] = alpha[i] - (across[i] + self.products[:i, i] @ moves[:i]) / bends[i]
+        return _combined(q, self.steps, moves)
+
+
+def _tiles(size: int) -> Iterator[slice]:
+    return (slice(start, start + TILE) for start in range(0, size, TILE))
+
+
+def _dots(vectors: Sequence[Float], other: Float) -> Float:
+    """Return the product of each vector with another, (n,)."""
+    flat, right = [vector.reshape(-1) for vector in vectors], other.reshape(-1)
+    found = np.zeros(len(flat))
+    for tile in _tiles(len(right)):
+        part = right[tile]
+        found += [vector[tile] @ part for vector in flat]
+    return found
+
+
+def _combined(vector: Float, others: Sequence[Float], factors: Float) -> Float:
+    """Return a vector and multiples of others, added."""
+    found = vector.copy()
+    flat, sums = [other.reshape(-1) for other in others], found.reshape(-1)
+    for tile in _tiles(len(sums)):
+        part = sums[tile]
+        for other, factor in zip(flat, factors, strict=True):
+            part += factor * other[tile]
+    return found

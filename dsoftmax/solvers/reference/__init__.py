@@ -1,0 +1,1 @@
+"""Textbook solvers, kept as references: `auto` never takes them."""

@@ -1,0 +1,1 @@
+"""Exact addition without order, totals of a pass, and work done."""

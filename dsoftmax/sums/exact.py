@@ -1,0 +1,160 @@
+"""Exact addition without order."""
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dsoftmax.kernels.compiled import kernel as fused
+
+Float = NDArray[np.float64]
+
+_BITS = fused.DIGIT_BITS
+_BASE = float(2**_BITS)
+_LOWEST, _HIGHEST = -31, 31  # bins of 2^-992 … 2^1024, so that scales and limits stay finite
+_SCALES = np.ldexp(1.0, -_BITS * np.arange(_LOWEST, _HIGHEST + 1))
+
+ENTRY_BYTES = 33
+"""What an entry of a sum takes (bytes); 26 of them travel."""
+SLAB = 32_768
+"""Entries that are worked on at once: a handful of arrays of so many float64 stay in the second-level cache."""
+
+
+class ExactSum:
+    """The sum of float64 arrays of one shape, to within 2⁻⁶⁴ of the largest addend, in any order.
+
+    Notes
+    -----
+    Memory `ENTRY_BYTES` an entry (three digits, a scale, a flag), and `SLAB` entries of scratch while it works; adding costs
+    about a dozen sweeps over a slab in the cache, or two where `dsoftmax.kernels.compiled.kernel` runs, with the same digits. Not thread-safe:
+    give each thread its own and `merge` them.
+    """
+
+    __slots__ = ("broken", "digits", "scale", "shape")
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        n = math.prod(shape)
+        self.shape = shape
+        self.digits = np.zeros((3, n), np.int64)  # bins top, top − 1, top − 2
+        self.scale = np.full(n, _SCALES[0])  # 1/2³²ᵗᵒᵖ
+        self.broken = np.zeros(n, bool)  # a nan or an infinity was added
+
+    def __getstate__(self) -> tuple[tuple[int, ...], NDArray, NDArray, NDArray]:
+        return self.shape, self.digits, _top(self.scale), self.broken
+
+    def __setstate__(self, state: tuple[tuple[int, ...], NDArray, NDArray, NDArray]) -> None:
+        self.shape, digits, top, broken = state
+        self.digits, self.broken = (
+            part if part.flags.writeable else part.copy() for part in (digits, broken)
+        )
+        self.scale = _SCALES.take(top - _LOWEST)
+
+    def add(self, values: Float) -> None:
+        """Add one array of the same shape."""
+        if values.shape != self.shape:
+            raise ValueError(
+                f"an array of shape {values.shape} cannot be added to a sum of shape {self.shape}"
+            )
+        flat, compiled = values.reshape(-1), fused.loops_of_digits()
+        for slab in _slabs(len(flat)):
+            digits = self.digits[:, slab]
+            if compiled is not None:
+                compiled.add_digits(flat[slab], self.scale[slab], self.broken[slab], *digits)
+                continue
+            with np.errstate(over="ignore"):  # a sum's first numbers lie far above the lowest bin
+                rest = flat[slab] * self.scale[slab]
+            digit = np.abs(rest)
+            if not np.all(digit < _BASE):  # too large for the bin; also true of nan
+                rest = self._make_room(flat[slab], slab)
+            whole = np.empty(rest.shape, np.int64)
+            for k in range(3):
+                np.trunc(rest, out=digit)
+                np.copyto(whole, digit, casting="unsafe")
+                digits[k] += whole
+                if k < 2:
+                    rest -= digit
+                    rest *= _BASE
+
+    def _make_room(self, values: Float, slab: slice) -> Float:
+        """Raise the bins of a slab to what the values need, and return the values in the new scale."""
+        finite = np.isfinite(values)
+        if not finite.all():
+            self.broken[slab] |= ~finite
+            values = np.where(finite, values, 0.0)
+        _, exponent = np.frexp(values)  # |value| < 2^exponent
+        top = _top(self.scale[slab])
+        self._raise_to(np.where(values == 0, top, np.maximum((exponent - 1) // _BITS, top)), slab)
+        return values * self.scale[slab]
+
+    def _raise_to(self, top: NDArray[np.integer], slab: slice) -> None:
+        digits = self.digits[:, slab]
+        digits[...] = _shifted(digits, top - _top(self.scale[slab]))
+        self.scale[slab] = _SCALES.take(top - _LOWEST)
+
+    def merge(self, other: "ExactSum") -> None:
+        """Add another sum of the same shape, which stays as it is."""
+        if (compiled := fused.loops_of_digits()) is not None:
+            compiled.merge_digits(
+                self.scale, self.broken, *self.digits, other.scale, other.broken, *other.digits
+            )
+            return
+        for slab in _slabs(len(self.scale)):
+            mine, theirs, digits = self.scale[slab], other.scale[slab], other.digits[:, slab]
+            if not np.array_equal(mine, theirs):
+                top, lower = np.maximum(_top(mine), _top(theirs)), _top(theirs)
+                self._raise_to(top, slab)
+                digits = _shifted(digits, top - lower)
+            self.digits[:, slab] += digits
+        self.broken |= other.broken
+
+    def result(self) -> Float:
+        """Return the sum, rounded to float64; nan where a nan or an infinity was added."""
+        total = np.empty(len(self.scale))
+        if (compiled := fused.loops_of_digits()) is not None:
+            compiled.rounded_digits(self.scale, self.broken, *self.digits, total)
+            return total.reshape(self.shape)
+        for slab in _slabs(len(total)):
+            digits = self.digits[:, slab]
+            sign = np.where(_carried(digits)[0] < 0, -1, 1)
+            d0, d1, d2 = _carried(
+                digits * sign
+            )  # of the size: digits of one sign, so that nothing cancels below
+            part = sign * (d0.astype(np.float64) + (d1 * _BASE + d2) / _BASE**2)
+            with np.errstate(over="ignore"):
+                np.divide(part, self.scale[slab], out=total[slab])
+        total[self.broken] = np.nan
+        return total.reshape(self.shape)
+
+
+def _slabs(n: int) -> Iterator[slice]:
+    """Cut ``n`` entries into slabs that stay in the cache."""
+    return (slice(start, start + SLAB) for start in range(0, n, SLAB))
+
+
+def _top(scale: Float) -> NDArray[np.int8]:
+    """The highest bin of each entry, from 2⁻³²ᵗᵒᵖ."""
+    exponent = (scale.view(np.int64) >> 52).astype(np.int16)  # of a power of two, 1,023 included
+    return ((1023 - exponent) // _BITS).astype(np.int8)
+
+
+def _carried(
+    digits: NDArray[np.int64],
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Carry, so that the two lower digits lie in 0 … 2³² − 1 and the first has the sign of the sum."""
+    d0, d1, d2 = digits
+    d1 = d1 + (d2 >> _BITS)
+    return d0 + (d1 >> _BITS), d1 & (2**_BITS - 1), d2 & (2**_BITS - 1)
+
+
+def _shifted(digits: NDArray[np.int64], shift: NDArray[np.integer]) -> NDArray[np.int64]:
+    """Move the digits of each entry down by ``shift`` ≥ 0 bins; what falls under the third bin is cut off."""
+    d0, d1, d2 = digits
+    zero = np.int64(0)
+    return np.stack(
+        [
+            np.where(shift == 0, d0, zero),
+            np.where(shift == 0, d1, np.where(shift == 1, d0, zero)),
+            np.where(shift == 0, d2, np.where(shift == 1, d1, np.where(shift == 2, d0, zero))),
+        ]
+    )

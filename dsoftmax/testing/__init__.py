@@ -1,0 +1,1 @@
+"""Public contracts: `check_source`, `check_engine`, `check_solver`."""

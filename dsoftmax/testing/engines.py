@@ -1,0 +1,114 @@
+"""The contract of an engine."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dsoftmax.data.block import Block
+from dsoftmax.data.memory import MemoryRows
+from dsoftmax.data.rows import RowSource
+from dsoftmax.engines.base import Engine
+from dsoftmax.errors import DataError
+from dsoftmax.sums.totals import Grouped, Largest, Totals
+from dsoftmax.testing.require import _require
+
+# --- engines -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A visit with a part of every kind; fails on the leaf that holds row ``bad_row``."""
+
+    bad_row: int = -1
+
+    def __call__(self, block: Block) -> Mapping[str, Any]:
+        if block.first_row <= self.bad_row < block.first_row + block.n_rows:
+            raise DataError(f"{block.names.X} row {self.bad_row} is bad")
+        labels = set() if block.y is None else set(block.y.tolist())
+        return {
+            "sums": np.array([math.fsum(column) for column in block.X.T]),
+            "rows": block.n_rows,
+            "high": Largest(block.X.max(axis=0, initial=-np.inf)),
+            "by": Grouped({k: {"rows": np.int64(np.sum(block.y == k))} for k in labels}),
+        }
+
+
+def check_engine(engine: Engine) -> None:
+    """Check that an engine keeps the contract of `dsoftmax.engines.base.Engine`.
+
+    Every row is visited once, also in chunks of no rows; the totals are those of a loop, bit for bit, again and again; the
+    error of a visit comes back as it was raised, and the engine goes on to work after it.
+
+    Parameters
+    ----------
+    engine : Engine
+        Left open.
+
+    Raises
+    ------
+    AssertionError
+        Naming the rule that is broken.
+    """
+    _require(
+        isinstance(engine, Engine),
+        f"{type(engine).__name__} lacks a method or attribute of dsoftmax.engines.base.Engine",
+    )
+    _require(engine.n_threads >= 1, f"n_threads is {engine.n_threads}")
+    line = engine.describe()
+    _require(
+        isinstance(line, str) and line and "\n" not in line,
+        f"describe() is {line!r}; needed is one line",
+    )
+    for rows in ([40] * 13, [7, 0, 300, 1, 12], [5]):
+        source = _probe_source(np.array(rows, np.int64))
+        expected = Totals()
+        for chunk in range(len(rows)):
+            for leaf in source.load(chunk).leaves():
+                expected.add(Probe()(leaf), leaf.n_rows, leaf.nbytes)
+        for _ in range(2):
+            _require_totals(engine.total(Probe(), source), expected, rows)
+        try:
+            engine.total(Probe(bad_row=sum(rows) - 1), source)
+        except DataError as error:
+            _require(
+                f"row {sum(rows) - 1} is bad" in str(error),
+                f"the visit's error came back as {error!r}",
+            )
+        else:
+            raise AssertionError("the visit raised an error, and the engine did not")
+        _require_totals(engine.total(Probe(), source), expected, rows)
+
+
+def _probe_source(chunk_rows: NDArray[np.int64]) -> RowSource:
+    rng, n = np.random.default_rng(5), int(chunk_rows.sum())
+    X = rng.normal(size=(n, 3)) * 10.0 ** rng.integers(-12, 12, (n, 3))
+    return RowSource(
+        MemoryRows(X),
+        MemoryRows(rng.integers(0, 4, n)),
+        None,
+        chunk_rows,
+        chunk_rows * X.itemsize * 3,
+    )
+
+
+def _require_totals(found: Totals, expected: Totals, rows: list[int]) -> None:
+    at = f"chunks of {rows} rows: "
+    for name in ("n_rows", "n_bytes"):
+        one, two = getattr(found, name), getattr(expected, name)
+        _require(one == two, f"{at}{name} is {one}, needed is {two}")
+    one, two = found.result(), expected.result()
+    _require(set(one) == set(two), f"{at}found the sums {sorted(one)}, needed are {sorted(two)}")
+    _require(
+        one["sums"].tobytes() == two["sums"].tobytes(),
+        f"{at}float sums differ: {one['sums']} and {two['sums']}",
+    )
+    for name in ("rows", "high"):
+        _require(
+            np.array_equal(one[name], two[name]),
+            f"{at}{name} is {one[name]}, needed is {two[name]}",
+        )
+    _require(one["by"] == two["by"], f"{at}grouped sums are {one['by']}, needed are {two['by']}")

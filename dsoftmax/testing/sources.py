@@ -1,0 +1,226 @@
+"""The contract of a source."""
+
+import json
+import pickle
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+from numpy.typing import NDArray
+
+from dsoftmax.data.block import Block, Encoded, Names
+from dsoftmax.data.groups import group_keys
+from dsoftmax.data.source import Columns, Share, Source, fetcher, first_rows
+from dsoftmax.testing.require import _require
+
+# --- sources -----------------------------------------------------------------------------------------------------------
+
+
+def check_source(
+    source: Source, X: Any = None, y: Any = None, weights: Any = None, groups: Any = None
+) -> None:
+    """Check that a source keeps the contract of `dsoftmax.data.source.Source`.
+
+    The metadata are true of the blocks; the blocks hold the rows in their order; loading twice, in any order, into a buffer
+    or not, and from a share that was pickled, gives equal blocks; a block that was loaded without a buffer is nobody else's
+    memory; ``describe`` is JSON and stable.
+
+    Parameters
+    ----------
+    source : Source
+        Small: every chunk is loaded several times.
+    X : (n, p) ndarray or SciPy sparse, optional
+        What the blocks must hold together.
+    y, weights : (n,) ndarray, optional
+        Likewise.
+    groups : (n,) ndarray, optional
+        As stored: rows of equal groups must have equal numbers, and those that `dsoftmax.data.groups` gives them.
+
+    Raises
+    ------
+    AssertionError
+        Naming the rule that is broken.
+    """
+    _require(
+        isinstance(source, Source),
+        f"{type(source).__name__} lacks a method or attribute of dsoftmax.data.source.Source",
+    )
+    _check_metadata(source)
+    chunks = range(len(source.chunk_rows))
+    blocks = [source.load(chunk) for chunk in chunks]
+    for chunk, (block, start) in enumerate(zip(blocks, first_rows(source.chunk_rows), strict=True)):
+        _check_block(source, chunk, block, int(start))
+    for chunk in reversed(chunks):
+        _require_equal(blocks[chunk], source.load(chunk), f"chunk {chunk}, loaded twice")
+    _check_buffers("source", source, source, blocks)
+    if not any(source.needs(chunk) for chunk in chunks):
+        _check_shares(source, blocks)
+    _require(
+        isinstance(source.smaller_chunks(7), str), "smaller_chunks() must return a line of text"
+    )
+    described = source.describe()
+    _require(
+        json.loads(json.dumps(described)) == described,
+        f"describe() is not of JSON types: {described}",
+    )
+    _require(source.describe() == described, "describe() gives something else the second time")
+    _check_rows("X", X, [_dense(block.X) for block in blocks])
+    _check_rows("y", y, [block.y for block in blocks])
+    _check_rows("weights", weights, [block.weights for block in blocks])
+    _check_rows(
+        "groups", None if groups is None else group_keys(groups), [block.groups for block in blocks]
+    )
+
+
+def _check_metadata(source: Source) -> None:
+    for name in ("chunk_rows", "chunk_bytes"):
+        sizes = getattr(source, name)
+        _require(
+            isinstance(sizes, np.ndarray) and sizes.dtype == np.int64 and sizes.ndim == 1,
+            f"{name} is {sizes!r}; needed is an int64 array with one entry a chunk",
+        )
+        _require((sizes >= 0).all(), f"{name} holds negative sizes: {sizes}")
+    _require(
+        len(source.chunk_rows) == len(source.chunk_bytes),
+        "chunk_rows and chunk_bytes differ in length",
+    )
+    _require(
+        isinstance(source.n_features, int) and source.n_features > 0,
+        f"n_features is {source.n_features!r}",
+    )
+    _require(
+        isinstance(source.dtype, np.dtype), f"dtype is {source.dtype!r}; needed is a NumPy dtype"
+    )
+    _require(
+        isinstance(source.names, Names),
+        f"names is {source.names!r}; needed is dsoftmax.data.block.Names",
+    )
+    _require(
+        isinstance(source.columns, Columns),
+        f"columns is {source.columns!r}; needed is dsoftmax.data.source.Columns",
+    )
+    for chunk in range(len(source.chunk_rows)):
+        _require(isinstance(source.needs(chunk), tuple), f"needs({chunk}) is not a tuple")
+
+
+def _check_block(source: Source, chunk: int, block: Block, start: int) -> None:
+    at, rows = f"chunk {chunk}: ", int(source.chunk_rows[chunk])
+    _require(
+        block.X.shape == (rows, source.n_features),
+        f"{at}X is {block.X.shape}, said were {(rows, source.n_features)}",
+    )
+    _require(
+        scipy.sparse.issparse(block.X) == source.sparse,
+        f"{at}sparse was said to be {source.sparse}, X is {type(block.X)}",
+    )
+    _require(not source.sparse or block.X.format == "csr", f"{at}a sparse block must be CSR")
+    same = block.X.dtype.newbyteorder("=") == source.dtype.newbyteorder("=")
+    _require(same, f"{at}X has dtype {block.X.dtype}, said was {source.dtype}")
+    _require(block.first_row == start, f"{at}first_row is {block.first_row}, needed is {start}")
+    _require(block.names == source.names, f"{at}the block's names are not the source's")
+    _require(block.y is None or np.shape(block.y) == (rows,), f"{at}y is not ({rows},)")
+    if block.weights is not None:
+        right = block.weights.shape == (rows,) and block.weights.dtype == np.float64
+        _require(right, f"{at}weights are not ({rows},) float64")
+    if block.groups is not None:
+        right = block.groups.shape == (rows,) and block.groups.dtype == np.uint64
+        _require(right, f"{at}groups are not ({rows},) uint64")
+    own = [
+        part
+        for part in (block.y, block.weights, block.groups)
+        if part is not None and part.base is None
+    ]
+    size, said = sum(part.nbytes for part in own), rows * source.columns.row
+    _require(size <= said, f"{at}labels, weights and groups take {size} bytes, said were {said}")
+    if not source.sparse:
+        _require(
+            block.nbytes == source.chunk_bytes[chunk],
+            f"{at}{block.nbytes} bytes, said were {source.chunk_bytes[chunk]}",
+        )
+
+
+def _check_buffers(name: str, source: Source, share: Share, blocks: list[Block]) -> None:
+    """Load every chunk into one buffer, which is full of something else before and after."""
+    buffer = np.full(int(source.chunk_bytes.max()), 0xA5, np.uint8)
+    for chunk, block in enumerate(blocks):
+        alone, found = share.load(chunk), share.load(chunk, buffer)
+        _require_equal(block, found, f"{name}: chunk {chunk}, loaded into a buffer")
+        same = source.sparse or alone.X.flags.c_contiguous == found.X.flags.c_contiguous
+        _require(
+            same,
+            f"{name}: chunk {chunk} has another memory order in a buffer, so that sums may round otherwise",
+        )
+        _check_fetched(block, fetcher(share)(chunk, buffer), f"{name}: chunk {chunk}, fetched")
+        buffer[:] = 0xA5
+        _require_equal(
+            block,
+            alone,
+            f"{name}: chunk {chunk}, loaded without the buffer, after it was used again",
+        )
+        _require_equal(
+            block, share.load(chunk), f"{name}: chunk {chunk}, loaded without the buffer"
+        )
+
+
+def _check_fetched(block: Block, fetched: Block, what: str) -> None:
+    """Visit the leaves of a block that may have come encoded, and pieces of a few rows."""
+    _require(
+        (fetched.X.shape, fetched.nbytes) == (block.X.shape, block.nbytes),
+        f"{what}: X has another shape or size",
+    )
+    for leaf, found in zip(block.leaves(), fetched.leaves(), strict=True):
+        _require_equal(leaf, found, what)
+    if isinstance(fetched.X, Encoded):
+        for rows in (1, 7):
+            pieces = [piece.copy() for piece in fetched.X.pieces(rows)]
+            _require(
+                _same(np.concatenate(pieces), block.X),
+                f"{what}: in pieces of {rows} rows, X differs",
+            )
+
+
+def _check_shares(source: Source, blocks: list[Block]) -> None:
+    n = len(blocks)
+    for chunks in (list(range(n)), list(range(n))[::2], [n - 1]):
+        share = pickle.loads(pickle.dumps(source.share(chunks)))
+        _require(isinstance(share, Share), "share() must have the method load")
+        for chunk in reversed(chunks):
+            _require_equal(
+                blocks[chunk],
+                share.load(chunk),
+                f"chunk {chunk} from the pickled share of {chunks}",
+            )
+        if len(chunks) == n:
+            _check_buffers("share", source, share, blocks)
+
+
+def _require_equal(one: Block, two: Block, what: str) -> None:
+    pairs = [(name, getattr(one, name), getattr(two, name)) for name in ("y", "weights", "groups")]
+    for name, left, right in (("X", _dense(one.X), _dense(two.X)), *pairs):
+        same = left is right if left is None or right is None else _same(left, right)
+        _require(same, f"{what}: {name} differs")
+    _require(
+        one.first_row == two.first_row and one.names == two.names,
+        f"{what}: first_row or names differ",
+    )
+
+
+def _check_rows(name: str, expected: Any, parts: list[Any]) -> None:
+    if expected is None:
+        return
+    _require(all(part is not None for part in parts), f"{name} is missing from the blocks")
+    found = np.concatenate([np.asarray(part) for part in parts])
+    _require(
+        _same(found, _dense(expected)),
+        f"the {name} of the blocks, one after the other, is not the original",
+    )
+
+
+def _dense(values: Any) -> NDArray:
+    return np.asarray(values.toarray() if scipy.sparse.issparse(values) else values)
+
+
+def _same(one: Any, two: Any) -> bool:
+    one, two = np.asarray(one), np.asarray(two)
+    numbers = one.dtype.kind in "fc" and two.dtype.kind in "fc"
+    return one.shape == two.shape and bool(np.array_equal(one, two, equal_nan=numbers))

@@ -1,0 +1,1 @@
+"""The run: a loop of passes."""

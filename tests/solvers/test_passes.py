@@ -1,0 +1,137 @@
+"""Passes over real sets to their optimum, as upper bounds, and no set on which the default needs more than plain L-BFGS.
+
+A relative gap is (F − F*)/F*, in plain NumPy and float64. Bounds of F* come from a long run and are proven in plain NumPy too
+(``benchmarks/optimum.py``); that they hold is tested on scikit-learn's solutions. The default is held against the lower bound,
+plain L-BFGS against the upper one, so that loose bounds can only make these tests fail.
+"""
+
+from functools import cache
+
+import numpy as np
+import pytest
+from counting import Path, follow_to, look_for_optimum
+from numpy.testing import assert_allclose
+from opening import opened
+from optimum import Bounds, PlainObjective
+from real_data import DATA, load
+from sklearn.datasets import load_digits
+from sklearn.linear_model import LogisticRegression
+
+from dsoftmax.engines.serial import SerialEngine
+from dsoftmax.solvers.table import SOLVERS
+from dsoftmax.training.loop import train
+from dsoftmax.training.settings import Settings
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+GAP = 1e-6
+KNOWN = 1e-8
+"""No more than this part of F* may be unknown."""
+MOST = {  # passes at C = 1, that of statistics included
+    "digits": 5,
+    "covtype-60k raw": 15,
+    "covtype-60k standardised": 15,
+    "covtype-60k rms": 5,
+    "shuttle raw": 25,
+    "landsat raw": 6,
+    "landsat rms": 6,
+    "banking77-embedded": 40,
+}
+STRONG = (*MOST, "shuttle standardised", "shuttle rms", "banking77-tfidf")
+WEAK = (
+    "digits",
+    "covtype-60k raw",
+    "covtype-60k standardised",
+    "shuttle raw",
+    "shuttle standardised",
+    "landsat raw",
+)
+"""Compared with λ = 1e-4 too; with 10,003 rows that is C = 1."""
+
+missing = pytest.mark.skipif(
+    DATA is None, reason="DSOFTMAX_DATA does not name the folder of the real sets"
+)
+
+
+def sets(names, *more):
+    """Parameters that are skipped where their set is not there."""
+    return [
+        pytest.param(name, *more, marks=() if name == "digits" else (pytest.mark.data, missing))
+        for name in names
+    ]
+
+
+@cache
+def problem(name, weak):
+    """A set and its C: 1, or λ = 1e-4 in the mean's scale."""
+    data = load(name)
+    C = 1e4 / data.n_rows if weak else 1.0
+    return data, C, PlainObjective.of(data.X, data.y, C)
+
+
+@cache
+def run(name, weak) -> tuple[Bounds, Path]:
+    """Bounds of the optimum, and the path of the default."""
+    data, C, plain = problem(name, weak)
+    bounds, path = look_for_optimum(data, C, plain, seconds=120, unknown=KNOWN / 10, dtype=None)
+    assert bounds.looseness <= KNOWN
+    return bounds, path
+
+
+@cache
+def passes_of_the_default(name, weak) -> int:
+    bounds, path = run(name, weak)
+    passes = path.passes(problem(name, weak)[2], bounds.lower, GAP)
+    assert passes is not None
+    return passes
+
+
+@pytest.mark.parametrize("name", sets(MOST))
+def test_the_default_is_at_the_optimum_after_few_passes(name):
+    assert passes_of_the_default(name, False) <= MOST[name]
+
+
+@pytest.mark.parametrize(("name", "weak"), [*sets(STRONG, False), *sets(WEAK, True)])
+def test_plain_lbfgs_is_not_there_after_the_passes_of_the_default(name, weak):
+    passes = passes_of_the_default(name, weak)
+    data, C, plain = problem(name, weak)
+    goal = run(name, weak)[0].value * (1 + GAP)
+    path = follow_to(data, C, "lbfgs", plain, goal, passes)
+    assert path.n_passes == passes
+    assert plain.value(path.thetas[-1]) > goal
+
+
+@pytest.mark.parametrize(
+    ("name", "weak"),
+    [*sets(["digits", "shuttle standardised", "landsat rms", "covtype-60k rms"], False)],
+)
+def test_the_bounds_of_the_optimum_hold_for_scikit_learn(name, weak):
+    data, C, plain = problem(name, weak)
+    theirs = LogisticRegression(C=C, tol=1e-10, max_iter=200, solver="newton-cholesky").fit(
+        data.X.astype(float), data.y
+    )
+    value = plain.value(np.column_stack([theirs.coef_, theirs.intercept_]))
+    bounds, _ = run(name, weak)
+    rounding = 1e-13 * value
+    assert bounds.lower - rounding <= value <= bounds.value + rounding
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_every_solver_has_the_objective_and_the_coefficients_of_scikit_learn(solver):
+    X, y = load_digits(return_X_y=True)
+    X /= 16
+    plain = PlainObjective.of(X, y, 0.002)
+    theirs = LogisticRegression(C=0.002, tol=1e-10, solver="newton-cholesky").fit(X, y)
+    ours = train(
+        opened(X, y),
+        SerialEngine(),
+        Settings(C=0.002, solver=solver, tol=1e-8, max_iter=20_000),
+    )
+    assert ours.converged, ours.status
+    best = plain.value(np.column_stack([theirs.coef_, theirs.intercept_]))
+    assert plain.value(ours.model.theta) == pytest.approx(best, rel=1e-8)
+    assert ours.run.state.value == pytest.approx(best, rel=1e-8)
+    assert_allclose(ours.model.theta[:, :-1], theirs.coef_, atol=1e-6)
+    assert_allclose(
+        ours.model.theta[:, -1], theirs.intercept_ - theirs.intercept_.mean(), atol=1e-5
+    )
