@@ -1,1 +1,4 @@
-"""Ways to the optimum, one algorithm a folder. To add one: a file, a line in the table, and `check_solver` passes."""
+"""Ways to the optimum, one algorithm per folder.
+
+To add one: a folder, a line in the table, and `check_solver` passes.
+"""

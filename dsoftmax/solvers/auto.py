@@ -1,23 +1,30 @@
-"""Which solver a run takes when it is left to choose: a rule of sizes, written down."""
+"""The solver of a run with solver="auto": a rule of sizes, written down."""
 
 from dataclasses import dataclass
 
-from dsoftmax.solvers.algebra.kronecker_sum import n_groups, sum_bytes
+from dsoftmax.solvers.algebra.class_groups import n_groups
+from dsoftmax.solvers.algebra.kronecker_sum import sum_bytes
 
-AUTO, SURROGATE, SUM = "auto", "surrogate", "lbfgs-kronecker-sum"
+AUTO, SURROGATE, SUM, KRONECKER = "auto", "surrogate", "lbfgs-kronecker-sum", "lbfgs-kronecker"
+"""Names of solvers."""
 SURROGATE_ENTRIES = 1000
-"""With no more entries of θ than this, Hessians of a sample are factorised between passes."""
-HESSIAN_BYTES, HESSIAN_PART = 100, 4
-"""What an entry of a Hessian takes in a thread that sums it (bytes); all may take one part in so many of the memory that is left."""
+"""Limit on the entries of θ for `SURROGATE`.
+
+It factorises Hessians of a sample between passes, of up to 8 MB each.
+"""
+HESSIAN_BYTES = 100
+"""Bytes that an entry of a Hessian occupies in a thread that sums it."""
+HESSIAN_PART = 4
+"""Divisor of the memory that is left, for the budget of the Hessians or Gram matrices of a pass."""
 HELD_PART = 2
-"""What a solver holds between passes may take one part in so many of the memory that is left."""
+"""Divisor of the memory that is left, for the budget of the solver between passes."""
 SAMPLE_ROWS = 3
-"""Rows of the sample for each free entry of θ that make it worth it, unless it holds all rows."""
+"""Rows of a useful sample per free entry of θ, unless the sample has all rows."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A solver and why.
+    """A solver and the reason for it.
 
     Attributes
     ----------
@@ -39,7 +46,7 @@ def choose(
     whole: bool,
     gram: bool,
     needed: int,
-    room: int | None = None,
+    budget: int | None = None,
     resident: bool = False,
 ) -> Choice:
     """Return the solver for a problem.
@@ -48,39 +55,35 @@ def choose(
     ----------
     n_rows, n_features, n_classes : int
     sample_rows : int
-        Of the sample of the first pass; 0 where there is none.
+        Rows of the sample of the first pass; 0 if there is none.
     whole : bool
-        Whether it holds all rows.
+        Whether the sample has all rows.
     gram : bool
-        Whether the Gram matrix is known, and not its diagonal alone.
+        Whether the whole Gram matrix is known; otherwise its diagonal is.
     needed : int
-        Bytes that `SURROGATE` would hold.
-    room : int, optional
-        Bytes that are left of the memory allowed.
+        Bytes of `SURROGATE`.
+    budget : int, optional
+        Bytes that are left of the memory limit; None if there is no limit.
     resident : bool
-        Whether the rows lie in memory: passes then cost little beside those that find the curvatures of a sum.
+        Whether the rows are in memory. A pass that finds curvatures then costs many plain passes.
     """
-    other = "lbfgs-kronecker"
-    fits = room is None or sum_bytes(n_rows, n_classes, n_features) <= room // HESSIAN_PART
+    other = KRONECKER
+    fits = budget is None or sum_bytes(n_rows, n_classes, n_features) <= budget // HESSIAN_PART
     if gram and n_groups(n_rows, n_classes, n_features) > 1 and fits and not resident:
         other = SUM
     entries, free = (n_features + 1) * n_classes, (n_features + 1) * (n_classes - 1)
-    enough = whole or sample_rows >= max(SAMPLE_ROWS * free, 1)
+    if entries > SURROGATE_ENTRIES:
+        large = f"θ has {entries:,} entries, more than {SURROGATE_ENTRIES:,}"
+        return Choice(other, f"{large}: Hessians are too large")
     pairs, products = n_classes * (n_classes - 1) // 2, (n_features + 1) * (n_features + 2) // 2
     summed = HESSIAN_BYTES * pairs * products
-    tight = room is not None and (summed > room // HESSIAN_PART or needed > room // HELD_PART)
-    if entries <= SURROGATE_ENTRIES and tight:
+    if budget is not None and (summed > budget // HESSIAN_PART or needed > budget // HELD_PART):
         return Choice(
             other,
-            f"Hessians of {entries:,} × {entries:,} and a sample do not fit well in the memory allowed",
+            f"Hessians of {entries:,} × {entries:,} and a sample exceed the memory limit",
         )
-    if entries <= SURROGATE_ENTRIES and enough:
-        return Choice(
-            SURROGATE,
-            f"θ has {entries:,} entries, no more than {SURROGATE_ENTRIES:,}: a few passes and a sample in memory",
-        )
-    if entries <= SURROGATE_ENTRIES:
-        why = f"the sample of {sample_rows:,} rows is too small for Newton's method on it"
-    else:
-        why = f"θ has {entries:,} entries, more than {SURROGATE_ENTRIES:,}: Hessians are too large"
-    return Choice(other, why)
+    if not whole and sample_rows < max(SAMPLE_ROWS * free, 1):
+        small = f"the sample of {sample_rows:,} rows is too small"
+        return Choice(other, f"{small} for Newton's method on it")
+    few = f"θ has {entries:,} entries, no more than {SURROGATE_ENTRIES:,}"
+    return Choice(SURROGATE, f"{few}: a few passes and a sample in memory")

@@ -1,4 +1,4 @@
-"""What a solver may ask, and what one pass over the data says."""
+"""The words between solvers and data: query, answer, problem, state and solver."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,19 +17,21 @@ class Query:
     Attributes
     ----------
     theta : (K, p+1) float64
-        Where to look.
+        Point at which F and ∇F are asked for.
     direction : (K, p+1) float64, optional
-        Ask for the product of the Hessian at ``theta`` with it.
+        Factor of a product of the Hessian at ``theta``, which is asked for too.
     hessian : bool
-        Ask for the Hessian at ``theta``.
+        Whether the Hessian at ``theta`` is asked for.
     single : bool
-        The Hessian's products may be in float32, where that holds the stored values: it shapes steps.
+        Whether the products of the Hessian may be in float32, if that holds the stored values.
+        The Hessian shapes steps only.
     moments : bool
-        Ask for the moments of the probabilities at ``theta``.
+        Whether the moments of the probabilities at ``theta`` are asked for.
     curvatures : (K, K) int64, optional
-        Ask for the curvature at ``theta`` in groups, from 0 on: of class k at [k, k], of a pair at [k, l].
+        Groups, numbered from 0, whose curvature at ``theta`` is asked for: [k, k] holds the group
+        of class k, [k, l] that of a pair.
     trials : (m, K, p+1) float64, optional
-        Other points whose value and gradient the same pass finds: they share the rows.
+        Further points at which F and ∇F are asked for. They share the rows of the same pass.
     """
 
     theta: Float
@@ -42,36 +44,37 @@ class Query:
 
     @property
     def n_groups(self) -> int:
-        """Of pairs and classes whose curvature is asked for."""
+        """Number of groups whose curvature is asked for."""
         return 0 if self.curvatures is None else int(self.curvatures.max()) + 1
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a pass found, in the scale of the objective F.
+    """The findings of a pass, in the scale of the objective F.
 
     Attributes
     ----------
     value : float
         F at the point.
     gradient : (K, p+1) float64
-        ∇F; zero where a parameter is not free.
+        ∇F; zero for a parameter that is not free.
     value_error : float
-        Differences of F below this are rounding.
+        Rounding of F: smaller differences mean nothing.
     product : (K, p+1) float64, optional
-        ∇²F · direction, where it was asked for.
+        ∇²F · direction, if the query has a direction.
     hessian : (K·(p+1), K·(p+1)) float64, optional
-        ∇²F, where it was asked for.
+        ∇²F, if the query asks for it.
     moments : (K, K) float64, optional
-        A = Σ sᵢ(diag pᵢ − pᵢpᵢᵀ)/S, estimated from a part of the rows, where it was asked for: ∇²F ≈ A ⊗ G + penalty.
+        A = Σ sᵢ(diag pᵢ − pᵢpᵢᵀ)/S, estimated from a part of the rows: ∇²F ≈ A ⊗ G + penalty.
     group_moments : (groups, K, K) float64, optional
         A_g of each group: parts of Σ sᵢ(diag pᵢ − pᵢpᵢᵀ)/S.
     group_grams : (groups, (p+1)·(p+2)/2) float32, optional
-        G_g of each, upper triangles row by row, so that ∇²F ≈ Σ A_g ⊗ G_g + penalty.
+        G_g of each group, upper triangles row by row: ∇²F ≈ Σ A_g ⊗ G_g + penalty.
     trials : tuple of Answer
-        For each point of the query's ``trials``, in their order.
+        Answers at the points of the query's ``trials``, in their order.
     held : (3,) float64, optional
-        Of rows that are held out: the sum of their losses, the weight of those classified rightly, and their weight.
+        Sums over the rows that are held out: their losses, the weight of the rightly classified
+        rows, and the weight of all.
     """
 
     value: float
@@ -88,13 +91,13 @@ class Answer:
 
 @dataclass(frozen=True)
 class Sizes:
-    """The sizes of a problem, which the bytes that its solver holds follow from.
+    """The sizes of a problem, which determine how many bytes its solver allocates.
 
     Attributes
     ----------
     n_rows, n_classes, n_features : int
     gram : bool
-        Whether the Gram matrix is known, and not only its diagonal.
+        Whether the whole Gram matrix is known; otherwise its diagonal is.
     sample_bytes : int
         Bytes of the sample in float64; 0 if there is none.
     scratch_bytes : int
@@ -108,17 +111,50 @@ class Sizes:
     sample_bytes: int = 0
     scratch_bytes: int = 0
 
+    @property
+    def vector(self) -> int:
+        """Bytes of an array with the shape of θ, float64."""
+        return 8 * self.n_classes * (self.n_features + 1)
+
+    @property
+    def matrix(self) -> int:
+        """Bytes of an array with the shape of the Hessian, float64."""
+        return self.vector**2 // 8
+
+    @property
+    def gram_matrix(self) -> int:
+        """Bytes of the Gram matrix, or of its diagonal, float64."""
+        d = self.n_features + 1
+        return 8 * (d * d if self.gram else d)
+
+
+@dataclass(frozen=True)
+class Allocation:
+    """The most bytes that a solver allocates in the process that steps.
+
+    Attributes
+    ----------
+    per_model : int
+        Bytes of each model from pass to pass: solver, states, query and answer.
+    shared : int
+        Further bytes while one state follows from another. Models take turns, so that they count
+        once.
+    """
+
+    per_model: int
+    shared: int = 0
+
 
 @runtime_checkable
 class Local(Protocol):
-    """F on a sample of the rows, in memory: what a solver may look at as often as it likes.
+    """F on a sample of the rows, in memory, which a solver may evaluate between passes.
 
     Attributes
     ----------
     n_rows : int
         Rows of the sample.
     whole : bool
-        Whether these are all rows, so that this is F itself.
+        Whether the sample has all rows, so that this is F itself.
     """
 
     @property
@@ -130,7 +166,7 @@ class Local(Protocol):
         """Return F and ∇F at (K, p+1) float64, estimated from the sample, the penalty included."""
 
     def products(self, theta: Float) -> Callable[[Float], Float]:
-        """Return what multiplies (K, p+1) float64 by ∇²F at a point."""
+        """Return the product V ↦ ∇²F(θ)·V for (K, p+1) float64."""
 
     def hessian(self, theta: Float) -> Float:
         """Return ∇²F, (K·(p+1), K·(p+1))."""
@@ -138,24 +174,25 @@ class Local(Protocol):
 
 @dataclass(frozen=True)
 class Problem:
-    """What a solver may know before its first question.
+    """What a solver may know before its first query.
 
     Attributes
     ----------
     curvature_bound : callable
         Returns L ≥ λmax(∇²F).
     penalty : (K, p+1) float64
-        λ of every entry of θ: F holds λ/2·θ²; 0 where an entry is free of penalty.
+        λ of every entry of θ, for the term λ/2·θ² of F; 0 for an entry without a penalty.
     free : (K, p+1) bool
-        Entries that move; the others stay as they are.
+        Entries that move; the others keep their values.
     gram : (p+1, p+1) or (p+1,) float64
         G = Σ sᵢx̃ᵢx̃ᵢᵀ/S with x̃ = [x, 1], or its diagonal.
     moments : (K, K) float64
         A at the start: diag π − ππᵀ of the class shares π.
     n_rows : int
     local : Local, optional
+        F on the sample, if the first pass drew one.
     l1 : float
-        λ₁ of ‖W‖₁, which answers leave out and the solver adds.
+        λ₁ of the term λ₁‖W‖₁. Answers leave this term out, and the solver adds it.
     """
 
     curvature_bound: Callable[[], float]
@@ -174,15 +211,17 @@ class State(Protocol):
     Attributes
     ----------
     theta : (K, p+1) float64
-        The best point so far, which the run would return now.
+        The best point so far: the result if the run ended now.
     value : float
         F there; nan before the first answer.
     gradient : (K, p+1) float64
         ∇F there.
     n_iter : int
-        Accepted steps.
+        Number of accepted steps.
     stuck : str
-        A sentence when the solver cannot go on, else empty.
+        Sentence that says why the solver cannot continue; empty while it can.
+    decrement : float
+        The solver's own estimate of F − F*; nan if it makes none (`NoDecrement`).
     """
 
     @property
@@ -195,16 +234,27 @@ class State(Protocol):
     def n_iter(self) -> int: ...
     @property
     def stuck(self) -> str: ...
+    @property
+    def decrement(self) -> float: ...
+
+
+class NoDecrement:
+    """Base of the states that make no estimate of F − F*: the default of `State.decrement`."""
+
+    @property
+    def decrement(self) -> float:
+        """The value nan."""
+        return np.nan
 
 
 class Solver(Protocol):
-    """Frozen hyper-parameters and three pure functions of the solver's own kind of `State`."""
+    """Frozen hyper-parameters, and three pure functions of the solver's own kind of `State`."""
 
     def start(self, theta: Float, answer: Answer | None, n_iter: int = 0) -> Any:
-        """Return the first state at ``theta``; with its answer where that is known without a pass."""
+        """Return the first state at ``theta``, with its answer if that is known without a pass."""
 
     def ask(self, state: Any) -> tuple[Any, Query]:
-        """Return the state that waits for the answer, and what the next pass should answer."""
+        """Return the state that waits for the answer, and the query of the next pass."""
 
     def tell(self, state: Any, answer: Answer) -> Any:
-        """Return the state after the answer, from the one that waited for it."""
+        """Return the state after the answer, from the state that waited for it."""

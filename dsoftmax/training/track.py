@@ -110,9 +110,8 @@ class Track:
 
     def _gap(self, answer: Answer | None) -> float:
         state = self.run.state
-        known = getattr(state, "decrement", None)
-        if known is not None:
-            return float(known)
+        if np.isfinite(state.decrement) or self.objective.l1 > 0:
+            return float(state.decrement)
         return self.objective.gap(state.gradient, None if answer is None else answer.moments)
 
     def _blocked(self) -> str:

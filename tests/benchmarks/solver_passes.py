@@ -24,14 +24,15 @@ from real_data import SETS, Data, load, named
 from rich.console import Console
 from rich.table import Table
 
+from dsoftmax.solvers.protocol import Sizes
 from dsoftmax.solvers.table import AUTO, SOLVERS
 
 GAPS = (1e-3, 1e-6)
-SLOW = ("gradient-descent", "gradient-descent-armijo", "nesterov")
+SLOW = ("gradient-descent",)
 """Solvers that are references for others, not meant to be fast."""
 LAMBDA = 1e-4
-MATRIX_ENTRIES = 3000
-"""Solvers that hold matrices in the shape of the Hessian are left out where θ has more entries."""
+MOST_BYTES = 2 * 2**30
+"""Limit on the bytes of a solver; solvers that would allocate more are left out."""
 
 
 def cell(path: Path, plain: PlainObjective, optimum: float) -> str:
@@ -47,10 +48,9 @@ def measured(
     """Return the optimum, and the path and the cell of each solver; again where a run found a better point than was known."""
     plain = PlainObjective.of(data.X, data.y, C)
     known, _ = look_for_optimum(data, C, plain, seconds)
+    sizes = Sizes(data.n_rows, data.n_classes, data.n_features, gram=True)
     solvers = [
-        one
-        for one in solvers
-        if one == AUTO or not SOLVERS[one].matrices or data.n_entries <= MATRIX_ENTRIES
+        one for one in solvers if one == AUTO or SOLVERS[one].held_bytes(sizes) <= MOST_BYTES
     ]
     while True:
         goal = known.value * (1 + GAPS[-1])

@@ -245,7 +245,7 @@ def test_inspect_opens_no_chunk(here):
     assert "1.0 GiB allowed" in said
     assert "float32: it holds every float32 exactly" in said
     assert run("inspect", *DATA, "--workers", "2", "--memory", "1GiB").exit_code == 0
-    assert run("inspect", *DATA, "--engine", "serial", "--solver", "nesterov").exit_code == 0
+    assert run("inspect", *DATA, "--engine", "serial", "--solver", "bohning").exit_code == 0
     most = [
         int(
             re.search(
@@ -589,7 +589,7 @@ def test_a_run_of_other_data_or_another_objective_is_not_touched(here):
     refused(
         run(*TRAIN, "--l1-ratio", "0.5", "--solver", "proximal-newton"), "l1_ratio: was 0.0, is 0.5"
     )
-    refused(run(*TRAIN, "--solver", "nesterov", "--no-intercept"), "solver: was", "intercept: was")
+    refused(run(*TRAIN, "--solver", "bohning", "--no-intercept"), "solver: was", "intercept: was")
     refused(
         run("train", "data.zarr", "--features", "X", "--labels", "same", "--out", "run"),
         "data.zarr/same",

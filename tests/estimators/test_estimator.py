@@ -33,6 +33,7 @@ from dsoftmax import SoftmaxRegression, SoftmaxRegressionCV, save_model
 from dsoftmax.data.zarr.source import ZarrRows
 from dsoftmax.engines.serial import SerialEngine
 from dsoftmax.errors import DataError, MemoryLimitError, OptionError, ReadError
+from dsoftmax.solvers.table import SOLVERS
 
 TIGHT = {"tol": 1e-9, "max_iter": 1000, "dtype": "float64"}
 THEIRS = {"tol": 1e-10, "max_iter": 10_000}
@@ -176,7 +177,7 @@ def test_no_penalty(n_classes):
     assert ours.objective_ == pytest.approx(objective(theirs, X, y, np.inf), abs=1e-10)
 
 
-@pytest.mark.parametrize("solver", ["gradient-descent", "gradient-descent-armijo", "nesterov"])
+@pytest.mark.parametrize("solver", SOLVERS)
 def test_every_solver_finds_the_same_optimum(solver):
     X, y = make_data(3)
     ours = SoftmaxRegression(solver=solver, C=0.01, tol=1e-7, max_iter=20_000, dtype="float64").fit(
@@ -631,7 +632,7 @@ def test_the_limit_of_a_spool_reaches_it(tmp_path):
 def test_parameters_clone_and_pickle():
     given = {
         "C": 0.5,
-        "solver": "nesterov",
+        "solver": "newton",
         "class_weight": {0: 2.0},
         "engine": "serial",
         "memory_limit": "1GiB",

@@ -17,13 +17,9 @@ from dsoftmax import SoftmaxRegression
 from dsoftmax.engines.serial import SerialEngine
 from dsoftmax.errors import OptionError
 from dsoftmax.solvers.protocol import Query
-from dsoftmax.solvers.proximal_newton.solver import ProximalNewton, shift
-from dsoftmax.solvers.proximal_newton.sparse_quadratic import (
-    Budget,
-    Quadratic,
-    minimise,
-    subgradient,
-)
+from dsoftmax.solvers.proximal_newton.l1 import shift, subgradient
+from dsoftmax.solvers.proximal_newton.solver import ProximalNewton
+from dsoftmax.solvers.proximal_newton.sparse_quadratic import Budget, Quadratic, minimise
 from dsoftmax.solvers.table import SOLVERS
 from dsoftmax.testing.solvers import Convex, check_solver, convex_problem
 from dsoftmax.training.loop import Settings, train

@@ -13,9 +13,11 @@ from dsoftmax.engines.plan import process_bytes
 from dsoftmax.engines.serial import SerialEngine
 from dsoftmax.errors import MemoryLimitError
 from dsoftmax.solvers.algebra.conjugate_gradients import conjugate_gradients
+from dsoftmax.solvers.algebra.low_rank import rank_one_fit
 from dsoftmax.solvers.algebra.minimise import Function, minimise
 from dsoftmax.solvers.protocol import Query
-from dsoftmax.solvers.surrogate.solver import CHEAP_ENTRIES, MOST_TAKEN, Surrogate, _rank_one
+from dsoftmax.solvers.surrogate.curvature import MOST_TAKEN, Gauge
+from dsoftmax.solvers.surrogate.solver import CHEAP_ENTRIES, Surrogate
 from dsoftmax.testing.solvers import convex_problem
 from dsoftmax.training.budget import make_objective
 from dsoftmax.training.loop import train
@@ -116,7 +118,7 @@ def test_the_rank_one_matrix_fits_what_was_seen(rng):
     H = H + H.T
     steps = rng.normal(size=(3, 2, 3))
     lacks = (steps.reshape(3, 6) @ H).reshape(3, 2, 3)
-    C = _rank_one(steps, lacks, 6)
+    C = rank_one_fit(steps, lacks, 6)
     assert_allclose(C, C.T, atol=1e-12)
     assert_allclose(C @ steps.reshape(3, 6).T, lacks.reshape(3, 6).T, rtol=1e-8)
 
@@ -127,10 +129,10 @@ def test_what_is_added_to_the_sample_never_takes_more_than_there_is(rng):
     size = np.tile(10.0 ** np.array([-4, -2, 0, 3, 0]), 3)
     half = rng.normal(size=(15, 15)) * size[:, None]
     H = half @ half.T
-    solver = Surrogate(convex_problem(shape).local, np.ones(shape, bool), np.ones(shape))
+    gauge = Gauge(np.ones(shape, bool), np.ones(shape))
     for least in (-0.5, -3.0):
         values = np.array([least, -0.2, *rng.uniform(0, 3, 13)])
-        C, share = solver._bounded((half * values) @ half.T, H)
+        C, share = gauge.bounded((half * values) @ half.T, H)
         inner = np.linalg.solve(half, np.linalg.solve(half, C).T)
         kept = np.maximum(values, -MOST_TAKEN)
         assert_allclose(np.linalg.eigvalsh(inner), np.sort(kept), atol=1e-5)
@@ -154,9 +156,7 @@ def test_hessians_with_small_curvatures_are_asked_for_in_double(rng, small_sampl
 def test_what_the_sample_does_not_see_is_added_whole():
     shape = (2, 3)
     H, C = np.diag([1.0, 0, 1, 1, 0, 1]), np.diag([0.5, 3, 0, 0, 3, -0.25])
-    found, share = Surrogate(
-        convex_problem(shape).local, np.ones(shape, bool), np.zeros(shape)
-    )._bounded(C, H)
+    found, share = Gauge(np.ones(shape, bool), np.zeros(shape)).bounded(C, H)
     assert_allclose(found, C, atol=1e-8)
     assert_allclose(share, 0.75, atol=1e-2)  # the pinned shifts add a little to H
 

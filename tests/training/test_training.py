@@ -185,7 +185,7 @@ def test_a_tolerance_met_at_the_start_needs_no_further_pass(source):
     assert (result.run.n_passes, result.converged) == (1, True)
 
 
-@pytest.mark.parametrize("name", ["lbfgs", "gradient-descent-armijo"])
+@pytest.mark.parametrize("name", ["lbfgs", "lbfgs-kronecker"])
 def test_products_in_float32_that_cannot_go_on_are_followed_by_float64(data, name):
     X, y = data[0].astype("f4") * 3, data[1]
     runs, source = [], opened(X, y)
@@ -274,7 +274,7 @@ def test_the_model_says_where_it_came_from(source):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"solver": "nestorov"}, "solver='nestorov' is unknown. Did you mean 'nesterov'"),
+        ({"solver": "newtom"}, "solver='newtom' is unknown. Did you mean 'newton'"),
         ({"C": 0}, "C=0; needed is a positive number, or inf"),
         ({"C": -1.0}, "C=-1.0"),
         ({"C": np.nan}, "C=nan"),

@@ -8,19 +8,33 @@ from numpy.typing import NDArray
 
 Float = NDArray[np.float64]
 
-LIFT = 1e-10
-"""Added to the diagonal, scaled to 1, of what is factorised: rounding must not make it indefinite."""
+FACTOR_LIFT = 1e-10
+"""Constant added to a diagonal of ones before a Cholesky factorisation.
+
+It is far above the rounding of float64, which could make the matrix indefinite, and far below the
+curvatures that shape a step.
+"""
 
 
 def scaled(matrix: Float, size: Float) -> Float:
-    """Return (n, n) ``matrix`` with its rows and columns divided by ``size``, (n,), and `LIFT` on its diagonal."""
+    """Return a matrix in the units of ``size``, lifted by `FACTOR_LIFT`.
+
+    Parameters
+    ----------
+    matrix : (n, n) float64
+    size : (n,) float64
+        Divisors of the rows and of the columns.
+    """
     found: Float = matrix / np.outer(size, size)
-    found[np.diag_indices(len(found))] += LIFT
+    found[np.diag_indices(len(found))] += FACTOR_LIFT
     return found
 
 
 def solver(matrix: Float) -> Callable[[Float], Float] | None:
-    """Return what solves with a matrix for (n,) vectors; None where it is not positive definite. Work n³/3 flops, then 2·n²."""
+    """Return the map from r (n,) to matrix⁻¹·r; None if the matrix is not positive definite.
+
+    Work: n³/3 flops, then 2·n² for each r.
+    """
     diagonal = np.diag(matrix)
     if not (np.isfinite(matrix).all() and diagonal.min(initial=np.inf) > 0):
         return None
@@ -30,3 +44,18 @@ def solver(matrix: Float) -> Callable[[Float], Float] | None:
     except scipy.linalg.LinAlgError:
         return None
     return lambda right: scipy.linalg.cho_solve(factor, right / size) / size
+
+
+def shaped_solver(matrix: Float, shape: tuple[int, ...]) -> Callable[[Float], Float] | None:
+    """Return the map of `solver` for arrays of ``shape``, in C order."""
+    solve = solver(matrix)
+    return None if solve is None else lambda right: solve(right.ravel()).reshape(shape)
+
+
+def diagonal_solver(matrix: Float, shape: tuple[int, ...]) -> Callable[[Float], Float]:
+    """Return the division by the diagonal of a matrix, for arrays of ``shape``.
+
+    Entries of the diagonal that are not positive are replaced by a tiny part of the largest entry.
+    """
+    size = np.maximum(np.diag(matrix), 1e-12 * float(np.abs(matrix).max()) + 1e-300).reshape(shape)
+    return lambda right: right / size

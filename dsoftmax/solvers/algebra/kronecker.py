@@ -1,9 +1,10 @@
-"""The Hessian of a softmax as a Kronecker product, A ⊗ G, and its inverse by two eigendecompositions.
+"""The Hessian of a softmax as a Kronecker product A ⊗ G, and its inverse.
 
-∇²F = (1/S) Σ sᵢ(diag pᵢ − pᵢpᵢᵀ) ⊗ x̃ᵢx̃ᵢᵀ + penalty. Where the two factors of the rows are taken to be independent, that is
-A ⊗ G + penalty with A = Σ sᵢ(diag pᵢ − pᵢpᵢᵀ)/S and G = Σ sᵢx̃ᵢx̃ᵢᵀ/S (Martens and Grosse 2015, "Optimizing neural networks
-with Kronecker-factored approximate curvature", section 3; one layer). At θ = 0, where P is constant, it is exact. It knows
-how the features are scaled and turned, so that steps in its metric do not depend on that.
+∇²F = (1/S) Σ sᵢ(diag pᵢ − pᵢpᵢᵀ) ⊗ x̃ᵢx̃ᵢᵀ + penalty. If the two factors of the rows are
+independent, this is A ⊗ G + penalty with A = Σ sᵢ(diag pᵢ − pᵢpᵢᵀ)/S and G = Σ sᵢx̃ᵢx̃ᵢᵀ/S (Martens
+and Grosse 2015, "Optimizing neural networks with Kronecker-factored approximate curvature",
+section 3; one layer). It is exact at θ = 0, because P is constant there. A step in its metric
+does not depend on how the features are scaled or rotated.
 """
 
 from collections.abc import Callable
@@ -17,20 +18,41 @@ from numpy.typing import NDArray
 from dsoftmax.solvers.protocol import Problem
 
 Float = NDArray[np.float64]
-ROUNDING = 1e-14
-"""Eigenvalues below this part of the largest are rounding."""
+
+EIGENVALUE_ROUNDING = 1e-14
+"""Least eigenvalue, as a fraction of the largest: what lies below is rounding."""
+
+
+def kronecker_matrix(moments: Float, gram: Float, penalty: Float | float) -> Float:
+    """Return A ⊗ G + diag(penalty).
+
+    Parameters
+    ----------
+    moments : (K, K) float64
+        A.
+    gram : (p+1, p+1) or (p+1,) float64
+        G or its diagonal.
+    penalty : float or (K, p+1) float64
+
+    Returns
+    -------
+    (K·(p+1), K·(p+1)) float64
+    """
+    found = np.asarray(np.kron(moments, gram if gram.ndim == 2 else np.diag(gram)), np.float64)
+    found[np.diag_indices(len(found))] += np.ravel(penalty)
+    return found
 
 
 @dataclass(frozen=True)
 class Kronecker:
-    """(A ⊗ G + λI)⁻¹ for one G and any A.
+    """A ⊗ G + λI for one G and any A, as a product, as a matrix and as an inverse.
 
     Attributes
     ----------
     gram : (p+1, p+1) or (p+1,) float64
         G or its diagonal.
     penalty : float
-        λ; entries without a penalty get it too, which only shortens steps.
+        λ. Entries without a penalty get λ too, which only shortens steps.
     free : (K, p+1) bool
         Entries that move.
     """
@@ -48,6 +70,11 @@ class Kronecker:
             gram[-1] = 0
         return cls(gram, float(problem.penalty.max(initial=0)), problem.free)
 
+    @property
+    def diagonal(self) -> Float:
+        """Diagonal of G, (p+1,)."""
+        return self.gram if self.gram.ndim == 1 else np.diag(self.gram)
+
     @cached_property
     def _eigen(self) -> tuple[Float, Float | None]:
         if self.gram.ndim == 1:
@@ -56,28 +83,25 @@ class Kronecker:
         return np.maximum(values, 0), vectors
 
     def product(self, moments: Float) -> Callable[[Float], Float]:
-        """Return what multiplies (K, p+1) float64 by A ⊗ G + λI; zero where an entry is not free."""
+        """Return the map from V (K, p+1) to (A ⊗ G + λI)·V; entries that are not free become 0."""
 
         def product(V: Float) -> Float:
             turned = moments @ V
-            found = (
-                turned * self.gram if self.gram.ndim == 1 else turned @ self.gram
-            ) + self.penalty * V
-            held: Float = np.where(self.free, found, 0.0)
-            return held
+            turned = turned * self.gram if self.gram.ndim == 1 else turned @ self.gram
+            found: Float = np.where(self.free, turned + self.penalty * V, 0.0)
+            return found
 
         return product
 
     def matrix(self, moments: Float) -> Float:
-        """Return A ⊗ G + λI, (K·(p+1), K·(p+1)); zero where an entry is not free."""
-        found = np.kron(moments, np.diag(self.gram) if self.gram.ndim == 1 else self.gram)
-        found[np.diag_indices(len(found))] += self.penalty
-        held = ~self.free.ravel()
-        found[held, :] = found[:, held] = 0
-        return np.asarray(found, np.float64)
+        """Return A ⊗ G + λI, (K·(p+1), K·(p+1)); rows and columns that are not free become 0."""
+        found = kronecker_matrix(moments, self.gram, self.penalty)
+        fixed = ~self.free.ravel()
+        found[fixed, :] = found[:, fixed] = 0
+        return found
 
     def inverse(self, moments: Float) -> Callable[[Float], Float]:
-        """Return what multiplies (K, p+1) float64 by (A ⊗ G + λI)⁻¹.
+        """Return the map from V (K, p+1) to (A ⊗ G + λI)⁻¹·V, by the eigenvectors of A and of G.
 
         Parameters
         ----------
@@ -86,14 +110,14 @@ class Kronecker:
 
         Notes
         -----
-        Work 10·K³ flops, and 4·K²·(p+1) + 4·K·(p+1)² for each product, without the last term where G is a diagonal.
+        Work: 10·K³ flops, then 4·K²·(p+1) + 4·K·(p+1)² for each V. A diagonal G saves the last
+        term.
         """
         sizes, vectors = scipy.linalg.eigh(moments)
         values, basis = self._eigen
         scale = np.outer(np.maximum(sizes, 0), values)
-        divisor = np.maximum(
-            scale + self.penalty, max(ROUNDING * float(scale.max(initial=0)), 1e-300)
-        )
+        floor = max(EIGENVALUE_ROUNDING * float(scale.max(initial=0)), 1e-300)
+        divisor = np.maximum(scale + self.penalty, floor)
 
         def product(right: Float) -> Float:
             turned = vectors.T @ right

@@ -1,15 +1,18 @@
-"""A line search along a descent direction of a convex function, one trial a pass, that survives round-off.
+"""A line search for a convex function, one trial per pass, that survives round-off.
 
-Conditions (weak Wolfe; Nocedal and Wright 2006, eq. 3.6)::
+The weak Wolfe conditions (Nocedal and Wright 2006, eq. 3.6) accept a step t::
 
     F(t) ≤ F(0) + c₁·t·F′(0)     and     F′(t) ≥ c₂·F′(0)
 
-Near the optimum the decrease of F falls below its rounding, and the first condition is noise. There the approximate Wolfe
-condition of Hager and Zhang (2005, eq. 4.1) takes its place, which the gradient decides::
+Near the optimum the decrease of F falls below its rounding, and the first condition becomes
+noise. A search that insists on it then rejects every step, although the gradient still tells the
+way. The approximate Wolfe condition of Hager and Zhang (2005, eq. 4.1) replaces it there, and the
+gradient decides::
 
     F(t) ≤ F(0) + ε     and     (2δ − 1)·F′(0) ≥ F′(t) ≥ c₂·F′(0)
 
-F is convex along the line, so the sign of F′ brackets the minimum, and the next trial is a secant step on F′.
+F is convex along the line. The sign of F′ therefore brackets the minimum, and the next trial is a
+secant step on F′.
 """
 
 from dataclasses import dataclass, replace
@@ -18,10 +21,22 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-C1, C2, DELTA = 1e-4, 0.9, 0.1
+C1 = 1e-4
+"""c₁: fraction of the decrease F′(0) promises that a step must reach.
+
+Small: most first steps pass.
+"""
+C2 = 0.9
+"""c₂: fraction of the slope F′(0) that may remain.
+
+Near 1: a short step is lengthened only if far too short.
+"""
+DELTA = 0.1
+"""δ of the approximate Wolfe condition, as Hager and Zhang choose it."""
 MAX_TRIALS = 25
-SHRINKS = 0.9
-"""Where F is flat to rounding, a gradient that is shorter by this is progress."""
+"""Limit on the trials of one search."""
+SHORTER = 0.9
+"""Factor by which the gradient must shrink to count as progress if F is flat to rounding."""
 
 
 class Evaluated(Protocol):
@@ -37,21 +52,22 @@ class Evaluated(Protocol):
 
 @dataclass(frozen=True)
 class Search:
-    """A line search that is under way.
+    """A line search in progress.
 
     Attributes
     ----------
     step : float
-        The trial to evaluate next; the accepted step once ``verdict`` says so.
+        Trial to evaluate next; the accepted step once ``verdict`` is "accepted".
     value, slope : float
         F(0) and F′(0) < 0.
     error : float
-        Differences of F below this are rounding.
+        Rounding of F: smaller differences mean nothing.
     low, slope_low : float
         Longest step known to be too short, and F′ there.
     high, slope_high : float
-        Shortest step known to be too long, and F′ there; inf and nan when unknown.
+        Shortest step known to be too long, and F′ there; inf and nan while unknown.
     trials : int
+        Number of trials so far.
     verdict : {"", "accepted", "failed"}
     """
 
@@ -98,9 +114,8 @@ def advance(search: Search, value: float, slope: float, error: float) -> Search:
 
 def _next_trial(search: Search, step: float, slope: float) -> float:
     low, high = search.low, search.high
-    if not np.isfinite(
-        high
-    ):  # too short so far: secant of F′ from 0, lengthening at least twice and at most tenfold
+    if not np.isfinite(high):
+        # Too short so far: a secant step on F′ from 0, longer by a factor between 2 and 10.
         gained = slope - search.slope
         secant = step * -search.slope / gained if gained > 0 else np.inf
         return float(min(max(secant, 2 * step), 10 * step))
@@ -108,7 +123,7 @@ def _next_trial(search: Search, step: float, slope: float) -> float:
     if not np.isfinite(search.slope_high):
         return low + 0.1 * width if low == 0 else low + 0.5 * width
     secant = low - search.slope_low * width / (search.slope_high - search.slope_low)
-    if search.trials % 4 == 3:  # a secant that creeps is cut short by bisection
+    if search.trials % 4 == 3:  # bisection shortens a bracket along which secants creep
         secant = low + 0.5 * width
     return float(min(max(secant, low + 0.05 * width), high - 0.05 * width))
 
@@ -116,13 +131,14 @@ def _next_trial(search: Search, step: float, slope: float) -> float:
 def improves(here: Evaluated, there: Evaluated, step: NDArray[np.float64]) -> bool:
     """Return whether a point is better than another, for a step of any origin.
 
-    F must fall; where rounding hides that, the slope along the step must not point uphill by more than (1 − 2δ) of the slope at its
-    start (the module's second condition), or the gradient must be shorter.
+    F must fall. If rounding hides the fall, one of two conditions on the gradient decides: the
+    slope along the step points uphill by at most (1 − 2δ) of the slope at its start (the
+    approximate Wolfe condition of this module), or the gradient is shorter by `SHORTER`.
 
     Parameters
     ----------
     here, there : Evaluated
-        Where the step begins and ends.
+        Start and end of the step.
     step : (K, p+1) float64
     """
     error = max(here.value_error, there.value_error)
@@ -131,5 +147,5 @@ def improves(here: Evaluated, there: Evaluated, step: NDArray[np.float64]) -> bo
     if there.value < here.value - error:
         return True
     slope, before = float(np.sum(there.gradient * step)), float(np.sum(here.gradient * step))
-    shrinks = np.linalg.norm(there.gradient) < SHRINKS * np.linalg.norm(here.gradient)
-    return bool(shrinks or abs(slope) <= (1 - 2 * DELTA) * -before)
+    shorter = np.linalg.norm(there.gradient) < SHORTER * np.linalg.norm(here.gradient)
+    return bool(shorter or abs(slope) <= (1 - 2 * DELTA) * -before)

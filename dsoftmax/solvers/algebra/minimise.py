@@ -1,4 +1,4 @@
-"""Minimising a smooth convex function that is in memory: what solvers do between two passes."""
+"""Minimising a smooth convex function in memory, between two passes."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,18 +7,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsoftmax.solvers.algebra.conjugate_gradients import conjugate_gradients
-from dsoftmax.solvers.algebra.line_search import DELTA
+from dsoftmax.solvers.algebra.line_search import C1, DELTA
 
 Float = NDArray[np.float64]
 
-C1 = 1e-4
-MAX_STEPS, MAX_HALVINGS = 60, 30
+VALUE_ROUNDING = 4e-16
+"""Rounding of a function in memory, as a fraction of 1 + its size: about two ulps."""
+MAX_STEPS = 60
+"""Limit on the Newton steps of one minimisation."""
+MAX_HALVINGS = 30
+"""Limit on the halvings of one Newton step."""
 DECREASE = 1e-7
-"""A minimum is reached when the next step promises less than this part of what was gained so far."""
+"""Fraction of the total fall that the last step may gain at a minimum."""
 MEANINGLESS = 1e-9
-"""Steps that promise less than this part of rounding are not worth another."""
-POOR = 12
-"""A preconditioner that takes more products than this for one step has become poor."""
+"""Fraction of the rounding that the last step may gain at a minimum."""
+SLOW_PRODUCTS = 12
+"""Products of one Newton step beyond which the preconditioner is replaced."""
 
 
 @dataclass(frozen=True)
@@ -28,13 +32,13 @@ class Function:
     Attributes
     ----------
     value_and_gradient : callable
-        From θ to F and ∇F.
+        Map from θ to F and ∇F.
     products : callable
-        From θ to what multiplies by ∇²F there.
+        Map from θ to the product V ↦ ∇²F(θ)·V.
     error : float
-        Differences of F below this are rounding.
+        Rounding of F: smaller differences mean nothing.
     most : float
-        A function that falls by more than this has no minimum.
+        Fall that proves that F has no minimum.
     """
 
     value_and_gradient: Callable[[Float], tuple[float, Float]]
@@ -49,23 +53,27 @@ def minimise(
     solve: Callable[[Float], Float],
     factorise: Callable[[Float], Callable[[Float], Float] | None] | None = None,
 ) -> tuple[Float, float]:
-    """Return the minimum and how far the function falls to it, by Newton's method with conjugate gradients; where it has none,
-    the first step.
+    """Return the minimum and the fall of the function to it, by truncated Newton.
+
+    The result is the first step if the function has no minimum.
 
     Parameters
     ----------
     function : Function
     theta : (K, p+1) float64
-        Where to begin.
+        Start.
     solve : callable
-        From r to about (∇²F)⁻¹·r, symmetric and positive definite: the preconditioner.
+        Preconditioner: a symmetric positive definite map from r to an approximation of (∇²F)⁻¹·r.
     factorise : callable, optional
-        From θ to a better one, or to None where there is none: asked where this one has become poor.
+        Map from θ to a better preconditioner, or to None if there is none. It is called after a
+        step of more than `SLOW_PRODUCTS` products.
 
     Notes
     -----
-    Truncated Newton (Nocedal and Wright 2006, algorithm 7.1) with Armijo's rule; work `MAX_STEPS`·`MAX_PRODUCTS` products at
-    most, most often a few dozen.
+    Nocedal and Wright 2006, algorithm 7.1, with Armijo's rule. If rounding hides the fall of F,
+    the slope decides, as in `dsoftmax.solvers.algebra.line_search`. Work: at most `MAX_STEPS`
+    steps of `dsoftmax.solvers.algebra.conjugate_gradients.MAX_PRODUCTS` products, usually a few
+    dozen products in all.
     """
     value, gradient = function.value_and_gradient(theta)
     first, near = value, None
@@ -74,19 +82,10 @@ def minimise(
         slope = -float(np.sum(found * gradient))
         if not slope < 0:
             break
-        step, moved = 1.0, False
-        for _ in range(MAX_HALVINGS):
-            trial = theta - step * found
-            reached, there = function.value_and_gradient(trial)
-            after = -float(np.sum(found * there))
-            falls = reached <= value + C1 * step * slope and reached < value - function.error
-            rounding = reached <= value + function.error and abs(after) <= (1 - 2 * DELTA) * -slope
-            if np.isfinite(reached) and (falls or rounding):
-                moved = True
-                break
-            step /= 2
-        if not moved:
+        landed = _backtracked(function, theta, value, found, slope)
+        if landed is None:
             break
+        trial, reached, there, step = landed
         near = near or (trial, first - reached)
         if first - reached > function.most:
             return near
@@ -94,6 +93,26 @@ def minimise(
         theta, value, gradient = trial, reached, there
         if gained <= DECREASE * max(first - value, 0.0) or gained <= MEANINGLESS * function.error:
             break
-        if factorise is not None and n_products > POOR:
+        if factorise is not None and n_products > SLOW_PRODUCTS:
             solve = factorise(theta) or solve
     return theta, max(first - value, 0.0)
+
+
+def _backtracked(
+    function: Function, theta: Float, value: float, down: Float, slope: float
+) -> tuple[Float, float, Float, float] | None:
+    """Return the first acceptable point on the line θ − t·down, with F, ∇F and t.
+
+    The result is None if there is no such point.
+    """
+    step = 1.0
+    for _ in range(MAX_HALVINGS):
+        trial = theta - step * down
+        reached, there = function.value_and_gradient(trial)
+        after = -float(np.sum(down * there))
+        falls = reached <= value + C1 * step * slope and reached < value - function.error
+        rounding = reached <= value + function.error and abs(after) <= (1 - 2 * DELTA) * -slope
+        if np.isfinite(reached) and (falls or rounding):
+            return trial, reached, there, step
+        step /= 2
+    return None

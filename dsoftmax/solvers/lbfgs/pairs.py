@@ -1,4 +1,4 @@
-"""What L-BFGS remembers, and its product with the inverse of the Hessian (Nocedal and Wright 2006, chapter 7.2)."""
+"""The memory of L-BFGS and its inverse Hessian (Nocedal and Wright 2006, chapter 7.2)."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 Float = NDArray[np.float64]
 
-TILE = 2**14
-"""Entries of a vector that stay in the cache while all pairs pass over them."""
+TILE_ENTRIES = 2**14
+"""Entries of a vector that stay in the cache while all pairs pass over them: 128 KiB in float64."""
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,7 @@ class Pairs:
     Attributes
     ----------
     steps, changes : n arrays (K, p+1) float64
+        sₖ and yₖ.
     products : (n, n) float64
         sᵢᵀyⱼ for i ≤ j, else 0.
     """
@@ -31,12 +32,15 @@ class Pairs:
         return len(self.steps)
 
     def joined_by(self, step: Float, change: Float, most: int) -> "Pairs":
-        """Return the pairs with a new one, and without the oldest where there would be more than ``most``. Work 2·n·K·p flops."""
+        """Return at most ``most`` pairs: a new one, and the newest of these.
+
+        Work: 2·n·K·p flops.
+        """
         steps, changes = (*self.steps, step)[-most:], (*self.changes, change)[-most:]
         n = len(steps)
         products = np.zeros((n, n))
-        kept = n - 1
-        products[:kept, :kept] = self.products[len(self) - kept :, len(self) - kept :]
+        old = n - 1
+        products[:old, :old] = self.products[len(self) - old :, len(self) - old :]
         products[:, -1] = _dots(steps, change)
         return Pairs(steps, changes, products)
 
@@ -45,8 +49,9 @@ class Pairs:
     ) -> Float:
         """Return H·∇F by the two-loop recursion (algorithm 7.4), with H⁰ = γ·first.
 
-        γ = sᵀy/(yᵀ·first(y)) of the newest pair where it is ``scaled``, else 1. What the recursion's loops multiply is known from
-        ``products``, so that each pair is read twice and not five times. Work 8·n·K·p flops, and two of ``first``, or one.
+        γ = sᵀy/(yᵀ·first(y)) of the newest pair if ``scaled``, else 1. The inner products of both
+        loops follow from ``products``, so that each pair is read twice instead of five times.
+        Work: 8·n·K·p flops, and one call of ``first``, or two if ``scaled``.
         """
         n = len(self)
         if not n:
@@ -65,11 +70,11 @@ class Pairs:
 
 
 def _tiles(size: int) -> Iterator[slice]:
-    return (slice(start, start + TILE) for start in range(0, size, TILE))
+    return (slice(start, start + TILE_ENTRIES) for start in range(0, size, TILE_ENTRIES))
 
 
 def _dots(vectors: Sequence[Float], other: Float) -> Float:
-    """Return the product of each vector with another, (n,)."""
+    """Return the inner product of each vector with ``other``, (n,)."""
     flat, right = [vector.reshape(-1) for vector in vectors], other.reshape(-1)
     found = np.zeros(len(flat))
     for tile in _tiles(len(right)):
@@ -79,7 +84,7 @@ def _dots(vectors: Sequence[Float], other: Float) -> Float:
 
 
 def _combined(vector: Float, others: Sequence[Float], factors: Float) -> Float:
-    """Return a vector and multiples of others, added."""
+    """Return vector + Σ factorᵢ·otherᵢ."""
     found = vector.copy()
     flat, sums = [other.reshape(-1) for other in others], found.reshape(-1)
     for tile in _tiles(len(sums)):

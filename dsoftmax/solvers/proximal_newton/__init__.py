@@ -1,1 +1,1 @@
-"""Proximal Newton for a penalty with an L1 part."""
+"""Proximal Newton, for a penalty with an L1 part."""

@@ -1,9 +1,11 @@
-"""Minimising a quadratic plus an L1 penalty in memory: the subproblem of `dsoftmax.solvers.proximal_newton.solver`.
+"""Minimising a quadratic plus an L1 penalty in memory: the subproblem of proximal Newton.
 
-min over x of ½(x − a)ᵀB(x − a) + gᵀ(x − a) + Σ wⱼ|xⱼ|. Where the signs of a solution are known, it is a linear system. Block principal
-pivoting (Kim and Park 2010, "Fast active-set-type algorithms for L1-regularized linear regression", algorithm 1) guesses all signs,
-solves, and corrects every sign that turned out wrong at once; the systems are solved by conjugate gradients. A few
-steps of FISTA (Beck and Teboulle 2009) make the first guess, and many go the whole way where pivoting cycles.
+The problem is min over x of ½(x − a)ᵀB(x − a) + gᵀ(x − a) + Σ wⱼ|xⱼ|. It is a linear system if
+the signs of a solution are known. Block principal pivoting guesses all signs, solves the system,
+and corrects every wrong sign at once (Kim and Park 2010, "Fast active-set-type algorithms for
+L1-regularized linear regression", algorithm 1). Conjugate gradients solve the systems. A few
+steps of FISTA (Beck and Teboulle 2009) make the first guess. More steps of FISTA finish the work
+if pivoting cycles.
 """
 
 from collections.abc import Callable
@@ -13,27 +15,49 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsoftmax.solvers.algebra import definite
+from dsoftmax.solvers.algebra.conjugate_gradients import conjugate_steps
+from dsoftmax.solvers.proximal_newton.l1 import shrunk, subgradient
 
 Float = NDArray[np.float64]
 
-FIRST_STEPS, MOST_STEPS = 30, 300
-MOST_PIVOTS, FULL_EXCHANGES = 40, 3
-MOST_PRODUCTS = 100
+FIRST_STEPS = 30
+"""Limit on the steps of FISTA that guess the signs."""
+LAST_STEPS = 300
+"""Limit on the steps of FISTA if pivoting has not reached the goal."""
+MAX_PIVOTS = 40
+"""Limit on the linear systems of one minimisation."""
+FULL_EXCHANGES = 3
+"""Pivots that may correct all wrong signs without a new low of their number.
+
+Kim and Park 2010 choose 3 too.
+"""
+SYSTEM_PRODUCTS = 100
+"""Limit on the products of one linear system."""
 MOST_BOUND = 1e12
+"""Limit on the step bound of FISTA, in units of the diagonal: beyond it steps are rounding."""
 
 
 @dataclass
 class Budget:
-    """Products that may still be spent: what is not minimal by then is a worse guess, and costs a pass more."""
+    """Products that remain between two passes.
+
+    A minimisation that spends them all returns a worse point, which costs one pass more.
+
+    Attributes
+    ----------
+    left : int
+        Number of products.
+    """
 
     left: int
 
     def spend(self) -> None:
-        """Count one."""
+        """Count one product."""
         self.left -= 1
 
     @property
     def spent(self) -> bool:
+        """Whether no product is left."""
         return self.left <= 0
 
 
@@ -44,17 +68,17 @@ class Quadratic:
     Attributes
     ----------
     multiply : callable
-        V ↦ B·V, for (K, p+1) float64; zero where an entry is not free.
+        Map from V (K, p+1) to B·V; zero at an entry that is not free.
     diagonal : (K, p+1) float64
-        About the diagonal of B; positive.
+        Approximate diagonal of B; positive.
     matrix : (K·(p+1), K·(p+1)) float64, optional
-        B itself, where it is small.
+        B itself, if it is small.
     weights : (K, p+1) float64
         w.
     free : (K, p+1) bool
         Entries that move.
     budget : Budget
-        Shared by all quadratics between two passes.
+        Budget of all quadratics between two passes.
     """
 
     multiply: Callable[[Float], Float]
@@ -65,43 +89,37 @@ class Quadratic:
     budget: Budget
 
     def product(self, V: Float) -> Float:
-        """Return B·V, at the expense of the budget."""
+        """Return B·V, and spend one product of the budget."""
         self.budget.spend()
         return self.multiply(V)
 
     def distance(self, gradient: Float, x: Float) -> float:
-        """Return how far x is from optimal: the squared norm of the minimum-norm subgradient, each entry by its curvature."""
+        """Return the squared norm of the minimum-norm subgradient, in units of the curvature.
+
+        It is 0 at the optimum.
+        """
         return float(np.sum(subgradient(gradient, x, self.weights) ** 2 / self.diagonal))
 
 
-def subgradient(gradient: Float, x: Float, weights: Float) -> Float:
-    """Return the minimum-norm subgradient of f + Σ wⱼ|xⱼ|, from ∇f (Andrew and Gao 2007, eq. 4, its negative)."""
-    return np.where(x != 0, gradient + weights * np.sign(x), shrunk(gradient, weights))
-
-
-def shrunk(x: Float, weights: Float) -> Float:
-    """Return x, each entry closer to zero by w, or zero: the proximal operator of Σ wⱼ|xⱼ|."""
-    found: Float = np.sign(x) * np.maximum(np.abs(x) - weights, 0.0)
-    return found
-
-
 def minimise(quadratic: Quadratic, x: Float, gradient: Float, goal: float) -> Float:
-    """Return x at which `Quadratic.distance` is at most ``goal``, or as close as the limits of this module allow.
+    """Return the minimum, to a `Quadratic.distance` of ``goal``.
+
+    The result is the nearest point found if a limit of this module is reached first.
 
     Parameters
     ----------
     quadratic : Quadratic
     x : (K, p+1) float64
-        Where to begin, a.
+        Start, a.
     gradient : (K, p+1) float64
-        g: that of the smooth part there.
+        g: the gradient of the smooth part at the start.
     goal : float
     """
     x, gradient = _fista(quadratic, x, gradient, FIRST_STEPS, goal)
     weights, penalised = quadratic.weights, quadratic.weights > 0
     signs = np.where(penalised, np.sign(x), 0.0)
     best, nearest, fewest, exchanges = (x, gradient), np.inf, x.size + 1, FULL_EXCHANGES
-    for _ in range(MOST_PIVOTS):
+    for _ in range(MAX_PIVOTS):
         distance = quadratic.distance(gradient, x)
         if distance < nearest:
             best, nearest = (x, gradient), distance
@@ -117,7 +135,7 @@ def minimise(quadratic: Quadratic, x: Float, gradient: Float, goal: float) -> Fl
             return y
         exchanges = FULL_EXCHANGES if n_wrong < fewest else exchanges - 1
         fewest = min(n_wrong, fewest)
-        if exchanges < 0:  # the backup rule: one at a time cannot cycle
+        if exchanges < 0:  # the backup rule: one exchange at a time cannot cycle
             last = np.flatnonzero(wrong)[-1]
             wrong = (np.arange(x.size) == last).reshape(x.shape)
         signs = np.where(wrong & enters, -np.sign(there), np.where(wrong, 0.0, signs))
@@ -125,7 +143,7 @@ def minimise(quadratic: Quadratic, x: Float, gradient: Float, goal: float) -> Fl
         x, gradient = following, gradient + quadratic.product(following - x)
     if nearest <= goal or quadratic.budget.spent:
         return best[0]
-    return _fista(quadratic, *best, MOST_STEPS, goal)[0]
+    return _fista(quadratic, *best, LAST_STEPS, goal)[0]
 
 
 def _solve(
@@ -136,29 +154,30 @@ def _solve(
     slope: Float,
     goal: float,
 ) -> tuple[Float, Float]:
-    """Return the minimum over the entries ``inside``, whose penalty has this slope, and the gradient there."""
-    solve = _factorised(quadratic, inside)
-    residual = np.where(inside, -(gradient + slope), 0.0)
-    turned = solve(residual)
-    direction, size = turned, float(np.sum(residual * turned))
-    for _ in range(MOST_PRODUCTS):
-        if size <= goal or quadratic.budget.spent:
+    """Return the minimum over the entries ``inside``, and the gradient there.
+
+    ``slope`` is the gradient of the penalty.
+    """
+    right = np.where(inside, -(gradient + slope), 0.0)
+    for step in conjugate_steps(
+        quadratic.product,
+        right,
+        _factorised(quadratic, inside),
+        most=min(SYSTEM_PRODUCTS, max(quadratic.budget.left, 0)),
+        goal=goal,
+        inside=inside,
+    ):
+        if not step.length:
             break
-        along = quadratic.product(direction)
-        curvature = float(np.sum(direction * along))
-        if not curvature > 0:
-            break
-        length = size / curvature
-        x, gradient = x + length * direction, gradient + length * along
-        residual = residual - length * np.where(inside, along, 0.0)
-        turned = solve(residual)
-        following = float(np.sum(residual * turned))
-        direction, size = turned + following / size * direction, following
+        x, gradient = x + step.length * step.direction, gradient + step.length * step.along
     return x, gradient
 
 
 def _factorised(quadratic: Quadratic, inside: NDArray[np.bool_]) -> Callable[[Float], Float]:
-    """Return what solves with the part of B that is ``inside``; with its diagonal where B is not there or not definite."""
+    """Return the solve with the part of B that is ``inside``, or with its diagonal.
+
+    The diagonal replaces B if the matrix is not known, or not positive definite.
+    """
     by_diagonal = np.where(inside, 1 / quadratic.diagonal, 0.0)
     if quadratic.matrix is None:
         return lambda right: right * by_diagonal
@@ -179,22 +198,21 @@ def _factorised(quadratic: Quadratic, inside: NDArray[np.bool_]) -> Callable[[Fl
 def _fista(
     quadratic: Quadratic, x: Float, gradient: Float, most: int, goal: float
 ) -> tuple[Float, Float]:
-    """Return x and the gradient there after at most so many accelerated proximal steps, in the metric of the diagonal.
+    """Return x and the gradient there after at most ``most`` accelerated proximal steps.
 
-    Beck and Teboulle 2009, with backtracking, and the restart of O'Donoghue and Candès (2015, section 3.2).
+    Beck and Teboulle 2009, with backtracking, in the metric of the diagonal, and with the restart
+    of O'Donoghue and Candès (2015, section 3.2).
     """
     ahead, slope, bound, momentum = x, gradient, 1.0, 1.0
     for _ in range(most):
         while True:
             metric = bound * quadratic.diagonal
-            landed = np.where(
-                quadratic.free, shrunk(ahead - slope / metric, quadratic.weights / metric), x
-            )
+            moved_to = shrunk(ahead - slope / metric, quadratic.weights / metric)
+            landed = np.where(quadratic.free, moved_to, x)
             step = landed - ahead
             bent = quadratic.product(step)
-            if float(np.sum(step * bent)) <= bound * float(np.sum(quadratic.diagonal * step**2)) * (
-                1 + 1e-12
-            ):
+            above = bound * float(np.sum(quadratic.diagonal * step**2))
+            if float(np.sum(step * bent)) <= above * (1 + 1e-12):
                 break
             if bound > MOST_BOUND:
                 return x, gradient

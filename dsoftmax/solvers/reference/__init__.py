@@ -1,1 +1,1 @@
-"""Textbook solvers, kept as references: `auto` never takes them."""
+"""Solvers that others are compared with: simple, or exact, and never the choice of "auto"."""

@@ -1,9 +1,13 @@
-"""Newton's method with the exact Hessian and a trust region, several radii in one read.
+"""Newton's method with the exact Hessian and a trust region, several radii per pass.
 
-A pass values the steps of several radii, since points share the rows, and finds the Hessian at the one that is likely to be the
-best. Where another one was better, its Hessian is made of what is known: between the last two exact ones, by where the point
-lies between theirs, and then corrected by the symmetric rank-one formula for the gradients of the points around (Nocedal and
-Wright 2006, eq. 6.24). At θ = 0 with log priors the Hessian is A ⊗ G + penalty exactly, so that the first step needs no pass.
+A pass finds F at the steps of several radii, because the points share the rows. It finds the
+Hessian at the point that is likely to be the best. If another point was better, its Hessian is
+estimated in two steps. The first interpolates between the last two exact Hessians, by the point's
+place on the line between theirs. The second corrects the result by the symmetric rank-one
+formula, for the gradients of the points around (Nocedal and Wright 2006, eq. 6.24).
+
+The Hessian at θ = 0 with log priors is A ⊗ G + penalty exactly, so that the first step needs no
+pass.
 """
 
 from dataclasses import dataclass, replace
@@ -11,47 +15,58 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from dsoftmax.solvers.algebra.kronecker import kronecker_matrix
 from dsoftmax.solvers.algebra.line_search import improves
-from dsoftmax.solvers.protocol import Answer, Problem, Query
-from dsoftmax.solvers.reference.trust_region import Metric, kronecker
+from dsoftmax.solvers.protocol import Allocation, Answer, NoDecrement, Problem, Query, Sizes
+from dsoftmax.solvers.reference.trust_region import Metric
 
 Float = NDArray[np.float64]
 
 LADDER = (1.0, 2.0, 4.0, 16.0, 0.5, 0.25, 0.06)
-"""Radii to try, as parts of the likely best; the Hessian is asked for at the first."""
+"""Radii to try, as multiples of the likely best. The Hessian is asked for at the first."""
 DAMPED = (0.3, 0.03)
-"""Parts of the Newton step to try too, where no radius reaches it."""
-FIRST = 0.25
-"""The first radius, as part of the Newton step's length."""
+"""Fractions of the Newton step to try too, if no radius reaches it."""
+FIRST_RADIUS = 0.25
+"""First radius, as a fraction of the Newton step's length."""
 NEARLY = 0.85
-"""A point whose Hessian is known is the next one where it gained this part of what the best one did."""
-GOOD, POOR = 0.75, 0.3
-"""Ratios of what was gained to what was promised from which on a radius may grow, and below which it shrinks."""
-SEEN = 1e-6
-"""A rank-one correction is made where its denominator is larger than this part of what it could be (eq. 6.26)."""
+"""Fraction of the best gain from which on the point with the exact Hessian is preferred."""
+KEPT_PROMISE, BROKEN_PROMISE = 0.75, 0.3
+"""Ratios of the gain to the promised gain.
+
+A radius may grow above the first, and shrinks below the second.
+"""
+LEAST_DENOMINATOR = 1e-6
+"""Least denominator of a rank-one correction, as a fraction of its largest possible value (eq.
+
+6.26).
+"""
 MAX_REFUSED = 12
+"""Limit on the passes without a step."""
 
 
 @dataclass(frozen=True)
-class NewtonState:
-    """See `dsoftmax.solvers.protocol.State` for the common fields.
+class NewtonState(NoDecrement):
+    """State of `Newton`.
+
+    See `dsoftmax.solvers.protocol.State` for the common fields.
 
     Attributes
     ----------
     hessian : (K·(p+1), K·(p+1)) float64
-        What stands for ∇²F at θ.
+        ∇²F at θ, or its estimate.
     exact : bool
         Whether it is ∇²F.
     places, known : (n, K, p+1) and (n, K·(p+1), K·(p+1)) float64, n ≤ 2
-        Points whose exact Hessian was found last, and these.
+        The last points with an exact Hessian, and these Hessians.
     radius : float
-        The likely best.
+        Likely best radius.
     trials : (m, K, p+1) float64
         Points of the next query.
     promised, lengths : (m,) float64
-        How far the quadratic falls to each, and how far away it is in the metric.
+        Fall of the quadratic to each trial, and its distance in the metric.
     refused : int
-        Passes since the last step; where the Hessian was not exact, the next one finds it at θ.
+        Passes since the last step. After a refusal the next pass finds the Hessian at θ, unless
+        it is exact.
     """
 
     theta: Float
@@ -72,7 +87,7 @@ class NewtonState:
 
     @property
     def here(self) -> bool:
-        """Whether the Hessian is asked for at θ."""
+        """Whether the next pass finds the Hessian at θ."""
         return bool(np.isnan(self.value)) or (self.refused > 0 and not self.exact)
 
 
@@ -84,7 +99,7 @@ class Newton:
     ----------
     metric : Metric
     first : (K·(p+1), K·(p+1)) float64
-        A ⊗ G + penalty: the Hessian at a start whose answer came without one.
+        A ⊗ G + penalty: the Hessian at a start whose answer is known without a pass.
     """
 
     metric: Metric
@@ -93,13 +108,15 @@ class Newton:
     @classmethod
     def of(cls, problem: Problem) -> "Newton":
         """Return the solver of a problem."""
-        return cls(Metric.of(problem), kronecker(problem.moments, problem.gram, problem.penalty))
+        return cls(
+            Metric.of(problem), kronecker_matrix(problem.moments, problem.gram, problem.penalty)
+        )
 
     def start(self, theta: Float, answer: Answer | None, n_iter: int = 0) -> NewtonState:
         none, no_numbers = np.zeros((0, *theta.shape)), np.zeros(0)
         state = NewtonState(
-            theta, np.nan, np.zeros_like(theta), 0.0, n_iter, "", self.first, True, none, np.zeros((0, theta.size, theta.size)),
-            np.inf, none, no_numbers, no_numbers, 0,
+            theta, np.nan, np.zeros_like(theta), 0.0, n_iter, "", self.first, True, none,
+            np.zeros((0, theta.size, theta.size)), np.inf, none, no_numbers, no_numbers, 0,
         )  # fmt: skip
         return state if answer is None else self._begin(state, answer)
 
@@ -127,24 +144,38 @@ class Newton:
         if not improves(state, found[best], state.trials[best] - state.theta):
             return self._refuse(state, learnt, found)
         theta, reached = state.trials[best], found[best]
-        before = replace(reached, value=state.value, gradient=state.gradient)
         exact = best == 0 and not state.here and learnt is not state
+        hessian = (
+            learnt.known[-1] if exact else self._estimate(state, learnt, theta, reached, found)
+        )
+        gain = state.value - reached.value
+        return self._aim(
+            replace(
+                _at(learnt, theta, reached, state.n_iter + 1),
+                hessian=hessian,
+                exact=exact,
+                radius=_next_radius(state, best, gain / max(state.promised[best], 1e-300)),
+                refused=0,
+            )
+        )
+
+    def _estimate(
+        self,
+        state: NewtonState,
+        learnt: NewtonState,
+        theta: Float,
+        reached: Answer,
+        found: tuple[Answer, ...],
+    ) -> Float:
+        """Return the Hessian at a trial, estimated from exact ones and from points around."""
+        before = replace(reached, value=state.value, gradient=state.gradient)
         points, answers = [state.theta, *state.trials], [before, *found]
         near = [
             (x, a.gradient)
             for x, a in _ascending(points, answers)
             if a is not reached and a.value <= state.value
         ]
-        hessian = (
-            learnt.known[-1]
-            if exact
-            else self._corrected(self._between(learnt, theta), theta, reached.gradient, near[::-1])
-        )
-        following = _at(learnt, theta, reached, state.n_iter + 1)
-        radius = _next_radius(
-            state, best, (state.value - reached.value) / max(state.promised[best], 1e-300)
-        )
-        return self._aim(replace(following, hessian=hessian, exact=exact, radius=radius, refused=0))
+        return self._corrected(self._between(learnt, theta), theta, reached.gradient, near[::-1])
 
     def _begin(self, state: NewtonState, answer: Answer) -> NewtonState:
         hessian = self.first if answer.hessian is None else answer.hessian
@@ -158,7 +189,7 @@ class Newton:
     def _refuse(
         self, state: NewtonState, learnt: NewtonState, found: tuple[Answer, ...]
     ) -> NewtonState:
-        """Stay, with a smaller radius and a better Hessian."""
+        """Return the state at the same θ, with a smaller radius and a better Hessian."""
         if state.refused + 1 >= MAX_REFUSED:
             return replace(state, stuck="no step in the trust region decreases F beyond rounding")
         radius = 0.25 * float(state.lengths.min())
@@ -176,7 +207,7 @@ class Newton:
         return self._aim(replace(state, radius=radius, refused=state.refused + 1))
 
     def _between(self, state: NewtonState, theta: Float) -> Float:
-        """Return the Hessian between the last two exact ones, where θ lies between their points."""
+        """Return the Hessian at θ, interpolated between the last two exact ones."""
         if len(state.known) < 2:
             return state.known[-1]
         along = self._logits(state.places[1] - state.places[0])
@@ -187,7 +218,7 @@ class Newton:
         return found
 
     def _logits(self, step: Float) -> Float:
-        """Return a step's entries in the scale of the logits' change."""
+        """Return the free entries of a step, in the scale of the change of the logits."""
         found: Float = step[self.metric.free] / self.metric.scale
         return found
 
@@ -199,7 +230,11 @@ class Newton:
         points: list[tuple[Float, Float]],
         only_more: bool = False,
     ) -> Float:
-        """Return the Hessian after rank-one corrections that fit the gradients of points, the best last."""
+        """Return the Hessian after rank-one corrections.
+
+        Each correction fits the gradient of one point; the best point comes last. With
+        ``only_more`` a correction may only add curvature.
+        """
         found, moves = hessian, self.metric.free.ravel()
         for at, slope in points:
             step = (at - theta).ravel()
@@ -209,18 +244,18 @@ class Newton:
                 np.linalg.norm(lack[moves] * self.metric.scale)
                 * np.linalg.norm(step[moves] / self.metric.scale)
             )
-            if (below if only_more else abs(below)) > SEEN * size > 0:
+            if (below if only_more else abs(below)) > LEAST_DENOMINATOR * size > 0:
                 found = found + np.outer(lack, lack) / below
         return found
 
     def _aim(self, state: NewtonState) -> NewtonState:
-        """Solve the subproblem for every radius: the next points."""
+        """Solve the subproblem for every radius, which gives the trials of the next query."""
         if state.stuck:
             return state
         quadratic = self.metric.quadratic(state.hessian, state.gradient)
         newton = quadratic.step()
         full = newton[2]
-        radius = min(state.radius if np.isfinite(state.radius) else FIRST * full, full)
+        radius = min(state.radius if np.isfinite(state.radius) else FIRST_RADIUS * full, full)
         lengths: list[float] = []
         for part in LADDER:
             length = min(part * radius, full)
@@ -254,7 +289,7 @@ def _at(state: NewtonState, theta: Float, answer: Answer, n_iter: int) -> Newton
 def _ascending(
     points: Float | list[Float], answers: tuple[Answer, ...] | list[Answer]
 ) -> list[tuple[Float, Answer]]:
-    """Return the points whose F is finite and their answers, the least F first."""
+    """Return the points with a finite F and their answers, in ascending order of F."""
     pairs = [
         (x, a)
         for x, a in zip(points, answers, strict=True)
@@ -264,7 +299,10 @@ def _ascending(
 
 
 def _best(state: NewtonState, found: tuple[Answer, ...]) -> int:
-    """Return which trial is the next point: the least F, or the first where it is nearly as good, for its Hessian is known."""
+    """Return the index of the next point: the least F, or the first trial if it is nearly as good.
+
+    The Hessian is known at the first trial.
+    """
     values = np.array([one.value if np.isfinite(one.value) else np.inf for one in found])
     error = max(state.value_error, found[0].value_error)
     if not state.here and state.value - values[0] >= NEARLY * (state.value - values.min()) > error:
@@ -274,9 +312,18 @@ def _best(state: NewtonState, found: tuple[Answer, ...]) -> int:
 
 
 def _next_radius(state: NewtonState, best: int, ratio: float) -> float:
-    """Return the length of the best step; twice it where nothing longer was tried and it kept its promise."""
+    """Return the length of the best step, doubled or halved.
+
+    It is doubled if the step kept its promise and was the longest trial, and halved if it broke
+    its promise.
+    """
     length = float(state.lengths[best])
-    if ratio < POOR:
+    if ratio < BROKEN_PROMISE:
         return 0.5 * length
     longest = length > 0.99 * state.lengths.max()
-    return 2 * length if ratio > GOOD and longest else length
+    return 2 * length if ratio > KEPT_PROMISE and longest else length
+
+
+def footprint(sizes: Sizes) -> Allocation:
+    """Return the bytes of the solver."""
+    return Allocation(60 * sizes.vector + 2 * sizes.matrix, 16 * sizes.matrix)

@@ -1,1 +1,1 @@
-"""Newton's method on a surrogate of the data: the solver up to a thousand entries of θ."""
+"""Newton's method on a surrogate: a sample in memory, corrected by what the passes find."""

@@ -1,24 +1,21 @@
-"""The surrogate at one point."""
+"""The surrogate m at one point, as a function to minimise."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dsoftmax.solvers.algebra import definite
-from dsoftmax.solvers.algebra.minimise import Function
-
-if TYPE_CHECKING:
-    from dsoftmax.solvers.surrogate.solver import Surrogate
+from dsoftmax.solvers.algebra.minimise import VALUE_ROUNDING, Function
+from dsoftmax.solvers.protocol import Local
+from dsoftmax.solvers.surrogate.curvature import Gauge
 
 Float = NDArray[np.float64]
-ROUNDING = 4e-16
-"""Relative rounding of f."""
 
 
-def _times(matrix: Float, V: Float) -> Float:
+def times(matrix: Float, V: Float) -> Float:
+    """Return matrix·V for V (K, p+1); a matrix of shape (0, 0) stands for zero."""
     if not matrix.size:
         return np.zeros_like(V)
     found: Float = (matrix @ V.ravel()).reshape(V.shape)
@@ -26,12 +23,14 @@ def _times(matrix: Float, V: Float) -> Float:
 
 
 @dataclass(frozen=True)
-class _Model:
+class Model:
     """The surrogate m at one point, less its value there.
 
     Attributes
     ----------
-    solver : Surrogate
+    local : Local
+        f and its derivatives.
+    gauge : Gauge
     theta : (K, p+1) float64
         θₜ.
     value : float
@@ -43,10 +42,11 @@ class _Model:
     added : (K·(p+1), K·(p+1)) float64
         C + (1 − α)·∇²f(θₜ) + μB; of shape (0, 0) for zero.
     most : float
-        A fall of more than this shows that m has no minimum.
+        Fall that proves that m has no minimum.
     """
 
-    solver: "Surrogate"
+    local: Local
+    gauge: Gauge
     theta: Float
     value: float
     share: float
@@ -56,15 +56,14 @@ class _Model:
 
     @property
     def function(self) -> Function:
-        """What is minimised."""
-        return Function(
-            self._value_and_gradient, self._products, ROUNDING * (1 + abs(self.value)), self.most
-        )
+        """The function that is minimised."""
+        error = VALUE_ROUNDING * (1 + abs(self.value))
+        return Function(self._value_and_gradient, self._products, error, self.most)
 
     def _value_and_gradient(self, at: Float) -> tuple[float, Float]:
         step = at - self.theta
-        there, slope = self.solver.local.value_and_gradient(at)
-        bent = _times(self.added, step)
+        there, slope = self.local.value_and_gradient(at)
+        bent = times(self.added, step)
         value = (
             self.share * (there - self.value)
             + float(np.sum(self.lift * step))
@@ -73,16 +72,12 @@ class _Model:
         return value, self.share * slope + self.lift + bent
 
     def _products(self, at: Float) -> Callable[[Float], Float]:
-        of_local = self.solver.local.products(at)
-        return lambda V: self.share * of_local(V) + _times(self.added, V)
+        of_local = self.local.products(at)
+        return lambda V: self.share * of_local(V) + times(self.added, V)
 
     def factorise(self, at: Float) -> Callable[[Float], Float] | None:
-        """Return what solves with the Hessian at another point; None where that is not positive definite."""
-        H = self.share * self.solver.local.hessian(at)
-        return _solve(self.solver._pinned(H + self.added if self.added.size else H), at.shape)
-
-
-def _solve(matrix: Float, shape: tuple[int, ...]) -> Callable[[Float], Float] | None:
-    """Return what solves with a positive definite matrix; None where it is not."""
-    solve = definite.solver(matrix)
-    return None if solve is None else lambda right: solve(right.ravel()).reshape(shape)
+        """Return the solve with the Hessian at a point; None if it is not positive definite."""
+        H = self.share * self.local.hessian(at)
+        return definite.shaped_solver(
+            self.gauge.pinned(H + self.added if self.added.size else H), at.shape
+        )

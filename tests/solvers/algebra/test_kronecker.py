@@ -11,9 +11,10 @@ from opening import opened
 from dsoftmax.engines.serial import SerialEngine
 from dsoftmax.engines.threads import ThreadsEngine
 from dsoftmax.kernels.curvature import NEGLIGIBLE, NEGLIGIBLE_REST, curvatures
+from dsoftmax.solvers.algebra.class_groups import MOST_ENTRIES, n_groups
+from dsoftmax.solvers.algebra.class_groups import groups as group_table
 from dsoftmax.solvers.algebra.kronecker import Kronecker
-from dsoftmax.solvers.algebra.kronecker_sum import MOST_ENTRIES, KroneckerSum, n_groups, sum_bytes
-from dsoftmax.solvers.algebra.kronecker_sum import groups as group_table
+from dsoftmax.solvers.algebra.kronecker_sum import KroneckerSum, sum_bytes
 from dsoftmax.solvers.lbfgs.solver import LBFGS
 from dsoftmax.solvers.protocol import Problem, Query
 from dsoftmax.training.budget import collect_statistics, make_objective
@@ -74,7 +75,7 @@ def test_the_inverse_of_a_sum(rng):
     packed = np.array([G[upper] for G in grams], np.float32)
     dense = sum(np.kron(A, G) for A, G in zip(moments, grams, strict=True)) + 0.2 * np.eye(12)
     right = rng.normal(size=(3, 4))
-    found = KroneckerSum(np.array(moments), packed, 0.2, np.ones((3, 4), bool)).inverse()(right)
+    found = KroneckerSum(np.array(moments), packed, 0.2, np.ones((3, 4), bool)).inverse(right)
     exact = np.linalg.solve(dense, right.ravel()).reshape(3, 4)
     error = (found - exact).ravel()
     assert np.sqrt(error @ dense @ error) < 0.1 * np.sqrt(exact.ravel() @ dense @ exact.ravel())
@@ -90,7 +91,7 @@ def test_rounded_grams_of_dependent_features_are_inverted_all_the_same(rng, scal
     )
     packed = (grams / np.trace(moments, axis1=1, axis2=2)[:, None]).astype(np.float32)
     right = rng.normal(size=(3, 8)) * [*[scale] * 7, 1]
-    found = KroneckerSum(moments, packed, 0.0, np.ones((3, 8), bool)).inverse()(right)
+    found = KroneckerSum(moments, packed, 0.0, np.ones((3, 8), bool)).inverse(right)
     assert np.isfinite(found).all()
     assert np.sum(found * right) > 0
 
