@@ -52,8 +52,8 @@ WALLS = {
         "engines/cluster", "solvers", "training",
     },
     "cli/commands": {
-        "errors", "system", "data", "kernels", "engines", "solvers", "first_pass", "results",
-        "training", "runs", "cli", "cli/demo",
+        "errors", "system", "data", "engines", "solvers", "results", "training", "runs", "cli",
+        "cli/demo",
     },
     "cli/demo": {"errors", "system"},
 }  # fmt: skip

@@ -24,7 +24,7 @@ WINDOW = 12
 
 
 class Record(Protocol):
-    """What a watcher is told of a pass; see `dsoftmax.training.run.Record`."""
+    """What a watcher is told of a pass; see `dsoftmax.training.record.Record`."""
 
     @property
     def pass_(self) -> int: ...
@@ -150,7 +150,7 @@ class Progress:
         if self.walk.last is not None and self.walk.last is not self._shown:
             self._print(self.walk.last)
 
-    def __call__(self, record: Record, run: Any) -> None:
+    def __call__(self, record: Record, runs: Any) -> None:
         self.walk.add(record)
         now = time.monotonic()
         self._since = now

@@ -16,8 +16,8 @@ from dsoftmax.system.units import size
 if TYPE_CHECKING:
     from dsoftmax.results.metrics import Metrics
     from dsoftmax.runs.directory import RunDirectory
-    from dsoftmax.training.grid import GridResult
-    from dsoftmax.training.run import Record, Result
+    from dsoftmax.training.record import Record
+    from dsoftmax.training.result import Result
 
 
 SHOWN_CLASSES = 30
@@ -36,19 +36,11 @@ class Outcome:
         Of this call, from the first pass to the last.
     engine : str
         One line.
-    grid : GridResult, optional
-        Where several models shared the passes; ``result`` is then that of the best C.
     """
 
     result: "Result"
     seconds: float
     engine: str
-    grid: "GridResult | None" = None
-
-    @property
-    def converged(self) -> bool:
-        """Whether all models converged."""
-        return self.result.converged if self.grid is None else self.grid.converged
 
 
 def output() -> Console:
@@ -95,13 +87,15 @@ def summary(directory: "RunDirectory", outcome: Outcome, choice: EngineChoice) -
     run, model = result.run, result.model
     if not result.history:
         console.print("This run has ended before; nothing was left to do.")
-    console.print(result.status, style="green" if result.converged else "yellow", soft_wrap=True)
-    n_passes = run.n_passes if outcome.grid is None else outcome.grid.n_passes
+    console.print(
+        result.status, style="green" if result.ending.converged else "yellow", soft_wrap=True
+    )
+    n_passes = result.n_passes
     passes = str(n_passes)
     if result.history and len(result.history) < n_passes:
         passes += f", {len(result.history)} of them now"
-    if outcome.grid is not None:
-        grid_table(outcome.grid, console)
+    if result.grid.n_folds:
+        grid_table(result, console)
     facts = [
         (
             "model",
@@ -136,28 +130,28 @@ def summary(directory: "RunDirectory", outcome: Outcome, choice: EngineChoice) -
     show_facts(console, facts)
 
 
-def grid_table(grid: "GridResult", console: Console) -> None:
+def grid_table(result: "Result", console: Console) -> None:
     """Print, a line a C, the mean and spread of the scores over the folds, and the passes of the slowest model."""
-    n_Cs = len(grid.grid.Cs)
-    unfinished = sum(not one.converged for one in grid.results)
+    grid, n_Cs = result.grid, len(result.grid.Cs)
+    unfinished = sum(not one.ending.converged for one in result.models)
     console.print(
-        f"{len(grid.results)} models: {n_Cs} values of C × {grid.grid.n_folds} folds, and all rows; {grid.n_passes} passes"
+        f"{len(result.models)} models: {n_Cs} values of C × {grid.n_folds} folds, and all rows; {result.n_passes} passes"
         + (f"; {unfinished} of them did not converge" if unfinished else "")
     )
     table = Table(title=None, box=None, padding=(0, 2))
     for name in ("C", "accuracy", "log loss", "passes", ""):
         table.add_column(name, justify="left" if not name else "right")
-    for i, C in enumerate(grid.grid.Cs):
-        models = grid.results[i::n_Cs]
+    for i, C in enumerate(grid.Cs):
+        models = result.models[i::n_Cs]
         spread = [
             f"{part[:, i].mean():.5f} ± {part[:, i].std():.5f}"
-            for part in (grid.accuracy, grid.log_loss)
+            for part in (result.accuracy, result.log_loss)
         ]
         table.add_row(
             f"{C:g}",
             *spread,
             str(max(one.run.n_passes for one in models)),
-            "best" if i == grid.best else "",
+            "best" if C == result.best.C else "",
         )
     console.print(table)
 

@@ -30,7 +30,7 @@ from dsoftmax.results import predict as inference
 from dsoftmax.results.evaluate import evaluate
 from dsoftmax.results.model import Model
 from dsoftmax.system.units import parse_bytes
-from dsoftmax.training.run import Result
+from dsoftmax.training.result import Result
 from dsoftmax.training.settings import Settings, product_dtype
 
 
@@ -304,7 +304,7 @@ class SoftmaxEstimator(Base):
             classes.astype(label_dtype) if keeps_kind and label_dtype.kind in "biufUSO" else classes
         )
         self.n_iter_ = np.array([result.run.state.n_iter], np.int32)
-        self.n_passes_ = result.run.n_passes
+        self.n_passes_ = result.n_passes
         self.solver_ = result.run.solver
         self.objective_ = float(result.run.state.value)
         self.status_ = result.status

@@ -11,7 +11,9 @@ from dsoftmax.errors import OptionError
 from dsoftmax.estimators.base import SoftmaxEstimator
 from dsoftmax.estimators.inputs import coefficients
 from dsoftmax.estimators.sklearn import ConvergenceWarning
-from dsoftmax.training.grid import Grid, GridResult, train_grid
+from dsoftmax.training.grid import Grid
+from dsoftmax.training.loop import train
+from dsoftmax.training.result import Result
 
 
 class SoftmaxRegressionCV(SoftmaxEstimator):
@@ -137,13 +139,14 @@ class SoftmaxRegressionCV(SoftmaxEstimator):
         y = self._labels(y)
         source = self._source(X, y, sample_weight, reset=True, groups=groups)
         with self._open_engine() as engine:
-            found = train_grid(source, engine, settings, grid)
+            found = train(source, engine, settings, grid)
         self.n_features_in_ = source.n_features
         self._keep_grid(found, np.dtype(y.dtype))
         if not found.converged:
-            stopped = [one.status for one in found.results if not one.converged]
+            endings = [one.ending for one in found.models]
+            stopped = [one.sentence for one in endings if not one.converged]
             warnings.warn(
-                f"{len(stopped)} of {len(found.results)} models stopped before the tolerance was met. One of them: {stopped[0]}",
+                f"{len(stopped)} of {len(endings)} models stopped before the tolerance was met. One of them: {stopped[0]}",
                 ConvergenceWarning,
                 stacklevel=2,
             )
@@ -163,11 +166,11 @@ class SoftmaxRegressionCV(SoftmaxEstimator):
         grid.check("Cs", "cv")
         return grid
 
-    def _keep_grid(self, found: GridResult, label_dtype: np.dtype) -> None:
-        self._keep(found.result, label_dtype)
+    def _keep_grid(self, found: Result, label_dtype: np.dtype) -> None:
+        self._keep(found, label_dtype)
         n_folds, n_Cs = found.scores.shape
-        folds = found.results[: n_folds * n_Cs]
-        self.C_, self.Cs_ = float(found.grid.Cs[found.best]), found.grid.Cs
+        folds = found.models[: n_folds * n_Cs]
+        self.C_, self.Cs_ = found.best.C, found.grid.Cs
         self.scores_, self.log_losses_ = found.scores, found.log_loss
         self.coefs_paths_ = np.array(
             [np.column_stack(coefficients(one.model)) for one in folds]
@@ -175,5 +178,3 @@ class SoftmaxRegressionCV(SoftmaxEstimator):
         self.n_iter_ = np.array([one.run.state.n_iter for one in folds], np.int32).reshape(
             n_folds, n_Cs
         )
-        self.n_passes_ = found.n_passes
-        self.history_ = [record.as_dict() for record in found.history]

@@ -2,6 +2,7 @@
 
 import os
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,8 @@ from dsoftmax.estimators.inputs import _column, _given_start
 from dsoftmax.estimators.sklearn import ConvergenceWarning
 from dsoftmax.results.standard_errors import Uncertainty, uncertainty
 from dsoftmax.training.loop import train
-from dsoftmax.training.run import Record, Run
+from dsoftmax.training.record import Record
+from dsoftmax.training.run import Run
 
 Float = NDArray[np.float64]
 VALIDATION_NAMES = Names("X_val", "y_val", "sample_weight_val")
@@ -347,8 +349,8 @@ class SoftmaxRegression(SoftmaxEstimator):
 def _require_classes(classes: NDArray) -> Any:
     """Return a watcher that ends a warm start on other classes, once the first pass has found them."""
 
-    def watch(record: Record, run: Run) -> None:
-        found = run.statistics.classes
+    def watch(record: Record, runs: Sequence[Run]) -> None:
+        found = runs[0].statistics.classes
         if not np.array_equal(found, classes):
             raise DataError(
                 f"The classes are [{' '.join(map(str, found[:12]))}], and the coefficients to start from belong to "

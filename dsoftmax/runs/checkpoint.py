@@ -14,12 +14,13 @@ from dsoftmax.errors import ReadError
 from dsoftmax.system.files import replacing
 
 MEMBER_BYTES = 512
-"""About what an array takes in an .npz beside its values."""
+"""Bytes that an array takes in an .npz beside its values, about: headers of the array and of the archive."""
 
 
 def to_arrays(state: Any) -> dict[str, NDArray]:
-    """Flatten a dataclass of arrays, tuples of arrays, numbers, strings and dataclasses: one array a leaf, nested names joined by a
-    dot.
+    """Flatten a dataclass into arrays, one for each value; a dot joins nested names.
+
+    Fields may be arrays, tuples of arrays, numbers, strings and dataclasses.
     """
     arrays: dict[str, NDArray] = {}
     for one in dataclasses.fields(state):
@@ -34,7 +35,7 @@ def to_arrays(state: Any) -> dict[str, NDArray]:
 
 
 def from_arrays(kind: type, arrays: Mapping[str, NDArray]) -> Any:
-    """Rebuild the dataclass that `to_arrays` flattened; every field gets back its own type, bit for bit."""
+    """Rebuild the dataclass that `to_arrays` flattened: every field has its own type again, and the same bits."""
     hints = typing.get_type_hints(kind)
     values = {}
     for one in dataclasses.fields(kind):
@@ -59,7 +60,7 @@ def from_arrays(kind: type, arrays: Mapping[str, NDArray]) -> Any:
 
 
 def write_arrays(path: Path, arrays: Mapping[str, NDArray]) -> None:
-    """Write an .npz that appears whole or not at all; an array is copied in parts of some 16 MiB.
+    """Write an .npz that appears whole or not at all. An array is copied in slices of about 16 MiB.
 
     Raises
     ------
@@ -78,14 +79,13 @@ def read_arrays(path: Path) -> dict[str, NDArray]:
         The file is missing or damaged.
     """
     try:
-        with (
-            path.open("rb") as file,
-            zipfile.ZipFile(file),
-        ):  # a file that is no archive is closed again, which np.load forgets
+        # Opened as an archive first: np.load would leave a file open that is none.
+        with path.open("rb") as file, zipfile.ZipFile(file):
             file.seek(0)
             with np.load(file, allow_pickle=False) as stored:
                 return {name: stored[name] for name in stored.files}
     except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
         raise ReadError(
-            f"{path} cannot be read ({type(error).__name__}: {error}). Remove it to begin again, or restore it from a copy."
+            f"{path} cannot be read ({type(error).__name__}: {error}). Restore it from a copy, or remove "
+            "it to begin anew."
         ) from error

@@ -1,49 +1,38 @@
-"""The run directory: what was asked, what happened, where to go on. Whole files only, at any moment.
+"""The run directory: what was asked, what happened, and where to resume. Every file is whole at any moment.
 
-=================  ===================================================================================
-``run.json``       what was asked, the data and their fingerprint, versions; written before the first pass
-``history.jsonl``  a line a pass
-``statistics.npz`` what the first pass learnt; written once
-``checkpoint.npz`` the solver's state after the last pass; replaced after every pass
-``scores.json``    of a grid: loss and accuracy by fold and C, once it has ended
-``model.zarr``     the model, once the run has ended; of a grid the one with the best C, on all rows
-=================  ===================================================================================
+=================  ==============================================================================
+``run.json``       what was asked, the data and their fingerprint, versions; before the first pass
+``history.jsonl``  one line a pass
+``statistics.npz`` statistics of the first pass; written once
+``checkpoint.npz`` state of the solver after the last pass; replaced after every pass
+``scores.json``    loss and accuracy of a grid by fold and C; written at its end
+``model.zarr``     the model, written at the end; of a grid the model with the best C, on all rows
+=================  ==============================================================================
 
-In a pass the line of history comes first and the checkpoint second: after a crash between the two, history knows more
-than the checkpoint, and what is more is cut off.
+After a pass, the line of history is written first and the checkpoint second. After a crash between the two, history
+knows one pass more than the checkpoint, and the line of this pass is removed.
 """
 
-import dataclasses
-import json
-import platform
-import typing
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from dsoftmax.errors import OptionError, OutputExistsError, ReadError, RunMismatchError, WriteError
-from dsoftmax.first_pass.statistics import Statistics
-from dsoftmax.runs.checkpoint import from_arrays, read_arrays, to_arrays, write_arrays
-from dsoftmax.solvers.table import solver_entry
-from dsoftmax.system.files import exists, make_directory, remove, write_text, writing
+from dsoftmax.errors import OutputExistsError, WriteError
+from dsoftmax.runs.asked import read_asked, require_same, write_asked
+from dsoftmax.runs.saved import count_passes, load_runs, save_runs
+from dsoftmax.system.files import exists, make_directory, remove, writing
 from dsoftmax.system.locks import lock
 from dsoftmax.training.run import Run
 
-FORMAT = 1
-PACKAGES = ("dsoftmax", "numpy", "scipy", "zarr", "dask", "distributed")
-FILES = (
-    "run.json",
-    "history.jsonl",
-    "statistics.npz",
-    "checkpoint.npz",
-    "scores.json",
-    "model.zarr",
-)
+ASKED, HISTORY, STATISTICS = "run.json", "history.jsonl", "statistics.npz"
+CHECKPOINT, SCORES, MODEL = "checkpoint.npz", "scores.json", "model.zarr"
+REMOVED = (MODEL, SCORES, CHECKPOINT, STATISTICS, HISTORY)
+"""Files that `RunDirectory.clear` removes, in this order.
+
+The model goes first, because nobody should take it for the model of the next run. The checkpoint goes second: if an
+interruption leaves the others, the run begins anew."""
+FILES = (ASKED, *REMOVED)
 LOCK = ".lock"
 
 
@@ -59,7 +48,7 @@ class RunDirectory:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.entered = False
-        """Whether ``run.json`` says what this process was asked: a checkpoint that stands here is then on its way."""
+        """Whether this process has written ``run.json``. A checkpoint in the directory then belongs to its run."""
 
     def file(self, name: str) -> Path:
         """Return the path of one of the run's files."""
@@ -67,10 +56,12 @@ class RunDirectory:
 
     def is_run(self) -> bool:
         """Return whether a run has begun here."""
-        return self.file("run.json").is_file()
+        return self.file(ASKED).is_file()
 
     def require_free(self) -> None:
-        """Raise if something else stands here; an empty directory, or a run that broke off in its first file, does not.
+        """Raise if the path holds something other than a run.
+
+        An empty directory is free, and so is a run that was interrupted in its first file.
 
         Raises
         ------
@@ -78,140 +69,83 @@ class RunDirectory:
         """
         if self.is_run() or not exists(self.path):
             return
-        foreign = (
-            next((entry.name for entry in self.path.iterdir() if not _ours(entry)), None)
-            if self.path.is_dir()
-            else ""
-        )
+        foreign: str | None = ""
+        if self.path.is_dir():
+            names = (entry.name for entry in self.path.iterdir() if not _is_ours(entry))
+            foreign = next(names, None)
         if foreign is not None:
             found = f"it holds {foreign}" if foreign else "it is a file"
             raise OutputExistsError(
-                f"{self.path} exists and is not a run directory ({found}, and no run.json). Pass another --out; what is there "
-                "is not touched."
+                f"{self.path} exists and is not a run directory: {found}, and no {ASKED}. Pass another "
+                "--out. Nothing there was changed."
             )
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the directory, which is made where it does not exist, against another process that would train in it.
+        """Lock the directory against other processes that train in it; make the directory if it does not exist.
 
         Raises
         ------
         OutputExistsError
-            Another process holds it.
+            Another process holds the lock.
         WriteError
         """
         make_directory(self.path)
         with writing(self.file(LOCK), 0):
-            held = self.file(LOCK).open("a")
-        with held:
-            if (
-                lock(held.fileno()) is False
-            ):  # a file system without locks is no reason not to train
+            file = self.file(LOCK).open("a")
+        with file:
+            if lock(file.fileno()) is False:  # None: the file system has no locks
                 raise OutputExistsError(
-                    f"Another process is training in {self.path} right now. Wait for it, stop it, or pass another --out."
+                    f"Another process is training in {self.path}. Wait for it, stop it, or pass another "
+                    "--out."
                 )
             yield
 
     def clear(self) -> None:
-        """Remove the files of a run but ``run.json``, which the next one replaces, and nothing else.
-
-        The model goes first, which nobody should take for the next run's, then the checkpoint: whatever else is left after
-        an interruption is a run that begins anew.
+        """Remove the files of a run, and no others. ``run.json`` stays until the next run replaces it.
 
         Raises
         ------
         WriteError
         """
-        for name in (
-            "model.zarr",
-            "scores.json",
-            "checkpoint.npz",
-            "statistics.npz",
-            "history.jsonl",
-        ):
+        for name in REMOVED:
             if not remove(self.file(name)):
                 raise WriteError(
-                    f"{self.file(name)} of the run before cannot be removed. Remove it yourself, or pass another --out."
+                    f"{self.file(name)} of the earlier run cannot be removed. Remove it yourself, or pass "
+                    "another --out."
                 )
         self.remove_drafts()
 
     def remove_drafts(self) -> None:
-        """Remove what a killed process left half written."""
+        """Remove the unfinished files of a process that was killed."""
         for entry in self.path.iterdir():
-            if entry.name != LOCK and _ours(entry) and entry.name not in FILES:
+            if entry.name != LOCK and _is_ours(entry) and entry.name not in FILES:
                 remove(entry)
 
     def write_asked(self, asked: Mapping[str, Any]) -> None:
-        """Write ``run.json``: what was asked, with the versions of the packages that answer."""
+        """Write ``run.json``: see `dsoftmax.runs.asked.write_asked`."""
         make_directory(self.path)
-        about = {"dsoftmax_run": FORMAT, **asked, "versions": versions()}
-        write_text(self.file("run.json"), json.dumps(about, indent=2) + "\n")
+        write_asked(self.file(ASKED), asked)
         self.entered = True
 
     def read_asked(self) -> dict[str, Any]:
-        """Return ``run.json``.
-
-        Raises
-        ------
-        ReadError
-            It is missing, damaged, or of another format.
-        """
-        path = self.file("run.json")
-        try:
-            asked = json.loads(path.read_text(encoding="utf-8"))
-            found = asked["dsoftmax_run"]
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            raise ReadError(
-                f"{path} cannot be read ({type(error).__name__}: {error}). Needed is the directory of a run, which "
-                "`dsoftmax train … --out DIRECTORY` makes."
-            ) from error
-        if found != FORMAT:
-            raise ReadError(
-                f"{path} has format {found}; this version reads {FORMAT}. Use the version that wrote it."
-            )
-        return dict(asked)
+        """Return ``run.json``: see `dsoftmax.runs.asked.read_asked`."""
+        return read_asked(self.file(ASKED))
 
     def require_same(self, asked: Mapping[str, Any]) -> None:
-        """Raise unless the run here minimises the same objective over the same data.
-
-        Parameters
-        ----------
-        asked : mapping
-            ``objective``, ``data`` and ``digest`` are compared; the rest may change from one call to the next.
-
-        Raises
-        ------
-        RunMismatchError
-            Listing every difference.
-        """
-        before = self.read_asked()
-        differences = []
-        for part in ("objective", "data", "digest"):
-            differences += list(
-                _differences(part, before.get(part), json.loads(json.dumps(asked.get(part))))
-            )
-        if differences:
-            raise RunMismatchError(
-                f"{self.path} holds a run of another objective or other data:\n  "
-                + "\n  ".join(differences)
-                + "\nPass another --out, or --overwrite to begin anew here. Only tol, max-iter, engine, workers, scheduler and memory "
-                "may change."
-            )
+        """Raise unless the run here is the one that is asked: see `dsoftmax.runs.asked.require_same`."""
+        require_same(self.file(ASKED), asked)
 
     def has_checkpoint(self) -> bool:
-        """Return whether there is a pass to go on from."""
-        return self.file("checkpoint.npz").is_file() and self.file("statistics.npz").is_file()
+        """Return whether there is a pass to resume after."""
+        return self.file(CHECKPOINT).is_file() and self.file(STATISTICS).is_file()
 
     def passes(self) -> int:
-        """Return the passes that the checkpoint knows; 0 where there is none."""
-        return (
-            int(read_arrays(self.file("checkpoint.npz"))["n_passes"])
-            if self.has_checkpoint()
-            else 0
-        )
+        """Return the number of passes that the checkpoint knows; 0 without one."""
+        return count_passes(self.file(CHECKPOINT)) if self.has_checkpoint() else 0
 
     def kernel(self) -> str | None:
-        """Return the kernel of the run here; None where there is no pass to go on from.
+        """Return the kernel of the run here; None without a checkpoint.
 
         Raises
         ------
@@ -219,104 +153,23 @@ class RunDirectory:
         """
         return str(self.read_asked()["objective"]["kernel"]) if self.has_checkpoint() else None
 
-    def save(self, record: Any, run: Run | Sequence[Run]) -> None:
-        """Watch a run, or the runs of a grid: write the checkpoint of the pass that was just made."""
-        runs = [run] if isinstance(run, Run) else run
-        n_passes = max(one.n_passes for one in runs)
-        if n_passes == 1:
-            write_arrays(self.file("statistics.npz"), to_arrays(runs[0].statistics))
-        flat = {
-            f"{i}/{name}": array for i, one in enumerate(runs) for name, array in _flat(one).items()
-        }
-        write_arrays(
-            self.file("checkpoint.npz"),
-            {"n_passes": np.asarray(n_passes), "n_models": np.asarray(len(runs)), **flat},
-        )
+    def save(self, record: Any, runs: Sequence[Run]) -> None:
+        """Write the checkpoint of the pass that was just made. A watcher of training."""
+        save_runs(self.file(CHECKPOINT), self.file(STATISTICS), runs)
 
     def load(self) -> list[Run]:
-        """Return where the models of the run stand.
+        """Return the runs of all models at the checkpoint.
 
         Raises
         ------
         ReadError
             A file is missing or damaged.
         """
-        arrays = read_arrays(self.file("checkpoint.npz"))
-        statistics = read_arrays(self.file("statistics.npz"))
-        try:
-            known = from_arrays(Statistics, statistics)
-            found = []
-            for i in range(int(arrays["n_models"])):
-                prefix = f"{i}/"
-                mine = {
-                    name.removeprefix(prefix): array
-                    for name, array in arrays.items()
-                    if name.startswith(prefix)
-                }
-                found.append(_run(mine, known))
-            return found
-        except (KeyError, OptionError) as error:
-            raise ReadError(
-                f"{self.file('checkpoint.npz')} lacks {error}: another version wrote it. Use that version, or pass --overwrite "
-                "to begin anew."
-            ) from error
+        return load_runs(self.file(CHECKPOINT), self.file(STATISTICS))
 
 
-STATE = "state."
-
-
-def _flat(run: Run) -> dict[str, NDArray]:
-    """Return a run as arrays, without its statistics."""
-    fields = {
-        one.name: getattr(run, one.name)
-        for one in dataclasses.fields(run)
-        if one.name not in ("statistics", "state")
-    }
-    state = {f"{STATE}{name}": array for name, array in to_arrays(run.state).items()}
-    return {**{name: np.asarray(value) for name, value in fields.items()}, **state}
-
-
-def _run(arrays: Mapping[str, NDArray], statistics: Statistics) -> Run:
-    """Return the run that `_flat` flattened."""
-    kind = solver_entry(str(arrays["solver"])).state
-    state = {
-        name.removeprefix(STATE): array for name, array in arrays.items() if name.startswith(STATE)
-    }
-    hints = typing.get_type_hints(Run)
-    plain: dict[str, Any] = {
-        one.name: hints[one.name](arrays[one.name].item())
-        if hints[one.name] in (int, float, str, bool)
-        else arrays[one.name]
-        for one in dataclasses.fields(Run)
-        if one.name not in ("statistics", "state")
-    }
-    return Run(statistics=statistics, state=from_arrays(kind, state), **plain)
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of the packages that decide a run's bits."""
-    found = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:  # run from a checkout that was not installed
-            found[name] = "unknown"
-    return found
-
-
-def _differences(name: str, was: Any, now: Any) -> Iterator[str]:
-    if isinstance(was, dict) and isinstance(now, dict):
-        for key in sorted({*was, *now}):
-            yield from _differences(f"{name}.{key}", was.get(key), now.get(key))
-    elif was != now:
-        label = (
-            "contents of the first or last chunk" if name == "digest" else name.partition(".")[2]
-        )
-        yield f"{label}: was {json.dumps(was)}, is {json.dumps(now)}"
-
-
-def _ours(entry: Path) -> bool:
-    """A file of a run, its draft (``.NAME.…``), or the lock."""
+def _is_ours(entry: Path) -> bool:
+    """Return whether a directory entry is a file of a run, its draft (``.NAME.…``), or the lock."""
     return (
         entry.name == LOCK
         or entry.name in FILES

@@ -12,9 +12,9 @@ from dsoftmax.data.source import Source
 
 
 def fingerprint(source: Source) -> str:
-    """Return a digest of the contents of the first and the last chunk; metadata alone would not notice new values.
+    """Return a digest of the contents of the first and the last chunk.
 
-    Reads two chunks, one after the other.
+    Metadata alone would not show that values have changed. Two chunks are read, one after the other.
 
     Raises
     ------
@@ -45,5 +45,5 @@ def _add_block(digest: Any, block: Block) -> None:
 
 
 def _plain(values: NDArray) -> NDArray:
-    """Strings of variable width have pointers in their place."""
+    """Return values whose bytes are their contents: strings of variable width are stored as pointers."""
     return np.ascontiguousarray(values.astype(str) if values.dtype.kind in "OT" else values)

@@ -1,4 +1,4 @@
-"""The passes of a run, one line of JSON each."""
+"""The history file: one line of JSON for every pass of a run."""
 
 import json
 import math
@@ -13,19 +13,21 @@ from dsoftmax.system.files import write_text, writing
 
 
 class Record(Protocol):
-    """What a watcher is told of a pass; see `dsoftmax.training.run.Record`."""
+    """The part of `dsoftmax.training.record.Record` that history needs."""
 
-    def as_dict(self) -> dict[str, Any]: ...
+    def as_dict(self) -> dict[str, Any]:
+        """Return the record in JSON types, with its number under the key "pass"."""
+        ...
 
 
 class History:
-    """A watcher that appends each pass to a file, whole lines only.
+    """A watcher that appends each pass to a file, in whole lines.
 
     Parameters
     ----------
     path : Path
     n_passes : int
-        What the checkpoint knows: lines of later passes were written before an interruption, and are made again.
+        Passes that the checkpoint knows. Lines of later passes are removed, because these passes are made again.
 
     Raises
     ------
@@ -35,13 +37,14 @@ class History:
     """
 
     def __init__(self, path: Path, n_passes: int = 0) -> None:
-        kept = read_history(path)[:n_passes]
-        if len(kept) < n_passes:
+        known = read_history(path)[:n_passes]
+        if len(known) < n_passes:
             raise ReadError(
-                f"{path} holds the first {len(kept)} of the {n_passes} passes that the checkpoint beside it knows; a line is damaged "
-                "or missing. Restore it from a copy, or pass --overwrite to begin anew."
+                f"{path} holds the first {len(known)} of the {n_passes} passes that the checkpoint beside it "
+                "knows; a line is damaged or missing. Restore the file from a copy, or pass --overwrite to "
+                "begin anew."
             )
-        write_text(path, "".join(_line(record) for record in kept))
+        write_text(path, "".join(_line(record) for record in known))
         self._path = path
         with writing(path, 0):
             self._file = path.open("ab", buffering=0)
@@ -57,7 +60,8 @@ class History:
     ) -> None:
         self._file.close()
 
-    def __call__(self, record: Record, run: Any) -> None:
+    def __call__(self, record: Record, runs: Any) -> None:
+        """Append the line of a pass, and wait until it is on the disk."""
         line = _line(record.as_dict()).encode()
         end = self._file.seek(0, os.SEEK_END)
         try:
@@ -67,13 +71,13 @@ class History:
                     rest = rest[self._file.write(rest) :]
                 os.fsync(self._file.fileno())
         except BaseException:
-            with suppress(OSError):  # what is left of the line is cut off when the run goes on
+            with suppress(OSError):  # a rest of the line is removed when the run is resumed
                 self._file.truncate(end)
             raise
 
 
 def _line(record: dict[str, Any]) -> str:
-    # JSON has no nan: F before the first answer becomes null.
+    # JSON has no nan: F before the first answer is null.
     plain = {
         name: None if isinstance(value, float) and not math.isfinite(value) else value
         for name, value in record.items()
@@ -82,7 +86,10 @@ def _line(record: dict[str, Any]) -> str:
 
 
 def read_history(path: Path) -> list[dict[str, Any]]:
-    """Return the passes, oldest first; none where there is no file, and without a last line that is not whole."""
+    """Return the passes, oldest first.
+
+    The list is empty if there is no file. A line that is not whole, and all lines after it, are left out.
+    """
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except FileNotFoundError:
@@ -91,7 +98,7 @@ def read_history(path: Path) -> list[dict[str, Any]]:
     for line in lines:
         try:
             record = json.loads(line)
-            # The machine may stop between two writes: what follows a pass is the next one, or not this run's.
+            # The machine may stop between two writes: a line that is not the next pass is of another run.
             if record["pass"] != len(records) + 1:
                 break
         except (ValueError, TypeError, KeyError):

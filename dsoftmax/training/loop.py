@@ -1,120 +1,168 @@
-"""The run: a loop of passes that asks solvers, answers from the data, and lets watchers see."""
+"""Training: a loop of passes that asks solvers, answers from the data, and lets watchers see."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dsoftmax.data.source import Source
-from dsoftmax.data.validation import with_validation
 from dsoftmax.engines.base import Engine
-from dsoftmax.errors import OptionError
-from dsoftmax.first_pass.held_out import VALIDATION
-from dsoftmax.kernels.choose import choose_kernel
-from dsoftmax.objective.objective import Cost, answers
-from dsoftmax.solvers.table import solver_entry
+from dsoftmax.first_pass.statistics import Statistics
+from dsoftmax.objective.objective import Cost, Objective, answers
+from dsoftmax.solvers.protocol import Query
+from dsoftmax.solvers.table import Choice, solver_entry
 from dsoftmax.system.blas import one_blas_thread
-from dsoftmax.training.budget import (
-    first_pass,
-    held_bytes,
-    make_objective,
-    require_room,
-    resolve,
-    room,
-)
-from dsoftmax.training.run import Record, Result, Run, Watcher
+from dsoftmax.training.budget import require_memory, solver_bytes
+from dsoftmax.training.first_pass import collect_statistics
+from dsoftmax.training.grid import Grid
+from dsoftmax.training.objectives import make_objective
+from dsoftmax.training.prepare import Member, Prepared, prepare
+from dsoftmax.training.record import Record, record_pass
+from dsoftmax.training.result import Result, Trained
+from dsoftmax.training.run import Run
 from dsoftmax.training.settings import Settings
-from dsoftmax.training.track import Track
+from dsoftmax.training.track import Track, begin_track, resume_track
 
 Float = NDArray[np.float64]
+
+Watcher = Callable[[Record, Sequence[Run]], None]
+"""Called after every pass with its record and the runs of all models; it only watches."""
 
 
 def train(
     source: Source,
     engine: Engine,
     settings: Settings,
+    grid: Grid | None = None,
     *,
     validation: Source | None = None,
     theta: Float | None = None,
-    resume: Run | None = None,
+    resume: Sequence[Run] | None = None,
     watchers: Sequence[Watcher] = (),
 ) -> Result:
-    """Train to the tolerance, or until the settings say stop.
+    """Train one model, or all models of a grid, until each one ends by the settings.
 
     Parameters
     ----------
     source : Source
-        With labels.
+        Rows with labels.
     engine : Engine
     settings : Settings
+        Settings of every model. A grid has its own values of C.
+    grid : Grid, optional
+        Models to train together: each pass reads the data once for all of them. One model when None.
     validation : Source, optional
-        Rows that are not learnt from: training stops where the loss on them no longer falls. Every pass reads them too.
+        Validation set: training stops early if the loss on its rows stops falling. Every pass reads it too.
     theta : (K, p+1) float64, optional
-        Where to start; log priors when None.
-    resume : Run, optional
-        Go on from here; the result is bitwise that of a run that was never interrupted.
+        Starting point of every model; log priors when None.
+    resume : sequence of Run, optional
+        Runs to resume, one for each model. The result is bitwise that of a training without interruption.
     watchers : sequence of Watcher
 
     Raises
     ------
     DataError, OptionError, ReadError, MemoryLimitError, ClusterError
     """
-    settings.check()
-    if validation is not None:
-        if settings.held is not None:
-            raise OptionError(
-                "validation_fraction does nothing where validation rows are given. Leave one of them out."
-            )
-        source = with_validation(source, validation)
+    prepared = prepare(
+        source,
+        settings,
+        grid,
+        memory_limit=engine.process_limit,
+        validation=validation,
+        used_kernel=None if resume is None else resume[0].kernel,
+        used_solver=None if resume is None else Choice(resume[0].solver, resume[0].why),
+    )
     history: list[Record] = []
 
     def watch(tracks: Sequence[Track], cost: Cost) -> None:
-        (track,) = tracks
-        history.append(_record(track.run, cost))
+        runs = tuple(track.run for track in tracks)
+        running = len(_running(tracks)) if prepared.grid.n_folds else 1
+        history.append(record_pass(prepared.grid, runs, cost, running))
         for tell in watchers:
-            tell(history[-1], track.run)
+            tell(history[-1], runs)
 
-    with (
-        one_blas_thread()
-    ):  # the driver's own arithmetic too: its bits must not depend on its cores
-        held, number = (settings.held, 0) if validation is None else (VALIDATION, None)
-        if resume is not None:
-            kernel = choose_kernel(settings.kernel, resume.kernel, engine.process_limit)
-            entry = solver_entry(resume.solver)
-            engine.reserve(held_bytes(entry, resume.statistics))
-            objective = make_objective(
-                source, engine, settings, resume.statistics, resume.double, kernel, held, number
-            )
-            track = Track(settings, objective, resume)
+    with one_blas_thread():  # the bits of this process's arithmetic must not depend on its cores
+        if resume is None:
+            tracks, cost = _begin(prepared, engine, theta)
+            watch(tracks, cost)
         else:
-            kernel = choose_kernel(settings.kernel, None, engine.process_limit)
-            helds = () if settings.held is None else (settings.held,)
-            statistics, cost = first_pass(source, engine, settings, kernel, helds)
-            choice = resolve(settings, statistics, room(engine.process_limit), source.resident)
-            entry = solver_entry(choice.solver)
-            require_room(choice, held_bytes(entry, statistics))
-            engine.reserve(held_bytes(entry, statistics))
-            objective = make_objective(
-                source, engine, settings, statistics, entry.double, kernel, held, number
-            )
-            track = Track.begin(settings, objective, statistics, choice, theta)
-            watch([track], cost)
-        advance([track], watch)
-    return track.result(history)
+            tracks = _resume(prepared, engine, resume)
+        while running := _running(tracks):
+            watch(tracks, _advance(running))
+        if prepared.grid.n_folds and (missing := list(filter(_lacks_score, tracks))):
+            watch(tracks, _score(missing))
+    return Result(prepared.grid, tuple(map(_trained, prepared.grid.models, tracks)), history)
 
 
-def advance(tracks: Sequence[Track], watch: Callable[[Sequence[Track], Cost], None]) -> None:
-    """Make passes until every model has ended: one pass answers all that go on."""
-    while running := [track for track in tracks if track.ending() is None]:
-        queries = [track.ask() for track in running]
-        found, cost = answers([track.objective for track in running], queries)
-        for track, query, answer in zip(running, queries, found, strict=True):
-            track.tell(query, answer)
-        watch(tracks, cost)
+def _begin(prepared: Prepared, engine: Engine, theta: Float | None) -> tuple[list[Track], Cost]:
+    """Make the first pass, and return the tracks of all models."""
+    statistics, cost = collect_statistics(prepared.source, engine, prepared.visit)
+    choice = prepared.choose_solver(statistics)
+    double = solver_entry(choice.solver).double
+    _reserve(engine, choice.solver, statistics, len(prepared.members))
+    tracks = []
+    for one in prepared.members:
+        objective = _objective(prepared, engine, one, statistics, double)
+        tracks.append(begin_track(one.settings, objective, statistics, choice, theta))
+    return tracks, cost
 
 
-def _record(run: Run, cost: Cost) -> Record:
-    return Record(
-        run.n_passes, run.state.n_iter, run.state.value, run.gradient_max, cost.seconds, cost.rows, cost.bytes, cost.work, run.gap,
-        run.held_loss,
-    )  # fmt: skip
+def _resume(prepared: Prepared, engine: Engine, runs: Sequence[Run]) -> list[Track]:
+    """Return the tracks of all models from their runs."""
+    _reserve(engine, runs[0].solver, runs[0].statistics, len(runs))
+    tracks = []
+    for one, run in zip(prepared.members, runs, strict=True):
+        objective = _objective(prepared, engine, one, run.statistics, run.double)
+        tracks.append(resume_track(one.settings, objective, run))
+    return tracks
+
+
+def _reserve(engine: Engine, solver: str, statistics: Statistics, n_models: int) -> None:
+    """Tell the engine the bytes of the solvers, once it is known that this machine has them."""
+    n_bytes = solver_bytes(solver, statistics, n_models)
+    require_memory(solver, n_bytes)
+    engine.reserve(n_bytes)
+
+
+def _objective(
+    prepared: Prepared, engine: Engine, one: Member, statistics: Statistics, double: bool
+) -> Objective:
+    source, kernel = prepared.source, prepared.kernel.name
+    return make_objective(
+        source, engine, one.settings, statistics, double, kernel, one.held_out, one.part
+    )
+
+
+def _running(tracks: Sequence[Track]) -> list[Track]:
+    return [track for track in tracks if track.ending() is None]
+
+
+def _advance(running: Sequence[Track]) -> Cost:
+    """Make one pass, which answers all models that have not ended."""
+    queries = [track.ask() for track in running]
+    found, cost = answers([track.objective for track in running], queries)
+    for track, query, answer in zip(running, queries, found, strict=True):
+        track.tell(query, answer)
+    return cost
+
+
+def _lacks_score(track: Track) -> bool:
+    """Return whether no pass has found the loss on the fold that a model holds out: it ended at its start."""
+    return track.objective.held is not None and not np.isfinite(track.run.held).all()
+
+
+def _score(tracks: Sequence[Track]) -> Cost:
+    """Make one pass that finds the loss on the held-out rows at the end of each model."""
+    queries = [Query(track.run.state.theta) for track in tracks]
+    found, cost = answers([track.objective for track in tracks], queries)
+    for track, answer in zip(tracks, found, strict=True):
+        assert answer.held is not None
+        track.run = replace(track.run, held=answer.held, n_passes=track.run.n_passes + 1)
+    return cost
+
+
+def _trained(member: tuple[int | None, float], track: Track) -> Trained:
+    ending = track.ending()
+    assert ending is not None
+    return Trained(track.model(ending), track.run, ending, *member)

@@ -1,6 +1,5 @@
-"""The state of a run, and the record of a pass."""
+"""The state of one model's run: all that evolves from pass to pass, and all that a checkpoint saves."""
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -8,114 +7,40 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsoftmax.first_pass.statistics import Statistics
-from dsoftmax.results.model import Model
-from dsoftmax.sums.work import Done
 
 Float = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Record:
-    """One pass, as history keeps it.
-
-    Attributes
-    ----------
-    pass_ : int
-        1 is the statistics pass.
-    iteration : int
-        Accepted steps so far.
-    objective, gradient_max : float
-        F and max|∇F| at the accepted point.
-    gap : float
-        An estimate of F − F*: see `dsoftmax.objective.objective.Objective.gap`.
-    seconds : float
-        Of the pass.
-    rows, bytes : int
-        Visited; bytes of X, decoded.
-    work : dict from str to Done
-        What each worker did of it, by its name; this process has the name "".
-    held_loss : float
-        Mean loss on the rows that are held out; nan where none are.
-    running : int
-        Models that go on.
-    models : tuple of dict
-        What is recorded of each, where many models share the passes.
-    """
-
-    pass_: int
-    iteration: int
-    objective: float
-    gradient_max: float
-    seconds: float
-    rows: int
-    bytes: int
-    work: Mapping[str, Done] = field(default_factory=dict)
-    gap: float = np.nan
-    held_loss: float = np.nan
-    running: int = 1
-    models: tuple[dict[str, Any], ...] = ()
-
-    @property
-    def kept(self) -> float:
-        """The part of the bytes that was in memory already, 0 … 1."""
-        return sum(self.work.values(), Done()).kept
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the record with the names that history uses: "pass" for ``pass_``."""
-        return {
-            "pass": self.pass_,
-            "iteration": self.iteration,
-            "objective": self.objective,
-            "gradient_max": self.gradient_max,
-            "gap": self.gap,
-            "held_loss": self.held_loss,
-            "running": self.running,
-            "seconds": self.seconds,
-            "rows": self.rows,
-            "bytes": self.bytes,
-            "kept": self.kept,
-            "work": {
-                name: {
-                    "rows": done.rows,
-                    "seconds": done.seconds,
-                    "kept": done.kept,
-                    "retries": done.retries,
-                    "peak": done.peak,
-                }
-                for name, done in self.work.items()
-            },
-            **({"models": list(self.models)} if self.models else {}),
-        }
-
-
-@dataclass(frozen=True)
 class Run:
-    """All of a run that evolves.
+    """The state of one model's run after a pass.
+
+    The names of the fields are keys of ``checkpoint.npz``.
 
     Attributes
     ----------
     statistics : Statistics
-        Of all rows.
+        Statistics of all rows.
     state : State
-        The solver's.
+        State of the solver.
     n_passes : int
-        Statistics included.
+        Passes so far; the first one, for statistics, counts.
     double : bool
-        Whether products are in float64, from the beginning or because float32 could not go on.
+        Whether products are in float64: from the beginning, or since float32 stopped to make progress.
     kernel : str
-        What computes value and gradient: a name in `dsoftmax.kernels.choose.KERNELS`.
+        Kernel of value and gradient: a name in `dsoftmax.kernels.choose.KERNELS`.
     solver : str
-        A name in `dsoftmax.solvers.table.SOLVERS`: what "auto" became.
+        A name in `dsoftmax.solvers.table.SOLVERS`: the choice of "auto", or the solver asked for.
     why : str
-        Why it was chosen, a clause.
+        Reason for the solver, a clause.
     gap : float
-        An estimate of F − F*.
+        Estimate of F − F*.
     held : (3,) float64
-        Of the rows that are held out: loss, weight of the hits, weight; nan where none are.
+        Loss, weight of the hits, and weight of the held-out rows; nan without held-out rows.
     best : (K, p+1) float64
-        Where the loss on the held-out rows was least; of shape (0, 0) where none are held out.
+        θ with the least loss on the held-out rows; of shape (0, 0) without held-out rows.
     best_loss : float
-        The mean loss there.
+        Mean loss at that point.
     since : int
         Iterations since then.
     """
@@ -135,35 +60,10 @@ class Run:
 
     @property
     def gradient_max(self) -> float:
+        """max|∇F| at the accepted point."""
         return float(np.abs(self.state.gradient).max())
 
     @property
     def held_loss(self) -> float:
-        """Mean loss on the rows that are held out; nan where none are."""
+        """Mean loss on the held-out rows; nan without held-out rows."""
         return float(self.held[0] / self.held[2]) if self.held[2] > 0 else np.nan
-
-
-Watcher = Callable[[Record, Run], None]
-"""Called after every pass; it only watches."""
-
-
-@dataclass(frozen=True)
-class Result:
-    """A run that has ended.
-
-    Attributes
-    ----------
-    model : Model
-    run : Run
-    status : str
-        A sentence.
-    converged : bool
-    history : list of Record
-        The passes of this call.
-    """
-
-    model: Model
-    run: Run
-    status: str
-    converged: bool
-    history: list[Record] = field(default_factory=list)

@@ -21,25 +21,26 @@ class Settings:
     C : float
         Inverse strength of the penalty; ``inf`` for none.
     l1_ratio : float
-        ρ: the L1 part of the penalty, 0 … 1; the rest is L2.
+        ρ, the L1 part of the penalty, 0 … 1. The rest is L2.
     solver : str
-        A name in `dsoftmax.solvers.table.SOLVERS`.
+        "auto", or a name in `dsoftmax.solvers.table.SOLVERS`.
     tol : float
-        Converged when max|∇F| ≤ tol.
+        Largest max|∇F| at which a run has converged.
     max_iter : int
-        Iterations (accepted steps) at most.
+        Largest number of iterations (accepted steps).
     fit_intercept : bool
     class_weight : dict, "balanced" or None
     classes : (K,) ndarray, optional
-        Found in the first pass when None.
+        All classes; the first pass finds them when None.
     dtype : str or dtype, optional
-        Of the products; by the rule of `compute_dtype` when None.
+        Dtype of the products; chosen by `compute_dtype` when None.
     kernel : {"auto", "numpy", "fused"}
-        What computes value and gradient; see `choose_kernel`.
+        Kernel of value and gradient; see `choose_kernel`.
     validation_fraction : float, optional
-        Part of the rows that is held out, by a hash of their numbers or groups, to stop where the loss on them no longer falls.
+        Part of the rows that is held out, by a hash of their numbers or groups. Training stops early if the loss on these
+        rows stops falling.
     n_iter_no_change : int
-        Iterations without a smaller loss on the held-out or validation rows after which training stops.
+        Iterations without a smaller loss on the held-out rows after which training stops.
     """
 
     C: float = 1.0
@@ -56,11 +57,10 @@ class Settings:
     n_iter_no_change: int = 5
 
     @property
-    def held(self) -> Held | None:
-        """The rows that are held out to stop early; None where none are."""
-        return (
-            None if self.validation_fraction is None else Held(0.0, float(self.validation_fraction))
-        )
+    def held_out(self) -> Held | None:
+        """Rows that ``validation_fraction`` holds out; None if it is None."""
+        fraction = self.validation_fraction
+        return None if fraction is None else Held(0.0, float(fraction))
 
     def check(self) -> None:
         """Raise unless every setting makes sense.
@@ -69,48 +69,54 @@ class Settings:
         ------
         OptionError
         """
-        entry = None if self.solver == AUTO else solver_entry(self.solver)
-        if not _is_number(self.l1_ratio) or not 0 <= self.l1_ratio <= 1:
-            raise OptionError(
-                f"l1_ratio={self.l1_ratio!r}; needed is a number from 0 (L2 alone) to 1 (L1 alone)."
-            )
-        if self.l1_ratio > 0 and entry is not None and not entry.l1:
-            able = " or ".join(f"solver={name!r}" for name, other in SOLVERS.items() if other.l1)
-            raise OptionError(
-                f"solver={self.solver!r} needs a penalty with a gradient, and the L1 part of l1_ratio={self.l1_ratio} has none. "
-                f"Pass {able} (--solver), or leave it to solver={AUTO!r}."
-            )
+        self._check_penalty()
+        self._check_stopping()
         if not isinstance(self.fit_intercept, (bool, np.bool_)):
-            raise OptionError(f"fit_intercept={self.fit_intercept!r}; needed is True or False.")
-        if not _is_number(self.C) or not self.C > 0:
-            raise OptionError(f"C={self.C!r}; needed is a positive number, or inf for no penalty.")
-        if not _is_number(self.tol) or not self.tol >= 0:
-            raise OptionError(f"tol={self.tol!r}; needed is a number of at least 0.")
-        if (
-            not isinstance(self.max_iter, (int, np.integer))
-            or isinstance(self.max_iter, bool)
-            or self.max_iter < 0
-        ):
-            raise OptionError(
-                f"max_iter={self.max_iter!r}; needed is a whole number of at least 0."
-            )
-        fraction = self.validation_fraction
-        if fraction is not None and not (_is_number(fraction) and 0 < fraction < 1):
-            raise OptionError(
-                f"validation_fraction={fraction!r}; needed is a number between 0 and 1, or None."
-            )
-        if not isinstance(self.n_iter_no_change, (int, np.integer)) or self.n_iter_no_change < 1:
-            raise OptionError(
-                f"n_iter_no_change={self.n_iter_no_change!r}; needed is a whole number of at least 1."
-            )
+            raise OptionError(f"fit_intercept={self.fit_intercept!r}; expected True or False.")
         if self.dtype is not None:
             product_dtype(self.dtype)
         if self.kernel != "auto":
             choose_kernel(self.kernel)
 
+    def _check_penalty(self) -> None:
+        entry = None if self.solver == AUTO else solver_entry(self.solver)
+        if not _is_number(self.l1_ratio) or not 0 <= self.l1_ratio <= 1:
+            raise OptionError(
+                f"l1_ratio={self.l1_ratio!r}; expected a number from 0 (L2 alone) to 1 (L1 alone)."
+            )
+        if self.l1_ratio > 0 and entry is not None and not entry.l1:
+            able = " or ".join(f"solver={name!r}" for name, other in SOLVERS.items() if other.l1)
+            raise OptionError(
+                f"solver={self.solver!r} needs a penalty with a gradient, and l1_ratio={self.l1_ratio} "
+                f"gives the penalty an L1 part, which has none. Pass {able} (--solver), or {AUTO!r}."
+            )
+        if not _is_number(self.C) or not self.C > 0:
+            raise OptionError(f"C={self.C!r}; expected a positive number, or inf for no penalty.")
+
+    def _check_stopping(self) -> None:
+        if not _is_number(self.tol) or not self.tol >= 0:
+            raise OptionError(f"tol={self.tol!r}; expected a number that is at least 0.")
+        if not _is_whole(self.max_iter) or self.max_iter < 0:
+            raise OptionError(
+                f"max_iter={self.max_iter!r}; expected a whole number that is at least 0."
+            )
+        fraction = self.validation_fraction
+        if fraction is not None and not (_is_number(fraction) and 0 < fraction < 1):
+            raise OptionError(
+                f"validation_fraction={fraction!r}; expected a number between 0 and 1, or None."
+            )
+        if not _is_whole(self.n_iter_no_change) or self.n_iter_no_change < 1:
+            raise OptionError(
+                f"n_iter_no_change={self.n_iter_no_change!r}; expected a whole number that is at least 1."
+            )
+
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
 def product_dtype(dtype: Any) -> np.dtype:
@@ -119,7 +125,7 @@ def product_dtype(dtype: Any) -> np.dtype:
     Raises
     ------
     OptionError
-        It is neither float32 nor float64.
+        The dtype is neither float32 nor float64.
     """
     try:
         found = np.dtype(dtype)
@@ -127,6 +133,6 @@ def product_dtype(dtype: Any) -> np.dtype:
         found = np.dtype(object)
     if found not in (np.float32, np.float64):
         raise OptionError(
-            f"dtype={dtype!r}; needed is 'float32', 'float64' or None (chosen by what is stored)."
+            f"dtype={dtype!r}; expected 'float32', 'float64', or None to choose by the stored dtype."
         )
     return found

@@ -1,7 +1,7 @@
 """Count the passes that a solver needs until it is close to the optimum, judged by plain NumPy."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -15,7 +15,8 @@ from dsoftmax.data.open import open_source
 from dsoftmax.engines.threads import ThreadsEngine
 from dsoftmax.solvers.table import AUTO
 from dsoftmax.training.loop import train
-from dsoftmax.training.run import Record, Run
+from dsoftmax.training.record import Record
+from dsoftmax.training.run import Run
 from dsoftmax.training.settings import Settings
 
 ROUNDING = 1e-6
@@ -94,7 +95,8 @@ def follow(
     """
     path, began = Path(), time.perf_counter()
 
-    def watch(record: Record, run: Run) -> None:
+    def watch(record: Record, runs: Sequence[Run]) -> None:
+        (run,) = runs
         path.thetas.append(run.state.theta)
         path.values.append(record.objective)
         path.solver, path.share = run.solver, run.statistics.sample.n_rows / data.n_rows

@@ -657,15 +657,13 @@ def test_a_run_that_has_not_ended_or_is_none_has_no_model(here):
 
 
 def test_a_full_disk_and_a_defect_are_one_message_each(here, monkeypatch):
-    from dsoftmax.runs import directory as rundir
-
     def full(path, arrays):
         raise OSError(28, "No space left on device", str(path))
 
     assert run(*TRAIN).exit_code == 0
     before = theta().tobytes()
     with monkeypatch.context() as patch:
-        patch.setattr(rundir, "write_arrays", full)
+        patch.setattr("dsoftmax.runs.saved.write_arrays", full)
         refused(run(*TRAIN, "--tol", "1e-7"), "No space left on device", "checkpoint.npz")
     assert theta().tobytes() == before
 
@@ -673,7 +671,7 @@ def test_a_full_disk_and_a_defect_are_one_message_each(here, monkeypatch):
         raise AssertionError("two and two make five")
 
     with monkeypatch.context() as patch:
-        patch.setattr(rundir, "fingerprint", broken)
+        patch.setattr("dsoftmax.runs.fingerprint.fingerprint", broken)
         result = refused(run(*TRAIN), "AssertionError", "two and two make five", "report")
         assert "Traceback" not in result.stderr
         patch.setenv("DSOFTMAX_DEBUG", "1")
@@ -788,8 +786,8 @@ def test_held_out_rows_stop_a_run_early(here):
     [
         (("--C", "1,10"), ("--C names 2 values", "--folds")),
         (("--C", "1,x"), ("--C 1,x", "commas between them")),
-        (("--folds", "1"), ("--folds=1; needed is a whole number of at least 2",)),
-        (("--C", "2,-1", "--folds", "3"), ("--C=[-1.0, 2.0]; needed are positive numbers",)),
+        (("--folds", "1"), ("--folds=1; expected a whole number that is at least 2",)),
+        (("--C", "2,-1", "--folds", "3"), ("--C=[-1.0, 2.0]; expected positive numbers",)),
         (("--scoring", "log_loss"), ("--scoring does nothing without --folds",)),
         (("--folds", "3", "--validation-fraction", "0.1"), ("both hold out rows",)),
         (("--validation-fraction", "1.5"), ("between 0 and 1",)),

@@ -618,7 +618,7 @@ def test_an_interruption_that_a_destructor_swallows_is_not_shown_and_not_lost():
     ("where", "said"),
     [
         ("dsoftmax.cli.data.open_data", interrupts.NOTHING),
-        ("dsoftmax.kernels.choose.choose_kernel", "To go on"),
+        ("dsoftmax.training.prepare.prepare", "To go on"),
     ],
 )
 def test_an_interruption_that_an_import_wraps_is_an_interruption(
@@ -628,7 +628,7 @@ def test_an_interruption_that_an_import_wraps_is_an_interruption(
         def __set_name__(self, owner, name):
             signal.raise_signal(signal.SIGINT)
 
-    def import_something(*_):
+    def import_something(*_, **__):
         class Imported:
             attribute = Interrupted()
 

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import scipy.sparse
+from collecting import collected
 from numpy.testing import assert_allclose, assert_array_equal
 from opening import opened
 
@@ -17,7 +18,7 @@ from dsoftmax.first_pass.held_out import Held, places
 from dsoftmax.first_pass.sample import Draw, leverages, plan_draw
 from dsoftmax.first_pass.visit import Collect, finish
 from dsoftmax.sums.totals import Totals
-from dsoftmax.training.budget import collect_statistics, room
+from dsoftmax.training.budget import memory_budget
 
 HALF = Draw(0.5, 0)
 NO_GRAM = np.zeros((0, 0))
@@ -81,7 +82,7 @@ def test_the_same_rows_are_drawn_in_any_order_and_by_any_engine(rng, monkeypatch
     source = opened(X, rng.integers(0, 3, 3000))
     assert len(source.chunk_rows) > 20
     one, two = (
-        collect_statistics(engine, source, None, "estimate", Draw(0.2, 0))[0].sample
+        collected(engine, source, None, "estimate", Draw(0.2, 0)).sample
         for engine in (SerialEngine(), ThreadsEngine(3))
     )
     for field in dataclasses.fields(one):
@@ -184,11 +185,11 @@ def test_the_order_in_memory_changes_no_bit_of_the_leverages(rng, dtype, p):
 
 def test_what_is_drawn_follows_from_the_limit_and_not_from_what_the_process_takes(monkeypatch):
     limit = 600 * 2**20
-    expected = room(limit)
+    expected = memory_budget(limit)
     held = np.ones(30 * 2**17)  # 30 MiB
     monkeypatch.setattr(memory, "_before", None)
     assert memory.process_bytes() > 0
-    assert room(limit) == expected == limit - memory.PROCESS_BYTES - memory.MARGIN
+    assert memory_budget(limit) == expected == limit - memory.PROCESS_BYTES - memory.MARGIN
     assert held.size
-    assert room(None) is None
-    assert room(1) == 0
+    assert memory_budget(None) is None
+    assert memory_budget(1) == 0

@@ -7,6 +7,7 @@ import pytest
 import reference
 import scipy.sparse
 import strategies
+from collecting import collected
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
@@ -22,7 +23,6 @@ from dsoftmax.objective.class_weights import class_weight_vector
 from dsoftmax.objective.objective import Objective
 from dsoftmax.objective.visit import Evaluate, Question
 from dsoftmax.solvers.protocol import Query
-from dsoftmax.training.budget import collect_statistics
 
 DOUBLE = np.dtype("f8")
 
@@ -39,7 +39,7 @@ def objective_of(
     dtype=DOUBLE,
 ):
     source, engine = opened(X, y, weights), SerialEngine()
-    statistics, _ = collect_statistics(engine, source, classes, "exact" if gram else "")
+    statistics = collected(engine, source, classes, "exact" if gram else "")
     return Objective(
         engine,
         source,

@@ -37,13 +37,13 @@ def test_a_run_saved_after_any_pass_and_loaded_goes_on_to_the_same_bits(
     directory = RunDirectory(tmp_path)
     seen = []
 
-    def save(record, run):
-        directory.save(record, run)
-        seen.append(directory.load()[0])
+    def save(record, runs):
+        directory.save(record, runs)
+        seen.append(directory.load())
 
     whole = train(source, SerialEngine(), settings, watchers=[save])
-    for run in (seen[0], seen[len(seen) // 2], seen[-1]):
-        resumed = train(source, SerialEngine(), settings, resume=run)
+    for runs in (seen[0], seen[len(seen) // 2], seen[-1]):
+        resumed = train(source, SerialEngine(), settings, resume=runs)
         assert resumed.model.theta.tobytes() == whole.model.theta.tobytes()
         assert resumed.model.classes.tolist() == whole.model.classes.tolist()
         assert resumed.run.n_passes == whole.run.n_passes
@@ -199,6 +199,6 @@ def test_damaged_files_are_named(tmp_path, data):
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(ReadError, match=r"checkpoint\.npz"):
         directory.load()
-    directory.save(None, replace(result.run, solver="unheard of"))
+    directory.save(None, [replace(result.run, solver="unheard of")])
     with pytest.raises(ReadError, match="another version"):
         directory.load()

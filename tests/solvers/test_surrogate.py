@@ -19,8 +19,8 @@ from dsoftmax.solvers.protocol import Query
 from dsoftmax.solvers.surrogate.curvature import MOST_TAKEN, Gauge
 from dsoftmax.solvers.surrogate.solver import CHEAP_ENTRIES, Surrogate
 from dsoftmax.testing.solvers import convex_problem
-from dsoftmax.training.budget import make_objective
 from dsoftmax.training.loop import train
+from dsoftmax.training.objectives import make_objective
 from dsoftmax.training.settings import Settings
 
 
@@ -56,7 +56,8 @@ def test_hessians_are_asked_for_only_where_steps_disappoint(rng, small_sample):
     assert 81 * 6 > CHEAP_ENTRIES
     source, engine, asked = opened(X, y), SerialEngine(), []
 
-    def watch(record, run):
+    def watch(record, runs):
+        (run,) = runs
         asked.append(Surrogate.ask(solver_of(run), run.state)[1].hessian)
 
     def solver_of(run):
@@ -90,7 +91,7 @@ def test_memory_without_room_for_a_sample_is_refused_by_name_and_passed_over_by_
     engine = SerialEngine(process_bytes() + 256 * 2**20)
     monkeypatch.setattr("dsoftmax.first_pass.sample.LEAST_ROWS", 10**6)
     monkeypatch.setattr("dsoftmax.first_pass.sample.LEAST_BYTES", 0)
-    with pytest.raises(MemoryLimitError, match="no room for one"):
+    with pytest.raises(MemoryLimitError, match="too small for one"):
         train(opened(X, y), engine, Settings(solver="surrogate"))
     found = train(opened(X, y), engine, Settings())
     assert found.converged

@@ -15,7 +15,7 @@ from dsoftmax.engines.serial import SerialEngine
 from dsoftmax.engines.threads import ThreadsEngine
 from dsoftmax.errors import DataError, OptionError
 from dsoftmax.solvers.table import SOLVERS
-from dsoftmax.training.grid import Grid, train_grid
+from dsoftmax.training.grid import Grid
 from dsoftmax.training.loop import train
 from dsoftmax.training.settings import Settings
 
@@ -40,13 +40,15 @@ def test_scores_equal_a_loop_of_fits_by_scikit_learn(data, class_weight):
     X, y = data
     w = np.random.default_rng(0).uniform(0.5, 2, len(y))
     settings = Settings(tol=1e-9, class_weight=class_weight)
-    found = train_grid(opened(X, y, w), SerialEngine(), settings, Grid(CS, 4))
+    found = train(opened(X, y, w), SerialEngine(), settings, Grid(CS, 4))
     assert found.converged
     for fold, mask in enumerate(held_out(range(len(y)), 4)):
         for number, C in enumerate(CS):
             theirs = LogisticRegression(C=C, tol=1e-10, max_iter=5000, class_weight=class_weight)
             theirs.fit(X[~mask], y[~mask], w[~mask])
-            assert_allclose(found.path(fold, number)[:, :-1], theirs.coef_, atol=1e-6)
+            assert_allclose(
+                found.of_fold(fold, number).model.theta[:, :-1], theirs.coef_, atol=1e-6
+            )
             P = theirs.predict_proba(X[mask])
             assert_allclose(
                 found.log_loss[fold, number], log_loss(y[mask], P, sample_weight=w[mask]), atol=1e-6
@@ -55,10 +57,10 @@ def test_scores_equal_a_loop_of_fits_by_scikit_learn(data, class_weight):
                 found.accuracy[fold, number], theirs.score(X[mask], y[mask], w[mask]), atol=1e-12
             )
     best = LogisticRegression(
-        C=CS[found.best], tol=1e-10, max_iter=5000, class_weight=class_weight
+        C=found.best.C, tol=1e-10, max_iter=5000, class_weight=class_weight
     ).fit(X, y, w)
-    assert_allclose(found.result.model.theta[:, :-1], best.coef_, atol=1e-6)
-    assert found.best == np.argmax(found.accuracy.mean(axis=0))
+    assert_allclose(found.model.theta[:, :-1], best.coef_, atol=1e-6)
+    assert found.best.C == CS[np.argmax(found.accuracy.mean(axis=0))]
 
 
 GROUPS = {
@@ -76,12 +78,14 @@ def test_scores_over_groups_equal_a_loop_of_fits_by_scikit_learn(data, groups, s
     masks = held_out(group_keys(values), 3)
     for value in np.unique(values):
         assert sum(mask[values == value].any() for mask in masks) == 1
-    found = train_grid(opened(X, y, groups=values), SerialEngine(), Settings(tol=1e-9), Grid(CS, 3))
+    found = train(opened(X, y, groups=values), SerialEngine(), Settings(tol=1e-9), Grid(CS, 3))
     assert found.converged
     for fold, mask in enumerate(masks):
         for number, C in enumerate(CS):
             theirs = LogisticRegression(C=C, tol=1e-10, max_iter=5000).fit(X[~mask], y[~mask])
-            assert_allclose(found.path(fold, number)[:, :-1], theirs.coef_, atol=1e-6)
+            assert_allclose(
+                found.of_fold(fold, number).model.theta[:, :-1], theirs.coef_, atol=1e-6
+            )
             assert_allclose(
                 found.log_loss[fold, number],
                 log_loss(y[mask], theirs.predict_proba(X[mask])),
@@ -96,11 +100,11 @@ def test_scores_over_groups_equal_a_loop_of_fits_by_scikit_learn(data, groups, s
 def test_the_grid_takes_hardly_more_passes_than_its_slowest_member(data, solver, small_sample):
     source = opened(*data)
     settings = Settings(tol=1e-6, solver=solver, max_iter=500)
-    found = train_grid(source, SerialEngine(), settings, Grid(CS, 3))
+    found = train(source, SerialEngine(), settings, Grid(CS, 3))
     alone = [
         train(source, SerialEngine(), dataclasses.replace(settings, C=C)).run.n_passes for C in CS
     ]
-    slowest = max(one.run.n_passes for one in found.results)
+    slowest = max(one.run.n_passes for one in found.models)
     assert found.n_passes == len(found.history) == slowest
     assert found.n_passes <= 1.3 * max(*alone, slowest)
     assert all(record.rows == 600 for record in found.history)
@@ -113,14 +117,14 @@ def test_a_grid_that_is_resumed_after_any_pass_has_the_same_bits(
 ):
     source, grid = opened(*data, groups=groups and GROUPS[groups]), Grid(CS[:2], 2)
     settings, seen = Settings(tol=1e-6, solver=solver, max_iter=6), []
-    whole = train_grid(
+    whole = train(
         source, SerialEngine(), settings, grid, watchers=[lambda record, runs: seen.append(runs)]
     )
     for runs in (seen[0], seen[len(seen) // 2], seen[-1]):
-        again = train_grid(source, SerialEngine(), settings, grid, resume=runs)
+        again = train(source, SerialEngine(), settings, grid, resume=runs)
         assert again.n_passes == whole.n_passes
         assert again.scores.tobytes() == whole.scores.tobytes()
-        for one, two in zip(again.results, whole.results, strict=True):
+        for one, two in zip(again.models, whole.models, strict=True):
             assert one.model.theta.tobytes() == two.model.theta.tobytes()
 
 
@@ -130,15 +134,15 @@ def test_threads_give_the_bits_of_one(data, groups, monkeypatch):
     source = opened(*data, groups=groups and GROUPS[groups])
     assert len(source.chunk_rows) > 5
     one, two = (
-        train_grid(source, engine, Settings(), Grid(CS, 3))
+        train(source, engine, Settings(), Grid(CS, 3))
         for engine in (SerialEngine(), ThreadsEngine(3))
     )
     assert one.log_loss.tobytes() == two.log_loss.tobytes()
-    assert one.result.model.theta.tobytes() == two.result.model.theta.tobytes()
+    assert one.model.theta.tobytes() == two.model.theta.tobytes()
 
 
 def test_a_model_that_ends_at_its_start_is_scored_all_the_same(data):
-    found = train_grid(opened(*data), SerialEngine(), Settings(tol=10.0), Grid(CS, 3))
+    found = train(opened(*data), SerialEngine(), Settings(tol=10.0), Grid(CS, 3))
     assert found.n_passes == 2
     shares = np.bincount(data[1]) / len(data[1])
     assert_allclose(found.log_loss.mean(), -np.sum(shares * np.log(shares)), rtol=0.02)
@@ -151,7 +155,7 @@ def test_a_fold_that_no_group_falls_into_is_named_with_what_the_others_hold(data
     empty = [fold for fold in range(5) if fold not in which]
     assert empty
     with pytest.raises(DataError) as error:
-        train_grid(opened(*data, groups=groups), SerialEngine(), Settings(), Grid(CS, 5))
+        train(opened(*data, groups=groups), SerialEngine(), Settings(), Grid(CS, 5))
     for part in (
         f"hold {_listed(rows)} of 600 rows, at least {_listed(counts)} groups",
         f"fold {_listed(empty)} has no row",
@@ -170,7 +174,7 @@ def test_a_fold_without_rows_or_weight_is_named_where_there_are_no_groups_too(da
         empty = [int(which[0])]
     weights = np.where(which == empty[0], 0.0, 1.0)
     with pytest.raises(DataError) as error:
-        train_grid(opened(X, y, weights), SerialEngine(), Settings(), Grid(CS, 5))
+        train(opened(X, y, weights), SerialEngine(), Settings(), Grid(CS, 5))
     assert f"The folds hold {_listed(rows)} of {n} rows: fold {_listed(empty)} has no row" in str(
         error.value
     )
@@ -184,13 +188,13 @@ def _listed(numbers):
 @pytest.mark.parametrize(
     ("grid", "message"),
     [
-        (Grid(np.array([])), "needed are positive numbers, at least one"),
-        (Grid(np.array([1.0, -1.0])), "needed are positive numbers, at least one"),
-        (Grid(np.array([1.0, 1.0])), "every value once"),
+        (Grid(np.array([])), "expected positive numbers, at least one"),
+        (Grid(np.array([1.0, -1.0])), "expected positive numbers, at least one"),
+        (Grid(np.array([1.0, 1.0])), "values must be distinct"),
         (Grid(CS, 1), "at least 2"),
         (Grid(CS, 3, "f1"), "scoring='f1' is unknown"),
     ],
 )
 def test_a_grid_that_makes_no_sense_is_refused_before_the_first_pass(data, grid, message):
     with pytest.raises(OptionError, match=message):
-        train_grid(opened(*data), SerialEngine(), Settings(), grid)
+        train(opened(*data), SerialEngine(), Settings(), grid)

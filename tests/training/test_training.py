@@ -65,7 +65,7 @@ def test_a_run_that_is_stopped_after_any_pass_and_resumed_has_the_same_bits(
 ):
     settings = Settings(solver=name, tol=1e-8, max_iter=8)
     runs = []
-    whole = train(source, SerialEngine(), settings, watchers=[lambda record, run: runs.append(run)])
+    whole = train(source, SerialEngine(), settings, watchers=[lambda record, now: runs.extend(now)])
     assert len(runs) == whole.run.n_passes > 5
     for number, run in enumerate(runs, 1):
         path = tmp_path / f"{number}.npz"
@@ -74,7 +74,7 @@ def test_a_run_that_is_stopped_after_any_pass_and_resumed_has_the_same_bits(
             type(run.state), {name[6:]: array for name, array in read_arrays(path).items()}
         )
         engine = Passes()
-        rest = train(source, engine, settings, resume=dataclasses.replace(run, state=state))
+        rest = train(source, engine, settings, resume=[dataclasses.replace(run, state=state)])
         assert engine.n == whole.run.n_passes - number
         assert rest.model.theta.tobytes() == whole.model.theta.tobytes()
         assert rest.status == whole.status
@@ -88,10 +88,10 @@ def test_a_run_that_breaks_in_a_pass_loses_that_pass_alone(source):
     whole, saved = train(source, SerialEngine(), settings), []
     with pytest.raises(KeyboardInterrupt):
         train(
-            source, Passes(breaks_in=6), settings, watchers=[lambda record, run: saved.append(run)]
+            source, Passes(breaks_in=6), settings, watchers=[lambda record, now: saved.extend(now)]
         )
     assert saved[-1].n_passes == 5
-    again = train(source, SerialEngine(), settings, resume=saved[-1])
+    again = train(source, SerialEngine(), settings, resume=saved[-1:])
     assert again.model.theta.tobytes() == whole.model.theta.tobytes()
     assert again.status == whole.status
 
@@ -191,7 +191,7 @@ def test_products_in_float32_that_cannot_go_on_are_followed_by_float64(data, nam
     runs, source = [], opened(X, y)
     settings = Settings(tol=1e-9, max_iter=3000, solver=name)
     result = train(
-        source, SerialEngine(), settings, watchers=[lambda record, run: runs.append(run)]
+        source, SerialEngine(), settings, watchers=[lambda record, now: runs.extend(now)]
     )
     assert result.converged, result.status
     assert not runs[0].double
@@ -205,7 +205,7 @@ def test_products_in_float32_that_cannot_go_on_are_followed_by_float64(data, nam
     assert_allclose(result.model.theta, best.model.theta, atol=1e-6)
     change = [run.double for run in runs].index(True)
     for number in (change - 1, change, change + 1):
-        again = train(source, SerialEngine(), settings, resume=runs[number])
+        again = train(source, SerialEngine(), settings, resume=[runs[number]])
         assert again.model.theta.tobytes() == result.model.theta.tobytes()
 
 
@@ -275,17 +275,17 @@ def test_the_model_says_where_it_came_from(source):
     ("settings", "message"),
     [
         ({"solver": "newtom"}, "solver='newtom' is unknown. Did you mean 'newton'"),
-        ({"C": 0}, "C=0; needed is a positive number, or inf"),
+        ({"C": 0}, "C=0; expected a positive number, or inf"),
         ({"C": -1.0}, "C=-1.0"),
         ({"C": np.nan}, "C=nan"),
         ({"C": "1"}, "C='1'"),
         ({"C": True}, "C=True"),
-        ({"tol": -1e-3}, "tol=-0.001; needed is a number of at least 0"),
+        ({"tol": -1e-3}, "tol=-0.001; expected a number that is at least 0"),
         ({"tol": np.nan}, "tol=nan"),
-        ({"max_iter": -1}, "max_iter=-1; needed is a whole number"),
+        ({"max_iter": -1}, "max_iter=-1; expected a whole number"),
         ({"max_iter": 1.5}, "max_iter=1.5"),
         ({"max_iter": True}, "max_iter=True"),
-        ({"dtype": "float16"}, "dtype='float16'; needed is 'float32', 'float64' or None"),
+        ({"dtype": "float16"}, "dtype='float16'; expected 'float32', 'float64', or None"),
         ({"dtype": "flaot32"}, "dtype='flaot32'"),
         ({"class_weight": "balance"}, "class_weight='balance' is unknown"),
     ],
@@ -299,7 +299,7 @@ def test_settings_that_make_no_sense_are_refused(source, settings, message):
 
 def test_coefficients_of_another_shape_are_refused(source):
     with pytest.raises(
-        DataError, match=r"shape \(3, 4\); needed is \(3, 5\) for 3 classes and 4 features"
+        DataError, match=r"shape \(3, 4\); expected \(3, 5\), for 3 classes and 4 features"
     ):
         train(source, SerialEngine(), Settings(), theta=np.zeros((3, 4)))
 
@@ -307,7 +307,8 @@ def test_coefficients_of_another_shape_are_refused(source):
 def test_a_run_is_frozen_and_watchers_only_watch(source):
     seen = []
 
-    def watch(record, run):
+    def watch(record, runs):
+        (run,) = runs
         assert isinstance(run, Run)
         with pytest.raises(dataclasses.FrozenInstanceError):
             run.n_passes = 0
@@ -321,6 +322,6 @@ def test_a_run_is_frozen_and_watchers_only_watch(source):
 def test_a_solver_that_needs_more_than_the_machine_has_is_refused_by_name(
     source, name, monkeypatch
 ):
-    monkeypatch.setattr("dsoftmax.training.loop.free_bytes", lambda: 1000)
+    monkeypatch.setattr("dsoftmax.training.budget.free_bytes", lambda: 1000)
     with pytest.raises(MemoryLimitError, match=f"solver='{name}' would hold .* solver='auto'"):
         train(source, SerialEngine(), Settings(solver=name))

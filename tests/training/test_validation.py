@@ -110,7 +110,7 @@ def test_it_stops_where_the_loss_on_the_validation_rows_was_least(kind, rows, tm
         SerialEngine(),
         OVERFITTING,
         validation=validation,
-        watchers=[lambda _, run: points.append(run.state.theta)],
+        watchers=[lambda _, runs: points.append(runs[0].state.theta)],
     )
     losses = [reference.value(theta, X_val, y_val, weights) / weights.sum() for theta in points[1:]]
     assert_allclose([one.held_loss for one in result.history[1:]], losses, rtol=1e-12)
@@ -279,7 +279,7 @@ def test_what_cannot_judge_is_refused_by_name(rows):
     with pytest.raises(DataError, match=f"X_val has {P - 1} features and X has {P}"):
         fit(da.from_array(X), y, X_val=da.from_array(X_val[:, 1:]), y_val=y_val)
     with pytest.raises(
-        OptionError, match="validation_fraction does nothing where validation rows are given"
+        OptionError, match="validation_fraction does nothing if a validation set is given"
     ):
         SoftmaxRegression(validation_fraction=0.1).fit(X, y, X_val=X_val, y_val=y_val)
 

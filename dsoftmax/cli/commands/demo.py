@@ -123,14 +123,12 @@ def _pass_seconds(
     """Return the seconds of a pass that finds F and ∇F at one point, as plain NumPy does; a solver's pass may find more."""
     from dsoftmax.cli.data import open_engine
     from dsoftmax.solvers.protocol import Query
-    from dsoftmax.solvers.table import solver_entry
-    from dsoftmax.training.budget import held_bytes, make_objective
+    from dsoftmax.training.budget import solver_bytes
+    from dsoftmax.training.objectives import make_objective
 
     run = outcome.result.run
     with open_engine(choice) as engine:
-        engine.reserve(
-            held_bytes(solver_entry(run.solver), run.statistics)
-        )  # the run is still here
+        engine.reserve(solver_bytes(run.solver, run.statistics))  # the run is still here
         objective = make_objective(source, engine, settings, run.statistics, False, run.kernel)
         return objective.answer(Query(run.state.theta))[1].seconds
 

@@ -22,7 +22,7 @@ from dsoftmax.cli.options import (
 
 if TYPE_CHECKING:
     from dsoftmax.data.source import Source
-    from dsoftmax.training.grid import Grid
+    from dsoftmax.training.prepare import Prepared
     from dsoftmax.training.settings import Settings
 
 
@@ -60,9 +60,15 @@ def command(
     """
     choice = engine_choice(engine, workers, scheduler, scheduler_file, memory, spool, spool_limit)
     with interrupts.shielded():
-        from dsoftmax.cli.data import label_dtype, make_settings, open_data, open_validation
+        from dsoftmax.cli.data import (
+            label_dtype,
+            make_settings,
+            open_data,
+            open_validation,
+            process_limit,
+        )
         from dsoftmax.cli.show import output, show_facts
-        from dsoftmax.data.validation import with_validation
+        from dsoftmax.training.prepare import prepare
 
     source = open_data(data, features, labels, weights, missing_chunks, groups)
     judging = open_validation(validation, source, features, labels, weights, missing_chunks)
@@ -70,18 +76,15 @@ def command(
     settings, grid = make_settings(
         label_dtype(source), grouped=grouped, validated=validated, **options
     )
+    limit = process_limit(choice)
+    prepared = prepare(source, settings, grid, memory_limit=limit, validation=judging)
     console = output()
     console.print("What is stored", style="bold")
     show_facts(console, stored_facts(source) + ([] if judging is None else stored_facts(judging)))
     console.print("What a pass is", style="bold")
-    show_facts(
-        console,
-        pass_facts(
-            source if judging is None else with_validation(source, judging), choice, settings
-        ),
-    )
+    show_facts(console, pass_facts(prepared, choice))
     console.print("What training does", style="bold")
-    show_facts(console, training_facts(source, settings, choice, grid))
+    show_facts(console, training_facts(prepared))
     return 0
 
 
@@ -122,9 +125,7 @@ def _product(shape: list[int]) -> int:
     return product
 
 
-def pass_facts(
-    source: "Source", choice: EngineChoice, settings: "Settings"
-) -> list[tuple[str, str]]:
+def pass_facts(prepared: "Prepared", choice: EngineChoice) -> list[tuple[str, str]]:
     """Return what a pass reads, and where it runs.
 
     Raises
@@ -135,6 +136,7 @@ def pass_facts(
     from dsoftmax.data.source import n_rows
     from dsoftmax.system.units import size
 
+    source = prepared.source
     largest = int(source.chunk_bytes.max())
     facts = [
         ("rows", f"{n_rows(source):,}"),
@@ -144,19 +146,15 @@ def pass_facts(
         ),
         ("bytes", f"{size(int(source.chunk_bytes.sum()))} of X decoded, read in every pass"),
     ]
-    return [*facts, *_engine_facts(source, choice, settings)]
+    return [*facts, *_engine_facts(prepared, choice)]
 
 
-def _engine_facts(
-    source: "Source", choice: EngineChoice, settings: "Settings"
-) -> list[tuple[str, str]]:
-    from dsoftmax.cli.data import open_engine, plan_choice, process_limit
+def _engine_facts(prepared: "Prepared", choice: EngineChoice) -> list[tuple[str, str]]:
+    from dsoftmax.cli.data import open_engine, plan_choice
     from dsoftmax.system.process import available_cores
     from dsoftmax.system.units import size
-    from dsoftmax.training.budget import expected_footprint
 
-    limit = process_limit(choice)
-    plan = plan_choice(source, choice, expected_footprint(source, settings, limit))
+    plan = plan_choice(prepared.source, choice, prepared.footprint)
     if plan is None:
         with open_engine(choice) as engine:
             return [
@@ -187,18 +185,15 @@ def _engine_facts(
     ]
 
 
-def training_facts(
-    source: "Source", settings: "Settings", choice: EngineChoice, grid: "Grid | None"
-) -> list[tuple[str, str]]:
-    """Return the solver, the dtype of the products, and the size of θ, each with its reason."""
-    from dsoftmax.cli.data import process_limit
-    from dsoftmax.kernels.tiles import compute_dtype
+def training_facts(prepared: "Prepared") -> list[tuple[str, str]]:
+    """Return the solver, the kernel, the dtype of the products, and the size of θ, each with its reason."""
     from dsoftmax.system.units import size
-    from dsoftmax.training.budget import room
 
+    source, settings, grid = prepared.source, prepared.settings, prepared.grid
+    found = prepared.dtype
     if settings.dtype is not None:
         why = f"{settings.dtype}, as asked (--dtype)"
-    elif (found := compute_dtype(source.dtype)).itemsize == 4:
+    elif found.itemsize == 4:
         why = f"{found}: it holds every {source.dtype} exactly; sums in float64, and products too if float32 cannot reach tol"
     else:
         why = f"{found}: float32 would round the {source.dtype} that is stored"
@@ -209,10 +204,11 @@ def training_facts(
         K = len(settings.classes)
         theta = f"{K:,} × {p + 1:,} float64, {size(8 * K * (p + 1))}"
     models = "1"
-    if grid is not None:
+    if grid.n_folds:
         models = f"{len(grid.models)} in the same passes: {len(grid.Cs)} values of C × {grid.n_folds} folds, and all rows"
     return [
-        ("solver", _solver_fact(source, settings, room(process_limit(choice)))),
+        ("solver", _solver_fact(prepared)),
+        ("kernel", f"{prepared.kernel.name}: {prepared.kernel.why}"),
         ("stops", f"when max|∇F| ≤ {settings.tol:g}, or after {settings.max_iter} iterations"),
         ("penalty", _penalty(settings)),
         ("models", models),
@@ -221,41 +217,23 @@ def training_facts(
     ]
 
 
-def _solver_fact(source: "Source", settings: "Settings", left: int | None) -> str:
-    """Return the solver and why it is that one; of "auto" what it becomes by the number of classes, where that is not known."""
-    from dsoftmax.data.source import n_rows
-    from dsoftmax.first_pass.sample import plan_draw
-    from dsoftmax.first_pass.visit import MAX_GRAM_FEATURES
+def _solver_fact(prepared: "Prepared") -> str:
+    """Return the solver and the reason for it; for "auto" by the number of classes, if this is not known yet."""
     from dsoftmax.solvers.auto import SURROGATE, SURROGATE_ENTRIES
-    from dsoftmax.solvers.table import AUTO, L1_SOLVER, Choice, choose, solver_entry
-    from dsoftmax.training.budget import sizes_of
+    from dsoftmax.solvers.table import AUTO
 
-    if settings.solver != AUTO:
-        return f"{settings.solver}, as asked (--solver)"
-    if settings.l1_ratio > 0:
-        return f"auto, which is {L1_SOLVER}: the penalty has an L1 part"
-    n, p, gram = (
-        n_rows(source),
-        source.n_features,
-        not source.sparse and source.n_features < MAX_GRAM_FEATURES,
-    )
-    draw = plan_draw(source, left)
-    rows, whole = (0, False) if draw is None else (int(draw.share * n), draw.share >= 1)
-
-    def chosen(K: int) -> Choice:
-        sizes = sizes_of(n, K, p, gram, 0 if draw is None else draw.n_bytes)
-        needed = solver_entry(SURROGATE).held_bytes(sizes)
-        return choose(n, p, K, rows, whole, gram, needed, left, source.resident)
-
-    if settings.classes is not None:
-        choice = chosen(len(settings.classes))
-        return f"auto, which is {choice.solver}: {choice.why}"
-    most = max(SURROGATE_ENTRIES // (p + 1), 2)
-    few = [K for K in range(2, most + 1) if chosen(K).solver == SURROGATE]
-    if not few:
-        choice = chosen(most)
-        return f"auto, which is {choice.solver}: {choice.why}"
-    return f"auto: {SURROGATE} for up to {few[-1]:,} classes, {chosen(few[-1] + 1).solver} for more"
+    if prepared.settings.solver != AUTO:
+        return f"{prepared.settings.solver}, as asked (--solver)"
+    most = max(SURROGATE_ENTRIES // (prepared.source.n_features + 1), 2)
+    few: list[int] = []
+    if prepared.choice is None and prepared.encoder is None:
+        few = [K for K in range(2, most + 1) if prepared.expect_solver(K).solver == SURROGATE]
+    if few:
+        more = prepared.expect_solver(few[-1] + 1).solver
+        return f"auto: {SURROGATE} for up to {few[-1]:,} classes, {more} for more"
+    known = prepared.encoder
+    choice = prepared.expect_solver(most if known is None else len(known.classes))
+    return f"auto, which is {choice.solver}: {choice.why}"
 
 
 def _penalty(settings: "Settings") -> str:

@@ -105,7 +105,7 @@ def command(
     except KeyboardInterrupt:
         interrupted(directory, ctx.obj)
         return STOPPED
-    return 0 if outcome.converged else STOPPED
+    return 0 if outcome.result.converged else STOPPED
 
 
 @interrupts.unwrapped()
@@ -149,24 +149,25 @@ def train_in(
         from dsoftmax.cli.data import open_engine, plan_choice, process_limit
         from dsoftmax.cli.progress import Progress
         from dsoftmax.cli.show import Outcome, diagnostics
-        from dsoftmax.data.validation import with_validation
         from dsoftmax.errors import WriteError
-        from dsoftmax.kernels.choose import choose_kernel
         from dsoftmax.results.stored_model import save_model
         from dsoftmax.runs.fingerprint import fingerprint
         from dsoftmax.runs.history import History, read_history
         from dsoftmax.system.files import write_text
-        from dsoftmax.training.grid import train_grid
         from dsoftmax.training.loop import train
+        from dsoftmax.training.prepare import prepare
 
     used = directory.kernel() if settings.kernel == "auto" and not overwrite else None
-    settings = replace(settings, kernel=choose_kernel(settings.kernel, used, process_limit(choice)))
-    everything = source if validation is None else with_validation(source, validation)
-    plan_choice(everything, choice)  # before the first chunk is read
+    limit = process_limit(choice)
+    prepared = prepare(
+        source, settings, grid, memory_limit=limit, validation=validation, used_kernel=used
+    )
+    settings = replace(settings, kernel=prepared.kernel.name)
+    plan_choice(prepared.source, choice)  # before the first chunk is read
     with ExitStack() as stack:
         asked = {
             "objective": {**_objective(settings, grid), **reading},
-            "data": everything.describe(),
+            "data": prepared.source.describe(),
             "digest": "-".join(fingerprint(one) for one in (source, validation) if one is not None),
             "stopping": {"tol": settings.tol, "max_iter": settings.max_iter},
             "engine": {name: value for name, value in vars(choice).items() if value is not None},
@@ -195,11 +196,11 @@ def train_in(
             began_at = past[0]["gradient_max"] if resume is not None and past else None
             started, described = time.perf_counter(), engine.describe()
 
-            def keep(record: Any, run: Any) -> None:
+            def keep(record: Any, runs: Any) -> None:
                 with interrupts.shielded():
                     # The line of history first, then the checkpoint: see dsoftmax.runs.directory.
-                    history(record, run)
-                    directory.save(record, run)
+                    history(record, runs)
+                    directory.save(record, runs)
                 interrupts.require_none()
 
             with Progress(
@@ -209,32 +210,25 @@ def train_in(
                 began_at=began_at,
                 ongoing=lambda: engine.ongoing,
             ) as progress:
-                if grid is None:
-                    one = None if resume is None else resume[0]
-                    scored = None
-                    result = train(
-                        source,
-                        engine,
-                        settings,
-                        validation=validation,
-                        resume=one,
-                        watchers=[keep, progress],
-                    )
-                else:
-                    scored = train_grid(
-                        source, engine, settings, grid, resume=resume, watchers=[keep, progress]
-                    )
-                    result = replace(scored.result, history=scored.history)
+                result = train(
+                    source,
+                    engine,
+                    settings,
+                    grid,
+                    validation=validation,
+                    resume=resume,
+                    watchers=[keep, progress],
+                )
             seconds = time.perf_counter() - started
             with interrupts.shielded():
-                if scored is not None:
+                if grid is not None:
                     write_text(
-                        directory.file("scores.json"), json.dumps(scored.as_dict(), indent=2) + "\n"
+                        directory.file("scores.json"), json.dumps(result.as_dict(), indent=2) + "\n"
                     )
                 save_model(result.model, directory.file("model.zarr"), overwrite=True)
         except WriteError as error:
             raise WriteError(f"{error} {_kept(directory)}") from error
-        return Outcome(result, seconds, described, scored)
+        return Outcome(result, seconds, described)
 
 
 def _objective(settings: "Settings", grid: "Grid | None") -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import dask.array as da
@@ -28,9 +28,11 @@ from dsoftmax.errors import ClusterError, DataError, MemoryLimitError, OptionErr
 from dsoftmax.solvers.lbfgs.solver import LBFGS
 from dsoftmax.solvers.protocol import Answer
 from dsoftmax.sums.totals import Rounded
-from dsoftmax.training.grid import Grid, train_grid
+from dsoftmax.training.grid import Grid
 from dsoftmax.training.loop import Settings, train
-from dsoftmax.training.run import Record, Result, Run
+from dsoftmax.training.record import Record
+from dsoftmax.training.result import Result, Trained
+from dsoftmax.training.run import Run
 
 SETTINGS = Settings(C=1.0, tol=1e-5, solver="lbfgs")
 
@@ -82,7 +84,7 @@ def two_workers() -> Iterator[ClusterEngine]:
         yield engine
 
 
-def bits(result: Result) -> tuple[bytes, str, bytes]:
+def bits(result: Result | Trained) -> tuple[bytes, str, bytes]:
     """The final θ, F and ∇F, to the last bit."""
     state = result.run.state
     return result.model.theta.tobytes(), state.value.hex(), state.gradient.tobytes()
@@ -146,9 +148,9 @@ def test_two_worker_processes_give_the_bits_of_one_core(
 def test_a_run_resumed_on_other_workers_ends_with_the_same_bits(
     two_workers: ClusterEngine, store: zarr.Group, reference: tuple[bytes, str, bytes]
 ) -> None:
-    runs: list[Run] = []
+    runs: list[Sequence[Run]] = []
 
-    def keep(record: Record, run: Run) -> None:
+    def keep(record: Record, run: Sequence[Run]) -> None:
         runs.append(run)
 
     source = opened(store["fine"], store["y"])
@@ -171,10 +173,10 @@ def test_folds_of_groups_have_the_same_bits_on_workers(
     grid, found = Grid(np.array([0.1, 1.0]), 2), []
     for engine, kept in ((SerialEngine(), words), (two_workers, groups)):
         source = opened(store["fine"], store["y"], groups=kept)
-        found.append(train_grid(source, engine, SETTINGS, grid))
+        found.append(train(source, engine, SETTINGS, grid))
     one, two = found
     assert one.log_loss.tobytes() == two.log_loss.tobytes()
-    assert [bits(result) for result in one.results] == [bits(result) for result in two.results]
+    assert [bits(part) for part in one.models] == [bits(part) for part in two.models]
 
 
 @pytest.mark.parametrize("n_chunks", [8, 10_000])

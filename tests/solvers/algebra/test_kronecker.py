@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import reference
+from collecting import collected
 from numpy.testing import assert_allclose, assert_array_equal
 from opening import opened
 
@@ -17,8 +18,8 @@ from dsoftmax.solvers.algebra.kronecker import Kronecker
 from dsoftmax.solvers.algebra.kronecker_sum import KroneckerSum, sum_bytes
 from dsoftmax.solvers.lbfgs.solver import LBFGS
 from dsoftmax.solvers.protocol import Problem, Query
-from dsoftmax.training.budget import collect_statistics, make_objective
 from dsoftmax.training.loop import train
+from dsoftmax.training.objectives import make_objective
 from dsoftmax.training.settings import Settings
 
 
@@ -59,7 +60,7 @@ def test_at_the_log_priors_one_term_is_the_hessian(rng):
         source,
         engine,
         Settings(C=0.5),
-        collect_statistics(engine, source, None, "exact")[0],
+        collected(engine, source, None, "exact"),
         True,
         "numpy",
     )
@@ -165,9 +166,7 @@ def test_the_pairs_that_curve_most_are_groups():
 def test_a_pass_answers_with_the_curvatures_to_rounding(rng):
     X, y = rng.normal(size=(400, 4)) * [1, 10, 100, 0.1], rng.integers(0, 3, 400)
     engine, source = ThreadsEngine(2), opened(X, y)
-    objective = make_objective(
-        source, engine, Settings(), collect_statistics(engine, source, None)[0], True, "numpy"
-    )
+    objective = make_objective(source, engine, Settings(), collected(engine, source), True, "numpy")
     theta = rng.normal(size=(3, 5)) / 50
     table = group_table(-np.ones((3, 3)), 5)
     answer, _ = objective.answer(Query(theta, curvatures=table))

@@ -7,6 +7,7 @@ import pytest
 import reference
 import scipy.sparse
 import sklearn_optima as optima
+from collecting import collected
 from numpy.testing import assert_allclose
 from opening import opened
 
@@ -16,7 +17,6 @@ from dsoftmax.objective.objective import Objective
 from dsoftmax.solvers.protocol import Query
 from dsoftmax.solvers.reference.bohning import Bohning
 from dsoftmax.testing.solvers import check_solver, convex_problem
-from dsoftmax.training.budget import collect_statistics
 from dsoftmax.training.loop import train
 from dsoftmax.training.settings import Settings
 
@@ -27,7 +27,7 @@ def test_it_keeps_the_contract_in_as_many_passes_as_the_fixed_step():
 
 def problem_of(X, y, C=1.0, class_weight=None, fit_intercept=True):
     source, engine = opened(X, y), SerialEngine()
-    statistics, _ = collect_statistics(engine, source, None, "exact")
+    statistics = collected(engine, source, None, "exact")
     weights = class_weight_vector(class_weight, statistics)
     return Objective(
         engine, source, statistics, C, weights, fit_intercept, np.dtype("f8")

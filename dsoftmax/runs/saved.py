@@ -1,0 +1,95 @@
+"""The runs of all models on disk: ``statistics.npz`` once, and ``checkpoint.npz`` after every pass."""
+
+import dataclasses
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dsoftmax.errors import OptionError, ReadError
+from dsoftmax.first_pass.statistics import Statistics
+from dsoftmax.runs.checkpoint import from_arrays, read_arrays, to_arrays, write_arrays
+from dsoftmax.solvers.table import solver_entry
+from dsoftmax.training.run import Run
+
+STATE = "state."
+"""Prefix of the fields of the solver's state. The fields of model i have the prefix ``i/`` before it."""
+
+
+def save_runs(checkpoint: Path, statistics: Path, runs: Sequence[Run]) -> None:
+    """Write the runs of all models; the statistics after the first pass alone.
+
+    Raises
+    ------
+    WriteError
+    """
+    n_passes = max(one.n_passes for one in runs)
+    if n_passes == 1:
+        write_arrays(statistics, to_arrays(runs[0].statistics))
+    flat = {
+        f"{i}/{name}": array for i, one in enumerate(runs) for name, array in _flat(one).items()
+    }
+    counts = {"n_passes": np.asarray(n_passes), "n_models": np.asarray(len(runs))}
+    write_arrays(checkpoint, {**counts, **flat})
+
+
+def load_runs(checkpoint: Path, statistics: Path) -> list[Run]:
+    """Return the runs of all models.
+
+    Raises
+    ------
+    ReadError
+        A file is missing, damaged, or of another version.
+    """
+    arrays, known = read_arrays(checkpoint), read_arrays(statistics)
+    try:
+        all_rows = from_arrays(Statistics, known)
+        n_models = int(arrays["n_models"])
+        return [_run(_below(f"{i}/", arrays), all_rows) for i in range(n_models)]
+    except (KeyError, OptionError) as error:
+        raise ReadError(
+            f"{checkpoint} lacks {error}: another version wrote it. Use that version, or pass "
+            "--overwrite to begin anew."
+        ) from error
+
+
+def count_passes(checkpoint: Path) -> int:
+    """Return the passes that a checkpoint knows.
+
+    Raises
+    ------
+    ReadError
+    """
+    return int(read_arrays(checkpoint)["n_passes"])
+
+
+def _below(prefix: str, arrays: Mapping[str, NDArray]) -> dict[str, NDArray]:
+    return {
+        name.removeprefix(prefix): array
+        for name, array in arrays.items()
+        if name.startswith(prefix)
+    }
+
+
+def _plain_fields() -> list[str]:
+    return [one.name for one in dataclasses.fields(Run) if one.name not in ("statistics", "state")]
+
+
+def _flat(run: Run) -> dict[str, NDArray]:
+    """Return a run as arrays, without its statistics."""
+    state = {f"{STATE}{name}": array for name, array in to_arrays(run.state).items()}
+    return {**{name: np.asarray(getattr(run, name)) for name in _plain_fields()}, **state}
+
+
+def _run(arrays: Mapping[str, NDArray], statistics: Statistics) -> Run:
+    """Return the run that `_flat` flattened."""
+    kind, hints = solver_entry(str(arrays["solver"])).state, typing.get_type_hints(Run)
+    plain: dict[str, Any] = {}
+    for name in _plain_fields():
+        scalar = hints[name] in (int, float, str, bool)
+        plain[name] = hints[name](arrays[name].item()) if scalar else arrays[name]
+    state = from_arrays(kind, _below(STATE, arrays))
+    return Run(statistics=statistics, state=state, **plain)

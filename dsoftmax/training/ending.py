@@ -1,0 +1,102 @@
+"""The end of a run: the rules that end it, each with a kind and a sentence."""
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+import numpy as np
+
+from dsoftmax.first_pass.held_out import VALIDATION
+from dsoftmax.objective.objective import Objective
+from dsoftmax.training.run import Run
+from dsoftmax.training.settings import Settings
+
+
+class Kind(Enum):
+    """The rule that ended a run."""
+
+    CONVERGED = "max|∇F| ≤ tol"
+    SEPARATED = "the classes are separable and F has no finite optimum"
+    EARLY = "the loss on the held-out rows has stopped falling"
+    ROUNDING = "rounding, or an F that is not finite, allows no further step"
+    MAX_ITER = "max_iter iterations"
+
+
+@dataclass(frozen=True)
+class Ending:
+    """The end of a run.
+
+    Attributes
+    ----------
+    kind : Kind
+    converged : bool
+        Whether the run did what was asked: it met the tolerance, or stopped early as the settings say.
+    sentence : str
+    """
+
+    kind: Kind
+    converged: bool
+    sentence: str
+
+
+def find_ending(run: Run, settings: Settings, objective: Objective) -> Ending | None:
+    """Return the end of a run at its present state; None while it continues."""
+    state = run.state
+    if unanswered(state):
+        return None
+    counted = f"after {state.n_iter} iterations, {run.n_passes} passes"
+    found = f"max|∇F| = {run.gradient_max:.2e}"
+    distance = _distance(run, objective)
+    if run.gradient_max <= settings.tol:
+        sentence = f"Converged {counted}: {found} ≤ tol = {settings.tol:g}{distance}"
+        return Ending(Kind.CONVERGED, True, sentence)
+    if not np.isfinite(settings.C) and objective.separated(state.value):
+        sentence = (
+            f"Stopped {counted}: a linear function separates the classes. Without a penalty there is no "
+            "finite optimum: F falls towards 0 as θ grows. Pass a finite C."
+        )
+        return Ending(Kind.SEPARATED, False, sentence)
+    if stops_early(settings, objective) and run.since >= settings.n_iter_no_change:
+        which = "validation" if objective.held == VALIDATION else "held-out"
+        sentence = (
+            f"Stopped early {counted}: the loss on the {which} rows has not fallen below "
+            f"{run.best_loss:.6g} for {run.since} iterations; the coefficients are those of that point."
+        )
+        return Ending(Kind.EARLY, True, sentence)
+    if (reason := blocked(run, objective)) and run.double:
+        sentence = f"Stopped {counted}: {reason}; {found}, tol = {settings.tol:g}{distance}"
+        return Ending(Kind.ROUNDING, False, sentence)
+    if state.n_iter >= settings.max_iter:
+        sentence = (
+            f"Stopped at max_iter = {settings.max_iter} iterations, {run.n_passes} passes: {found} is "
+            f"still above tol = {settings.tol:g}{distance} Increase max_iter, or scale the features."
+        )
+        return Ending(Kind.MAX_ITER, False, sentence)
+    return None
+
+
+def _distance(run: Run, objective: Objective) -> str:
+    """Return the end of a sentence: a bound of F − F* if one holds, else its estimate."""
+    bound = objective.gap_bound(run.state.gradient)
+    if np.isfinite(bound):
+        return f"; F − F* ≤ {bound:.1e}."
+    return f"; F − F* is about {run.gap:.1e} (an estimate)." if np.isfinite(run.gap) else "."
+
+
+def stops_early(settings: Settings, objective: Objective) -> bool:
+    """Return whether the loss on the held-out rows may end the run."""
+    return settings.validation_fraction is not None or objective.held == VALIDATION
+
+
+def blocked(run: Run, objective: Objective) -> str:
+    """Return why products of this precision allow no further step; empty while they do."""
+    state = run.state
+    if state.stuck or unanswered(state):
+        return str(state.stuck)
+    small = run.gradient_max <= objective.gradient_error(state.theta)
+    return "the gradient is as small as rounding lets it be" if small else ""
+
+
+def unanswered(state: Any) -> bool:
+    """Return whether the solver still waits for its first answer."""
+    return bool(np.isnan(state.value)) and not state.stuck

@@ -1,0 +1,33 @@
+"""The first pass: one visit to every chunk that collects the statistics of the data."""
+
+import time
+
+from dsoftmax.data.source import Source
+from dsoftmax.engines.base import Engine
+from dsoftmax.first_pass.statistics import Statistics
+from dsoftmax.first_pass.visit import Collect, finish
+from dsoftmax.objective.objective import Cost
+
+
+def collect_statistics(source: Source, engine: Engine, visit: Collect) -> tuple[Statistics, Cost]:
+    """Make the first pass, and return the statistics and the cost of the pass.
+
+    Parameters
+    ----------
+    source : Source
+    engine : Engine
+    visit : Collect
+        What the pass collects.
+
+    Raises
+    ------
+    DataError
+        The data cannot be trained on, or a fold is empty.
+    """
+    started = time.perf_counter()
+    totals = engine.total(visit, source)
+    sums = totals.result()
+    statistics = finish(sums, None if visit.encoder is None else visit.encoder.classes)
+    statistics.require_held(visit.helds, sums.get("marks"))
+    seconds = time.perf_counter() - started
+    return statistics, Cost(seconds, totals.n_rows, totals.n_bytes, totals.work)

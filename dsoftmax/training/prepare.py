@@ -1,0 +1,271 @@
+"""All that is decided before the first pass: by settings, metadata of the source and the memory limit alone.
+
+Nothing is read here, and no engine is asked. `dsoftmax inspect` shows the same value that `train` follows.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from dsoftmax.data.source import Source, n_rows
+from dsoftmax.data.validation import with_validation
+from dsoftmax.engines.visit import Footprint
+from dsoftmax.errors import MemoryLimitError, OptionError
+from dsoftmax.first_pass.held_out import VALIDATION, Held, folds
+from dsoftmax.first_pass.labels import Encoder, given_classes
+from dsoftmax.first_pass.sample import Draw, plan_draw
+from dsoftmax.first_pass.statistics import Statistics
+from dsoftmax.first_pass.visit import MAX_GRAM_FEATURES, Collect, gram_part
+from dsoftmax.kernels.choose import KernelChoice, choose_kernel
+from dsoftmax.kernels.tiles import compute_dtype
+from dsoftmax.objective.visit import Evaluate, Question
+from dsoftmax.solvers.auto import HESSIAN_BYTES, HESSIAN_PART, SURROGATE
+from dsoftmax.solvers.protocol import Query
+from dsoftmax.solvers.table import AUTO, L1_SOLVER, Choice, choose, solver_entry
+from dsoftmax.training.budget import memory_budget, problem_sizes
+from dsoftmax.training.grid import Grid
+from dsoftmax.training.settings import Settings, product_dtype
+
+
+@dataclass(frozen=True)
+class Member:
+    """One model of a grid.
+
+    Attributes
+    ----------
+    settings : Settings
+        Settings of this model, with its C.
+    held_out : Held, optional
+        Rows that judge the model.
+    part : int, optional
+        Number of these rows among the parts of the statistics; None for a validation source, which the statistics do
+        not count.
+    """
+
+    settings: Settings
+    held_out: Held | None = None
+    part: int | None = None
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """All that is decided before the first pass.
+
+    Attributes
+    ----------
+    source : Source
+        All rows of a pass, those of a validation source included.
+    settings : Settings
+    grid : Grid
+        Models to train: `Grid.single` for one.
+    members : tuple of Member
+        The models, in the order of ``grid.models``.
+    budget : int or None
+        Bytes that each process may use for data and solvers; None without a limit.
+    kernel : KernelChoice
+    dtype : numpy dtype
+        Dtype of the products at first; a solver may ask for float64.
+    encoder : Encoder or None
+        Encoder of the given classes; None if the first pass finds the classes.
+    gram : float
+        Part of the rows from which the first pass collects the Gram matrix, 0 … 1.
+    draw : Draw or None
+        Sample that the first pass draws.
+    n_rows : int
+        Rows to train on, those of folds included and those of a validation source not.
+    choice : Choice or None
+        Solver and reason; None if the choice must wait for the number of classes.
+    """
+
+    source: Source
+    settings: Settings
+    grid: Grid
+    members: tuple[Member, ...]
+    budget: int | None
+    kernel: KernelChoice
+    dtype: np.dtype
+    encoder: Encoder | None
+    gram: float
+    draw: Draw | None
+    n_rows: int
+    choice: Choice | None = None
+
+    @property
+    def visit(self) -> Collect:
+        """The visit of the first pass."""
+        parts = [one.held_out for one in self.members if one.part is not None]
+        held_out = tuple(dict.fromkeys(part for part in parts if part is not None))
+        return Collect(self.gram, self.encoder, self.draw, held_out, self.kernel.name)
+
+    @property
+    def footprint(self) -> Footprint:
+        """Memory of a pass beside the rows: of the first pass, and of F and ∇F if the classes are given."""
+        p, sparse = self.source.n_features, self.source.sparse
+        first = self.visit.footprint(p, sparse)
+        if self.encoder is None:
+            return first
+        query = Query(np.zeros((len(self.encoder.classes), p + 1)))
+        question = Question(query, None, self.dtype)
+        later = Evaluate((question,), self.encoder, self.kernel.name).footprint(p, sparse)
+        both = {name: max(value, getattr(later, name)) for name, value in vars(first).items()}
+        return Footprint(**both)
+
+    def choose_solver(self, statistics: Statistics) -> Choice:
+        """Return the solver of all models, once the first pass has counted the classes."""
+        sample, n = statistics.sample, int(statistics.class_rows.sum())
+        K, gram = len(statistics.classes), bool(statistics.gram.size)
+        return self._choose(K, n, gram, sample.n_rows, sample.whole, sample.n_bytes)
+
+    def expect_solver(self, n_classes: int) -> Choice:
+        """Return the solver that this number of classes would lead to."""
+        share, n_bytes = (0.0, 0) if self.draw is None else (self.draw.share, self.draw.n_bytes)
+        rows = int(share * self.n_rows)
+        return self._choose(n_classes, self.n_rows, self.gram > 0, rows, share >= 1, n_bytes)
+
+    def _choose(
+        self, K: int, n: int, gram: bool, sample_rows: int, whole: bool, sample_bytes: int
+    ) -> Choice:
+        if self.choice is not None:
+            return self.choice
+        p = self.source.n_features
+        sizes = problem_sizes(n, K, p, gram, sample_bytes)
+        needed = solver_entry(SURROGATE).held_bytes(sizes, len(self.members))
+        resident = self.source.resident
+        return choose(n, p, K, sample_rows, whole, gram, needed, self.budget, resident)
+
+
+def prepare(
+    source: Source,
+    settings: Settings,
+    grid: Grid | None = None,
+    *,
+    memory_limit: int | None = None,
+    validation: Source | None = None,
+    used_kernel: str | None = None,
+    used_solver: Choice | None = None,
+) -> Prepared:
+    """Return all that is decided before the first pass.
+
+    Parameters
+    ----------
+    source : Source
+        Rows with labels.
+    settings : Settings
+    grid : Grid, optional
+        Models to train together; one model when None.
+    memory_limit : int, optional
+        Memory limit of each process that computes, in bytes.
+    validation : Source, optional
+        Validation set.
+    used_kernel : str, optional
+        Kernel of the run being resumed.
+    used_solver : Choice, optional
+        Solver of the run being resumed.
+
+    Raises
+    ------
+    OptionError
+        An option is unknown, out of its range, or contradicts another one.
+    DataError
+        The columns of the validation set are not those of the source.
+    MemoryLimitError
+        The solver works on a sample, and the memory limit is too small for one.
+    """
+    if grid is not None:
+        grid.check()
+    settings.check()
+    _require_one_judge(settings, grid, validation)
+    everything = source if validation is None else with_validation(source, validation)
+    members = _members(settings, grid, validation)
+    budget, resumed = memory_budget(memory_limit), used_kernel is not None
+    n_values = _stored_values(everything) * len(members)
+    classes = settings.classes
+    return Prepared(
+        everything,
+        settings,
+        grid or Grid.single(settings.C),
+        members,
+        budget,
+        choose_kernel(settings.kernel, used_kernel, memory_limit, n_values),
+        first_dtype(everything, settings),
+        None if classes is None else Encoder(given_classes(classes)),
+        _gram_share(everything, settings, budget),
+        None if resumed else _draw(everything, settings, budget),
+        n_rows(source),
+        used_solver or _settled_solver(settings),
+    )
+
+
+def _require_one_judge(settings: Settings, grid: Grid | None, validation: Source | None) -> None:
+    """Raise if two options say which rows judge the models."""
+    fraction = settings.validation_fraction is not None
+    if validation is not None and fraction:
+        raise OptionError(
+            "validation_fraction does nothing if a validation set is given. Leave one of them out."
+        )
+    if grid is not None and (fraction or validation is not None):
+        which = "validation_fraction" if fraction else "a validation set"
+        raise OptionError(f"{which} does nothing if folds are held out. Leave one of them out.")
+
+
+def _members(
+    settings: Settings, grid: Grid | None, validation: Source | None
+) -> tuple[Member, ...]:
+    if validation is not None:
+        return (Member(settings, VALIDATION),)
+    if grid is None:
+        held_out = settings.held_out
+        return (Member(settings, held_out, None if held_out is None else 0),)
+    parts = folds(grid.n_folds)
+    return tuple(
+        Member(replace(settings, C=C), None if fold is None else parts[fold], fold)
+        for fold, C in grid.models
+    )
+
+
+def _stored_values(source: Source) -> int:
+    """Return the stored values of X: all of them if dense, those of the rows' entries if CSR."""
+    if not source.sparse:
+        return n_rows(source) * source.n_features
+    return int(source.chunk_bytes.sum()) // (source.dtype.itemsize + INDEX_BYTES)
+
+
+INDEX_BYTES = 4
+"""Bytes of a column number of CSR; row pointers are few beside them."""
+
+
+def first_dtype(source: Source, settings: Settings) -> np.dtype:
+    """Return the dtype of the products at first: the one asked for, or the smallest that holds the stored values."""
+    return compute_dtype(source.dtype) if settings.dtype is None else product_dtype(settings.dtype)
+
+
+def _gram_share(source: Source, settings: Settings, budget: int | None) -> float:
+    """Return the part of the rows from which to collect the Gram matrix; 0 for CSR, many features or a small budget."""
+    wanted = "estimate" if settings.solver == AUTO else solver_entry(settings.solver).gram
+    most = MAX_GRAM_FEATURES
+    if budget is not None:
+        most = min(most, int((budget / HESSIAN_PART / HESSIAN_BYTES) ** 0.5))
+    if not wanted or source.sparse or source.n_features >= most:
+        return 0.0
+    return 1.0 if wanted == "exact" else gram_part(source.n_features, n_rows(source))
+
+
+def _draw(source: Source, settings: Settings, budget: int | None) -> Draw | None:
+    """Return the sample to draw; None if the solver needs none, or "auto" can do without."""
+    auto = settings.solver == AUTO
+    if not auto and not solver_entry(settings.solver).sample:
+        return None
+    draw = plan_draw(source, budget)
+    if draw is None and not auto:
+        raise MemoryLimitError(
+            f"solver={settings.solver!r} works on a sample, and the memory limit is too small for one. "
+            f"Raise the memory limit, or pass solver={AUTO!r}."
+        )
+    return draw
+
+
+def _settled_solver(settings: Settings) -> Choice | None:
+    """Return the solver if settings alone decide it."""
+    if settings.solver != AUTO:
+        return Choice(settings.solver, "as asked")
+    return Choice(L1_SOLVER, "the penalty has an L1 part") if settings.l1_ratio > 0 else None

@@ -1,0 +1,14 @@
+"""Statistics for tests: the first pass with what a test names, and defaults for the rest."""
+
+from dsoftmax.data.source import n_rows
+from dsoftmax.first_pass.labels import Encoder, given_classes
+from dsoftmax.first_pass.visit import Collect, gram_part
+from dsoftmax.training.first_pass import collect_statistics
+
+
+def collected(engine, source, classes=None, gram="", draw=None):
+    """The statistics of a source. The Gram matrix is "exact", an "estimate", or left out; CSR has none."""
+    shares = {"exact": 1.0, "estimate": gram_part(source.n_features, n_rows(source))}
+    share = 0.0 if source.sparse else shares.get(gram, 0.0)
+    encoder = None if classes is None else Encoder(given_classes(classes))
+    return collect_statistics(source, engine, Collect(share, encoder, draw))[0]
