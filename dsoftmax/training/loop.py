@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from dsoftmax.data.source import Source
 from dsoftmax.engines.base import Engine
 from dsoftmax.first_pass.statistics import Statistics
-from dsoftmax.objective.objective import Cost, Objective, answers
+from dsoftmax.objective.objective import Cost, answers
 from dsoftmax.solvers.protocol import Query
 from dsoftmax.solvers.table import Choice, solver_entry
 from dsoftmax.system.blas import one_blas_thread
@@ -17,7 +17,7 @@ from dsoftmax.training.budget import require_memory, solver_bytes
 from dsoftmax.training.first_pass import collect_statistics
 from dsoftmax.training.grid import Grid
 from dsoftmax.training.objectives import make_objective
-from dsoftmax.training.prepare import Member, Prepared, prepare
+from dsoftmax.training.prepare import Prepared, prepare
 from dsoftmax.training.record import Record, record_pass
 from dsoftmax.training.result import Result, Trained
 from dsoftmax.training.run import Run
@@ -84,10 +84,12 @@ def train(
 
     with one_blas_thread():  # the bits of this process's arithmetic must not depend on its cores
         if resume is None:
-            tracks, cost = _begin(prepared, engine, theta)
-            watch(tracks, cost)
+            statistics, cost = collect_statistics(prepared.source, engine, prepared.visit)
         else:
-            tracks = _resume(prepared, engine, resume)
+            statistics, cost = resume[0].statistics, None
+        tracks = _tracks(prepared, engine, statistics, theta, resume)
+        if cost is not None:
+            watch(tracks, cost)
         while running := _running(tracks):
             watch(tracks, _advance(running))
         if prepared.grid.n_folds and (missing := list(filter(_lacks_score, tracks))):
@@ -95,43 +97,36 @@ def train(
     return Result(prepared.grid, tuple(map(_trained, prepared.grid.models, tracks)), history)
 
 
-def _begin(prepared: Prepared, engine: Engine, theta: Float | None) -> tuple[list[Track], Cost]:
-    """Make the first pass, and return the tracks of all models."""
-    statistics, cost = collect_statistics(prepared.source, engine, prepared.visit)
-    choice = prepared.choose_solver(statistics)
-    double = solver_entry(choice.solver).double
-    _reserve(engine, choice.solver, statistics, len(prepared.members))
-    tracks = []
-    for one in prepared.members:
-        objective = _objective(prepared, engine, one, statistics, double)
-        tracks.append(begin_track(one.settings, objective, statistics, choice, theta))
-    return tracks, cost
-
-
-def _resume(prepared: Prepared, engine: Engine, runs: Sequence[Run]) -> list[Track]:
-    """Return the tracks of all models from their runs."""
-    _reserve(engine, runs[0].solver, runs[0].statistics, len(runs))
-    tracks = []
-    for one, run in zip(prepared.members, runs, strict=True):
-        objective = _objective(prepared, engine, one, run.statistics, run.double)
-        tracks.append(resume_track(one.settings, objective, run))
-    return tracks
-
-
-def _reserve(engine: Engine, solver: str, statistics: Statistics, n_models: int) -> None:
-    """Tell the engine the bytes of the solvers, once it is known that this machine has them."""
-    n_bytes = solver_bytes(solver, statistics, n_models)
-    require_memory(solver, n_bytes)
+def _tracks(
+    prepared: Prepared,
+    engine: Engine,
+    statistics: Statistics,
+    theta: Float | None,
+    resume: Sequence[Run] | None,
+) -> list[Track]:
+    """Return the tracks of all models: after the first pass, or from the runs to resume."""
+    choice, members = prepared.choose_solver(statistics), prepared.members
+    n_bytes = solver_bytes(choice.solver, statistics, len(members))
+    require_memory(choice.solver, n_bytes)
     engine.reserve(n_bytes)
-
-
-def _objective(
-    prepared: Prepared, engine: Engine, one: Member, statistics: Statistics, double: bool
-) -> Objective:
-    source, kernel = prepared.source, prepared.kernel.name
-    return make_objective(
-        source, engine, one.settings, statistics, double, kernel, one.held_out, one.part
-    )
+    tracks = []
+    runs: Sequence[Run | None] = resume or [None] * len(members)
+    for one, run in zip(members, runs, strict=True):
+        objective = make_objective(
+            prepared.source,
+            engine,
+            one.settings,
+            statistics,
+            solver_entry(choice.solver).double if run is None else run.double,
+            prepared.kernel.name,
+            one.held_out,
+            one.part,
+        )
+        if run is None:
+            tracks.append(begin_track(one.settings, objective, statistics, choice, theta))
+        else:
+            tracks.append(resume_track(one.settings, objective, run))
+    return tracks
 
 
 def _running(tracks: Sequence[Track]) -> list[Track]:

@@ -147,6 +147,7 @@ def train_in(
     """
     with interrupts.shielded():
         from dsoftmax.cli.data import open_engine, plan_choice, process_limit
+        from dsoftmax.cli.notes import noted
         from dsoftmax.cli.progress import Progress
         from dsoftmax.cli.show import Outcome, diagnostics
         from dsoftmax.errors import WriteError
@@ -203,13 +204,16 @@ def train_in(
                     directory.save(record, runs)
                 interrupts.require_none()
 
-            with Progress(
-                settings.tol,
-                settings.max_iter,
-                console,
-                began_at=began_at,
-                ongoing=lambda: engine.ongoing,
-            ) as progress:
+            with (
+                noted(console),
+                Progress(
+                    settings.tol,
+                    settings.max_iter,
+                    console,
+                    began_at=began_at,
+                    ongoing=lambda: engine.ongoing,
+                ) as progress,
+            ):
                 result = train(
                     source,
                     engine,

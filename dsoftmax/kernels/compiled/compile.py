@@ -1,6 +1,7 @@
 """How the loops are compiled: without the interpreter's lock, and kept on the disk for the next process."""
 
 import itertools
+import logging
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
@@ -9,8 +10,35 @@ from pathlib import Path
 from typing import Any
 
 from numba import njit
+from numba.core import event
 
 from dsoftmax.kernels import softmax
+
+log = logging.getLogger("dsoftmax")
+COMPILING = (
+    "numba compiles the loops of kernel='fused' for this machine, which takes about 13 s. "
+    "Later runs load the compiled loops."
+)
+"""Line that a process logs, once, if it finds no machine code of the loops."""
+
+
+class _SayThatItCompiles(event.Listener):
+    """Log `COMPILING` when numba compiles a function of this package: not when it loads machine code."""
+
+    def __init__(self) -> None:
+        self.said = False
+
+    def on_start(self, event: event.Event) -> None:
+        function = event.data["dispatcher"].py_func
+        if not self.said and function.__module__.startswith(f"{__package__}."):
+            self.said = True
+            log.info(COMPILING)
+
+    def on_end(self, event: event.Event) -> None:
+        pass
+
+
+event.register("numba:compile", _SayThatItCompiles())
 
 
 def compiled(function: Callable[..., Any]) -> Any:
