@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[1] / "dsoftmax"
 
 WALLS = {
-    "dsoftmax": {"cli"},
+    "dsoftmax": {"cli", "engines/base"},
     "errors": set(),
     "system": {"errors"},
     "data": {"errors", "data/zarr"},
@@ -36,14 +36,17 @@ WALLS = {
         "solvers/protocol", "solvers/algebra", "first_pass",
     },
     "results": {
-        "errors", "system", "data", "kernels", "engines", "first_pass", "objective", "solvers/protocol",
+        "typing", "errors", "system", "data", "kernels", "engines", "first_pass", "objective",
+        "solvers/protocol",
     },
     "training": {
         "errors", "system", "data", "kernels", "sums", "engines", "solvers", "first_pass",
         "objective", "results",
     },
     "runs": {"errors", "system", "data", "solvers", "first_pass", "training"},
-    "estimators": {"errors", "system", "data", "engines", "engines/kept", "results", "training"},
+    "estimators": {
+        "typing", "errors", "system", "data", "engines", "engines/kept", "results", "training",
+    },
     "testing": {
         "errors", "data", "sums", "engines", "solvers/protocol", "runs/checkpoint",
     },
@@ -62,7 +65,7 @@ WALLS = {
 HEAVY = {
     "dask": ("data/dask.py", "engines/cluster/"),
     "distributed": ("data/dask.py", "engines/cluster/"),
-    "zarr": ("data/zarr/", "results/stored_model.py", "results/predict.py", "cli/demo/"),
+    "zarr": ("data/zarr/", "results/stored_model.py", "results/stored_predictions.py", "cli/demo/"),
     "sklearn": ("estimators/sklearn.py",),
     "numba": ("kernels/compiled/",),
     "llvmlite": ("kernels/compiled/",),

@@ -1,60 +1,73 @@
-"""The estimator that chooses C by cross-validation, with all its models in the passes of the slowest."""
+"""The estimator that chooses C by cross-validation: all its models share the passes."""
 
 import os
 import warnings
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Self
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, DTypeLike
 
-from dsoftmax.errors import OptionError
-from dsoftmax.estimators.base import SoftmaxEstimator
-from dsoftmax.estimators.inputs import coefficients
+from dsoftmax.errors import OptionError, unknown_option
+from dsoftmax.estimators.predictions import SoftmaxPredictor
 from dsoftmax.estimators.sklearn import ConvergenceWarning
+from dsoftmax.results.model import coefficients
 from dsoftmax.training.grid import Grid
 from dsoftmax.training.loop import train
 from dsoftmax.training.result import Result
+from dsoftmax.typing import ColumnLike, EngineLike, FeaturesLike
+
+SCORINGS = {"accuracy": "accuracy", "neg_log_loss": "log_loss", "log_loss": "log_loss"}
+"""Names of ``scoring``, each with its name in `dsoftmax.training.grid.Grid`."""
 
 
-class SoftmaxRegressionCV(SoftmaxEstimator):
-    """Softmax regression whose C is chosen by cross-validation; all values of C and all folds share every pass over the data.
+class SoftmaxRegressionCV(SoftmaxPredictor):
+    """Softmax regression whose C is chosen by cross-validation.
 
-    A row is in the fold that a hash of its number says, or of its group where `fit` is given groups. Beside the models of the
-    folds one for each C learns from all rows, so that the best is at hand when the scores are: nothing is fitted again. The
-    whole takes the passes of its slowest model.
+    All values of C and all folds share every pass over the data. A hash of its row number puts a
+    row into a fold, or a hash of its group if `fit` is given groups. One more model for each C is
+    trained on all rows at the same time, so the best model needs no second training. The number of
+    passes is that of the slowest model.
 
     Parameters
     ----------
     Cs : int or (n_Cs,) array-like, default 10
-        Values of C; for a number, so many on a logarithmic scale between 1e-4 and 1e4.
+        Values of C. An integer gives that many values from 1e-4 to 1e4, on a logarithmic scale.
     cv : int, default 5
-        Folds.
-    scoring : {"accuracy", "log_loss"}, default "accuracy"
-        By which C is chosen: the largest mean accuracy on what the folds hold out, or the least mean loss.
-    solver, tol, max_iter, fit_intercept, class_weight, classes, engine, dtype, kernel, missing_chunks, memory_limit, spool, spool_limit
+        Number of folds.
+    scoring : {"accuracy", "neg_log_loss"}, default "accuracy"
+        Score that chooses C: the largest mean over the folds wins. "log_loss" means
+        "neg_log_loss".
+    solver, tol, max_iter, fit_intercept, class_weight, classes
+        As `SoftmaxRegression`.
+    engine, dtype, kernel, missing_chunks, memory_limit, spool, spool_limit
         As `SoftmaxRegression`.
 
     Attributes
     ----------
     C_ : float
-        The best.
+        Value of C with the best mean score; the smallest of several.
     Cs_ : (n_Cs,) float64
-        Ascending.
+        Values of C, ascending.
     scores_ : (n_folds, n_Cs) float64
-        Accuracy on what each fold holds out, or the negative of the loss, as ``scoring`` says.
+        Scores on the rows of each fold, by models that were trained without these rows.
     log_losses_ : (n_folds, n_Cs) float64
+        Mean log losses on the rows of each fold, in nats.
     coefs_paths_ : (n_folds, n_Cs, K, p+1) float64
-        The coefficients of the folds, the intercepts last; a row less than classes where there are two.
+        Coefficients of the folds, the intercepts last. For two classes, one row instead of K.
     n_iter_ : (n_folds, n_Cs) int32
+        Iterations of each model of a fold.
     n_passes_ : int
-        Of the whole grid.
+        Passes of the whole grid, including the first one for statistics.
     coef_, intercept_, classes_, objective_, status_, history_, model_, solver_
-        As `SoftmaxRegression`: of the best C, on all rows.
+        As `SoftmaxRegression`, for the best C, trained on all rows.
+    n_features_in_, feature_names_in_
+        As `SoftmaxRegression`.
 
     Notes
     -----
-    ``scores_`` and ``coefs_paths_`` are arrays, as scikit-learn's ``LogisticRegressionCV(use_legacy_attributes=False)`` has them, but
-    without the axis of ``l1_ratios``.
+    ``scores_`` and ``coefs_paths_`` are arrays. They have the axes of scikit-learn's
+    ``LogisticRegressionCV(use_legacy_attributes=False)``, without the axis of ``l1_ratios``.
 
     Examples
     --------
@@ -78,10 +91,10 @@ class SoftmaxRegressionCV(SoftmaxEstimator):
         tol: float = 1e-4,
         max_iter: int = 100,
         fit_intercept: bool = True,
-        class_weight: Any = None,
-        classes: Any = None,
-        engine: Any = "auto",
-        dtype: Any = None,
+        class_weight: Mapping[Any, float] | str | None = None,
+        classes: ArrayLike | None = None,
+        engine: EngineLike = "auto",
+        dtype: DTypeLike | None = None,
         kernel: str = "auto",
         missing_chunks: str = "error",
         memory_limit: float | str | None = None,
@@ -106,29 +119,36 @@ class SoftmaxRegressionCV(SoftmaxEstimator):
         self.spool_limit = spool_limit
 
     def fit(
-        self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None
-    ) -> "SoftmaxRegressionCV":
+        self,
+        X: FeaturesLike,
+        y: ColumnLike,
+        sample_weight: ColumnLike | None = None,
+        groups: ColumnLike | None = None,
+    ) -> Self:
         """Train every C on every fold and on all rows, and keep the model of the best C.
 
         Parameters
         ----------
         X : (n, p) array-like, DataFrame, SciPy sparse, zarr.Array or dask array
+            Real numbers of any dtype.
         y : (n,) array-like, zarr.Array or dask array
+            Integers, whole floats, booleans or strings.
         sample_weight : (n,) array-like, zarr.Array or dask array, or number, optional
-            Weighs the scores too.
+            Weights of the rows, in the training and in the scores. Finite, at least 0.
         groups : (n,) array-like, zarr.Array or dask array, optional
-            Rows of one group are in the same fold, that of a hash of the group: with few groups folds differ in size, and one
-            may be empty, which is an error. Integers, whole floats, booleans or strings.
+            Groups of the rows: integers, whole floats, booleans or strings. All rows of a group
+            are in one fold, chosen by a hash of the group. With few groups the folds differ in
+            size, and an empty fold is an error.
 
         Returns
         -------
         SoftmaxRegressionCV
-            Itself.
+            The estimator itself.
 
         Raises
         ------
         OptionError, DataError, ReadError, MemoryLimitError, ClusterError
-            As `SoftmaxRegression.fit`; and a fold holds no row that has a weight.
+            As `SoftmaxRegression.fit`. Also if a fold holds no row with a positive weight.
 
         Warns
         -----
@@ -136,17 +156,17 @@ class SoftmaxRegressionCV(SoftmaxEstimator):
             A model stopped before the tolerance was met.
         """
         grid, settings = self._grid(), self._settings()
-        y = self._labels(y)
-        source = self._source(X, y, sample_weight, reset=True, groups=groups)
+        labels, learner = self._labels(y), self._learner()
+        source = learner._source(X, labels, sample_weight, groups, reset=True)
         with self._open_engine() as engine:
             found = train(source, engine, settings, grid)
-        self.n_features_in_ = source.n_features
-        self._keep_grid(found, np.dtype(y.dtype))
+        self._keep_grid(found, np.dtype(labels.dtype), learner)
         if not found.converged:
             endings = [one.ending for one in found.models]
             stopped = [one.sentence for one in endings if not one.converged]
             warnings.warn(
-                f"{len(stopped)} of {len(endings)} models stopped before the tolerance was met. One of them: {stopped[0]}",
+                f"{len(stopped)} of {len(endings)} models stopped before the tolerance was "
+                f"met. One of them: {stopped[0]}",
                 ConvergenceWarning,
                 stacklevel=2,
             )
@@ -160,14 +180,19 @@ class SoftmaxRegressionCV(SoftmaxEstimator):
                 values = np.sort(np.asarray(self.Cs, np.float64).reshape(-1))
             except (TypeError, ValueError):
                 raise OptionError(
-                    f"Cs={self.Cs!r}; needed is a number of values, or the values."
+                    f"Cs={self.Cs!r} is no list of numbers; expected a number of values, or the "
+                    "values. Pass 10 or [0.1, 1.0]."
                 ) from None
-        grid = Grid(values, self.cv, self.scoring)
+        if not isinstance(self.scoring, str) or self.scoring not in SCORINGS:
+            raise unknown_option("scoring", self.scoring, SCORINGS)
+        grid = Grid(values, self.cv, SCORINGS[self.scoring])
         grid.check("Cs", "cv")
         return grid
 
-    def _keep_grid(self, found: Result, label_dtype: np.dtype) -> None:
-        self._keep(found, label_dtype)
+    def _keep_grid(
+        self, found: Result, label_dtype: np.dtype, learner: "SoftmaxRegressionCV"
+    ) -> None:
+        self._keep(found, label_dtype, learner)
         n_folds, n_Cs = found.scores.shape
         folds = found.models[: n_folds * n_Cs]
         self.C_, self.Cs_ = found.best.C, found.grid.Cs

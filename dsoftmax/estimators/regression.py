@@ -2,116 +2,137 @@
 
 import os
 import warnings
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from dsoftmax.data.block import Names
 from dsoftmax.data.source import Source
 from dsoftmax.errors import DataError, OptionError
-from dsoftmax.estimators.base import SoftmaxEstimator
-from dsoftmax.estimators.inputs import _column, _given_start
+from dsoftmax.estimators.inputs import given_start, label_column
+from dsoftmax.estimators.predictions import SoftmaxPredictor
 from dsoftmax.estimators.sklearn import ConvergenceWarning
-from dsoftmax.results.standard_errors import Uncertainty, uncertainty
+from dsoftmax.results.standard_errors import uncertainty
+from dsoftmax.results.uncertainty import Uncertainty
 from dsoftmax.training.loop import train
 from dsoftmax.training.record import Record
 from dsoftmax.training.run import Run
+from dsoftmax.typing import ColumnLike, EngineLike, FeaturesLike
 
 Float = NDArray[np.float64]
 VALIDATION_NAMES = Names("X_val", "y_val", "sample_weight_val")
 FAR = 0.1
-"""From so many standard errors to the optimum on, `SoftmaxRegression.uncertainty` warns."""
+"""Distance to the optimum above which `SoftmaxRegression.uncertainty` warns, in standard errors."""
 
 
-class SoftmaxRegression(SoftmaxEstimator):
-    r"""Softmax regression (multinomial logistic regression), exact, for data that need not fit in memory.
+class SoftmaxRegression(SoftmaxPredictor):
+    r"""Exact softmax regression (multinomial logistic regression) for data larger than memory.
 
-    Minimises the objective of scikit-learn's ``LogisticRegression``, divided by C·S so that ``tol`` does not depend on the
-    number of rows:
+    The objective is that of scikit-learn's ``LogisticRegression``, divided by C·S. Thus ``tol``
+    does not depend on the number of rows:
 
     .. math::  F(\theta) = \frac1S \sum_i s_i \, (-\log P_{i y_i})
-               + \frac{1}{CS} \sum_k \Bigl(\frac{1-\rho}{2} \|\theta^{(k)}\|^2 + \rho \|\theta^{(k)}\|_1\Bigr)
+               + \frac{1}{CS} \sum_k \Bigl(\frac{1-\rho}{2} \|\theta^{(k)}\|^2
+               + \rho \|\theta^{(k)}\|_1\Bigr)
 
-    with :math:`s_i` = sample weight · class weight of the label, :math:`S = \sum_i s_i`, :math:`\rho` = ``l1_ratio``, and free
-    intercepts. Two classes have one row of coefficients :math:`w = \theta^{(1)} - \theta^{(0)}` and the penalty of w, as
-    there. The optimum is the same, so that ``coef_`` and ``intercept_`` agree to the tolerance asked for.
+    Here :math:`s_i` is sample weight · class weight of the label, :math:`S = \sum_i s_i`, and
+    :math:`\rho` = ``l1_ratio``. Intercepts have no penalty. As in scikit-learn, two classes have
+    one row of coefficients :math:`w = \theta^{(1)} - \theta^{(0)}`, and the penalty is that of w.
+    The optimum is the same, so ``coef_`` and ``intercept_`` agree to the tolerance.
 
     Parameters
     ----------
     C : float, default 1.0
         Inverse strength of the penalty; ``inf`` for none.
     l1_ratio : float, default 0.0
-        The L1 part of the penalty: 0 is L2, 1 is L1, between them is the elastic net. Above 0 coefficients can be exactly zero.
+        L1 part ρ of the penalty: 0 is L2, 1 is L1, values between are the elastic net. Above 0,
+        coefficients can be exactly zero.
     solver : str, default "auto"
-        "auto" chooses by the sizes of the problem (`dsoftmax.solvers.table.choose`); or a name in `dsoftmax.solvers.table.SOLVERS`.
+        A name in `dsoftmax.solvers.table.SOLVERS`. "auto" chooses by the sizes of the problem.
     tol : float, default 1e-4
-        Converged when max|∇F| ≤ tol; with an L1 part, ∇F is the subgradient of least norm.
+        Training has converged when max|∇F| ≤ tol. With an L1 part, ∇F is the subgradient of least
+        norm.
     max_iter : int, default 100
-        Iterations (accepted steps) at most. Each costs a pass over the data, sometimes two.
+        Maximum number of iterations (accepted steps). An iteration needs one pass over the data,
+        sometimes two.
     fit_intercept : bool, default True
-    class_weight : dict, "balanced" or None
-        Label to weight; "balanced" weighs inversely to the (weighted) counts.
+        Whether the model has intercepts; they are 0 otherwise.
+    class_weight : dict, "balanced" or None, default None
+        Weight of each label. "balanced" weights classes inversely to their (weighted) counts.
     classes : (K,) array-like, optional
-        Every label there may be; another one in y is an error. Found in the first pass when None.
+        All labels that may occur; any other label in y is an error. Found in the first pass when
+        None.
     warm_start : bool, default False
-        Whether ``fit`` starts from the last coefficients.
+        Whether ``fit`` starts from the coefficients of the last fit.
     engine : {"auto", "serial", "threads", "cluster"}, dask Client, or Engine, default "auto"
-        Who visits the chunks. "auto" takes the active dask client if there is one, else this machine's threads.
-    dtype : {"float32", "float64"} or None
-        Of the products; when None, float32 where it holds the stored values exactly, else float64. Sums are exact either way.
-        Where rounding in float32 lets no step decrease F further, training goes on in float64.
+        Engine that visits the chunks in training and `score`. "auto" is the active dask client if
+        there is one, else the threads of this process.
+    dtype : {"float32", "float64"}, optional
+        Dtype of the products. When None, it is float32 if float32 holds the stored values
+        exactly, else float64. Sums are exact in both. If rounding in float32 stops the decrease of
+        F, training continues in float64.
     kernel : {"auto", "numpy", "fused"}, default "auto"
-        What computes value and gradient: "fused" is compiled with numba (``pip install 'dsoftmax[fast]'``) and is faster; the
-        coefficients of the two differ in their last bits. "auto" takes it where numba can be imported.
+        Implementation that computes value and gradient. "fused" is compiled by numba
+        (``pip install 'dsoftmax[fast]'``) and is faster. The two differ in the last bits of the
+        coefficients. "auto" is "fused" if numba can be imported.
     validation_fraction : float, optional
-        Part of the rows that is held out, by a hash of their numbers; training stops where the loss on them no longer falls, with
-        the coefficients that had the least.
+        Fraction of the rows in a validation set, chosen by a hash of the row numbers. Training
+        stops when the loss on the validation set no longer falls, and returns the coefficients of
+        least loss.
     n_iter_no_change : int, default 5
-        Iterations without a smaller loss on the held-out rows, or on the validation rows that `fit` was given, after which
-        training stops.
+        Number of iterations without a smaller loss on the validation set after which training
+        stops.
     missing_chunks : {"error", "fill"}, default "error"
-        For Zarr: what a chunk that is not in the store means.
+        Meaning of a Zarr chunk that is not in the store: an error, or the fill value.
     memory_limit : int or str, optional
-        Bytes this process may use, or such as "2GiB". What it leaves keeps decoded blocks from pass to pass; without it, a
-        quarter of the memory that is free does. The workers of a cluster have limits of their own.
+        Bytes that this process may use, or a size such as "2GiB". Memory within the limit that
+        training does not need caches decoded blocks between passes. Without a limit, a quarter of
+        the free memory does. The workers of a cluster have their own limits.
     spool : path, optional
-        A directory on a local disk, of every worker if there are workers, for decoded blocks that memory does not hold: worth it
-        where the data are remote, or compressed hard. It is emptied again.
+        Directory on a local disk, of every worker if there are workers. It holds decoded blocks
+        that do not fit in memory, and is emptied at the end. It pays off if the data are remote
+        or strongly compressed.
     spool_limit : int or str, optional
-        Bytes that each process may put there, or such as "20GiB"; half of what is free when None.
+        Bytes that each process may write to ``spool``, or a size such as "20GiB". Half of the free
+        disk space when None.
 
     Attributes
     ----------
     coef_ : (1, p) or (K, p) float64
-        A row for two classes, else a row per class, centred over the classes where the penalty is L2. Predictions follow it
-        when it is changed.
+        Coefficients: one row for two classes, else one per class. With an L2 penalty the K rows
+        are centred over the classes. Predictions follow ``coef_`` if you change it.
     intercept_ : (1,) or (K,) float64
-        Zeros without ``fit_intercept``.
+        Intercepts; zeros without ``fit_intercept``.
     classes_ : (K,) ndarray
-        Ascending.
+        Labels, ascending.
     n_iter_ : (1,) int32
+        Number of iterations.
     n_features_in_ : int
+        Number of features p. Like every attribute, it is set only after training has succeeded.
     feature_names_in_ : (p,) ndarray of str
-        Where X was a DataFrame whose columns have names, and scikit-learn is installed.
+        Names of the columns, if X was a DataFrame with named columns and scikit-learn is
+        installed.
     n_passes_ : int
-        Visits to all chunks, the first one for statistics included.
+        Number of passes over the data, including the first one for statistics.
     objective_ : float
         F at the end.
     status_ : str
-        How training ended, as a sentence.
+        Sentence that says how training ended.
     history_ : list of dict
-        A line a pass: pass, iteration, objective, gradient_max, gap (an estimate of F − F*), held_loss, seconds, rows, bytes.
+        One entry per pass: pass, iteration, objective, gradient_max, gap (an estimate of F − F*),
+        held_loss, seconds, rows, bytes.
     solver_ : str
-        What "auto" became.
+        Name of the solver that "auto" chose.
     model_ : dsoftmax.Model
-        What `dsoftmax.save_model` writes.
+        Model for `dsoftmax.save_model`.
 
     Notes
     -----
-    X may be an array-like, a pandas DataFrame, SciPy sparse, a ``zarr.Array`` or a dask array; y and weights any of these
-    that have one dimension. Integers and float16 stay as they are stored; nothing lazy is read as a whole.
+    X may be an array-like, a pandas DataFrame, SciPy sparse, a ``zarr.Array`` or a dask array.
+    Labels and weights may be any of these with one dimension. Integers and float16 are not
+    converted as a whole, and no lazy array is read as a whole.
 
     Examples
     --------
@@ -135,11 +156,11 @@ class SoftmaxRegression(SoftmaxEstimator):
         tol: float = 1e-4,
         max_iter: int = 100,
         fit_intercept: bool = True,
-        class_weight: Any = None,
-        classes: Any = None,
+        class_weight: Mapping[Any, float] | str | None = None,
+        classes: ArrayLike | None = None,
         warm_start: bool = False,
-        engine: Any = "auto",
-        dtype: Any = None,
+        engine: EngineLike = "auto",
+        dtype: DTypeLike | None = None,
         kernel: str = "auto",
         validation_fraction: float | None = None,
         n_iter_no_change: int = 5,
@@ -169,17 +190,17 @@ class SoftmaxRegression(SoftmaxEstimator):
 
     def fit(
         self,
-        X: Any,
-        y: Any,
-        sample_weight: Any = None,
+        X: FeaturesLike,
+        y: ColumnLike,
+        sample_weight: ColumnLike | None = None,
         *,
-        X_val: Any = None,
-        y_val: Any = None,
-        sample_weight_val: Any = None,
-        coef_init: Any = None,
-        intercept_init: Any = None,
-    ) -> "SoftmaxRegression":
-        """Train to the tolerance, or for ``max_iter`` iterations.
+        X_val: FeaturesLike | None = None,
+        y_val: ColumnLike | None = None,
+        sample_weight_val: ColumnLike | None = None,
+        coef_init: ArrayLike | None = None,
+        intercept_init: ArrayLike | None = None,
+    ) -> Self:
+        """Train until the tolerance is met, or for ``max_iter`` iterations.
 
         Parameters
         ----------
@@ -188,37 +209,41 @@ class SoftmaxRegression(SoftmaxEstimator):
         y : (n,) array-like, zarr.Array or dask array
             Integers, whole floats, booleans or strings.
         sample_weight : (n,) array-like, zarr.Array or dask array, or number, optional
-            Finite, at least 0; a number is the weight of every row, 1 when None.
+            Weights of the rows, finite and at least 0. A number is the weight of every row; 1 when
+            None.
         X_val, y_val, sample_weight_val
-            Rows that are not learnt from: training stops where the loss on them no longer falls, as with ``validation_fraction``.
-            Every pass reads them too.
+            Rows of a validation set, of the same kinds as X, y and sample_weight. Training stops
+            when the loss on them no longer falls, as with ``validation_fraction``. Every pass
+            reads them too.
         coef_init : (1, p) or (K, p) array-like, optional
-            Where to start, in the shape of ``coef_`` and the order of the ascending classes; log priors when None.
+            Coefficients to start from, in the shape of ``coef_`` and the order of the ascending
+            classes. Training starts from the log priors when None.
         intercept_init : (1,) or (K,) array-like, optional
-            Beside ``coef_init``; zeros when None.
+            Intercepts to start from, together with ``coef_init``; zeros when None.
 
         Returns
         -------
         SoftmaxRegression
-            Itself.
+            The estimator itself.
 
         Raises
         ------
         OptionError
-            A parameter that makes no sense; before anything is read.
+            A parameter makes no sense. This is found before anything is read.
         DataError
-            NaN, one class only, negative weights, shapes that do not fit; also with ``warm_start`` where classes or features
-            are not those of the last fit.
+            NaN, a single class, negative weights, or shapes that do not fit each other. With
+            ``warm_start``, also classes or features that differ from those of the last fit.
         ReadError, MemoryLimitError, ClusterError
 
         Warns
         -----
         ConvergenceWarning
-            Stopped before the tolerance was met.
+            Training stopped before the tolerance was met.
 
         Examples
         --------
-        >>> estimator = SoftmaxRegression(tol=1e-8, engine="serial").fit([[0.0], [1.0], [2.0], [3.0]], [0, 1, 0, 1])
+        >>> X, y = [[0.0], [1.0], [2.0], [3.0]], [0, 1, 0, 1]
+        >>> estimator = SoftmaxRegression(tol=1e-8, engine="serial").fit(X, y)
         >>> estimator.coef_.round(3), estimator.classes_
         (array([[0.453]]), array([0, 1]))
         """
@@ -228,64 +253,67 @@ class SoftmaxRegression(SoftmaxEstimator):
             validation_fraction=self.validation_fraction,
             n_iter_no_change=self.n_iter_no_change,
         )
-        y = self._labels(y)
-        source = self._source(X, y, sample_weight, reset=True)
-        validation = self._validation(source, X_val, y_val, sample_weight_val)
-        start, watchers = _given_start(coef_init, intercept_init, source), []
+        labels, learner = self._labels(y), self._learner()
+        source = learner._source(X, labels, sample_weight, reset=True)
+        validation = learner._validation(X_val, y_val, sample_weight_val)
+        start: Float | None = given_start(coef_init, intercept_init, source)
+        watchers: list[Callable[[Record, Sequence[Run]], None]] = []
         if start is None and (start := self._warm_start(source)) is not None:
             watchers = [_require_classes(self.model_.classes)]
         with self._open_engine() as engine:
             result = train(
                 source, engine, settings, validation=validation, theta=start, watchers=watchers
             )
-        self.n_features_in_ = source.n_features
-        self._keep(result, np.dtype(y.dtype))
+        self._keep(result, np.dtype(labels.dtype), learner)
         if not result.converged:
             warnings.warn(result.status, ConvergenceWarning, stacklevel=2)
         return self
 
     def uncertainty(
         self,
-        X: Any,
-        y: Any,
-        sample_weight: Any = None,
+        X: FeaturesLike,
+        y: ColumnLike,
+        sample_weight: ColumnLike | None = None,
         *,
         reference: Any = None,
         level: float = 0.95,
     ) -> Uncertainty:
-        """Return standard errors, z, p values and confidence intervals of the coefficients: see `dsoftmax.results.standard_errors`.
+        """Return standard errors, z, p values and confidence intervals of the coefficients.
 
-        One pass over the rows that it was trained on, for the Hessian at the optimum.
+        One pass over the rows of the training computes the Hessian at the optimum. The formulas
+        are in `dsoftmax.results.standard_errors`.
 
         Parameters
         ----------
         X, y, sample_weight
-            As they were given to `fit`. Weights count as repetitions of rows.
+            Rows of the training, as given to `fit`. Weights count as repetitions of rows.
         reference : label, optional
-            The class that the others are compared with. When None, the estimates have the shapes of ``coef_`` and ``intercept_``:
-            rows less their mean, and for two classes the second less the first.
+            Class with which the others are compared. When None, the estimates have the shapes of
+            ``coef_`` and ``intercept_``: rows minus their mean, or for two classes the second
+            minus the first.
         level : float, default 0.95
-            Of the confidence intervals.
+            Level of the confidence intervals.
 
         Returns
         -------
         Uncertainty
-            Its ``summary()`` is a table.
+            Estimates with their uncertainty. The method ``summary()`` returns a table.
 
         Raises
         ------
         NotFittedError
         OptionError
-            With ``class_weight``, which makes the information another one than the likelihood's; or a reference that is no class.
+            ``class_weight`` is set, which makes the information differ from the likelihood's. Or
+            the reference is no class.
         DataError
-            Features depend on each other, or without a penalty the classes can be told apart without error.
+            Features depend on each other, or the classes are separable and there is no penalty.
         MemoryLimitError
             The Hessian, (K·(p+1))² entries, does not fit.
 
         Warns
         -----
         ConvergenceWarning
-            The coefficients are more than a tenth of a standard error from the optimum of these rows.
+            The coefficients are over a tenth of a standard error from the optimum of these rows.
 
         Examples
         --------
@@ -297,9 +325,10 @@ class SoftmaxRegression(SoftmaxEstimator):
         self._require_fit()
         if self.class_weight is not None:
             raise OptionError(
-                "Standard errors need the likelihood's own information, and class_weight changes it. Fit with class_weight=None."
+                "class_weight is set, which makes the information differ from the likelihood's; "
+                "expected class_weight=None. Fit without class weights for standard errors."
             )
-        source = self._source(X, self._labels(y), sample_weight, reset=False)
+        source = self._source(X, self._labels(y), sample_weight)
         with self._open_engine() as engine:
             found = uncertainty(
                 self._model(),
@@ -312,49 +341,51 @@ class SoftmaxRegression(SoftmaxEstimator):
             )
         if found.distance > FAR:
             warnings.warn(
-                f"The coefficients are {found.distance:.2g} standard errors from the optimum of these rows. Fit with a smaller tol, "
-                "and pass the rows of the fit.",
+                f"The coefficients are {found.distance:.2g} standard errors from the optimum of "
+                "these rows. Fit with a smaller tol, and pass the rows of the fit.",
                 ConvergenceWarning,
                 stacklevel=2,
             )
         return found
 
-    def _validation(self, source: Source, X: Any, y: Any, sample_weight: Any) -> Source | None:
-        """Return the rows that say when to stop; None where none were given."""
+    def _validation(self, X: Any, y: Any, sample_weight: Any) -> Source | None:
+        """Return the source of the validation set; None if none was given."""
         if X is None or y is None:
             if not (X is None and y is None and sample_weight is None):
                 raise OptionError(
-                    "X_val and y_val belong together, and sample_weight_val to them. Give both, or leave all out."
+                    "X_val and y_val belong together, and sample_weight_val to them. Give both, or "
+                    "leave all out."
                 )
             return None
-        self.n_features_in_ = source.n_features
-        y = _column(y, VALIDATION_NAMES.y)
-        return self._source(X, y, sample_weight, reset=False, names=VALIDATION_NAMES)
+        y = label_column(y, VALIDATION_NAMES.y)
+        return self._source(X, y, sample_weight, names=VALIDATION_NAMES)
 
     def _warm_start(self, source: Source) -> Float | None:
-        """Return where to start: the last coefficients with ``warm_start``, None for the beginning."""
+        """Return the last coefficients if ``warm_start`` is set and there are any, else None."""
         if not self.warm_start or not hasattr(self, "model_"):
             return None
         theta = self._model().theta.copy()
         if source.n_features != theta.shape[1] - 1:
             raise DataError(
-                f"X has {source.n_features} features, and the coefficients to start from have {theta.shape[1] - 1}; needed is the "
-                "same number. Fit with warm_start=False, or on the columns of the last fit."
+                f"X has {source.n_features} features, and the coefficients to start from have "
+                f"{theta.shape[1] - 1}; expected the same number. Fit with warm_start=False, or on "
+                "the columns of the last fit."
             )
         if not self.fit_intercept:
             theta[:, -1] = 0
         return theta
 
 
-def _require_classes(classes: NDArray) -> Any:
-    """Return a watcher that ends a warm start on other classes, once the first pass has found them."""
+def _require_classes(classes: NDArray) -> Callable[[Record, Sequence[Run]], None]:
+    """Return a watcher that raises if the first pass has found other classes."""
 
     def watch(record: Record, runs: Sequence[Run]) -> None:
         found = runs[0].statistics.classes
         if not np.array_equal(found, classes):
             raise DataError(
-                f"The classes are [{' '.join(map(str, found[:12]))}], and the coefficients to start from belong to "
-                f"[{' '.join(map(str, classes[:12]))}]; needed are the same. Fit with warm_start=False."
+                f"The classes are [{' '.join(map(str, found[:12]))}], and the coefficients to "
+                f"start from belong to [{' '.join(map(str, classes[:12]))}]; expected the same "
+                "classes. Fit with warm_start=False."
             )
 
     return watch

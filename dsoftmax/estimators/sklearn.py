@@ -1,4 +1,4 @@
-"""What scikit-learn gives the estimators, and a few lines that stand in where it is not installed."""
+"""The parts of scikit-learn that the estimators use, and stand-ins if it is not installed."""
 
 import inspect
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from dsoftmax.errors import ConvergenceWarning, NotFittedError
 
     class Base:
-        """What both bases below offer."""
+        """The methods that both bases below have."""
 
         def __sklearn_tags__(self) -> Any: ...
         def __sklearn_clone__(self) -> Any: ...
@@ -26,7 +26,7 @@ else:
         from sklearn.utils.validation import validate_data
 
         class Base(ClassifierMixin, BaseEstimator):
-            """scikit-learn's own base."""
+            """scikit-learn's own base of a classifier."""
 
     except ImportError:
         from dsoftmax.errors import ConvergenceWarning, NotFittedError
@@ -34,7 +34,7 @@ else:
         DataConversionWarning, validate_data = UserWarning, None
 
         class Base:
-            """What pipelines of scikit-learn would ask for, where it is not installed."""
+            """The methods of scikit-learn's base that users call, without scikit-learn."""
 
             def get_params(self, deep: bool = True) -> dict[str, Any]:
                 """Return the parameters by name."""
@@ -43,7 +43,13 @@ else:
                 }
 
             def set_params(self, **params: Any) -> "Base":
-                """Change parameters by name."""
+                """Change parameters by name.
+
+                Raises
+                ------
+                OptionError
+                    A name is no parameter; none is changed then.
+                """
                 known = self.get_params()
                 for name in params:
                     if name not in known:
@@ -54,14 +60,15 @@ else:
 
             def __repr__(self) -> str:
                 defaults = inspect.signature(type(self)).parameters
-                given = [
-                    (name, value)
+                given = ", ".join(
+                    f"{name}={value!r}"
                     for name, value in self.get_params().items()
                     if repr(value) != repr(defaults[name].default)
-                ]
-                return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in given)})"
+                )
+                return f"{type(self).__name__}({given})"
 
             def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+                """Return the weighted fraction of rows whose label is predicted."""
                 return float(np.average(self.predict(X) == np.asarray(y), weights=sample_weight))
 
 

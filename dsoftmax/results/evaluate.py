@@ -1,21 +1,38 @@
 """A model against labelled rows, in one pass."""
 
+import numpy as np
+
 from dsoftmax.data.source import Source
 from dsoftmax.engines.base import Engine
 from dsoftmax.results import metrics
 from dsoftmax.results.metrics import Metrics
 from dsoftmax.results.model import Model
-from dsoftmax.results.predict import _require_features
+from dsoftmax.results.outputs import require_features
 
 
 def evaluate(model: Model, source: Source, engine: Engine) -> Metrics:
-    """Return how good the model is on labelled rows, from one pass.
+    """Return the metrics of a model on labelled rows, from one pass.
 
     Raises
     ------
     DataError
-        Another number of features, NaN, or a label the model does not know.
+        Another number of features, NaN, or a label that the model does not know.
     """
-    _require_features(model, source)
+    require_features(model, source.n_features, source.names.X)
     totals = engine.total(metrics.Score(model), source)
     return metrics.finish(totals.result(), model, totals.n_rows)
+
+
+def accuracy(model: Model, source: Source, engine: Engine, dtype: np.dtype | None = None) -> float:
+    """Return the weighted fraction of rows whose label is predicted, from one pass.
+
+    A label that the model does not know counts as wrong.
+
+    Raises
+    ------
+    DataError
+        Another number of features, NaN, or labels of another kind than the classes.
+    """
+    require_features(model, source.n_features, source.names.X)
+    found = engine.total(metrics.Hits(model, dtype), source).result()
+    return float(found["hits"]) / metrics.require_weight(float(found["weight"]))

@@ -1,4 +1,4 @@
-"""How good a model is on labelled rows, in one pass."""
+"""Metrics of a model on labelled rows, and the visits that sum them."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,19 +11,20 @@ from dsoftmax.data.features import rows_between
 from dsoftmax.engines.visit import Footprint
 from dsoftmax.errors import DataError
 from dsoftmax.first_pass.checks import check_finite, checked_weights
-from dsoftmax.first_pass.labels import Encoder
+from dsoftmax.first_pass.labels import Encoder, plain_labels
 from dsoftmax.kernels import softmax
 from dsoftmax.results.model import Model
+from dsoftmax.results.outputs import labels, logits
 
 Float = NDArray[np.float64]
 
 TILE_VALUES = 2**20
-"""Logits that are held at once (entries)."""
+"""Logits that are in memory at once (entries)."""
 
 
 @dataclass(frozen=True)
 class Metrics:
-    """What one pass over labelled rows says of a model; rows count by their weights.
+    """Metrics of a model on labelled rows; every row counts by its weight.
 
     Attributes
     ----------
@@ -32,7 +33,7 @@ class Metrics:
     log_loss : float
         Mean of −log P of the label, in nats.
     confusion : (K, K) float64
-        Weight of the rows of class i (row) that were taken for class j (column).
+        Weight of the rows of class i (row) that were predicted as class j (column).
     """
 
     classes: NDArray
@@ -42,7 +43,7 @@ class Metrics:
 
     @property
     def accuracy(self) -> float:
-        """Share of the weight that was classified rightly."""
+        """Weighted fraction of rows whose label was predicted."""
         return float(np.trace(self.confusion) / self.confusion.sum())
 
     @property
@@ -52,12 +53,12 @@ class Metrics:
 
     @property
     def recall(self) -> Float:
-        """Of the rows of a class, the share that was found, (K,); nan for a class without rows."""
+        """Fraction of each class that was predicted as such, (K,); nan for a class without rows."""
         return _ratio(np.diag(self.confusion), self.support)
 
     @property
     def precision(self) -> Float:
-        """Of the rows taken for a class, the share that is of it, (K,); nan for a class that was never predicted."""
+        """Fraction of right predictions of each class, (K,); nan without predictions."""
         return _ratio(np.diag(self.confusion), self.confusion.sum(axis=0))
 
     def as_dict(self) -> dict[str, Any]:
@@ -84,12 +85,17 @@ def _ratio(part: Float, whole: Float) -> Float:
 
 @dataclass(frozen=True)
 class Score:
-    """The visit that compares a model with the labels."""
+    """Visit that sums the confusion matrix and the loss of a model.
+
+    Attributes
+    ----------
+    model : Model
+    """
 
     model: Model
 
     def footprint(self, n_features: int, sparse: bool) -> Footprint:
-        """Return what a leaf takes beside its rows."""
+        """Return the memory of a leaf, beside its rows."""
         K = len(self.model.classes)
         return Footprint(K * K + 1, 40 * max(TILE_VALUES, K) + self.model.theta.nbytes)
 
@@ -99,7 +105,7 @@ class Score:
         Raises
         ------
         DataError
-            NaN or infinity in X, a bad weight, or a label the model does not know.
+            NaN or infinity in X, a bad weight, or a label that the model does not know.
         """
         check_finite(block)
         weights, codes = (
@@ -111,14 +117,58 @@ class Score:
         step = max(TILE_VALUES // K, 1)
         for start in range(0, block.n_rows, step):
             rows = slice(start, min(start + step, block.n_rows))
-            logits = self.model.decision_function(rows_between(block.X, rows.start, rows.stop))
+            z = logits(self.model, rows_between(block.X, rows.start, rows.stop))
             y, s = codes[rows], weights[rows]
             confusion += np.bincount(
-                y.astype(np.int64) * K + logits.argmax(axis=1), weights=s, minlength=K * K
+                y.astype(np.int64) * K + z.argmax(axis=1), weights=s, minlength=K * K
             )
-            log_p = softmax.log_softmax(logits)[np.arange(len(y)), y]
+            log_p = softmax.log_softmax(z)[np.arange(len(y)), y]
             loss -= float(s @ log_p.astype(np.float64))
         return {"confusion": confusion.reshape(K, K), "loss": np.float64(loss)}
+
+
+@dataclass(frozen=True)
+class Hits:
+    """Visit that sums the weight of the rows whose label is predicted, and of all rows.
+
+    Attributes
+    ----------
+    model : Model
+    dtype : numpy dtype or None
+        Dtype of the products; follows the stored dtype when None.
+    """
+
+    model: Model
+    dtype: np.dtype | None = None
+
+    def footprint(self, n_features: int, sparse: bool) -> Footprint:
+        """Return the memory of a leaf, beside its rows."""
+        values = max(TILE_VALUES, len(self.model.classes))
+        return Footprint(2, 40 * values + self.model.theta.nbytes)
+
+    def __call__(self, block: Block) -> dict[str, Any]:
+        """Return the two sums of one leaf.
+
+        Raises
+        ------
+        DataError
+            NaN or infinity in X, a bad weight, or labels of another kind than the classes.
+        """
+        check_finite(block)
+        weights = checked_weights(block)
+        assert block.y is not None
+        y = plain_labels(block.y, block.names.y, block.first_row)
+        if _kind(y) != _kind(self.model.classes):
+            raise DataError(
+                f"{block.names.y} holds {_kind(y)}; expected {_kind(self.model.classes)}, as the "
+                "classes of the model are. Pass labels of the same kind."
+            )
+        hits = labels(self.model, block.X, self.dtype) == y
+        return {"hits": np.float64(weights @ hits), "weight": np.float64(weights.sum())}
+
+
+def _kind(labels: NDArray) -> str:
+    return {"U": "strings", "S": "bytes"}.get(labels.dtype.kind, "numbers")
 
 
 def finish(totals: dict[str, Any], model: Model, n_rows: int) -> Metrics:
@@ -129,9 +179,21 @@ def finish(totals: dict[str, Any], model: Model, n_rows: int) -> Metrics:
     DataError
         The weights are all zero.
     """
-    weight = float(totals["confusion"].sum())
+    weight = require_weight(float(totals["confusion"].sum()))
+    return Metrics(model.classes, n_rows, float(totals["loss"]) / weight, totals["confusion"])
+
+
+def require_weight(weight: float) -> float:
+    """Return the sum of the weights.
+
+    Raises
+    ------
+    DataError
+        It is not positive.
+    """
     if not weight > 0:
         raise DataError(
-            "The sample weights are all zero; needed is a positive sum. Leave them out, or check their units."
+            "The sample weights are all zero; expected a positive sum. Leave the weights out, or "
+            "check their units."
         )
-    return Metrics(model.classes, n_rows, float(totals["loss"]) / weight, totals["confusion"])
+    return weight

@@ -1,34 +1,45 @@
-"""A trained model: the coefficients, the classes, and where they came from; saved as a Zarr group without pickle."""
+"""A trained model: its coefficients, its classes, and a record of the training."""
 
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import scipy.sparse
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from dsoftmax.data.features import Features, rows_between
-from dsoftmax.errors import DataError
-from dsoftmax.kernels import softmax
-from dsoftmax.kernels.tiles import compute_dtype
+from dsoftmax.engines.threads import ThreadsEngine
+from dsoftmax.results import outputs
+from dsoftmax.results.predict import apply, apply_decision
+from dsoftmax.system.units import parse_bytes
+from dsoftmax.typing import FeaturesLike
 
 Float = NDArray[np.float64]
-ROUNDED = 1e-4
-"""Of a logit, what rounding may change it by before products are in float64: a probability changes by a quarter of it at most."""
-SLAB_ROWS = 4096
 
 
 @dataclass(frozen=True)
 class Model:
-    """Softmax regression with fixed coefficients.
+    """Softmax regression with fixed coefficients, as `dsoftmax.load_model` returns it.
+
+    A model predicts as the estimators do: a dask array gives a lazy dask array, a Zarr array is
+    read chunk by chunk on the threads of this process, other kinds of rows are in memory.
 
     Attributes
     ----------
     theta : (K, p+1) float64
-        A row per class, the intercept last; every column sums to zero, but for coefficients that an L1 penalty has placed.
+        A row per class, the intercept last. Every column sums to zero, except columns of
+        coefficients that were trained with an L1 penalty and more than two classes.
     classes : (K,) ndarray
+        The labels, ascending.
     about : dict
-        What was asked and found, in JSON types.
+        Settings and results of the training, in JSON types.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> model = Model(np.array([[-1.0, 0.5], [1.0, -0.5]]), np.array(["no", "yes"]))
+    >>> model.predict([[0.0], [2.0]]).tolist()
+    ['no', 'yes']
+    >>> model.coef_, model.intercept_
+    (array([[2.]]), array([-1.]))
     """
 
     theta: Float
@@ -37,72 +48,150 @@ class Model:
 
     @property
     def n_features(self) -> int:
+        """Number of features p."""
         return int(self.theta.shape[1] - 1)
 
-    def decision_function(self, X: Features, dtype: np.dtype | None = None) -> NDArray:
-        """Return the logits, (rows, K).
+    @property
+    def classes_(self) -> NDArray:
+        """Labels, (K,), ascending: `classes` by scikit-learn's name."""
+        return self.classes
+
+    @property
+    def coef_(self) -> Float:
+        """Coefficients in scikit-learn's shape: (1, p) for two classes, else (K, p)."""
+        return coefficients(self)[0]
+
+    @property
+    def intercept_(self) -> Float:
+        """Intercepts in scikit-learn's shape: (1,) for two classes, else (K,)."""
+        return coefficients(self)[1]
+
+    def predict(
+        self,
+        X: FeaturesLike,
+        *,
+        dtype: DTypeLike | None = None,
+        memory_limit: float | str | None = None,
+        missing_chunks: str = "error",
+    ) -> Any:
+        """Return the most probable class of every row.
+
+        Parameters
+        ----------
+        X : (n, p) array-like, DataFrame, SciPy sparse, zarr.Array or dask array
+        dtype : {"float32", "float64"}, optional
+            Dtype of the products; float32 if it holds the stored values exactly, when None.
+        memory_limit : int or str, optional
+            Bytes that this process may use, or a size such as "2GiB".
+        missing_chunks : {"error", "fill"}, default "error"
+            Meaning of a Zarr chunk that is not in the store: an error, or the fill value.
+
+        Returns
+        -------
+        (n,) array in the dtype of ``classes``
+            A lazy dask array with the row chunks of X if X is a dask array, else an ndarray.
 
         Raises
         ------
         DataError
-            X has another number of features.
-
-        Notes
-        -----
-        Where float32 would round the logits by more than about `ROUNDED`, as with features that lie far from 0, the products are in
-        float64, `SLAB_ROWS` rows at a time.
+            X has another number of features, is not two-dimensional, or holds NaN or infinity.
+            For a dask array, NaN and infinity are found when the result is computed.
+        ReadError, MemoryLimitError
         """
-        if X.shape[1] != self.n_features:
-            raise DataError(
-                f"X has {X.shape[1]} features, but the model is expecting {self.n_features} features as input. "
-                "Pass the columns it was trained on, in the same order."
-            )
-        products = np.dtype(dtype or compute_dtype(X.dtype))
-        if products == np.float64 or not self._rounds(X, products):
-            return softmax.decision_function(self.theta, X, products)
-        out = np.empty((X.shape[0], len(self.theta)), products)
-        for start in range(0, X.shape[0], SLAB_ROWS):
-            some = rows_between(X, start, min(start + SLAB_ROWS, X.shape[0]))
-            out[start : start + SLAB_ROWS] = softmax.decision_function(
-                self.theta, some, np.dtype(np.float64)
-            )
-        return out
+        return self._apply(outputs.labels, X, dtype, memory_limit, missing_chunks)
 
-    def _rounds(self, X: Features, dtype: np.dtype) -> bool:
-        """Return whether products of this dtype round logits visibly: terms are added with errors of about their size."""
-        if X.shape[0] == 0:
-            return False
-        W = np.abs(self.theta[:, :-1])
-        if scipy.sparse.issparse(X):
-            size = float(np.abs(X.data).max(initial=0)) * float(
-                np.sqrt(np.square(W).sum(axis=1)).max()
-            )
-        else:
-            reach = np.maximum(
-                np.abs(X.max(axis=0).astype(np.float64)), np.abs(X.min(axis=0).astype(np.float64))
-            )
-            size = float(np.sqrt(np.square(W * reach).sum(axis=1)).max())
-        return bool(size * np.finfo(dtype).eps > ROUNDED)
+    def predict_proba(
+        self,
+        X: FeaturesLike,
+        *,
+        dtype: DTypeLike | None = None,
+        memory_limit: float | str | None = None,
+        missing_chunks: str = "error",
+    ) -> Any:
+        """Return the probabilities P = softmax(z), (n, K), columns in the order of ``classes``.
 
-    def predict(self, X: Features, dtype: np.dtype | None = None) -> NDArray:
-        """Return the most probable class of each row, (rows,), in the dtype of ``classes``."""
-        best: NDArray = self.classes[self.decision_function(X, dtype).argmax(axis=1)]
-        return best
+        Parameters and errors are those of `predict`. The result is lazy if X is a dask array.
+        """
+        return self._apply(outputs.probabilities, X, dtype, memory_limit, missing_chunks)
 
-    def predict_proba(self, X: Features, dtype: np.dtype | None = None) -> NDArray:
-        """Return the probabilities, (rows, K)."""
-        return softmax.softmax(self.decision_function(X, dtype))
+    def predict_log_proba(
+        self,
+        X: FeaturesLike,
+        *,
+        dtype: DTypeLike | None = None,
+        memory_limit: float | str | None = None,
+        missing_chunks: str = "error",
+    ) -> Any:
+        """Return log P, (n, K), finite also if P is 0 in floating point.
+
+        Parameters and errors are those of `predict`. The result is lazy if X is a dask array.
+        """
+        return self._apply(outputs.log_probabilities, X, dtype, memory_limit, missing_chunks)
+
+    def decision_function(
+        self,
+        X: FeaturesLike,
+        *,
+        dtype: DTypeLike | None = None,
+        memory_limit: float | str | None = None,
+        missing_chunks: str = "error",
+    ) -> Any:
+        """Return the logits z = θᵀx + b, (n, K), or z₁ − z₀, (n,), for two classes.
+
+        Parameters and errors are those of `predict`. The result is lazy if X is a dask array.
+        """
+        products, engine = _reading(dtype, memory_limit)
+        return apply_decision(self, X, products, engine, missing_chunks)
+
+    def _apply(
+        self,
+        output: outputs.Output,
+        X: FeaturesLike,
+        dtype: DTypeLike | None,
+        memory_limit: float | str | None,
+        missing_chunks: str,
+    ) -> Any:
+        products, engine = _reading(dtype, memory_limit)
+        return apply(output, self, X, products, engine, missing_chunks)
+
+
+def _reading(
+    dtype: DTypeLike | None, memory_limit: float | str | None
+) -> tuple[np.dtype | None, ThreadsEngine]:
+    limit = None if memory_limit is None else parse_bytes(memory_limit)
+    return None if dtype is None else np.dtype(dtype), ThreadsEngine(memory_limit=limit)
+
+
+def coefficients(model: outputs.Coefficients) -> tuple[Float, Float]:
+    """Return coefficients and intercepts in scikit-learn's shapes.
+
+    Returns
+    -------
+    coef : (1, p) or (K, p) float64
+        One row θ₁ − θ₀ for two classes, else a row per class.
+    intercept : (1,) or (K,) float64
+    """
+    theta = model.theta[1:] - model.theta[:1] if len(model.classes) == 2 else model.theta
+    return theta[:, :-1].copy(), theta[:, -1].copy()
+
+
+def theta_from(coef: ArrayLike, intercept: ArrayLike) -> Float:
+    """Return θ, (K, p+1), from coefficients and intercepts in scikit-learn's shapes."""
+    theta = np.column_stack([coef, intercept]).astype(np.float64)
+    return theta if len(theta) > 1 else np.vstack([-theta / 2, theta / 2])
 
 
 def centred(theta: Float, keep_zeros: bool = False) -> Float:
-    """Return θ minus its mean over the classes: the same probabilities, and one representative for all solvers.
+    """Return θ minus its mean over the classes.
+
+    The probabilities stay the same, and all solvers return the same representative.
 
     Parameters
     ----------
     theta : (K, p+1) float64
     keep_zeros : bool
-        Of more than two classes centre the intercepts alone: where the penalty is L1, it says where coefficients lie. Of two
-        classes only the difference counts.
+        Whether to centre only the intercepts of more than two classes. An L1 penalty determines
+        the coefficients themselves; for two classes it determines only their difference.
     """
     mean = theta.mean(axis=0)
     if keep_zeros and len(theta) > 2:

@@ -1,24 +1,26 @@
-r"""How sure the coefficients are: standard errors, Wald tests and confidence intervals from one pass with the exact Hessian.
+r"""Standard errors, Wald tests and confidence intervals, from one pass with the exact Hessian.
 
-The sums of a pass give the information :math:`I = \nabla^2 J` at the optimum, and :math:`I_λ = I + Λ` with the penalty
-:math:`Λ = 1/C` of every coefficient that has one (S cancels). The estimate θ has about the covariance
+The sums of a pass give the information :math:`I = \nabla^2 J` at the optimum. With the penalty
+:math:`Λ = 1/C` of every penalised coefficient it is :math:`I_λ = I + Λ` (S cancels). The
+covariance of the estimate θ is approximately
 
 .. math::  \mathrm{cov} = I_λ^{-1}\, I\, I_λ^{-1},
 
-the sandwich with the model's own variance of the gradient. Without a penalty this is the inverse Fisher information. With one it is
-the spread of the penalised estimate and says nothing of its bias towards zero, so that intervals do not cover the coefficients of
-an unpenalised model as often as they say.
+the sandwich with the model's own variance of the gradient. Without a penalty this is the inverse
+Fisher information. With a penalty it is the spread of the penalised estimate, and says nothing of
+its bias towards zero. The intervals then cover the unpenalised coefficients less often than their
+level says.
 
-Adding one vector to all rows of θ changes no probability, so that K rows are known up to that: what has a standard error are contrasts
-of rows, :math:`θ_k - θ_r` for a reference class r, or rows less their mean. Everything is computed in a basis of the contrasts.
+Adding one vector to all rows of θ changes no probability, so the rows themselves are not
+determined. Contrasts of rows are, and only they have standard errors: :math:`θ_k - θ_r` for a
+reference class r, or rows minus their mean. Everything is computed in a basis of the contrasts.
 
 References
 ----------
-McCullagh, P. and Nelder, J. (1989). Generalized Linear Models, section 5.4 (the information) and 4.4 (Wald tests).
+McCullagh, P. and Nelder, J. (1989). Generalized Linear Models, section 5.4 (the information) and
+4.4 (Wald tests).
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -33,6 +35,7 @@ from dsoftmax.first_pass.labels import Encoder
 from dsoftmax.kernels.hessian import unpack_hessian
 from dsoftmax.objective.visit import Evaluate, Question
 from dsoftmax.results.model import Model
+from dsoftmax.results.uncertainty import Estimates, Uncertainty
 from dsoftmax.solvers.protocol import Query
 from dsoftmax.system.blas import one_blas_thread
 from dsoftmax.system.process import free_bytes
@@ -41,105 +44,11 @@ from dsoftmax.system.units import size
 Float = NDArray[np.float64]
 
 MATRICES = 8
-"""Arrays in the shape of the Hessian that are held at once."""
+"""Arrays in the shape of the Hessian that are in memory at once."""
 SINGULAR = 1e-10
-"""The information, scaled to a diagonal of ones, is singular where its least eigenvalue is below this."""
+"""Least eigenvalue below which the information, scaled to a unit diagonal, counts as singular."""
 SEPARATED = 0.5
-"""A sum of the losses below this, without a penalty, means that the classes can be told apart without error."""
-
-
-@dataclass(frozen=True)
-class Estimates:
-    """Numbers about some of the coefficients; all arrays have the shape of ``value``.
-
-    Attributes
-    ----------
-    value : float64
-        The coefficients.
-    standard_error : float64
-    z, p_value : float64
-        value/standard_error, and the chance of a z at least as far from zero if the coefficient were zero (two-sided, normal).
-    low, high : float64
-        The confidence interval.
-    """
-
-    value: Float
-    standard_error: Float
-    z: Float
-    p_value: Float
-    low: Float
-    high: Float
-
-
-@dataclass(frozen=True)
-class Uncertainty:
-    """What `uncertainty` found.
-
-    Attributes
-    ----------
-    classes : (m,) ndarray
-        The class of each row.
-    reference : label or None
-        What the rows are differences to; None for their mean.
-    level : float
-        Of the confidence intervals.
-    coef : Estimates
-        (m, p).
-    intercept : Estimates
-        (m,); nan where no intercepts were fitted.
-    covariance : (m·(p+1), m·(p+1)) float64
-        Of the rows, the intercept last in each.
-    distance : float
-        How far the coefficients are from the optimum at most, in standard errors: of the Newton step from here.
-    """
-
-    classes: NDArray
-    reference: Any
-    level: float
-    coef: Estimates
-    intercept: Estimates
-    covariance: Float
-    distance: float
-
-    def summary(self, feature_names: Sequence[str] | None = None) -> str:
-        """Return a table of text, a line a coefficient.
-
-        Parameters
-        ----------
-        feature_names : sequence of p str, optional
-            x0, x1, … when None.
-        """
-        p = self.coef.value.shape[1]
-        names = (
-            [f"x{j}" for j in range(p)]
-            if feature_names is None
-            else [str(name) for name in feature_names]
-        )
-        if len(names) != p:
-            raise OptionError(
-                f"feature_names has {len(names)} names; needed are {p}, one for each feature."
-            )
-        names = ["(intercept)", *names]
-        width = max(map(len, names))
-        tail = 50 * (1 - self.level)
-        heads = ("coef", "std err", "z", "P>|z|", f"[{tail:g}%", f"{100 - tail:g}%]")
-        lines = []
-        for k, label in enumerate(self.classes.tolist()):
-            against = "the mean of all classes" if self.reference is None else self.reference
-            lines += [
-                f"class {label} against {against}",
-                " ".join([" " * width, *(f"{head:>11}" for head in heads)]),
-            ]
-            parts = (self.intercept, self.coef)
-            columns = [
-                np.r_[getattr(parts[0], one)[k], getattr(parts[1], one)[k]]
-                for one in ("value", "standard_error", "z", "p_value", "low", "high")
-            ]
-            lines += [
-                " ".join([f"{name:<{width}}", *(f"{column[j]:>11.4g}" for column in columns)])
-                for j, name in enumerate(names)
-            ]
-        return "\n".join(lines)
+"""Sum of the losses below which, without a penalty, the classes count as separable."""
 
 
 def uncertainty(
@@ -152,38 +61,44 @@ def uncertainty(
     reference: Any = None,
     level: float = 0.95,
 ) -> Uncertainty:
-    """Return standard errors, tests and intervals of a model's coefficients, from one pass over the rows it was trained on.
+    """Return standard errors, tests and confidence intervals of a model's coefficients.
+
+    One pass over the rows of the training computes the Hessian at the optimum.
 
     Parameters
     ----------
     model : Model
-        At the optimum.
+        Model at the optimum.
     source : Source
-        With labels; weights count as repetitions of rows.
+        Rows with labels; weights count as repetitions of rows.
     engine : Engine
     C : float
         Inverse strength of the penalty of the training; ``inf`` for none.
     fit_intercept : bool
     reference : label, optional
-        The class that the others are compared with. When None, rows less their mean, and for two classes the second less the first.
+        Class with which the others are compared. When None, rows minus their mean; for two
+        classes, the second minus the first.
     level : float
-        Of the confidence intervals, between 0 and 1.
+        Level of the confidence intervals, between 0 and 1.
 
     Raises
     ------
     OptionError
-        A reference that is no class, or a level that is no probability.
+        The reference is no class, or the level is not between 0 and 1.
     DataError
-        The information is singular: features that depend on each other, or classes that can be told apart without error.
+        The information is singular, because features depend on each other or the classes are
+        separable.
     MemoryLimitError
         The Hessian, (K·(p+1))² entries, does not fit.
 
     Notes
     -----
-    Work (K·(p+1))²/2 flops a row, and some 10·(K·(p+1))³ for the inverse.
+    Work: (K·(p+1))²/2 flops per row, and about 10·(K·(p+1))³ for the inverse.
     """
     if not 0 < level < 1:
-        raise OptionError(f"level={level!r}; needed is a number between 0 and 1, such as 0.95.")
+        raise OptionError(
+            f"level={level!r} is no level; expected a number between 0 and 1. Pass 0.95."
+        )
     rows, contrasts = _contrasts(model.classes, reference)
     K, d = model.theta.shape
     _require_memory(K, d, engine)
@@ -197,12 +112,14 @@ def uncertainty(
     with one_blas_thread():
         if not np.isfinite(sums["hessian 0"]).all():
             raise DataError(
-                f"{source.names.X} holds NaN or infinity: the Hessian is not finite. Fill or leave out such rows."
+                f"{source.names.X} holds NaN or infinity, so the Hessian is not finite. Fill or "
+                "leave out these rows."
             )
         if not strength and sums["value 0"] < SEPARATED:
             raise DataError(
-                f"The losses of all rows add up to {sums['value 0']:.1e}: the classes can be told apart without error, so that without "
-                "a penalty there is no optimum and no standard error. Train with a finite C."
+                f"The losses of all rows add up to {sums['value 0']:.1e}, so the classes are "
+                "separable. Without a penalty there is no optimum and no standard error. Train "
+                "with a finite C."
             )
         information = unpack_hessian(sums["hessian 0"], K)
         covariance, newton = _covariance(
@@ -226,14 +143,15 @@ def _require_memory(K: int, d: int, engine: Engine) -> None:
     allowed = engine.process_limit or (free if free else needed)
     if needed > allowed:
         raise MemoryLimitError(
-            f"Standard errors of {K:,} classes and {d - 1:,} features need the Hessian, {size(8 * (K * d) ** 2)}, and take "
-            f"{size(needed)}; there are {size(allowed)}. Allow more, or use fewer features."
+            f"Standard errors of {K:,} classes and {d - 1:,} features need the Hessian "
+            f"({size(8 * (K * d) ** 2)}) and allocate {size(needed)}; the limit is "
+            f"{size(allowed)}. Allow more memory, or use fewer features."
         )
     engine.reserve(needed)
 
 
 def _contrasts(classes: NDArray, reference: Any) -> tuple[NDArray[np.intp], Float]:
-    """Return which classes have a row, and the matrix from θ to these rows, (m, K)."""
+    """Return the classes that have a row, (m,), and the matrix from θ to these rows, (m, K)."""
     K = len(classes)
     if reference is None:
         if K > 2:
@@ -242,7 +160,8 @@ def _contrasts(classes: NDArray, reference: Any) -> tuple[NDArray[np.intp], Floa
     found = np.flatnonzero(classes == reference)
     if len(found) != 1:
         raise OptionError(
-            f"reference={reference!r} is no class; needed is one of [{' '.join(map(str, classes[:12]))}], or None."
+            f"reference={reference!r} is no class; expected one of "
+            f"[{' '.join(map(str, classes[:12]))}], or None. Pass a label of the training."
         )
     rows = np.delete(np.arange(K), found[0])
     contrasts = np.eye(K)[rows]
@@ -253,7 +172,7 @@ def _contrasts(classes: NDArray, reference: Any) -> tuple[NDArray[np.intp], Floa
 def _covariance(
     information: Float, gradient: Float, penalty: Float, moves: NDArray[np.bool_]
 ) -> tuple[Float, Float]:
-    """Return the covariance of θ less its mean over the classes, and the Newton step from there."""
+    """Return the covariance of θ minus its mean over the classes, and the Newton step there."""
     K, d = gradient.shape
     basis = scipy.linalg.null_space(np.ones((1, K))).T  # rows span the contrasts
     lifted = information.copy()
@@ -266,8 +185,9 @@ def _covariance(
     values, vectors = scipy.linalg.eigh(lifted * np.outer(scale, scale))
     if not values[0] > SINGULAR:
         raise DataError(
-            f"The information is singular: its least eigenvalue is {values[0]:.1e} of what is usual. Features depend on each other, or "
-            "the classes can be told apart without error. Leave features out, or train with a finite C."
+            f"The information is singular: scaled to a unit diagonal, its least eigenvalue is "
+            f"{values[0]:.1e}; expected more than {SINGULAR:g}. Features depend on each other, or "
+            "the classes are separable. Leave features out, or train with a finite C."
         )
     half = scale[:, None] * vectors
     inverse = (half / values) @ half.T

@@ -12,25 +12,46 @@ from dsoftmax.results.model import Model
 from dsoftmax.system.files import replacing_directory, writing
 
 FORMAT = 1
+"""Version of the layout on disk."""
 METADATA_BYTES = 4096
-"""About what the names and shapes of a few arrays take."""
+"""Estimate for the metadata of a group of a few arrays, in bytes."""
 
 
 def save_model(model: Model, path: Path | str, overwrite: bool = False) -> None:
-    """Write a model as a Zarr group: it appears whole or not at all.
+    """Write a model as a Zarr group, which appears whole or not at all.
+
+    Parameters
+    ----------
+    model : Model
+        ``model_`` of an estimator, or what `load_model` returned.
+    path : path
+        Directory of the group. Those above it are made if they do not exist.
+    overwrite : bool, default False
+        Whether the model replaces what exists at ``path``, once it is complete.
 
     Raises
     ------
     OutputExistsError
-        Something stands at ``path``, and ``overwrite`` is false.
+        Something exists at ``path``, and ``overwrite`` is false.
     WriteError
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import numpy as np
+    >>> model = Model(np.array([[-1.0, 0.5], [1.0, -0.5]]), np.array(["no", "yes"]))
+    >>> with tempfile.TemporaryDirectory() as place:
+    ...     save_model(model, f"{place}/model.zarr")
+    ...     load_model(f"{place}/model.zarr").predict([[0.0], [2.0]]).tolist()
+    ['no', 'yes']
     """
     import zarr
 
     path = Path(path)
     if path.exists() and not overwrite:
         raise OutputExistsError(
-            f"{path} exists and would be overwritten. Pass overwrite=True (--overwrite), or another path."
+            f"{path} exists and would be overwritten. Pass overwrite=True (--overwrite), or "
+            "another path."
         )
     about = json.loads(json.dumps(model.about))
     n_bytes = model.theta.nbytes + METADATA_BYTES
@@ -47,9 +68,10 @@ def save_model(model: Model, path: Path | str, overwrite: bool = False) -> None:
         )
         for name, values in (("coef", model.theta[:, :-1]), ("intercept", model.theta[:, -1])):
             data = np.ascontiguousarray(values)
+            # With nan as the fill value, a lost chunk is noticed when the model is read.
             group.create_array(
                 name, data=data, chunks=values.shape, compressors=None, fill_value=np.nan
-            )  # a lost chunk is seen
+            )
 
 
 def _as_json(classes: NDArray) -> list[Any]:
@@ -68,7 +90,17 @@ def _from_json(classes: Any, dtype: np.dtype) -> NDArray:
 
 
 def load_model(path: Path | str) -> Model:
-    """Read a model that `save_model` wrote.
+    """Read a model that `save_model` or ``dsoftmax train`` wrote.
+
+    Parameters
+    ----------
+    path : path
+        Directory of the Zarr group: the ``model.zarr`` of a run.
+
+    Returns
+    -------
+    Model
+        Predicts as the estimator that trained it: lazily for dask arrays, chunk by chunk for Zarr.
 
     Raises
     ------
@@ -80,7 +112,8 @@ def load_model(path: Path | str) -> Model:
     try:
         group = zarr.open_group(path, mode="r")
         attributes = dict(group.attrs)
-        coef, intercept = np.asarray(group["coef"][:]), np.asarray(group["intercept"][:])  # type: ignore[index]
+        coef = np.asarray(group["coef"][:])  # type: ignore[index]
+        intercept = np.asarray(group["intercept"][:])  # type: ignore[index]
         classes = _from_json(attributes["classes"], np.dtype(str(attributes["classes_dtype"])))
         theta = np.hstack([coef, intercept[:, None]]).astype(np.float64)
         if theta.shape[0] != len(classes):
@@ -89,8 +122,9 @@ def load_model(path: Path | str) -> Model:
             raise ValueError("coefficients are missing or not finite")
     except Exception as error:
         raise ReadError(
-            f"{path} does not hold a model ({type(error).__name__}: {error}). Needed is the model.zarr of a run that has ended; "
-            "run `dsoftmax train` again with the same options to end it."
+            f"{path} does not hold a model ({type(error).__name__}: {error}); expected the "
+            "model.zarr of a run that has ended. To end it, run `dsoftmax train` again with the "
+            "same options."
         ) from error
     about = attributes.get("about")
     return Model(theta, classes, about if isinstance(about, dict) else {})

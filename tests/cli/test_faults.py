@@ -26,8 +26,8 @@ import dsoftmax
 from dsoftmax.cli.program import interrupts, main
 from dsoftmax.errors import ReadError, WriteError
 from dsoftmax.results.model import Model
-from dsoftmax.results.predict import write_predictions
 from dsoftmax.results.stored_model import load_model, save_model
+from dsoftmax.results.stored_predictions import write_predictions
 from dsoftmax.runs.checkpoint import read_arrays
 from dsoftmax.runs.directory import RunDirectory
 from dsoftmax.runs.history import History

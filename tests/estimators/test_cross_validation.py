@@ -141,7 +141,7 @@ def test_models_that_stop_early_are_counted_in_a_warning():
     ("options", "message"),
     [
         ({"Cs": []}, "at least one"),
-        ({"Cs": "many"}, "needed is a number of values"),
+        ({"Cs": "many"}, "expected a number of values"),
         ({"Cs": 0}, "at least one"),
         ({"cv": 1}, "^cv=1; needed is a whole number of at least 2"),
         ({"Cs": [-1, 2]}, r"^Cs=\[-1.0, 2.0\]; needed are positive numbers"),

@@ -27,7 +27,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-import dsoftmax.estimators.base
+import dsoftmax.estimators.predictions
 import dsoftmax.estimators.regression
 from dsoftmax import SoftmaxRegression, SoftmaxRegressionCV, save_model
 from dsoftmax.data.zarr.source import ZarrRows
@@ -610,7 +610,7 @@ def test_warm_start_on_other_data_says_so():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"spool": 3}, r"spool=3; needed is the path"),
+        ({"spool": 3}, r"spool=3 is no path; expected"),
         ({"spool_limit": "1GiB"}, r"spool_limit does nothing without spool=DIRECTORY"),
         ({"spool": "here", "engine": "serial"}, r"spool does nothing for engine='serial'"),
         (
@@ -722,16 +722,29 @@ def test_grid_search_equals_scikit_learns():
     assert ours.best_params_ == theirs.best_params_
 
 
-def test_score_counts_an_unknown_label_in_memory_as_wrong():
+def test_score_counts_an_unknown_label_as_wrong(tmp_path, rng):
     X, y = make_data(3)
+    weights = rng.random(len(y))
     ours = SoftmaxRegression(**TIGHT).fit(X, y)
     theirs = LogisticRegression(solver="newton-cholesky", **THEIRS).fit(X, y)
-    assert ours.score(X, np.where(y == 1, 7, y)) == theirs.score(X, np.where(y == 1, 7, y))
-    with pytest.raises(
-        DataError,
-        match=r"label 7 .* is not among the 3 classes .*The model knows these classes only",
+    unknown = np.where(y == 1, 7, y)
+    assert ours.score(X, unknown) == theirs.score(X, unknown) < theirs.score(X, y)
+    expected = theirs.score(X, unknown, weights)
+    for lazy in (
+        (da.from_array(X, chunks=(100, -1)), unknown, weights),
+        (X, da.from_array(unknown, chunks=90), weights),
+        (stored(tmp_path, "X", X, (100, 5)), stored(tmp_path, "y", unknown, (70,)), weights),
     ):
-        ours.score(da.from_array(X, chunks=(100, -1)), np.where(y == 1, 7, y))
+        assert ours.score(*lazy) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_score_refuses_labels_of_another_kind(lazy):
+    X, y = make_data(3)
+    words = np.array(["a", "b", "c"])[y]
+    rows = da.from_array(X, chunks=(100, -1)) if lazy else X
+    with pytest.raises(ValueError, match="y holds strings; expected numbers" if lazy else "type"):
+        SoftmaxRegression().fit(X, y).score(rows, words)
 
 
 @pytest.mark.parametrize("as_dask", [False, True])
@@ -1033,7 +1046,7 @@ def test_without_scikit_learn(tmp_path):
 
 
 def test_examples_in_docstrings():
-    modules = (dsoftmax.estimators.base, dsoftmax.estimators.regression)
+    modules = (dsoftmax.estimators.predictions, dsoftmax.estimators.regression)
     found = [doctest.testmod(module) for module in modules]
     assert sum(one.attempted for one in found) > 8
     assert all(one.failed == 0 for one in found)

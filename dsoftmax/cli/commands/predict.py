@@ -62,7 +62,7 @@ def command(
         from dsoftmax.cli.show import diagnostics, memory_line, output, show_facts
         from dsoftmax.data.source import n_rows
         from dsoftmax.engines.threads import ThreadsEngine
-        from dsoftmax.results.predict import write_predictions
+        from dsoftmax.results.stored_predictions import write_predictions
 
     model = open_model(run)
     _require_output(out, overwrite, run, data)

@@ -1,0 +1,264 @@
+"""The predictions and the score of a fitted estimator."""
+
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dsoftmax.data.open import is_dask, is_lazy, require_column
+from dsoftmax.engines.choose import holds_client
+from dsoftmax.engines.threads import ThreadsEngine
+from dsoftmax.estimators.base import NAMES, SoftmaxEstimator
+from dsoftmax.estimators.sklearn import NotFittedError
+from dsoftmax.results import outputs
+from dsoftmax.results.evaluate import accuracy
+from dsoftmax.results.model import Model, coefficients, theta_from
+from dsoftmax.results.predict import apply, apply_decision
+from dsoftmax.training.result import Result
+from dsoftmax.training.settings import product_dtype
+from dsoftmax.typing import ColumnLike, FeaturesLike
+
+Float = NDArray[np.float64]
+
+
+class SoftmaxPredictor(SoftmaxEstimator):
+    """Predictions of an estimator, once its ``fit`` has set a model."""
+
+    model_: Model
+    coef_: Float
+    intercept_: Float
+    classes_: NDArray
+
+    def predict(self, X: FeaturesLike) -> Any:
+        """Return the most probable class of every row.
+
+        Parameters
+        ----------
+        X : (n, p) array-like, DataFrame, SciPy sparse, zarr.Array or dask array
+
+        Returns
+        -------
+        (n,) array in the dtype of ``classes_``
+            A lazy dask array with the row chunks of X if X is a dask array, else an ndarray.
+
+        Raises
+        ------
+        NotFittedError
+        DataError
+            X has another number of features, is not two-dimensional, or holds NaN or infinity.
+            For a dask array, NaN and infinity are found when the result is computed.
+        ReadError, MemoryLimitError
+
+        Warns
+        -----
+        UserWarning
+            X is a Zarr array and ``engine`` is a cluster, which does not compute predictions.
+
+        Notes
+        -----
+        A Zarr array is read chunk by chunk on the threads of this process, whatever ``engine`` is.
+        To predict on the workers of a cluster, pass ``dask.array.from_zarr(X)``.
+
+        Examples
+        --------
+        >>> from dsoftmax import SoftmaxRegression
+        >>> estimator = SoftmaxRegression().fit([[0.0], [1.0], [2.0], [3.0]], [0, 0, 1, 1])
+        >>> estimator.predict([[0.5], [2.5]])
+        array([0, 1])
+        """
+        return self._apply(partial(apply, outputs.labels), X).astype(
+            self.classes_.dtype, copy=False
+        )
+
+    def predict_proba(self, X: FeaturesLike) -> Any:
+        """Return the probabilities of the classes, P = softmax(z).
+
+        Parameters
+        ----------
+        X : (n, p) array-like, DataFrame, SciPy sparse, zarr.Array or dask array
+
+        Returns
+        -------
+        (n, K) float32 or float64 array
+            Columns in the order of ``classes_``, in the dtype of the products. A lazy dask array
+            if X is a dask array.
+
+        Raises
+        ------
+        NotFittedError, DataError, ReadError, MemoryLimitError
+            As `predict`, which also says where Zarr arrays are read.
+
+        Examples
+        --------
+        >>> from dsoftmax import SoftmaxRegression
+        >>> estimator = SoftmaxRegression().fit([[0.0], [1.0], [2.0], [3.0]], [0, 0, 1, 1])
+        >>> estimator.predict_proba([[1.5]]).round(3)
+        array([[0.5, 0.5]])
+        """
+        return self._apply(partial(apply, outputs.probabilities), X)
+
+    def predict_log_proba(self, X: FeaturesLike) -> Any:
+        """Return log P, computed from the logits: finite also if P is 0 in floating point.
+
+        Parameters
+        ----------
+        X : (n, p) array-like, DataFrame, SciPy sparse, zarr.Array or dask array
+
+        Returns
+        -------
+        (n, K) float32 or float64 array
+            As `predict_proba`.
+
+        Raises
+        ------
+        NotFittedError, DataError, ReadError, MemoryLimitError
+            As `predict`, which also says where Zarr arrays are read.
+
+        Examples
+        --------
+        >>> from dsoftmax import SoftmaxRegression
+        >>> estimator = SoftmaxRegression().fit([[0.0], [1.0], [2.0], [3.0]], [0, 0, 1, 1])
+        >>> estimator.predict_log_proba([[1.5]]).round(3)
+        array([[-0.693, -0.693]])
+        """
+        return self._apply(partial(apply, outputs.log_probabilities), X)
+
+    def decision_function(self, X: FeaturesLike) -> Any:
+        """Return the logits z = θᵀx + b.
+
+        For two classes the result is z₁ − z₀, positive if the second class is more probable.
+
+        Parameters
+        ----------
+        X : (n, p) array-like, DataFrame, SciPy sparse, zarr.Array or dask array
+
+        Returns
+        -------
+        (n,) for two classes, else (n, K); float32 or float64 array
+            As `predict_proba`.
+
+        Raises
+        ------
+        NotFittedError, DataError, ReadError, MemoryLimitError
+            As `predict`, which also says where Zarr arrays are read.
+
+        Examples
+        --------
+        >>> from dsoftmax import SoftmaxRegression
+        >>> estimator = SoftmaxRegression().fit([[0.0], [1.0], [2.0], [3.0]], [0, 0, 1, 1])
+        >>> abs(estimator.decision_function([[1.5]])).round(3)
+        array([0.])
+        """
+        return self._apply(apply_decision, X)
+
+    def score(
+        self, X: FeaturesLike, y: ColumnLike, sample_weight: ColumnLike | None = None
+    ) -> float:
+        """Return the accuracy: the weighted fraction of rows whose label is predicted.
+
+        A label that the model does not know counts as wrong. If X, y or the weights are lazy, the
+        score is one pass of ``engine``, and no array is read as a whole.
+
+        Parameters
+        ----------
+        X : (n, p) array-like, DataFrame, SciPy sparse, zarr.Array or dask array
+        y : (n,) array-like, zarr.Array or dask array
+        sample_weight : (n,) array-like, zarr.Array or dask array, optional
+
+        Returns
+        -------
+        float
+
+        Raises
+        ------
+        NotFittedError, DataError, ReadError, MemoryLimitError, ClusterError
+            As `predict`.
+
+        Examples
+        --------
+        >>> from dsoftmax import SoftmaxRegression
+        >>> X, y = [[0.0], [1.0], [2.0], [3.0]], [0, 0, 1, 1]
+        >>> SoftmaxRegression().fit(X, y).score(X, y)
+        1.0
+        """
+        self._require_fit()
+        require_column(y, NAMES.y)
+        if not any(is_lazy(values) for values in (X, y, sample_weight) if values is not None):
+            return float(super().score(X, y, sample_weight))
+        source = self._source(X, self._labels(y), sample_weight)
+        with self._open_engine() as engine:
+            return accuracy(self._model(), source, engine, self._product_dtype())
+
+    def _keep(self, result: Result, label_dtype: np.dtype, learner: SoftmaxEstimator) -> None:
+        """Set the attributes of a fitted estimator.
+
+        Parameters
+        ----------
+        result : Result
+        label_dtype : numpy dtype
+            Dtype of the labels that the user passed.
+        learner : SoftmaxEstimator
+            The copy that noted the number and the names of the features.
+        """
+        self.model_ = result.model
+        self.coef_, self.intercept_ = coefficients(result.model)
+        classes = result.model.classes
+        keeps_kind = label_dtype.kind in "biuf" or classes.dtype.kind in "US"
+        self.classes_ = (
+            classes.astype(label_dtype) if keeps_kind and label_dtype.kind in "biufUSO" else classes
+        )
+        self.n_features_in_ = learner.n_features_in_
+        vars(self).pop("feature_names_in_", None)
+        if "feature_names_in_" in vars(learner):
+            self.feature_names_in_ = learner.feature_names_in_
+        self.n_iter_ = np.array([result.run.state.n_iter], np.int32)
+        self.n_passes_ = result.n_passes
+        self.solver_ = result.run.solver
+        self.objective_ = float(result.run.state.value)
+        self.status_ = result.status
+        self.history_ = [record.as_dict() for record in result.history]
+
+    def _require_fit(self) -> None:
+        if not hasattr(self, "model_"):
+            raise NotFittedError(
+                f"This {type(self).__name__} instance is not fitted yet. Call 'fit' with "
+                "appropriate arguments before using this estimator."
+            )
+
+    def _model(self) -> Model:
+        """Return the model of ``coef_`` and ``intercept_``, which the user may have changed."""
+        coef, intercept = coefficients(self.model_)
+        if np.array_equal(coef, self.coef_) and np.array_equal(intercept, self.intercept_):
+            return self.model_
+        return replace(self.model_, theta=theta_from(self.coef_, self.intercept_))
+
+    def _product_dtype(self) -> np.dtype | None:
+        return None if self.dtype is None else product_dtype(self.dtype)
+
+    def _apply(self, compute: Callable[..., Any], X: Any) -> Any:
+        """Return ``compute`` of the arguments of `dsoftmax.results.predict.apply`."""
+        self._require_fit()
+        X = self._features(X, reset=False)
+        engine = self.engine
+        stored = is_lazy(X) and not is_dask(X)
+        if stored and (holds_client(engine) or (isinstance(engine, str) and engine == "cluster")):
+            warnings.warn(
+                "X is a Zarr array, and predictions for it are computed on the threads of this "
+                "process, not on the cluster. To use the cluster, pass dask.array.from_zarr(X).",
+                UserWarning,
+                stacklevel=3,
+            )
+        if not isinstance(engine, ThreadsEngine):
+            engine = ThreadsEngine(1 if engine == "serial" else None, self._memory_limit())
+        return compute(
+            self._model(),
+            X,
+            self._product_dtype(),
+            engine,
+            self.missing_chunks,
+            type(self).__name__,
+        )
