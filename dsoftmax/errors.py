@@ -1,22 +1,22 @@
-"""Everything that dsoftmax raises on purpose.
+"""The exceptions and the warning that dsoftmax raises on purpose.
 
 ::
 
     DsoftmaxError
-    ├── DataError          (ValueError)       the data cannot answer the question: NaN, an unknown label, lengths that differ
+    ├── DataError          (ValueError)       NaN, an unknown label, lengths that differ
     ├── OptionError        (ValueError)       an option that does not exist or makes no sense here
-    ├── ReadError          (OSError)          a chunk that is missing, truncated or cannot be decoded
-    ├── WriteError         (OSError)          a file that cannot be written: the disk is full, a quota or a limit is reached
-    ├── MemoryLimitError   (MemoryError)      the plan does not fit in the memory allowed
-    ├── OutputExistsError  (FileExistsError)  something stands where the output should go
-    ├── RunMismatchError   (ValueError)       a run directory that belongs to other data or another objective
-    ├── ClusterError       (RuntimeError)     no scheduler, no workers, or too many failed attempts
-    └── NotFittedError     (ValueError)       predict before fit, where scikit-learn is not installed
+    ├── ReadError          (OSError)          a chunk is missing, truncated or cannot be decoded
+    ├── WriteError         (OSError)          a file cannot be written: disk full, quota, limit
+    ├── MemoryLimitError   (MemoryError)      the plan does not fit in the memory limit
+    ├── OutputExistsError  (FileExistsError)  something exists at the path of the output
+    ├── RunMismatchError   (ValueError)       a run directory of other data or another objective
+    ├── ClusterError       (RuntimeError)     no scheduler, no workers, or too many failures
+    └── NotFittedError     (ValueError)       predict before fit, without scikit-learn
 
-    ConvergenceWarning     (UserWarning)      the solver stopped before the tolerance was met
+    ConvergenceWarning     (UserWarning)      training stopped before the tolerance was met
 
-Every message says what was found, what was needed and what to do. Every exception is built from one string, so that it
-survives pickling on its way back from a worker.
+Every message says what was found, what was expected, and what to do. Every exception is built from
+one string, so that it survives pickling on its way from a worker.
 """
 
 from collections.abc import Iterable
@@ -24,17 +24,15 @@ from difflib import get_close_matches
 
 
 class DsoftmaxError(Exception):
-    """Base of all errors that dsoftmax raises on purpose."""
+    """Base class of all errors that dsoftmax raises on purpose."""
 
     def __reduce__(self) -> tuple[type, tuple[object, ...]]:
-        return (
-            type(self),
-            self.args,
-        )  # distributed's own way to pickle exceptions cannot build a MemoryError's subclass again
+        # The pickling that distributed installs cannot rebuild a subclass of MemoryError.
+        return type(self), self.args
 
 
 class DataError(DsoftmaxError, ValueError):
-    """The data cannot answer the question that was asked."""
+    """The data are not valid for the request: NaN, an unknown label, or lengths that differ."""
 
 
 class OptionError(DsoftmaxError, ValueError):
@@ -46,15 +44,15 @@ class ReadError(DsoftmaxError, OSError):
 
 
 class WriteError(DsoftmaxError, OSError):
-    """A file could not be written; what stood in its place still does."""
+    """A file could not be written; the file that it should replace is unchanged."""
 
 
 class MemoryLimitError(DsoftmaxError, MemoryError):
-    """The plan does not fit in the memory that was allowed."""
+    """The plan does not fit in the memory limit."""
 
 
 class OutputExistsError(DsoftmaxError, FileExistsError):
-    """Something already stands where the output should go."""
+    """Something exists at the path of the output."""
 
 
 class RunMismatchError(DsoftmaxError, ValueError):
@@ -66,24 +64,24 @@ class ClusterError(DsoftmaxError, RuntimeError):
 
 
 class NotFittedError(DsoftmaxError, ValueError):
-    """The estimator was asked to predict before it was fitted."""
+    """An estimator was asked for predictions before ``fit``, and scikit-learn is not installed."""
 
 
 class ConvergenceWarning(UserWarning):
-    """The solver stopped before the tolerance was met."""
+    """Training stopped before the tolerance was met."""
 
 
 def unknown_option(name: str, found: object, known: Iterable[str]) -> OptionError:
-    """Build the error for a value that is not in a table, with the nearest name that is.
+    """Return the error for an unknown value of an option, with the nearest known value.
 
     Parameters
     ----------
     name : str
         The option, as its user spells it.
     found : object
-        The value that was given.
+        The unknown value.
     known : iterable of str
-        The values that exist.
+        All known values.
     """
     known = list(known)
     near = get_close_matches(str(found), known, n=1, cutoff=0.5)

@@ -1,1 +1,1 @@
-"""The estimators: scikit-learn's interface."""
+"""The estimators, with scikit-learn's interface."""

@@ -1,1 +1,1 @@
-"""What training returns: models, predictions, metrics, standard errors."""
+"""The results of training: models, predictions, metrics, standard errors."""

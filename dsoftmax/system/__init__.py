@@ -1,1 +1,1 @@
-"""What is asked of the operating system: bytes and units, files, locks, BLAS threads, the allocator, process memory."""
+"""Services of the operating system: files, locks, memory, BLAS threads, sizes in bytes."""

@@ -1,4 +1,4 @@
-"""Let the allocator keep what a leaf takes for the next leaf, and give it back when all is done."""
+"""Settings of glibc's allocator: reuse the memory of a leaf, and return freed memory at the end."""
 
 import ctypes
 from collections.abc import Iterator
@@ -7,19 +7,25 @@ from functools import cache
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of <malloc.h>
 NOT_GLIBC = AttributeError, OSError, TypeError
-"""What asking another C library for its allocator's settings raises."""
+"""Errors of these calls with another C library."""
 KEPT_BYTES = 64 * 2**20
-"""Free memory at the top of a heap that is not given back."""
+"""Free memory at the top of a heap that stays with the process (bytes).
+
+It holds the scratch of a leaf, so that the next leaf reuses it without page faults.
+"""
 OWN_MAPPING_BYTES = 32 * 2**20
-"""Arrays from this size on get pages of their own, which are given back at once: the most that glibc allows."""
+"""Size from which an array gets its own pages, which return to the system once it is freed (bytes).
+
+It is the largest value that glibc allows.
+"""
 
 
 @cache
 def keep_freed_memory() -> None:
-    """Tell glibc not to give memory back that the next leaf takes again; elsewhere, do nothing.
+    """Tell glibc to keep freed memory that the next leaf allocates again; elsewhere, do nothing.
 
-    These are the limits that it comes to by itself in a process whose arrays are large, unless it is told otherwise, as dask's
-    nannies do. Page faults then cost a kernel a sixth to a half of its time.
+    By itself, glibc reaches these limits in a process with large arrays, unless its environment
+    sets others, as dask's nannies do. Page faults then cost a kernel a sixth to a half of its time.
     """
     with suppress(*NOT_GLIBC):
         libc = ctypes.CDLL(None)
@@ -29,9 +35,10 @@ def keep_freed_memory() -> None:
 
 @contextmanager
 def giving_back() -> Iterator[None]:
-    """Have glibc give back what is freed in the block, and what was free before; elsewhere, do nothing.
+    """Have glibc return the memory freed in the block, and before it; elsewhere, do nothing.
 
-    The trim at the end passes over what is free at the top of a thread's heap, which is given back when something below it is freed.
+    The trim at the end skips free memory at the top of a thread's heap. glibc returns that memory
+    when something below it is freed.
     """
     kept = keep_freed_memory.cache_info().currsize > 0
     with suppress(*NOT_GLIBC):

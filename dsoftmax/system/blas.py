@@ -1,4 +1,4 @@
-"""BLAS at one thread, for the whole process, while anybody needs it."""
+"""BLAS limited to one thread, in the whole process, while some caller needs it."""
 
 import threading
 from collections.abc import Iterator
@@ -15,9 +15,10 @@ _limiter = None
 
 @contextmanager
 def one_blas_thread() -> Iterator[None]:
-    """Hold BLAS at one thread; counted, so that workers that share a process do not undo each other's limit.
+    """Limit BLAS to one thread.
 
-    One thread per product is what makes its bits repeatable, and the cores are busy with other chunks anyway.
+    With one thread per product its bits are repeatable, and the cores are busy with other chunks
+    anyway. Callers are counted, so workers that share a process do not undo each other's limit.
     """
     global _users, _controller, _limiter
     with _lock:
@@ -39,10 +40,10 @@ def one_blas_thread() -> Iterator[None]:
 
 
 def _take_control() -> None:
-    """Let the next thread that sets a limit set it.
+    """Allow the next thread to set the limit.
 
-    Since threadpoolctl 3.7 only the thread that set OpenBLAS's limit first may set it again, and others silently do nothing;
-    but the tasks of a worker run on any of its threads.
+    Since threadpoolctl 3.7, only the thread that first set OpenBLAS's limit may set it again.
+    Other threads silently do nothing, but the tasks of a worker run on any of its threads.
     """
     clear = getattr(
         getattr(threadpoolctl, "OpenBLASController", None), "clear_controlling_thread", None

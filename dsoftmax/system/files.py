@@ -1,7 +1,8 @@
-"""Files and directories that appear whole or not at all, reads that are whole or an error, and errors that say what was not written.
+"""Files and directories that appear whole or not at all, and errors that name what was not written.
 
-A draft stands beside what it replaces (``.NAME.…``), is flushed to the disk, and is renamed; so what stood there before
-is there until the new one is, also when the disk is full, the process is stopped, or the machine loses its power.
+A draft is written beside its target as ``.NAME.…``, flushed to the disk, and renamed. The old
+target stays until the new one is complete: also if the disk is full, the process is killed, or the
+machine loses power.
 """
 
 import ctypes
@@ -21,22 +22,24 @@ from dsoftmax.system.units import size
 CURES = {
     errno.ENOSPC: "Free space there",
     errno.EDQUOT: "Free some of your quota there, or have it raised",
-    errno.EFBIG: "Raise the limit on the size of a file (`ulimit -f`), or take a file system that allows larger ones",
+    errno.EFBIG: "Raise the limit on the size of a file (`ulimit -f`), or use a file system that "
+    "allows larger files",
 }
+"""Cure of each error number that has one of its own."""
 NO_PLACE = (errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.EACCES, errno.EPERM, errno.EROFS)
-"""Errors that more room would not cure."""
+"""Error numbers that more free space would not cure."""
 
 
 @contextmanager
 def writing(path: Path, n_bytes: int) -> Iterator[None]:
-    """Turn what the file system says while ``path`` is written into an error that says what to do.
+    """Turn errors of the file system in the block into errors that name a cure.
 
     Parameters
     ----------
     path : Path
-        What is written, under the name that it has in the end.
+        Final name of the file or directory that the block writes.
     n_bytes : int
-        What it needs, before any compression.
+        Its size before compression, in bytes.
 
     Raises
     ------
@@ -47,20 +50,26 @@ def writing(path: Path, n_bytes: int) -> Iterator[None]:
     except DsoftmaxError:
         raise
     except OSError as error:
-        cure = CURES.get(error.errno or 0, "See to it that this place can be written")
-        room = (
+        cure = CURES.get(error.errno or 0, "Make sure that this place can be written")
+        space = (
             ""
             if error.errno in NO_PLACE
-            else f"Up to {size(n_bytes)} are needed, {_free(path)} free there. "
+            else f"It needs up to {size(n_bytes)}; {_free(path)} free there. "
         )
         raise WriteError(
-            f"{path} could not be written: {error.strerror or error}. {room}What was complete is as it was. {cure}, then run the "
-            "same again."
+            f"{path} could not be written: {error.strerror or error}. {space}Complete files are "
+            f"unchanged. {cure}, then run the same again."
         ) from error
 
 
 def make_directory(path: Path, n_bytes: int = 0) -> None:
-    """Make a directory and those above it, where they do not exist; for what needs so many bytes there.
+    """Make a directory and its parents, if they do not exist.
+
+    Parameters
+    ----------
+    path : Path
+    n_bytes : int
+        Size of the files that will be written there, for the message of an error (bytes).
 
     Raises
     ------
@@ -73,8 +82,8 @@ def make_directory(path: Path, n_bytes: int = 0) -> None:
             if error.errno not in NO_PLACE:
                 raise
             raise WriteError(
-                f"The directory {path} cannot be made: {error.strerror or error}. Name another place, or see to it that this one "
-                "can be written."
+                f"The directory {path} cannot be made: {error.strerror or error}. Name another "
+                "place, or make sure that this one can be written."
             ) from error
 
 
@@ -85,12 +94,20 @@ def _free(path: Path) -> str:
     try:
         return f"{size(shutil.disk_usage(place).free)} are"
     except OSError:
-        return "it is not known how many are"
+        return "an unknown number of bytes is"
 
 
 @contextmanager
 def replacing(path: Path, n_bytes: int) -> Iterator[BinaryIO]:
-    """Open the draft of a file, which takes its place at the end of the block, or is removed after an error.
+    """Yield the open draft of a file, which replaces the file at the end of the block.
+
+    After an error the draft is removed, and the file is unchanged.
+
+    Parameters
+    ----------
+    path : Path
+    n_bytes : int
+        Size of the file, for the message of an error (bytes).
 
     Raises
     ------
@@ -112,11 +129,17 @@ def replacing(path: Path, n_bytes: int) -> Iterator[BinaryIO]:
 
 @contextmanager
 def replacing_directory(path: Path, n_bytes: int) -> Iterator[Path]:
-    """Name the draft of a directory, which takes its place at the end of the block, or is removed after an error.
+    """Yield the path of a draft, which replaces a directory at the end of the block.
 
-    What stood at ``path`` changes places with it, in one step where the system can, and is removed once the new directory
-    stands. Errors of the block itself pass as they are; it says with `writing` which of them are about the draft. Every
-    file of the draft is flushed, one after the other.
+    Every file of the draft is flushed. Then the draft and the old directory exchange their names,
+    and the old one is removed. After an error the draft is removed, and the old one is unchanged.
+    Errors of the block pass unchanged, so the block itself uses `writing` for those of the draft.
+
+    Parameters
+    ----------
+    path : Path
+    n_bytes : int
+        Size of the directory, for the message of an error (bytes).
 
     Raises
     ------
@@ -146,7 +169,12 @@ def replacing_directory(path: Path, n_bytes: int) -> Iterator[Path]:
 
 
 def _exchange(a: Path, b: Path) -> bool:
-    """Let two names change places in one step; False where the system (not Linux) or the file system cannot."""
+    """Exchange two names in one step; return False if the system or the file system cannot.
+
+    Two renames would do everywhere, but a kill between them would leave nothing at ``path`` and
+    the old directory under a hidden name. Python has no call for Linux's ``renameat2``, hence
+    ctypes. Other systems, and file systems such as NFS, use the two renames.
+    """
     try:
         rename = ctypes.CDLL(None).renameat2
     except (AttributeError, OSError, TypeError):
@@ -160,14 +188,15 @@ def _beside(path: Path) -> Path:
 
 
 def exists(path: Path) -> bool:
-    """Return whether anything has this name, a link that leads nowhere included."""
+    """Return whether anything has this name, including a broken link."""
     return path.exists() or path.is_symlink()
 
 
 def remove(path: Path) -> bool:
-    """Remove a file, a link or a directory, if it is there, and return whether it is gone; what cannot be removed stays.
+    """Remove a file, a link or a directory, and return whether nothing is left of it.
 
-    A directory that threads of Zarr were writing when an error ended it may get another file while it is removed.
+    It is tried four times within about a second, because threads of Zarr that were writing into a
+    directory when an error occurred may add a file while it is removed.
     """
     for pause in (0.0, 0.01, 0.1, 1.0):
         time.sleep(pause)
@@ -190,7 +219,7 @@ def _flush_tree(top: Path) -> None:
 
 
 def _flush_directory(path: Path) -> None:
-    """Make the names in a directory last; file systems that cannot (and Windows) have no more to give."""
+    """Flush the names in a directory; do nothing if the system cannot, as on Windows."""
     with suppress(OSError):
         handle = os.open(path, os.O_RDONLY)
         try:

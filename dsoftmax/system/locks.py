@@ -1,15 +1,23 @@
-"""Locks on files, which the system gives back when the process ends."""
+"""Locks on files, which the system releases when the process ends."""
 
 import errno
 
 
 def lock(handle: int, wait: bool = False) -> bool | None:
-    """Lock an open file; the system gives the lock back when the process ends in whatever way.
+    """Lock an open file; the system releases the lock when the process ends, also after a kill.
+
+    Parameters
+    ----------
+    handle : int
+        File descriptor.
+    wait : bool
+        Whether to wait until another process releases the lock.
 
     Returns
     -------
     bool or None
-        Whether this process has it now; None where there are no such locks (Windows, some network file systems).
+        Whether this process has the lock. None if the system has no such locks, as on Windows and
+        some network file systems.
     """
     try:
         import fcntl

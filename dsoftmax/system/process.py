@@ -1,4 +1,4 @@
-"""What a process takes of the memory, as the system counts it."""
+"""Memory and cores of this process, as the system counts them."""
 
 import contextlib
 import os
@@ -7,8 +7,8 @@ from pathlib import Path
 
 
 def peak_bytes() -> int:
-    """Return the most memory this process has held so far (resident set, bytes)."""
-    try:  # getrusage also counts what the process that started this one held before
+    """Return the peak memory of this process so far (resident set, bytes)."""
+    try:  # getrusage would include the memory of the process that started this one
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) * 1024
@@ -21,7 +21,7 @@ def peak_bytes() -> int:
 
 
 def resident_bytes() -> int:
-    """Return what this process takes now (resident set, bytes); 0 where the system does not say."""
+    """Return the memory of this process now (resident set, bytes); 0 if the system hides it."""
     try:
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, ValueError, IndexError):
@@ -29,7 +29,10 @@ def resident_bytes() -> int:
 
 
 def free_bytes() -> int:
-    """Return what the system, and the control group this process is in, have to give (bytes); 0 where they do not say."""
+    """Return the free memory of the system and of this control group, the smaller one (bytes).
+
+    The result is 0 if neither is known.
+    """
     free = []
     with contextlib.suppress(OSError, ValueError, IndexError):
         for line in Path("/proc/meminfo").read_text().splitlines():

@@ -1,16 +1,16 @@
-"""Reads of a file that are whole or an error."""
+"""Complete reads of parts of a file."""
 
 from collections.abc import Sequence
 from typing import BinaryIO
 
 
 def read_into(file: BinaryIO, view: memoryview) -> None:
-    """Fill a flat view of bytes from where an unbuffered file stands.
+    """Fill a flat view of bytes from the current position of an unbuffered file.
 
     Raises
     ------
     ValueError
-        The file ends before.
+        The file ends before the view is full.
     """
     done = 0
     while done < len(view):
@@ -21,20 +21,22 @@ def read_into(file: BinaryIO, view: memoryview) -> None:
 
 
 def read_spans(file: BinaryIO, spans: Sequence[tuple[int, int]], view: memoryview) -> None:
-    """Fill a flat view of bytes with spans of a file, one after the other; those that follow each other are read together.
+    """Fill a flat view of bytes with spans of a file, one after the other.
+
+    Spans that are adjacent in the file are read together.
 
     Parameters
     ----------
     file : unbuffered file
     spans : sequence of (int, int)
-        Where each begins, and its bytes.
+        First byte and number of bytes of each span.
     view : memoryview
-        As long as all of them.
+        Buffer of the length of all spans together.
 
     Raises
     ------
     ValueError
-        The file ends before.
+        The file ends before the view is full.
     """
     done = k = 0
     while k < len(spans):

@@ -1,4 +1,4 @@
-"""Bytes as people write them."""
+"""Sizes in bytes, as people write and read them."""
 
 import math
 import re
@@ -15,15 +15,16 @@ def parse_bytes(size: str | float, name: str = "memory_limit") -> int:
     Parameters
     ----------
     size : str, int or whole float
-        Bytes, or a number and a unit: B, kB, MB, GB, TB (powers of 1000), KiB, MiB, GiB, TiB (powers of 1024), in any case,
-        with or without a space. Fractions are rounded down to whole bytes.
+        Number of bytes, or a number and a unit: B, kB, MB, GB, TB (powers of 1000), KiB, MiB, GiB,
+        TiB (powers of 1024). Upper and lower case and a space before the unit make no difference.
+        Fractions are rounded down to whole bytes.
     name : str
         The option, as its user spells it.
 
     Raises
     ------
     OptionError
-        It is no size, or less than one byte.
+        ``size`` is no size, or less than one byte.
 
     Examples
     --------
@@ -34,23 +35,22 @@ def parse_bytes(size: str | float, name: str = "memory_limit") -> int:
     if isinstance(size, str):
         match = _SIZE.fullmatch(size.strip())
         if match and (match[2] or not match[3]):  # "iB" alone is no unit
-            found = float(match[1]) * (1024 if match[3] else 1000) ** _PREFIXES.index(
-                (match[2] or "").lower()
-            )
+            power = _PREFIXES.index((match[2] or "").lower())
+            found = float(match[1]) * (1024 if match[3] else 1000) ** power
     elif not isinstance(size, bool) and (
         hasattr(size, "__index__") or (isinstance(size, float) and size.is_integer())
     ):
         found = float(size)
     if not 1 <= found < math.inf:
         raise OptionError(
-            f"{name}={size!r} is no size; needed is a positive number of bytes, such as 4096, '500 MB' or '2GiB'. "
-            "Units are B, kB, MB, GB, TB, KiB, MiB, GiB and TiB."
+            f"{name}={size!r} is no size; expected a positive number of bytes. Pass a size such as "
+            "4096, '500 MB' or '2GiB'. Units are B, kB, MB, GB, TB, KiB, MiB, GiB and TiB."
         )
     return int(found)
 
 
 def size(n_bytes: float) -> str:
-    """Return bytes with the prefix that suits them."""
+    """Return a number of bytes as text, with the largest binary prefix that fits."""
     for prefix, unit in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
         if n_bytes >= unit:
             return f"{n_bytes / unit:,.1f} {prefix}"

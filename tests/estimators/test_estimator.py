@@ -786,7 +786,7 @@ def test_extreme_logits_keep_finite_log_probabilities():
         ({"tol": -1}, r"tol=-1; needed is a number of at least 0"),
         ({"max_iter": 1.5}, r"max_iter=1.5; needed is a whole number of at least 0"),
         ({"dtype": "int8"}, r"dtype='int8'; needed is 'float32', 'float64' or None"),
-        ({"memory_limit": "2 lots"}, r"memory_limit='2 lots' is no size; needed is .*'2GiB'"),
+        ({"memory_limit": "2 lots"}, r"memory_limit='2 lots' is no size; expected .*'2GiB'"),
         ({"spool": "here", "spool_limit": 2.5}, r"spool_limit=2.5 is no size"),
         ({"fit_intercept": "no"}, r"fit_intercept='no'; needed is True or False"),
         ({"fit_intercept": 1}, r"fit_intercept=1; needed is True or False"),

@@ -57,6 +57,6 @@ def test_sizes(size, expected):
 )
 def test_what_is_no_size_names_the_option_and_the_units(size):
     with pytest.raises(
-        OptionError, match=r"memory=.* is no size; needed is a positive number of bytes.*GiB"
+        OptionError, match=r"memory=.* is no size; expected a positive number of bytes.*GiB"
     ):
         parse_bytes(size, "memory")
