@@ -21,9 +21,12 @@ WALLS = {
     "kernels": {"errors", "data/features", "kernels/compiled"},
     "kernels/compiled": {"errors", "data/features", "data/leaves", "kernels"},
     "sums": {"system", "kernels/compiled"},
+    "compat": set(),
     "engines": {"errors", "system", "data", "sums", "engines/kept", "engines/cluster"},
     "engines/kept": {"errors", "system", "data"},
-    "engines/cluster": {"dsoftmax", "errors", "system", "data", "sums", "engines", "engines/kept"},
+    "engines/cluster": {
+        "dsoftmax", "errors", "compat/distributed", "system", "data", "sums", "engines", "engines/kept",
+    },
     "solvers": {"errors", "solvers/*"},
     "solvers/algebra": {"solvers/protocol"},
     "solvers/surrogate": {"solvers/protocol", "solvers/algebra"},
@@ -64,7 +67,7 @@ WALLS = {
 
 HEAVY = {
     "dask": ("data/dask.py", "engines/cluster/"),
-    "distributed": ("data/dask.py", "engines/cluster/"),
+    "distributed": ("compat/distributed.py", "data/dask.py", "engines/cluster/"),
     "zarr": ("data/zarr/", "results/stored_model.py", "results/stored_predictions.py", "cli/demo/"),
     "sklearn": ("estimators/sklearn.py",),
     "numba": ("kernels/compiled/",),

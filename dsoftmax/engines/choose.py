@@ -16,7 +16,8 @@ def holds_client(engine: Any) -> bool:
     """Return whether this is a dask client, or an engine that works with one."""
     if isinstance(engine, str) or "distributed" not in sys.modules:
         return False
-    from dsoftmax.engines.cluster.engine import ClusterEngine, is_client
+    from dsoftmax.engines.cluster.connect import is_client
+    from dsoftmax.engines.cluster.engine import ClusterEngine
 
     return isinstance(engine, ClusterEngine) or is_client(engine)
 
@@ -57,7 +58,8 @@ def make_engine(
             return SerialEngine(memory_limit)
         if engine == "threads" or (engine == "auto" and "distributed" not in sys.modules):
             return ThreadsEngine(memory_limit=memory_limit, spool=spool)
-        from dsoftmax.engines.cluster.engine import ClusterEngine, active_client
+        from dsoftmax.engines.cluster.connect import active_client
+        from dsoftmax.engines.cluster.engine import ClusterEngine
 
         client = active_client(required=engine == "cluster")
         if client is not None:
@@ -66,7 +68,8 @@ def make_engine(
     if isinstance(engine, Engine):
         return engine
     if "distributed" in sys.modules:
-        from dsoftmax.engines.cluster.engine import ClusterEngine, is_client
+        from dsoftmax.engines.cluster.connect import is_client
+        from dsoftmax.engines.cluster.engine import ClusterEngine
 
         if is_client(engine):
             return ClusterEngine(engine, spool=spool)

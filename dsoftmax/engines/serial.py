@@ -1,5 +1,6 @@
 """The reference meaning of a pass: one chunk after the other, in this thread."""
 
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
@@ -7,14 +8,17 @@ from typing import Any
 from dsoftmax.data.block import Block
 from dsoftmax.data.source import Source
 from dsoftmax.engines.plan import Plan, needs_of, plan_pass, process_bytes, require_fit
-from dsoftmax.engines.visit import Footprint, Visit, footprint
+from dsoftmax.engines.visit import Footprint, Visit
 from dsoftmax.sums.totals import Totals
 from dsoftmax.sums.work import Meter, Ongoing
 from dsoftmax.system.blas import one_blas_thread
 
 
 def add_block(
-    visit: Visit, block: Block, totals: Totals, lock: AbstractContextManager[Any] | None = None
+    visit: Callable[[Block], Mapping[str, Any]],
+    block: Block,
+    totals: Totals,
+    lock: AbstractContextManager[Any] | None = None,
 ) -> None:
     """Visit the leaves of a block and add them to ``totals``, which ``lock`` guards where threads share them."""
     guard = lock or nullcontext()
@@ -35,7 +39,7 @@ class SerialEngine:
         self._reserve = 0
 
     def total(self, visit: Visit, source: Source) -> Totals:
-        self.plan(source, footprint(visit, source))
+        self.plan(source, visit.footprint(source.n_features, source.sparse))
         totals, meter = Totals(), Meter()
         self.ongoing = Ongoing(rows=int(source.chunk_rows.sum()))
         with one_blas_thread():

@@ -2,7 +2,7 @@
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -13,7 +13,7 @@ from dsoftmax.engines.kept.memory import Cache
 from dsoftmax.engines.kept.spool import Spool, SpoolTo
 from dsoftmax.engines.plan import Plan, needs_of, plan_pass, process_bytes, require_fit, spare_bytes
 from dsoftmax.engines.serial import add_block
-from dsoftmax.engines.visit import Footprint, Visit, footprint
+from dsoftmax.engines.visit import Footprint, Visit
 from dsoftmax.sums.totals import Totals
 from dsoftmax.sums.work import Meter, Ongoing
 from dsoftmax.system.allocator import giving_back, keep_freed_memory
@@ -57,7 +57,7 @@ def on_threads(work: Callable[[Iterator[Block]], T], feed: Feed) -> list[T]:
             raise
 
 
-def visit_all(visit: Visit, feed: Feed) -> Totals:
+def visit_all(visit: Callable[[Block], Mapping[str, Any]], feed: Feed) -> Totals:
     """Visit the blocks of a feed on its threads and return their totals.
 
     A thread that has no block left merges what others have finished, two by two: with large sums and many cores, one thread that
@@ -130,7 +130,7 @@ class ThreadsEngine:
         self._cache = Cache()
 
     def total(self, visit: Visit, source: Source) -> Totals:
-        plan = self.plan(source, footprint(visit, source))
+        plan = self.plan(source, visit.footprint(source.n_features, source.sparse))
         if source is not self._source:
             self.close()
             self._source = source

@@ -1,33 +1,26 @@
-"""What an engine calls on every leaf, and what memory that takes."""
+"""The function that an engine calls on every leaf, and the memory that it allocates."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from dsoftmax.data.block import Block
-from dsoftmax.data.source import Source
-
-Visit = Callable[[Block], Mapping[str, Any]]
-"""A picklable pure function of a leaf that returns its sums (see `dsoftmax.sums.totals`).
-
-A visit may have a method ``footprint(n_features, sparse)`` that returns its `Footprint`; one without is taken to need nothing.
-"""
 
 
 @dataclass(frozen=True)
 class Footprint:
-    """What a visit takes beside the rows.
+    """Memory that a visit allocates in addition to the rows.
 
     Attributes
     ----------
     sums : int
-        Entries (float64) of what it returns for a leaf.
+        Number of float64 entries that it returns for a leaf.
     scratch : int
-        Bytes of each thread while it works on a leaf, beside the sums of the leaf.
+        Bytes of each thread while it works on a leaf, without the sums of the leaf.
     code : int
         Bytes of a process for code that is compiled or loaded for this visit.
     rows : int
-        Bytes of rows that the totals of the whole pass hold.
+        Bytes of the rows of data in the totals of the whole pass.
     """
 
     sums: int = 0
@@ -36,7 +29,12 @@ class Footprint:
     rows: int = 0
 
 
-def footprint(visit: Visit, source: Source) -> Footprint:
-    """Return what a visit says that it takes."""
-    say = getattr(visit, "footprint", None)
-    return Footprint() if say is None else say(source.n_features, source.sparse)
+class Visit(Protocol):
+    """A picklable pure function of a leaf that returns the sums of the leaf (see `dsoftmax.sums.totals`)."""
+
+    def __call__(self, block: Block) -> Mapping[str, Any]:
+        """Return the sums of one leaf, by name."""
+
+    def footprint(self, n_features: int, sparse: bool) -> Footprint:
+        """Return the memory that a leaf with ``n_features`` columns, dense or CSR, makes the visit allocate."""
+        return Footprint()

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from dsoftmax.data.block import Block
 from dsoftmax.data.features import Features, rows_between
-from dsoftmax.engines.visit import Footprint
+from dsoftmax.engines.visit import Footprint, Visit
 from dsoftmax.errors import DataError
 from dsoftmax.first_pass.checks import check_count, check_finite, checked_weights
 from dsoftmax.first_pass.held_out import MARKS, Held, held_by, marks, places
@@ -37,7 +37,7 @@ USUAL_CLASSES = 16
 
 
 @dataclass(frozen=True)
-class Collect:
+class Collect(Visit):
     """The visit of the first pass.
 
     Attributes

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from dsoftmax.data.block import Block
 from dsoftmax.data.leaves import leaf_rows
-from dsoftmax.engines.visit import Footprint
+from dsoftmax.engines.visit import Footprint, Visit
 from dsoftmax.first_pass.held_out import Held, places
 from dsoftmax.first_pass.labels import Encoder
 from dsoftmax.kernels import softmax
@@ -67,7 +67,7 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Evaluate:
+class Evaluate(Visit):
     """The visit that answers questions; all of them share the rows while they are in the cache.
 
     Attributes

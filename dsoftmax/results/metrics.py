@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from dsoftmax.data.block import Block
 from dsoftmax.data.features import rows_between
-from dsoftmax.engines.visit import Footprint
+from dsoftmax.engines.visit import Footprint, Visit
 from dsoftmax.errors import DataError
 from dsoftmax.first_pass.checks import check_finite, checked_weights
 from dsoftmax.first_pass.labels import Encoder, plain_labels
@@ -84,7 +84,7 @@ def _ratio(part: Float, whole: Float) -> Float:
 
 
 @dataclass(frozen=True)
-class Score:
+class Score(Visit):
     """Visit that sums the confusion matrix and the loss of a model.
 
     Attributes

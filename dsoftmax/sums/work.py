@@ -93,15 +93,12 @@ class Ongoing:
         Of the source.
     finished, working : dict from str to Done
         By worker: work that has come back, and what was reported of the work it is at.
-    heard : float
-        When the last report came (`time.monotonic`).
     """
 
     number: int = -1
     rows: int = 0
     finished: dict[str, Done] = field(default_factory=dict)
     working: dict[str, Done] = field(default_factory=dict)
-    heard: float = 0.0
 
     @property
     def done(self) -> dict[str, Done]:

@@ -12,6 +12,7 @@ from dsoftmax.data.block import Block
 from dsoftmax.data.memory import MemoryRows
 from dsoftmax.data.rows import RowSource
 from dsoftmax.engines.base import Engine
+from dsoftmax.engines.visit import Visit
 from dsoftmax.errors import DataError
 from dsoftmax.sums.totals import Grouped, Largest, Totals
 from dsoftmax.testing.require import _require
@@ -20,7 +21,7 @@ from dsoftmax.testing.require import _require
 
 
 @dataclass(frozen=True)
-class Probe:
+class Probe(Visit):
     """A visit with a part of every kind; fails on the leaf that holds row ``bad_row``."""
 
     bad_row: int = -1

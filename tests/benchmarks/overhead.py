@@ -25,6 +25,7 @@ from dsoftmax.data.block import Block, Names
 from dsoftmax.data.source import Columns, Share
 from dsoftmax.engines.cluster.connect import local_cluster
 from dsoftmax.engines.cluster.engine import ClusterEngine
+from dsoftmax.engines.visit import Visit
 
 CHUNKS = (10, 1_000, 100_000)
 MANY_WORKERS = 64
@@ -62,8 +63,12 @@ class Empty:
         return {}
 
 
-def nothing(block: Block) -> dict[str, Any]:
-    return {"rows": block.n_rows}
+class Nothing(Visit):
+    def __call__(self, block: Block) -> dict[str, Any]:
+        return {"rows": block.n_rows}
+
+
+nothing = Nothing()
 
 
 def measure(engine: ClusterEngine, n_chunks: int, passes: int) -> list[float]:

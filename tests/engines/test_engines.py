@@ -14,6 +14,7 @@ import stored
 import zarr
 from opening import opened
 from threadpoolctl import ThreadpoolController, threadpool_info
+from visits import Visiting
 from zarr.codecs import BloscCodec
 
 from dsoftmax.data.block import Block, Names
@@ -187,6 +188,7 @@ class Counting:
         return {}
 
 
+@Visiting
 def rows_and_labels(block):
     return {"rows": block.n_rows, "sum": np.array([block.X[:, 0].sum()])}
 
@@ -444,6 +446,7 @@ def test_the_first_error_of_a_load_or_a_visit_stops_the_pass(engine):
         engine.total(rows_and_labels, source)
     assert len(source.loads) < 60
 
+    @Visiting
     def visit(block):
         if block.first_row == 500:
             raise ZeroDivisionError("row 500")
@@ -459,6 +462,7 @@ def test_the_first_error_of_a_load_or_a_visit_stops_the_pass(engine):
 
 @pytest.mark.parametrize("n_threads", [1, 3])
 def test_an_error_leaves_no_block_for_the_garbage_collector(n_threads):
+    @Visiting
     def visit(block):
         raise ZeroDivisionError
 
@@ -478,6 +482,7 @@ def test_an_error_leaves_no_block_for_the_garbage_collector(n_threads):
 
 
 def test_ctrl_c_stops_the_threads():
+    @Visiting
     def visit(block):
         raise KeyboardInterrupt
 
@@ -570,7 +575,9 @@ def test_two_threads_share_the_limit():
 def test_visits_run_with_one_blas_thread():
     for engine in (SerialEngine(), ThreadsEngine(2)):
         seen = []
-        engine.total(lambda block, seen=seen: seen.append(blas_threads()) or {}, Counting(4))
+        engine.total(
+            Visiting(lambda block, seen=seen: seen.append(blas_threads()) or {}), Counting(4)
+        )
         assert seen == [{1}] * 4
 
 

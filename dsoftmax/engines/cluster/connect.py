@@ -1,18 +1,56 @@
-"""Reach a dask cluster, or start one on this machine."""
+"""Reach a dask cluster: the active client, a scheduler by its address, or worker processes on this machine."""
 
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import dask
-from distributed import Client, LocalCluster
+from distributed import Client, LocalCluster, default_client, get_worker
 
 from dsoftmax.engines.cluster.engine import ClusterEngine
 from dsoftmax.engines.kept.spool import SpoolTo
 from dsoftmax.engines.plan import equal_parts
 from dsoftmax.errors import ClusterError, OptionError
 from dsoftmax.system.process import available_cores
+
+
+def is_client(candidate: Any) -> bool:
+    """Return whether this is a dask client."""
+    return isinstance(candidate, Client)
+
+
+def active_client(required: bool) -> Client | None:
+    """Return the client that is active in this process.
+
+    A task has none: a pass inside a task would wait for the worker that runs the task.
+
+    Raises
+    ------
+    OptionError
+        There is none, and one is required.
+    """
+    try:
+        get_worker()
+    except ValueError:
+        pass
+    else:
+        if not required:
+            return None
+        raise OptionError(
+            "engine='cluster' inside a task of a dask worker, as under joblib's dask backend, would wait for "
+            "that worker itself. Pass engine='threads' (or 'auto', which uses threads here), or fit outside of tasks."
+        )
+    try:
+        return default_client()
+    except ValueError:
+        if not required:
+            return None
+        raise OptionError(
+            "engine='cluster' needs an active dask client, and there is none. Make one first "
+            "(from dask.distributed import Client; Client(...)), or pass it: engine=client."
+        ) from None
 
 
 @contextmanager
@@ -31,7 +69,7 @@ def connected(
     scheduler_file : str, optional
         JSON file that ``dask scheduler --scheduler-file`` writes.
     timeout : float
-        Seconds to wait for an answer.
+        Limit of the wait for an answer, in seconds.
     spool : SpoolTo, optional
         See `ClusterEngine`.
 
@@ -42,7 +80,8 @@ def connected(
     """
     if scheduler_file is not None and not Path(scheduler_file).is_file():
         raise ClusterError(
-            f"There is no scheduler file {scheduler_file}. `dask scheduler --scheduler-file {scheduler_file}` writes it."
+            f"There is no scheduler file {scheduler_file}. "
+            f"`dask scheduler --scheduler-file {scheduler_file}` writes it."
         )
     where = scheduler or f"the address in {scheduler_file}"
     try:
@@ -50,8 +89,8 @@ def connected(
         client = Client(**options, timeout=timeout)
     except (OSError, ValueError) as error:
         raise ClusterError(
-            f"No dask scheduler answered at {where} within {timeout:g} s ({type(error).__name__}). "
-            "Check the address, and that `dask scheduler` runs there and can be reached from here."
+            f"No dask scheduler answered at {where} within {timeout:g} s ({type(error).__name__}). Check the "
+            "address, and that `dask scheduler` runs there and can be reached from here."
         ) from error
     with client:
         yield ClusterEngine(client, spool=spool)
@@ -66,7 +105,7 @@ def local_cluster(
     Parameters
     ----------
     n_workers : int, optional
-        Processes; the cores of this machine when None. The cores are divided among them.
+        Number of processes, which share the cores of this machine; one for each core when None.
     memory_limit : int, optional
         Bytes for all of them and this process together, in equal parts; no limit when None.
     spool : SpoolTo, optional
@@ -80,9 +119,9 @@ def local_cluster(
     cores = available_cores()
     n_workers = cores if n_workers is None else n_workers
     if n_workers < 1:
-        raise OptionError(f"workers={n_workers}: a cluster needs at least one worker process.")
-    # What a worker takes is planned before anything is read (engine.memory), so that dask's own remedies, which would rewrite the
-    # blocks of every pass or wait for memory that is meant to be taken, stay off. The last one, to kill, is left.
+        raise OptionError(f"workers is {n_workers}; expected at least one. Pass another number.")
+    # The memory of a worker is planned before anything is read (`dsoftmax.engines.plan`). Dask's own remedies stay off: they
+    # would spill the blocks of every pass, or wait for memory that is used on purpose. Killing the worker stays on.
     settings = {
         f"distributed.worker.memory.{remedy}": False for remedy in ("target", "spill", "pause")
     }
@@ -95,7 +134,7 @@ def local_cluster(
             processes=True,
             dashboard_address=":0",
             memory_limit=each or 0,
-            silence_logs=logging.CRITICAL,  # errors come back to the caller; their traces on the workers are noise
+            silence_logs=logging.CRITICAL,  # errors come back to the caller without the workers' logs
         ) as cluster,
         Client(cluster) as client,
     ):

@@ -1,11 +1,12 @@
-"""What happens on a worker: its share of the chunks, the blocks it keeps from pass to pass, and a visit to a piece of them."""
+"""Work on a worker: its share of the chunks, its cached blocks, and the visit to a piece of a share.
+
+Tasks may run twice and on any worker. What a worker stores between tasks makes them faster and changes nothing else.
+"""
 
 import threading
-import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import CancelledError
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,14 +14,17 @@ import numpy as np
 from distributed import Worker, get_worker
 from numpy.typing import NDArray
 
+from dsoftmax.compat.distributed import is_wanted, memory_of, shares_process, threads_of
 from dsoftmax.data.block import Block
 from dsoftmax.data.source import Share
+from dsoftmax.engines.cluster.reports import reporter
 from dsoftmax.engines.feed import Feed
 from dsoftmax.engines.kept.memory import Cache
 from dsoftmax.engines.kept.spool import SpoolTo
 from dsoftmax.engines.plan import (
     PROCESS_BYTES,
     Needs,
+    Plan,
     plan_pass,
     planned_part,
     process_bytes,
@@ -32,48 +36,82 @@ from dsoftmax.errors import MemoryLimitError
 from dsoftmax.sums.totals import Totals
 from dsoftmax.sums.work import Meter
 
-TICK = 0.5
-"""Seconds between two reports of a visit to whoever watches."""
-TOPIC = "dsoftmax"
-"""Of all reports of all runs: the scheduler keeps the last events of every topic for as long as it lives."""
-
 
 @dataclass(frozen=True)
-class Taken:
-    """A share and its chunks, bound to what lives on the cluster; picklable."""
+class BoundShare:
+    """A share and its chunks, bound to the data that are stored on the cluster; picklable."""
 
     share: Share
     chunks: NDArray[np.int64]
 
 
+class CachedShare:
+    """A share on the worker that owns it, with the worker's cache and spool. It is pickled as a `BoundShare`."""
+
+    def __init__(self, bound: BoundShare, source: str, spool: SpoolTo | None) -> None:
+        self.bound = bound
+        self.spool = None if spool is None else spool.open(bound.share)
+        self.cache = home().cache(source)
+        self.cache.retain(bound.chunks)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return BoundShare, (self.bound.share, self.bound.chunks)
+
+
+@dataclass(frozen=True)
+class VisitTask:
+    """What a worker must know of a piece to plan its visit.
+
+    Attributes
+    ----------
+    start, stop : int
+        Range in the chunks of the share.
+    needs : Needs
+        Needs of the whole share. The worker fills in its own memory limit, cores and process.
+    resident : bool
+        Whether the blocks are views of memory.
+    neighbours : int
+        Number of workers on the same host, this one included.
+    run : str
+        Name of the engine's run.
+    number : int
+        Number of the pass in the run.
+    """
+
+    start: int
+    stop: int
+    needs: Needs
+    resident: bool
+    neighbours: int
+    run: str
+    number: int
+
+
 class Home:
-    """What this package holds in one worker, beside what dask knows of.
+    """State that this package has in one worker, apart from dask's.
 
     Attributes
     ----------
     busy : Lock
-        Held by the visit that runs: one at a time has the memory and the threads of the worker.
+        Locked by the visit that runs: one visit at a time uses the memory and the threads of the worker.
     process : int
         Bytes of the process before the first visit.
     spare : int
-        Bytes of this machine that may keep blocks, then.
+        Bytes of this machine that may cache blocks, as measured before the first visit.
     caches : weak dict from str to Cache
-        By the source of a run; they live as long as the `Kept` that use them.
+        Caches by source. They live as long as a `CachedShare` uses them.
     """
 
     def __init__(self, worker: Worker) -> None:
         self.busy = threading.Lock()
-        shared = worker.address.startswith(
-            "inproc"
-        )  # the process of the driver and of other workers
-        self.process = PROCESS_BYTES if shared else process_bytes()
+        self.process = PROCESS_BYTES if shares_process(worker) else process_bytes()
         self.spare = spare_bytes()
         self.caches: weakref.WeakValueDictionary[str, Cache] = weakref.WeakValueDictionary()
 
-    def cache(self, holding: str) -> Cache:
-        """Return the cache of a source of a run, whose shares of before and after a new plan have the same."""
+    def cache(self, source: str) -> Cache:
+        """Return the cache of a source. The shares of an old plan and of a new one have the same cache."""
         with _homes_lock:  # shares arrive on any thread
-            return self.caches.setdefault(holding, Cache())
+            return self.caches.setdefault(source, Cache())
 
 
 _homes: weakref.WeakKeyDictionary[Worker, Home] = weakref.WeakKeyDictionary()
@@ -89,124 +127,99 @@ def home() -> Home:
         return _homes[worker]
 
 
-class Kept:
-    """A share on the worker that keeps its blocks. What arrives on another worker is the share alone."""
-
-    def __init__(self, taken: Taken, holding: str, spool: SpoolTo | None) -> None:
-        self.taken = taken
-        self.spool = None if spool is None else spool.open(taken.share)
-        self.cache = home().cache(holding)
-        self.cache.retain(taken.chunks)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Taken, (self.taken.share, self.taken.chunks)
+def bind_share(
+    share: Share, chunks: NDArray[np.int64], stored: Sequence[Sequence[Any]]
+) -> BoundShare:
+    """Bind a share to the data of its chunks that are stored on the cluster, if there are any."""
+    if stored:
+        share = share.bind(dict(zip(chunks.tolist(), stored, strict=True)))  # type: ignore[attr-defined]
+    return BoundShare(share, chunks)
 
 
-@dataclass(frozen=True)
-class Piece:
-    """A run of a share's chunks, and what the worker must know to plan for it.
+def cache_share(
+    bound: BoundShare, source: str, owner: str, spool: SpoolTo | None = None
+) -> CachedShare | BoundShare:
+    """Let the worker with this name cache the blocks of its share.
 
-    Attributes
-    ----------
-    start, stop : int
-        Places in the chunks of the share.
-    needs : Needs
-        Of the whole share; limit, cores and process are the worker's own.
-    resident : bool
-    neighbours : int
-        Workers on the same host, this one included.
-    run : str
-    number : int
-        Of the run's passes, for those who watch.
+    Dask asks another worker if the owner is lost. That worker caches its own share only.
     """
-
-    start: int
-    stop: int
-    needs: Needs
-    resident: bool
-    neighbours: int
-    run: str
-    number: int
-
-
-def take_share(share: Share, chunks: NDArray[np.int64], held: Sequence[Sequence[Any]]) -> Taken:
-    """Bind a share to the blocks that live on the cluster, where there are any."""
-    if held:
-        share = share.bind(dict(zip(chunks.tolist(), held, strict=True)))  # type: ignore[attr-defined]
-    return Taken(share, chunks)
-
-
-def keep(taken: Taken, holding: str, owner: str, spool: SpoolTo | None = None) -> Kept | Taken:
-    """Let the worker of this name keep the blocks of its share; another one, which dask asks when the owner is lost, has its own."""
-    return Kept(taken, holding, spool) if str(get_worker().name) == owner else taken
+    return CachedShare(bound, source, spool) if str(get_worker().name) == owner else bound
 
 
 def visit_lent(
     visit: Visit,
     share: Share,
     chunks: NDArray[np.int64],
-    held: Sequence[Sequence[Any]],
-    piece: Piece,
+    stored: Sequence[Sequence[Any]],
+    task: VisitTask,
 ) -> Totals:
-    """Visit a piece of another worker's share. All that is needed comes along: that worker may not answer any more."""
-    return visit_piece(visit, take_share(share, chunks, held), piece)
+    """Visit a piece of another worker's share. All data come with the task: the owner may not answer any more."""
+    return visit_piece(visit, bind_share(share, chunks, stored), task)
 
 
-def visit_piece(visit: Visit, whose: Kept | Taken, piece: Piece) -> Totals:
+def visit_piece(visit: Visit, whose: CachedShare | BoundShare, task: VisitTask) -> Totals:
     """Visit a piece of a share on all threads of this worker, within its memory limit.
 
     Raises
     ------
     MemoryLimitError
+        Not even one thread with one block fits.
+    CancelledError
+        Nobody waits for this task any more.
     """
-    worker, here, wanted = get_worker(), home(), Wanted()
-    if isinstance(whose, Kept):
-        taken, cache, spool, keepable = whose.taken, whose.cache, whose.spool, piece.needs.total
+    worker, here, request = get_worker(), home(), CurrentTask()
+    if isinstance(whose, CachedShare):
+        bound, cache, spool, total = whose.bound, whose.cache, whose.spool, task.needs.total
     else:
-        taken, cache, spool, keepable = whose, Cache(), None, 0
+        bound, cache, spool, total = whose, Cache(), None, 0
     with here.busy:
-        wanted.check()  # waiting for others may have taken long
+        request.check()  # other visits may have taken long
         needs = replace(
-            piece.needs,
+            task.needs,
             allowed=allowed_bytes(worker),
-            cores=worker.state.nthreads,
-            total=keepable,
-            spare=here.spare // piece.neighbours,
+            cores=threads_of(worker),
+            total=total,
+            spare=here.spare // task.neighbours,
         )
-        others = [one for one in here.caches.values() if one is not cache]
-        plan = plan_pass(replace(needs, process=here.process + sum(one.n_bytes for one in others)))
-        if not plan.fits:
-            for one in others:
-                one.resize(0)
-            plan = plan_pass(replace(needs, process=here.process))
-        if not plan.fits:
-            assert plan.needs.allowed is not None
-            raise MemoryLimitError(
-                f"The worker {worker.name} may plan with {plan.needs.allowed / 2**20:,.0f} MiB of its memory limit and takes "
-                f"{plan.needs.process / 2**20:,.0f} MiB already; the least that a pass takes is {plan.projected / 2**20:,.0f} MiB. "
-                "Start it with more (`dask worker --memory-limit`), or store X in chunks of fewer rows."
-            )
+        plan = _planned(needs, here, cache, str(worker.name))
         cache.resize(plan.cache)
         meter = Meter()
 
         def visit_wanted(block: Block) -> Mapping[str, Any]:
-            wanted.check()
+            request.check()
             return visit(block)
 
-        with _reporter.reporting(worker, piece, meter):
-            chunks = taken.chunks[piece.start : piece.stop].tolist()
-            totals = visit_all(
-                visit_wanted, Feed(taken.share, chunks, plan, piece.resident, cache, meter, spool)
-            )
+        with reporter.reporting(worker, task.run, task.number, meter):
+            chunks = bound.chunks[task.start : task.stop].tolist()
+            feed = Feed(bound.share, chunks, plan, task.resident, cache, meter, spool)
+            totals = visit_all(visit_wanted, feed)
     totals.work[str(worker.name)] = meter.done
     return totals
 
 
-class Wanted:
-    """Whether anybody still waits for the task that runs on this thread.
+def _planned(needs: Needs, here: Home, cache: Cache, name: str) -> Plan:
+    """Return the plan of a visit beside the caches of other sources, which are emptied if it does not fit."""
+    others = [one for one in here.caches.values() if one is not cache]
+    plan = plan_pass(replace(needs, process=here.process + sum(one.n_bytes for one in others)))
+    if not plan.fits:
+        for one in others:
+            one.resize(0)
+        plan = plan_pass(replace(needs, process=here.process))
+    if not plan.fits:
+        assert needs.allowed is not None
+        raise MemoryLimitError(
+            f"The worker {name} may use {needs.allowed / 2**20:,.0f} MiB of its memory limit, and its process "
+            f"takes {here.process / 2**20:,.0f} MiB of them. A pass needs at least {plan.projected / 2**20:,.0f} "
+            "MiB. Start the worker with more (`dask worker --memory-limit`), or store X in chunks of fewer rows."
+        )
+    return plan
 
-    Dask cannot stop a function that runs. A piece that another worker was faster with, or whose pass was given up, would keep
-    the worker from what is asked of it now.
+
+class CurrentTask:
+    """The task that runs on this thread.
+
+    Dask cannot stop a function that runs. A task whose answer no longer counts would delay the tasks that do count: its
+    piece was done by another worker, or its pass was given up.
     """
 
     def __init__(self) -> None:
@@ -214,72 +227,19 @@ class Wanted:
         self._key = self._worker.get_current_task()
 
     def check(self) -> None:
-        """Raise CancelledError unless somebody does; any thread may ask."""
-        task = self._worker.state.tasks.get(self._key)
-        if task is None or task.state == "cancelled":
+        """Raise CancelledError unless somebody waits for the task. Any thread may call this."""
+        if not is_wanted(self._worker, self._key):
             raise CancelledError(f"Nobody waits for {self._key} any more.")
 
 
 def allowed_bytes(worker: Worker) -> int | None:
-    """Return what of its memory limit a worker may plan with: less than where dask spills, pauses or is killed."""
-    manager: Any = worker.memory_manager
-    if not manager.memory_limit:
-        return None
-    return planned_part(
-        manager.memory_limit, manager.memory_spill_fraction, manager.memory_pause_fraction
-    )
-
-
-class Reporter:
-    """Tells the watchers every `TICK` seconds what the visits of this process have done, on one thread for all of them."""
-
-    def __init__(self) -> None:
-        self._visits: dict[int, Callable[[], None]] = {}
-        self._changed = threading.Condition()
-        self._thread: threading.Thread | None = None
-
-    @contextmanager
-    def reporting(self, worker: Worker, piece: Piece, meter: Meter) -> Iterator[None]:
-        """Report for the time of a visit; no report comes after the piece itself."""
-        told = {
-            "run": piece.run,
-            "pass": piece.number,
-            "name": str(worker.name),
-        }  # dask adds the address as "worker"
-
-        def report() -> None:
-            with suppress(Exception):  # a worker that closes has nobody to tell
-                worker.log_event(TOPIC, {**told, "done": vars(meter.done)})
-
-        with self._changed:
-            self._visits[id(meter)] = report
-            if self._thread is None:
-                self._thread = threading.Thread(
-                    target=self._run, name="dsoftmax-report", daemon=True
-                )
-                self._thread.start()
-            self._changed.notify()
-        try:
-            yield
-        finally:
-            with self._changed:
-                del self._visits[id(meter)]
-
-    def _run(self) -> None:
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._visits)
-            time.sleep(TICK)
-            with self._changed:
-                for report in self._visits.values():
-                    report()
-
-
-_reporter = Reporter()
+    """Return the bytes of its memory limit that a worker may use before dask spills, pauses or kills it."""
+    limit, fractions = memory_of(worker)
+    return None if limit is None else planned_part(limit, *fractions)
 
 
 def merge(parts: Sequence[Totals], last: bool) -> Totals:
-    """Add totals, which stay as they are; the ``last`` sums of a pass are rounded."""
+    """Add totals, which stay as they are. The ``last`` sums of a pass are rounded."""
     first, *others = parts
     total = Totals().merge(first) if others else first
     for other in others:

@@ -13,6 +13,7 @@ import scipy.sparse
 import zarr
 from distributed import Client, LocalCluster
 from opening import opened
+from visits import Visiting
 
 from dsoftmax.data.block import Block, Names
 from dsoftmax.data.source import Columns
@@ -20,7 +21,7 @@ from dsoftmax.engines.choose import make_engine
 from dsoftmax.engines.cluster import engine as cluster_module
 from dsoftmax.engines.cluster.connect import connected, local_cluster
 from dsoftmax.engines.cluster.engine import FAN_IN, ClusterEngine
-from dsoftmax.engines.cluster.worker import Kept
+from dsoftmax.engines.cluster.worker import CachedShare
 from dsoftmax.engines.plan import process_bytes
 from dsoftmax.engines.serial import SerialEngine
 from dsoftmax.engines.threads import ThreadsEngine
@@ -230,6 +231,7 @@ def test_the_tasks_of_a_pass_do_not_grow_with_the_chunks(
         dask_scheduler.seen = set()  # type: ignore[attr-defined]
         dask_scheduler.add_plugin(Count(), name=str(id(dask_scheduler.seen)))  # type: ignore[attr-defined]
 
+    @Visiting
     def count(block: Block) -> dict[str, object]:
         return {"rows": block.n_rows, "even": int(np.sum(block.y == 0))}
 
@@ -251,6 +253,7 @@ def test_the_tasks_of_a_pass_do_not_grow_with_the_chunks(
 def test_large_sums_come_to_the_driver_rounded(
     n_workers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    @Visiting
     def total(block: Block) -> dict[str, object]:
         return {"sum": block.X.sum(axis=0) / 3, "rows": block.n_rows}
 
@@ -268,6 +271,7 @@ def test_large_sums_come_to_the_driver_rounded(
 def test_what_a_worker_still_keeps_of_one_source_is_not_taken_for_another(
     store: zarr.Group,
 ) -> None:
+    @Visiting
     def total(block: Block) -> dict[str, object]:
         return {"sum": block.X.sum(axis=0)}
 
@@ -276,7 +280,9 @@ def test_what_a_worker_still_keeps_of_one_source_is_not_taken_for_another(
     with LocalCluster(**options, dashboard_address=":0") as cluster, Client(cluster) as client:
         engine = ClusterEngine(client)
         engine.total(total, first)
-        (busy,) = [value for value in cluster.workers[0].data.values() if isinstance(value, Kept)]
+        (busy,) = [
+            value for value in cluster.workers[0].data.values() if isinstance(value, CachedShare)
+        ]
         assert busy.cache.n_bytes > 0  # held as by a visit that nobody waits for any more
         found = engine.total(total, second)
         assert not found.work["0"].kept_bytes
@@ -353,7 +359,7 @@ def test_a_driver_without_room_is_refused_before_the_first_task(
     two_workers: ClusterEngine, store: zarr.Group
 ) -> None:
     engine = ClusterEngine(two_workers.client, driver_limit=process_bytes() - 1)
-    words = r"the process that drives the workers has [\d,]+ MiB\. It takes .* solver's vectors take 0 MiB\. Allow more, start fewer"
+    words = r"The process that drives the workers may use [\d,]+ MiB of the memory allowed\. It takes .* solver's vectors take 0 MiB\. Allow more, start fewer"
     with pytest.raises(MemoryLimitError, match=words):
         train(opened(store["X"], store["y"]), engine, SETTINGS)
     assert engine.n_tasks == 0
@@ -425,7 +431,7 @@ def test_a_cluster_without_dsoftmax_is_an_error_that_says_so(
 def test_a_worker_with_another_version_is_refused(
     two_workers: ClusterEngine, store: zarr.Group, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dsoftmax.engines.cluster.engine.__version__", "0.0.0")
+    monkeypatch.setattr("dsoftmax.engines.cluster.versions.__version__", "0.0.0")
     engine = ClusterEngine(two_workers.client)
     with pytest.raises(
         ClusterError, match=r"dsoftmax 0\.0\.0 runs here, and not at the worker at tcp"

@@ -23,14 +23,17 @@ from click.testing import CliRunner
 from distributed import Client, LocalCluster, Status, get_worker
 from opening import opened
 from outcomes import MEASURED, outcome
+from visits import Visiting
 
 import dsoftmax
 from dsoftmax.cli.program import main
 from dsoftmax.data.block import Block, Names
 from dsoftmax.data.source import Columns
+from dsoftmax.engines.cluster import deal, dispatch, waiting
 from dsoftmax.engines.cluster import engine as cluster_module
 from dsoftmax.engines.cluster.connect import connected
-from dsoftmax.engines.cluster.engine import FAN_IN, QUEUED, ClusterEngine
+from dsoftmax.engines.cluster.dispatch import QUEUED
+from dsoftmax.engines.cluster.engine import ATTEMPTS, FAN_IN, ClusterEngine
 from dsoftmax.engines.cluster.worker import merge as plain_merge
 from dsoftmax.engines.serial import SerialEngine
 from dsoftmax.engines.visit import Footprint
@@ -52,13 +55,13 @@ HERE = Path(__file__).parent
 def quick(monkeypatch):
     """Short limits, and shares that are cut however small they are."""
     limits = {
-        "PATIENCE_SECONDS": 1.0,
-        "SILENT_SECONDS": 2.5,
-        "WAIT_SECONDS": 0.2,
-        "STALL_SECONDS": 40.0,
+        dispatch: {"PATIENCE_SECONDS": 1.0},
+        waiting: {"SILENT_SECONDS": 2.5, "WAIT_SECONDS": 0.2, "STALL_SECONDS": 40.0},
+        deal: {"CUT_SECONDS": 0.0, "CUT_BYTES": 1},
     }
-    for name, value in {**limits, "CUT_SECONDS": 0.0, "CUT_BYTES": 1}.items():
-        monkeypatch.setattr(cluster_module, name, value)
+    for module, values in limits.items():
+        for name, value in values.items():
+            monkeypatch.setattr(module, name, value)
 
 
 @pytest.fixture(scope="module")
@@ -295,7 +298,7 @@ def test_a_worker_killed_anywhere_changes_no_bit(
             def gather(*args):
                 pair.run(
                     mischief,
-                    workers=[next(iter(engine._assigned.values())).worker],
+                    workers=[engine.placement.in_order[0].hand.address],
                     on_error="ignore",
                 )
                 return added(*args)
@@ -352,14 +355,14 @@ def test_a_frozen_worker_is_left_out_until_it_goes_on(
             )
             assert mischief.pid
             assert engine.n_stolen > 0
-            assert len(engine._assigned) == 1
+            assert len(engine.placement.in_order) == 1
             assert bits(result) == undisturbed
             os.kill(mischief.pid, signal.SIGCONT)
             deadline = time.monotonic() + 20
-            while len(engine._assigned) < 2 and time.monotonic() < deadline:
+            while len(engine.placement.in_order) < 2 and time.monotonic() < deadline:
                 again = train(source, engine, SETTINGS)
                 assert bits(again) == undisturbed
-            assert len(engine._assigned) == 2
+            assert len(engine.placement.in_order) == 2
     finally:
         if mischief.pid:
             os.kill(mischief.pid, signal.SIGCONT)
@@ -382,7 +385,7 @@ def test_a_paused_worker_has_its_pieces_done_by_another(pair, source, undisturbe
                 Watched(source, Slow(0.01)), engine, SETTINGS, watchers=[at_pass(3, pause)]
             )
             assert bits(result) == undisturbed
-            assert len(engine._assigned) == 1
+            assert len(engine.placement.in_order) == 1
             assert pair.scheduler_info(n_workers=-1)["workers"][address]["status"] == "paused"
     finally:
         pair.run(paused, False, workers=[address])
@@ -402,8 +405,8 @@ def test_the_only_worker_is_waited_for_while_it_is_paused(source, undisturbed, m
         assert time.monotonic() - started > 1.5
         timers[0].join()
         client.run(paused, True)
-        engine.timeout = 1.0
-        monkeypatch.setattr(cluster_module, "STALL_SECONDS", 1.5)
+        engine.waiting.timeout = 1.0
+        monkeypatch.setattr(waiting, "STALL_SECONDS", 1.5)
         started = time.monotonic()
         with pytest.raises(ClusterError, match=r"has made progress for 1\.5 s"):
             train(source, engine, SETTINGS)
@@ -419,7 +422,7 @@ def test_a_worker_that_joins_in_a_pass_works_in_the_next(source, undisturbed):
             Watched(source, Slow(0.01)),
             engine,
             SETTINGS,
-            watchers=[watch, lambda *_: counts.append(len(engine._assigned))],
+            watchers=[watch, lambda *_: counts.append(len(engine.placement.in_order))],
         )
     assert bits(result) == undisturbed
     assert (counts[0], counts[-1]) == (1, 2)
@@ -515,7 +518,7 @@ def test_a_frozen_scheduler_is_an_error_in_limited_time(source, tmp_path):
         own_scheduler(tmp_path / "frozen", 1) as (scheduler, file),
         connected(None, str(file)) as engine,
     ):
-        engine.timeout = 2.0
+        engine.waiting.timeout = 2.0
         moments = []
 
         def freeze():
@@ -561,6 +564,7 @@ def test_a_chunk_that_is_damaged_is_an_error_that_names_its_rows(pair, folder, t
 # Slow workers
 
 
+@Visiting
 def rows_and_sum(block):
     return {"rows": block.n_rows, "sum": block.X.sum(axis=0)}
 
@@ -581,20 +585,21 @@ def test_pieces_of_a_slow_worker_are_taken_by_the_other(pair, source, tmp_path):
     firsts = []
     with engine_of(pair) as engine:
         engine.total(rows_and_sum, source)  # the workers' imports are not what is timed
-        pieces = engine._pieces
+        cut = engine._cut
 
         def noted(*args):
-            cut = pieces(*args)
-            firsts.append(cut[str(slow)][0].rows)
-            return cut
+            pieces = cut(*args)
+            address = engine.placement._placed[str(slow)].hand.address
+            firsts.append(next(own[0].n_rows for own in pieces if own[0].owner == address))
+            return pieces
 
-        engine._pieces = noted
+        engine._cut = noted
         seen = Watched(source, before)
         for _ in range(2):
             stolen, started = engine.n_stolen, time.monotonic()
             totals = engine.total(rows_and_sum, seen)
             wall = time.monotonic() - started
-            share = len(engine._assigned[str(slow)].chunks)
+            share = len(engine.placement._placed[str(slow)].hand.chunks)
             assert engine.n_stolen > stolen
             assert wall < 0.8 * share * seconds
             assert totals.n_rows == sum(done.rows for done in totals.work.values()) == N
@@ -613,7 +618,7 @@ def test_of_two_workers_at_one_piece_the_first_counts_and_never_both(
     pair, source, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(
-        cluster_module, "CUT_BYTES", 2**40
+        deal, "CUT_BYTES", 2**40
     )  # one piece a worker, so that nothing can be stolen
     pids = {
         info["name"]: pid
@@ -630,7 +635,7 @@ def test_of_two_workers_at_one_piece_the_first_counts_and_never_both(
         assert totals.n_rows == N
         assert str(slow) not in totals.work
         assert totals.result()["sum"].tobytes() == expected.result()["sum"].tobytes()
-        assert wall < 0.5 * 0.4 * len(engine._assigned[str(slow)].chunks)
+        assert wall < 0.5 * 0.4 * len(engine.placement._placed[str(slow)].hand.chunks)
         # Nobody waits for the slow one any more: it stops, and has a share of the next pass.
         deadline = time.monotonic() + 5
         while any(pair.processing().values()):
@@ -639,19 +644,19 @@ def test_of_two_workers_at_one_piece_the_first_counts_and_never_both(
 
 
 def test_two_answers_in_the_same_wait_count_once(pair, source, monkeypatch):
-    monkeypatch.setattr(cluster_module, "PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(dispatch, "PATIENCE_SECONDS", 0.0)
     monkeypatch.setattr(
-        cluster_module, "PATIENCE", 1e-9
+        dispatch, "PATIENCE", 1e-9
     )  # every idle worker is given what runs elsewhere
     expected = SerialEngine().total(rows_and_sum, source).result()["sum"].tobytes()
     with engine_of(pair) as engine:
-        waited = engine._wait_once
+        waited = engine.waiting.once
 
         def late(*args, **options):
             waited(*args, **options)
             time.sleep(0.05)
 
-        engine._wait_once = late
+        engine.waiting.once = late
         for _ in range(8):
             totals = engine.total(rows_and_sum, source)
             assert totals.n_rows == N
@@ -660,7 +665,7 @@ def test_two_answers_in_the_same_wait_count_once(pair, source, monkeypatch):
 
 
 def test_a_twin_that_fails_leaves_the_piece_to_the_other(pair, source, tmp_path, monkeypatch):
-    monkeypatch.setattr(cluster_module, "CUT_BYTES", 2**40)
+    monkeypatch.setattr(deal, "CUT_BYTES", 2**40)
     pids = {
         info["name"]: pid
         for pid, info in zip(pair.run(os.getpid).values(), _infos(pair), strict=True)
@@ -702,7 +707,7 @@ def until(condition, seconds=10.0):
 
 
 def chunks_of(engine):
-    return {name: set(one.chunks.tolist()) for name, one in engine._assigned.items()}
+    return {name: set(one.hand.chunks.tolist()) for name, one in engine.placement._placed.items()}
 
 
 def test_what_is_kept_is_not_read_again_and_goes_with_its_engine(pair, source, tmp_path):
@@ -728,8 +733,9 @@ def test_what_is_kept_is_not_read_again_and_goes_with_its_engine(pair, source, t
 
 
 def test_survivors_keep_the_blocks_that_stay_theirs(source, tmp_path, monkeypatch):
-    monkeypatch.setattr(cluster_module, "CUT_SECONDS", 60.0)  # nothing is stolen
-    monkeypatch.setattr(cluster_module, "CUT_BYTES", 2**40)
+    monkeypatch.setattr(deal, "CUT_SECONDS", 60.0)  # nothing is stolen
+    monkeypatch.setattr(deal, "CUT_BYTES", 2**40)
+    monkeypatch.setattr(dispatch, "PATIENCE_SECONDS", 60.0)  # nor duplicated, while a worker starts
     log = Log(tmp_path)
     seen = Watched(source, log, resident=False)
     with workers(2) as (cluster, client), engine_of(client) as engine:
@@ -746,27 +752,17 @@ def test_survivors_keep_the_blocks_that_stay_theirs(source, tmp_path, monkeypatc
         assert {chunk for _, chunk in log.take()} == moved
         # One is killed in a pass: its share is recomputed by the others, whose own blocks stay.
         victim = sorted(after)[-1]
-        pid = client.run(os.getpid, workers=[engine._assigned[victim].worker]).popitem()[1]
+        pid = client.run(
+            os.getpid, workers=[engine.placement._placed[victim].hand.address]
+        ).popitem()[1]
         mischief = Mischief(tmp_path, "SIGKILL")
         mischief.arm()
-        total = engine.total(Visited(rows_and_sum_for(pid), partial(die_as, mischief, pid)), seen)
+        total = engine.total(Visited(rows_and_sum, partial(die_as, mischief, pid)), seen)
         assert total.n_rows == N
         assert {chunk for _, chunk in log.take()} <= after[victim]
         client.wait_for_workers(3, timeout=30)
         engine.total(rows_and_sum, seen)
         assert {chunk for _, chunk in log.take()} <= after[victim]
-
-
-def rows_and_sum_for(_):
-    return Plain()
-
-
-class Plain:
-    def __call__(self, block):
-        return rows_and_sum(block)
-
-    def footprint(self, n_features, sparse):
-        return Footprint()
 
 
 def die_as(mischief, pid):
@@ -801,15 +797,8 @@ class Wide:
         return ""
 
 
-@dataclass(frozen=True)
-class Demanding:
-    scratch: int
-
-    def __call__(self, block):
-        return {"rows": block.n_rows}
-
-    def footprint(self, n_features, sparse):
-        return Footprint(scratch=self.scratch)
+def count_rows(block):
+    return {"rows": block.n_rows}
 
 
 def test_blocks_that_another_run_keeps_make_room_and_the_limit_holds():
@@ -820,10 +809,10 @@ def test_blocks_that_another_run_keeps_make_room_and_the_limit_holds():
         engine_of(client) as second,
     ):
         for _ in range(2):
-            peak = first.total(Demanding(0), Wide()).work["0"].peak
+            peak = first.total(Visiting(count_rows), Wide()).work["0"].peak
         held = client.run(kept_bytes).popitem()[1]
         assert held > 50 * 2**20
-        totals = second.total(Demanding(90 * 2**20), Wide())
+        totals = second.total(Visiting(count_rows, Footprint(scratch=90 * 2**20)), Wide())
         assert totals.n_rows == 30 * 1024
         assert client.run(kept_bytes).popitem()[1] < held
         assert max(peak, totals.work["0"].peak) < 0.7 * limit  # where dask would begin to spill
@@ -847,6 +836,7 @@ def test_nothing_stays_on_the_scheduler_when_the_engine_is_closed(pair, source, 
                 engine.n_tasks - before <= (n_pieces + QUEUED) * n_workers + 1 + n_workers // FAN_IN
             )
 
+        @Visiting
         def wrong(block):
             raise ZeroDivisionError("in a visit")
 
@@ -884,9 +874,9 @@ def test_progress_shows_each_worker_and_history_what_it_did(pair, source):
 
 
 def set_tick(seconds):
-    from dsoftmax.engines.cluster import worker
+    from dsoftmax.engines.cluster import reports
 
-    worker.TICK = seconds
+    reports.TICK = seconds
 
 
 # Chaos
@@ -895,7 +885,7 @@ def set_tick(seconds):
 CHAOS_SECONDS = float(os.environ.get("DSOFTMAX_CHAOS_SECONDS", "120"))
 
 
-KILLS_A_PASS = cluster_module.ATTEMPTS - 2
+KILLS_A_PASS = ATTEMPTS - 2
 """However slowly workers start on a busy machine, so many in one pass cannot use up its attempts."""
 
 

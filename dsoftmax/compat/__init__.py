@@ -1,0 +1,1 @@
+"""Private or undocumented parts of other libraries, one file a library."""
