@@ -15,13 +15,16 @@ WALLS = {
     "dsoftmax": {"cli", "engines/base"},
     "errors": set(),
     "system": {"errors"},
-    "data": {"errors", "data/zarr"},
-    "data/zarr": {"errors", "data", "data/zarr/local"},
-    "data/zarr/local": {"system", "data/block"},
+    "compat": set(),
+    "data": {"errors", "data/zarr", "data/dask"},
+    "data/dask": {"errors", "compat/dask", "data", "data/zarr"},
+    "data/zarr": {"errors", "compat/zarr", "data", "data/zarr/local"},
+    "data/zarr/local": {
+        "system", "compat/zarr", "compat/numcodecs", "data/block", "data/buffer",
+    },
     "kernels": {"errors", "data/features", "kernels/compiled"},
     "kernels/compiled": {"errors", "data/features", "data/leaves", "kernels"},
     "sums": {"system", "kernels/compiled"},
-    "compat": set(),
     "engines": {"errors", "system", "data", "sums", "engines/kept", "engines/cluster"},
     "engines/kept": {"errors", "system", "data"},
     "engines/cluster": {
@@ -39,7 +42,7 @@ WALLS = {
         "solvers/protocol", "solvers/algebra", "first_pass",
     },
     "results": {
-        "typing", "errors", "system", "data", "kernels", "engines", "first_pass", "objective",
+        "typing", "errors", "system", "data", "data/dask", "kernels", "engines", "first_pass", "objective",
         "solvers/protocol",
     },
     "training": {
@@ -66,9 +69,16 @@ WALLS = {
 """What each folder may import: folders without their subfolders, single modules, or ``folder/*`` with its subfolders."""
 
 HEAVY = {
-    "dask": ("data/dask.py", "engines/cluster/"),
-    "distributed": ("compat/distributed.py", "data/dask.py", "engines/cluster/"),
-    "zarr": ("data/zarr/", "results/stored_model.py", "results/stored_predictions.py", "cli/demo/"),
+    "dask": ("data/dask/", "compat/dask.py", "engines/cluster/"),
+    "distributed": ("compat/distributed.py", "engines/cluster/"),
+    "zarr": (
+        "data/zarr/",
+        "compat/zarr.py",
+        "results/stored_model.py",
+        "results/stored_predictions.py",
+        "cli/demo/",
+    ),
+    "numcodecs": ("compat/numcodecs.py", "compat/zarr.py"),
     "sklearn": ("estimators/sklearn.py",),
     "numba": ("kernels/compiled/",),
     "llvmlite": ("kernels/compiled/",),
@@ -247,9 +257,10 @@ import sys
 import numpy as np
 from dsoftmax.engines.choose import make_engine
 from dsoftmax.data.open import open_source
+from dsoftmax.data.table import Table
 from dsoftmax.training.settings import Settings
 from dsoftmax.training.loop import train
-train(open_source(np.eye(3), [0, 1, 1]), make_engine(), Settings(max_iter=2))
+train(open_source(Table(np.eye(3), [0, 1, 1])), make_engine(), Settings(max_iter=2))
 print(*sorted({"dask", "distributed", "zarr", "sklearn"} & set(sys.modules)))
 """
     assert run_python(code).strip() == ""

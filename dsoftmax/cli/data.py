@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from dsoftmax.cli import interrupts
 from dsoftmax.cli.options import EngineChoice
-from dsoftmax.data.block import Names
 from dsoftmax.data.open import open_source
 from dsoftmax.data.source import Source
+from dsoftmax.data.table import Names, Table
 from dsoftmax.data.zarr.names import open_array
 from dsoftmax.engines.base import Engine
 from dsoftmax.engines.choose import make_engine
@@ -52,22 +52,23 @@ def open_data(
     ------
     ReadError, DataError, OptionError
     """
-    (X, y, s, g), names = _arrays(data, features, labels, weights, groups)
-    return open_source(X, y, s, names, missing_chunks, g)
+    return open_source(_table(data, features, labels, weights, groups, missing_chunks))
 
 
-def _arrays(
+def _table(
     data: str,
     features: str | None,
     labels: str | None,
     weights: str | None,
-    groups: str | None = None,
-) -> tuple[list[Any], Names]:
-    """Return features, labels, weights and groups, None for what is not named, and their paths."""
+    groups: str | None,
+    missing_chunks: str,
+) -> Table[Any]:
+    """Return the table of the named arrays, with their paths as names."""
     named = (("--labels", labels), ("--weights", weights), ("--groups", groups))
-    arrays: list[Any] = [open_array(data, features, "--features")]
-    arrays += [None if name is None else open_array(data, name, option) for option, name in named]
-    return arrays, Names(*(_path(array) if array is not None else "" for array in arrays))
+    X = open_array(data, features, "--features")
+    y, s, g = (None if name is None else open_array(data, name, option) for option, name in named)
+    names = Names(*(_path(array) if array is not None else "" for array in (X, y, s, g)))
+    return Table(X, y, s, g, names, missing_chunks)
 
 
 def open_validation(
@@ -86,7 +87,8 @@ def open_validation(
     """
     if validation is None:
         return None
-    (X, y, s, _), names = _arrays(validation, features, labels, weights)
+    table = _table(validation, features, labels, weights, None, missing_chunks)
+    names = table.names
     for option, path in (
         ("--features", names.X),
         ("--labels", names.y),
@@ -97,7 +99,7 @@ def open_validation(
                 f"--validation {validation}: {option} names {path}, which is trained on. Needed is a store that has arrays of the same "
                 "names as DATA, with other rows."
             )
-    return open_source(X, y, s, names, missing_chunks)
+    return open_source(table)
 
 
 def _path(array: Any) -> str:
@@ -307,5 +309,5 @@ def _class_weight(text: str | None, dtype: np.dtype) -> Any:
 
 def label_dtype(source: Source) -> np.dtype:
     """Return the dtype of the labels as stored."""
-    y = getattr(source, "y", None)
-    return np.dtype(object) if y is None else np.dtype(y.dtype)
+    found = source.dtypes.y
+    return np.dtype(object) if found is None else found

@@ -1,1 +1,1 @@
-"""Where rows come from: one storage a file. To add one: a file, a line in `open_source`, and `check_source` passes."""
+"""Sources of rows. A new storage is one file, one line in `open_source`, and a test that calls `check_source`."""

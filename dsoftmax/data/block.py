@@ -1,33 +1,25 @@
-"""Blocks in memory, and the contract of a source that loads them.
+"""Blocks: the rows of one chunk in memory.
 
-A **source** is stored data cut into **chunks**; a chunk is a number, and loading it twice gives equal **blocks**. Chunks
-are cut by what is stored (whole Zarr chunks or shards, dask blocks), never by the memory or the workers of the day, so that
-every engine adds the same leaves.
+A **source** is stored data cut into **chunks**. A chunk is a number, and loading it twice gives equal **blocks**. Only the
+storage decides how chunks are cut: whole Zarr chunks or shards, blocks of a dask array. Memory limits and workers do not.
+Every engine therefore adds the same leaves.
 """
 
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
+from dsoftmax.data.checks import real_weights
 from dsoftmax.data.features import Features, rows_between
+from dsoftmax.data.groups import group_keys
 from dsoftmax.data.leaves import MOST_LEAF_ROWS, leaf_rows
-
-Buffer = NDArray[np.uint8]
-
-
-@dataclass(frozen=True)
-class Names:
-    """What the arrays are called in messages: the path or variable their owner knows."""
-
-    X: str = "X"
-    y: str = "y"
-    weights: str = "sample_weight"
-    groups: str = "groups"
+from dsoftmax.data.table import Names, Table
 
 
 class Encoded(ABC):
@@ -44,12 +36,12 @@ class Encoded(ABC):
 
     @property
     def nbytes(self) -> int:
-        """Bytes, once decoded."""
+        """Bytes of the decoded rows."""
         return math.prod(self.shape) * self.dtype.itemsize
 
     @abstractmethod
-    def pieces(self, n_rows: int) -> Iterator[NDArray]:
-        """Yield the rows, so many at a time; each piece is good until the next is asked for, by the same thread."""
+    def slices(self, n_rows: int) -> Iterator[NDArray]:
+        """Yield ``n_rows`` decoded rows at a time. A slice is valid until the same thread asks for the next one."""
 
 
 @dataclass(frozen=True)
@@ -58,28 +50,49 @@ class Block:
 
     Attributes
     ----------
-    X : (rows, p) ndarray or CSR
-        In the stored dtype. `Encoded` in a block that was fetched: `leaves` decodes it.
+    X : (rows, p) ndarray, CSR or Encoded
+        Features in the stored dtype. `Encoded` only in a block that was fetched; `leaves` decodes it.
     y : (rows,) ndarray or None
         Labels as stored.
     weights : (rows,) float64 or None
     first_row : int
-        Number of the first row in the arrays that the block is of.
+        Number of the block's first row in its arrays.
     names : Names
-        For messages.
+        Names of the arrays in messages.
     groups : (rows,) uint64 or None
-        The number of each row's group: see `dsoftmax.data.groups`.
+        Number of each row's group: see `dsoftmax.data.groups`.
     validation : bool
-        Whether the rows only judge what is learnt from others.
+        Whether the rows belong to the validation set.
     """
 
     X: Features
     y: NDArray | None = None
     weights: NDArray[np.float64] | None = None
     first_row: int = 0
-    names: Names = Names()
+    names: Names = field(default_factory=Names)
     groups: NDArray[np.uint64] | None = None
     validation: bool = False
+
+    @classmethod
+    def of(cls, values: Table[Any], first_row: int) -> "Block":
+        """Return the block of these values as read: weights become float64, groups become numbers.
+
+        Raises
+        ------
+        DataError
+            The weights are not real numbers, or a group is missing.
+        """
+        names = values.names
+        return cls(
+            values.X,
+            None if values.y is None else np.asarray(values.y),
+            None if values.weights is None else real_weights(values.weights, names.weights),
+            first_row,
+            names,
+            None
+            if values.groups is None
+            else group_keys(np.asarray(values.groups), names.groups, first_row),
+        )
 
     @property
     def n_rows(self) -> int:
@@ -93,16 +106,17 @@ class Block:
         return int(self.X.nbytes)
 
     def leaves(self) -> Iterator["Block"]:
-        """Yield the block in leaves: the pieces whose sums are added without order.
+        """Yield the block in leaves: the runs of rows whose sums are added without order.
 
-        Of `leaf_rows` rows, CSR of `MOST_LEAF_ROWS`: adding the sums of a leaf costs the same however few values it holds.
+        A dense leaf has `leaf_rows` rows. A CSR leaf has `MOST_LEAF_ROWS` rows, because the cost of adding its sums does
+        not depend on the number of its values.
         """
         step = MOST_LEAF_ROWS if scipy.sparse.issparse(self.X) else leaf_rows(self.X.shape[1])
         if self.n_rows <= step and not isinstance(self.X, Encoded):
             yield self
             return
         start = 0
-        for X in pieces_of(self.X, step):
+        for X in slices_of(self.X, step):
             yield self._between(start, start + X.shape[0], X)
             start += X.shape[0]
 
@@ -121,18 +135,10 @@ class Block:
         )
 
 
-def pieces_of(X: Features | Encoded, n_rows: int) -> Iterator[Features]:
-    """Yield rows, so many at a time; each piece is good until the next is asked for."""
+def slices_of(X: Features | Encoded, n_rows: int) -> Iterator[Features]:
+    """Yield ``n_rows`` rows at a time. A slice is valid until the next one is asked for."""
     if isinstance(X, Encoded):
-        yield from X.pieces(n_rows)
+        yield from X.slices(n_rows)
         return
     for start in range(0, X.shape[0], n_rows):
         yield rows_between(X, start, min(start + n_rows, X.shape[0]))
-
-
-def room(buffer: Buffer | None, shape: tuple[int, ...], dtype: np.dtype) -> NDArray:
-    """Return a C-ordered array to read into: in ``buffer`` where it is large enough and aligned, else a new one."""
-    n_bytes = math.prod(shape) * dtype.itemsize
-    if buffer is None or buffer.nbytes < n_bytes or buffer.ctypes.data % dtype.alignment:
-        return np.empty(shape, dtype)
-    return buffer[:n_bytes].view(dtype).reshape(shape)

@@ -1,62 +1,84 @@
-"""The bytes that labels, weights and groups take."""
+"""Bytes of labels, weights and groups."""
 
-from typing import Protocol
+from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from dsoftmax.data.source import Columns
+from dsoftmax.data.table import Table
 
 STRING_BYTES = 96
-"""What a string of any length is taken to have: a Python object with about 40 characters, and what refers to it (bytes)."""
+"""Assumed bytes of a string of any length: a Python object with about 40 characters, and the reference to it."""
 COMPARED_BYTES = 160
-"""What it has in an array of fixed width, in which labels are compared (bytes)."""
+"""Assumed bytes of that string in an array of fixed width, because labels are compared in such an array."""
 LEAF_ROW_BYTES = 80
-"""What a row of a leaf takes beside its features and copies of its label: codes, weights, hashes, chances (bytes)."""
+"""Bytes of a leaf's row besides its features and the copies of its label: codes, weights, hashes, probabilities."""
 
 
-class Column(Protocol):
-    """What is to be known of labels, weights or groups before they are read."""
+@dataclass(frozen=True)
+class ColumnBytes:
+    """Bytes of the labels, weights and groups of a source. Arrays that are in memory anyway count as 0.
 
-    @property
-    def dtype(self) -> np.dtype: ...
-
-
-def columns_of(
-    starts: NDArray[np.int64], y: Column | None, weights: Column | None, groups: Column | None
-) -> Columns:
-    """Return what labels, weights and groups take.
-
-    Parameters
+    Attributes
     ----------
-    starts : (n_chunks,) int64
-        Rows at which the chunks begin.
-    y, weights, groups : Rows or dask array, optional
-        What is not `Rows` is taken to be read anew for each block.
+    row : int
+        Bytes of a row in a block.
+    stored : int
+        Bytes of a row as read, before it is converted.
+    label : int
+        Bytes of one label in the array in which labels are compared, whether the labels are in memory or not.
+    leaf : int
+        Bytes of a leaf's row during a visit, besides the bytes that the visit states.
+    units : int
+        Bytes of decoded stored chunks that stay between two loads, because chunks of X begin or end inside them.
     """
+
+    row: int = 0
+    stored: int = 0
+    label: int = 0
+    leaf: int = 0
+    units: int = 0
+
+
+@dataclass(frozen=True)
+class Column:
+    """Facts about an array that are known before it is read.
+
+    Attributes
+    ----------
+    dtype : numpy dtype
+        Dtype as stored.
+    resident : bool
+        Whether all values are in memory anyway.
+    cached_bytes : int
+        Bytes of its decoded stored chunks that stay between two loads.
+    """
+
+    dtype: np.dtype
+    resident: bool = False
+    cached_bytes: int = 0
+
+
+def column_bytes(table: Table[Column]) -> ColumnBytes:
+    """Return the bytes of labels, weights and groups, each in the dtype to which a block converts it."""
     row = stored = label = leaf = units = 0
-    for column, kind in (
-        (y, None),
-        (weights, np.float64),
-        (groups, np.uint64),
-    ):  # what they are converted to
-        if column is None:
-            continue
-        if not getattr(column, "resident", False):
+    converted = {"weights": np.dtype(np.float64), "groups": np.dtype(np.uint64)}
+    for part, column in table.columns():
+        kind = converted.get(part, column.dtype)
+        if not column.resident:
             stored += value_bytes(column.dtype)
-            row += value_bytes(column.dtype) if kind is None else 8
-        elif kind is not None and column.dtype != kind:
-            row += 8
-        units += column.kept_bytes(starts) if hasattr(column, "kept_bytes") else 0
-    if groups is not None and groups.dtype.kind not in "biuf":  # words, one by one
+            row += value_bytes(kind)
+        elif column.dtype != kind:
+            row += kind.itemsize
+        units += column.cached_bytes
+    if table.groups is not None and table.groups.dtype.kind not in "biuf":  # digested one by one
         stored += STRING_BYTES
-    if y is not None:
-        plain = y.dtype.kind not in "OT"
-        label = y.dtype.itemsize if plain else COMPARED_BYTES
+    if table.y is not None:
+        plain = table.y.dtype.kind not in "OT"
+        label = table.y.dtype.itemsize if plain else COMPARED_BYTES
         leaf = LEAF_ROW_BYTES + 3 * label + (0 if plain else STRING_BYTES)
-    return Columns(row, stored, label, leaf, units)
+    return ColumnBytes(row, stored, label, leaf, units)
 
 
 def value_bytes(dtype: np.dtype) -> int:
-    """Return the bytes of a value of a column, of strings of any length those they are taken to have."""
+    """Return the bytes of one value of a column: `STRING_BYTES` for a string of any length."""
     return STRING_BYTES if dtype.kind in "OT" else dtype.itemsize

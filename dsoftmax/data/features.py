@@ -12,8 +12,8 @@ Features = Any
 def dense_or_csr(X: Features) -> Features:
     """Return a block as ndarray or CSR; other sparse formats are converted.
 
-    The arrays of CSR are contiguous, which SciPy does not ask for, and its values are of the machine's byte order and no float16,
-    which SciPy does not compute with.
+    The arrays of CSR are made contiguous, which SciPy does not guarantee. Its values get the machine's byte order.
+    Values in float16 become float32, because SciPy does not compute with float16.
     """
     if not scipy.sparse.issparse(X):
         return np.asarray(X)
@@ -30,19 +30,17 @@ def dense_or_csr(X: Features) -> Features:
 
 
 def rows_between(X: Features, start: int, stop: int) -> Features:
-    """Return rows ``start:stop`` of X as a view; for CSR only the row pointers are copied."""
+    """Return rows ``start:stop`` of X as a view; only the row pointers of CSR are copied."""
     if not scipy.sparse.issparse(X):
         return X[start:stop]
     if X.format != "csr":
         raise TypeError(
-            f"X is sparse in the format {X.format!r}; needed is csr. Convert it with X.tocsr()."
+            f"X is sparse in the format {X.format!r}; expected csr. Convert it with X.tocsr()."
         )
     pointers = X.indptr[start : stop + 1]
     first, last = int(pointers[0]), int(pointers[-1])
     found = scipy.sparse.csr_array((stop - start, X.shape[1]))
-    found.data, found.indices = (
-        X.data[first:last],
-        X.indices[first:last],
-    )  # given to the constructor, they would be copied
+    # The constructor would copy these arrays.
+    found.data, found.indices = X.data[first:last], X.indices[first:last]
     found.indptr = pointers - pointers[0]
     return found

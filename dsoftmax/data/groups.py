@@ -1,7 +1,7 @@
-"""Groups of rows that belong together: from values as stored to a number for each.
+"""Groups of rows that belong together: from stored values to a number of 64 bits for each row.
 
-Equal values have equal numbers in every process, whatever the dtype that holds them: an integer or a whole float is its own
-number, a string has one of 64 bits of the BLAKE2b digest of its UTF-8.
+Equal values have equal numbers in every process and in every dtype. An integer or a whole float is its own number. The
+number of a string is the BLAKE2b digest, of 64 bits, of its UTF-8.
 """
 
 from collections.abc import Sequence
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from dsoftmax.errors import DataError
 
 Keys = NDArray[np.uint64]
+"""Numbers of groups, (rows,)."""
 
 
 def group_keys(values: NDArray, name: str = "groups", first_row: int = 0) -> Keys:
@@ -23,17 +24,19 @@ def group_keys(values: NDArray, name: str = "groups", first_row: int = 0) -> Key
     ----------
     values : (rows,) ndarray
         Integers, whole floats, booleans or strings.
-    name, first_row
-        For messages.
+    name : str
+        Name of the groups in messages.
+    first_row : int
+        Number of the first row in messages.
 
     Raises
     ------
     DataError
-        A group that is missing, or of another kind; with its row.
+        A group is missing or of another kind. The message names its row.
 
     Notes
     -----
-    Strings of fixed width are digested once for each run of equal ones, others once for each of a block.
+    Strings of fixed width are digested once per run of equal ones. Other strings are digested once per block.
     """
     values = np.asarray(values)
     kind = values.dtype.kind
@@ -94,12 +97,12 @@ def _is_missing(value: Any) -> bool:
 
 def _missing(name: str, row: int, value: Any) -> DataError:
     return DataError(
-        f"{name} row {row:,}: the group is {value}. {name} contains NaN or None; needed is a group for every row. Leave such rows "
-        "out, or give each a group of its own."
+        f"{name} row {row:,}: the group is {value}. {name} contains NaN or None; expected a group for every row. Leave out the "
+        "rows without a group, or give each a group of its own."
     )
 
 
 def _refused(name: str, found: str) -> DataError:
     return DataError(
-        f"{name} {found}. Needed are integers, whole floats, booleans or strings of one kind. Convert the groups with astype(str)."
+        f"{name} {found}; expected integers, whole floats, booleans or strings of one kind. Convert the groups with astype(str)."
     )

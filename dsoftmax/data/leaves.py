@@ -1,8 +1,9 @@
 """The size of a leaf: the run of rows whose sums are added without order."""
 
 LEAF_BYTES = 8 * 2**20
-"""A leaf's rows as float32 take about this much if dense (bytes)."""
+"""Bytes of a dense leaf's rows as float32, about, within the limits of `LEAST_LEAF_ROWS` and `MOST_LEAF_ROWS`."""
 LEAST_LEAF_ROWS, MOST_LEAF_ROWS = 8192, 131_072
+"""Least and most rows of a leaf."""
 
 
 def leaf_rows(n_features: int) -> int:

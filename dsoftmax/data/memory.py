@@ -1,6 +1,6 @@
 """Arrays in memory: NumPy and SciPy sparse."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Any
 
@@ -8,27 +8,33 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
-from dsoftmax.data.block import Buffer, Names
+from dsoftmax.data.buffer import Buffer
 from dsoftmax.data.checks import check_shapes, every_row, real_weights, require_numbers
 from dsoftmax.data.features import Features, dense_or_csr, rows_between
 from dsoftmax.data.rows import Rows, RowSource, cut
+from dsoftmax.data.table import Table
 
-CHUNK_BYTES, MOST_CHUNK_BYTES = 2 * 2**20, 16 * 2**20
-"""What a chunk of an array in memory takes (bytes): small enough for `CHUNKS` of them, which many cores share."""
 CHUNKS = 32
+"""Number of chunks of an array in memory, because many cores should share them; fewer or more within the next limits."""
+CHUNK_BYTES, MOST_CHUNK_BYTES = 2 * 2**20, 16 * 2**20
+"""Least and most bytes of a chunk of a dense array in memory."""
 CSR_CHUNK_BYTES, MOST_CSR_CHUNK_BYTES = 16 * 2**20, 64 * 2**20
-"""Of CSR more: its rows are short, and the sums of a chunk, which cost as much for few rows as for many, are wide."""
+"""Least and most bytes of a chunk of CSR. They are larger because CSR rows are short and the sums of a chunk are wide.
+Sums of few rows cost as much as sums of many rows."""
 CSR_FEATURE_BYTES, LEAST_CSR_CHUNKS = 2400, 8
-"""With so many bytes for each feature, adding the sums of a chunk of CSR takes less than a tenth of its time; they are given it where
-so many chunks are left."""
+"""Bytes of a chunk of CSR per feature, if at least `LEAST_CSR_CHUNKS` chunks remain. At this size, adding the sums of a
+chunk takes less than a tenth of its time."""
 
 
 @dataclass(frozen=True)
-class MemoryRows:
+class MemoryRows(Rows):
     """An ndarray or CSR array."""
 
     array: Features
-    resident = True
+
+    @property
+    def resident(self) -> bool:
+        return True
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -42,13 +48,7 @@ class MemoryRows:
         return rows_between(self.array, start, stop)
 
     def only(self, starts: NDArray[np.int64], stops: NDArray[np.int64]) -> Rows:
-        return Pieces(self.shape, self.array, starts, stops, starts)
-
-    def kept_bytes(self, starts: NDArray[np.int64]) -> int:
-        return 0
-
-    def smaller_chunks(self, rows: int) -> str:
-        return ""
+        return MemorySpans(self.shape, self.array, starts, stops, starts)
 
     def describe(self) -> dict[str, Any]:
         digest = blake2b(digest_size=16)
@@ -71,27 +71,26 @@ class MemoryRows:
 
 
 @dataclass(frozen=True)
-class Pieces:
-    """Some spans of an array in memory; only their rows are pickled.
+class MemorySpans(Rows):
+    """Some spans of an array in memory. Only the rows of the spans are pickled.
 
     Attributes
     ----------
-    shape : tuple of int
-        Of the whole array.
+    whole : tuple of int
+        Shape of the whole array.
     array : ndarray or CSR
-        Holds the spans, and before it is pickled all rows.
+        The whole array; after pickling the rows of the spans, one span after the other.
     starts, stops : (n,) int64
-        Ascending.
+        First row of each span in the whole array, ascending, and the row after its last.
     offsets : (n,) int64
-        Where in ``array`` each span begins.
+        First row of each span in ``array``.
     """
 
-    shape: tuple[int, ...]
+    whole: tuple[int, ...]
     array: Features
     starts: NDArray[np.int64]
     stops: NDArray[np.int64]
     offsets: NDArray[np.int64]
-    resident = True
 
     def __reduce__(self) -> tuple[Any, ...]:
         lengths = self.stops - self.starts
@@ -99,46 +98,45 @@ class Pieces:
         spans = [rows_between(self.array, low, low + n) for low, n in places] or [
             rows_between(self.array, 0, 0)
         ]
-        sparse = scipy.sparse.issparse(self.array)
-        held = (
+        own = (
             scipy.sparse.vstack(spans, format="csr")
-            if sparse
+            if scipy.sparse.issparse(self.array)
             else np.concatenate(spans, dtype=self.dtype)
         )
-        return Pieces, (self.shape, held, self.starts, self.stops, np.cumsum(lengths) - lengths)
+        offsets = np.cumsum(lengths) - lengths
+        return MemorySpans, (self.whole, own, self.starts, self.stops, offsets)
+
+    @property
+    def resident(self) -> bool:
+        return True
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.whole
 
     @property
     def dtype(self) -> np.dtype:
         return np.dtype(self.array.dtype)
 
     def read(self, start: int, stop: int, buffer: Buffer | None = None) -> Features:
-        place = int(np.searchsorted(self.starts, start, side="right")) - 1
-        low = int(self.offsets[place]) + start - int(self.starts[place])
+        span = int(np.searchsorted(self.starts, start, side="right")) - 1
+        low = int(self.offsets[span]) + start - int(self.starts[span])
         return rows_between(self.array, low, low + stop - start)
 
     def only(self, starts: NDArray[np.int64], stops: NDArray[np.int64]) -> Rows:
-        places = np.searchsorted(self.starts, starts, side="right") - 1
-        return Pieces(
-            self.shape,
-            self.array,
-            starts,
-            stops,
-            self.offsets[places] + starts - self.starts[places],
-        )
-
-    def kept_bytes(self, starts: NDArray[np.int64]) -> int:
-        return 0
-
-    def smaller_chunks(self, rows: int) -> str:
-        return ""
+        spans = np.searchsorted(self.starts, starts, side="right") - 1
+        offsets = self.offsets[spans] + starts - self.starts[spans]
+        return MemorySpans(self.whole, self.array, starts, stops, offsets)
 
     def describe(self) -> dict[str, Any]:
         return {"kind": "memory", "shape": list(self.shape), "dtype": str(self.dtype)}
 
 
 def row_bytes_and_step(X: Features) -> tuple[int, int]:
-    """Return the bytes of a row, on average for CSR, and the rows of a chunk: a power of two that makes about one part in `CHUNKS`
-    of the data, within `CHUNK_BYTES` and `MOST_CHUNK_BYTES`, or those of CSR.
+    """Return the bytes of a row, on average for CSR, and the rows of a chunk.
+
+    The rows are a power of two, at least 64. They make about one part in `CHUNKS` of the data, between `CHUNK_BYTES` and
+    `MOST_CHUNK_BYTES`, or between the limits of CSR.
     """
     sparse = scipy.sparse.issparse(X)
     stored = (
@@ -161,47 +159,27 @@ def row_bytes_and_step(X: Features) -> tuple[int, int]:
     )
 
 
-def memory_source(
-    X: Any, y: Any = None, weights: Any = None, names: Names | None = None, groups: Any = None
-) -> RowSource:
+def memory_source(table: Table[Any]) -> RowSource:
     """Return a source of arrays in memory, which are not copied.
 
     Parameters
     ----------
-    X : (n, p) array-like or SciPy sparse
-        Sparse formats other than CSR are converted.
-    y : (n,) array-like, optional
-    weights : (n,) array-like or number, optional
-    names : Names, optional
-    groups : (n,) array-like, optional
+    table : Table of array-like
+        X may be SciPy sparse; formats other than CSR are converted. Weights may be one number.
 
     Raises
     ------
     DataError
-        Shapes that do not fit, or X without real numbers.
+        Shapes do not fit, or X or the weights are not real numbers.
     """
-    names = names or Names()
-    X = dense_or_csr(X)
-    y = None if y is None else np.asarray(y)
-    weights = (
-        None if weights is None else real_weights(every_row(weights, X.shape[:1]), names.weights)
-    )
-    groups = None if groups is None else np.asarray(groups)
-    check_shapes(
-        names,
-        X.shape,
-        *(None if column is None else column.shape for column in (y, weights, groups)),
-    )
-    require_numbers(names.X, X.dtype)
+    X = dense_or_csr(table.X)
+    if table.weights is not None:
+        weights = real_weights(every_row(table.weights, X.shape[:1]), table.names.weights)
+        table = replace(table, weights=weights)
+    arrays = table.map_columns(lambda values, _: np.asarray(values), X)
+    check_shapes(arrays.map(lambda array, _: tuple(array.shape)))
+    require_numbers(table.names.X, X.dtype)
     row_bytes, step = row_bytes_and_step(X)
     chunk_rows: NDArray[np.int64] = cut(X.shape[0], step)
-    return RowSource(
-        MemoryRows(X),
-        None if y is None else MemoryRows(y),
-        None if weights is None else MemoryRows(weights),
-        chunk_rows,
-        chunk_rows * row_bytes,
-        scipy.sparse.issparse(X),
-        names,
-        None if groups is None else MemoryRows(groups),
-    )
+    rows: Table[Rows] = arrays.map(lambda array, _: MemoryRows(array))
+    return RowSource(rows, chunk_rows, chunk_rows * row_bytes, scipy.sparse.issparse(X))

@@ -8,22 +8,25 @@ import shlex
 def reshape_command(path: str, shape: tuple[int, ...], row: tuple[int, ...]) -> str:
     """Return a shell command that writes a copy of a local array as rows, beside it as ``NAME-rows``.
 
-    It decodes every stored chunk once, one row of them at a time.
+    The command decodes every stored chunk once. Its memory is that of one row of stored chunks.
 
     Parameters
     ----------
     path : str
     shape : tuple of int
-        Of the array, with entries.
+        Shape of the array, which has entries.
     row : tuple of int
-        Shape of a row of the copy; the entries keep their order.
+        Shape of a row of the copy. The entries keep their order.
     """
     n = math.prod(shape) // math.prod(row)
     k = n // shape[0]
+    old, new = (json.dumps(one, ensure_ascii=False) for one in (path, f"{path}-rows"))
+    chunks = ", ".join(map(str, (f"s * {k}", *row)))
     code = (
-        f'import zarr; a = zarr.open_array({json.dumps(path, ensure_ascii=False)}, mode="r"); s = (a.shards or a.chunks)[0]; '
-        f"b = zarr.create_array({json.dumps(f'{path}-rows', ensure_ascii=False)}, shape={(n, *row)}, dtype=a.dtype, "
-        f'chunks=({", ".join(map(str, (f"s * {k}", *row)))},), config={{"write_empty_chunks": True}}); '
-        f"[b.set_basic_selection(slice(i * {k}, (i + s) * {k}), a[i : i + s].reshape({(-1, *row)})) for i in range(0, {shape[0]}, s)]"
+        f'import zarr; a = zarr.open_array({old}, mode="r"); s = (a.shards or a.chunks)[0]; '
+        f"b = zarr.create_array({new}, shape={(n, *row)}, dtype=a.dtype, "
+        f'chunks=({chunks},), config={{"write_empty_chunks": True}}); '
+        f"[b.set_basic_selection(slice(i * {k}, (i + s) * {k}), a[i : i + s].reshape({(-1, *row)})) "
+        f"for i in range(0, {shape[0]}, s)]"
     )
     return f"python -c {shlex.quote(code)}"

@@ -1,95 +1,117 @@
-"""A source made of arrays that can be read by row: X gives the chunks; y, weights and groups are read along with it."""
+"""A source of arrays that are read by rows: X gives the chunks; y, weights and groups are read along with it."""
 
+from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dsoftmax.data.block import Block, Buffer, Encoded, Names
-from dsoftmax.data.checks import real_weights
-from dsoftmax.data.columns import columns_of
+from dsoftmax.data.block import Block, Encoded
+from dsoftmax.data.buffer import Buffer
+from dsoftmax.data.columns import Column, ColumnBytes, column_bytes
 from dsoftmax.data.features import Features
-from dsoftmax.data.groups import group_keys
-from dsoftmax.data.source import Columns, first_rows
+from dsoftmax.data.source import Share, first_rows
+from dsoftmax.data.table import Names, Table
 
 
 class Rows(Protocol):
     """An array that is read by spans of rows.
+
+    A class that inherits from this protocol must define ``shape``, ``dtype``, `read` and `describe`. The defaults of the
+    other members suit an array that is stored, picklable, and read without a cache.
 
     Attributes
     ----------
     shape : tuple of int
     dtype : numpy dtype
     resident : bool
-        Whether all is in memory anyway.
+        Whether all rows are in memory anyway.
     """
 
     @property
+    @abstractmethod
     def shape(self) -> tuple[int, ...]: ...
+
     @property
+    @abstractmethod
     def dtype(self) -> np.dtype: ...
+
     @property
-    def resident(self) -> bool: ...
+    def resident(self) -> bool:
+        return False
+
+    @abstractmethod
     def read(self, start: int, stop: int, buffer: Buffer | None = None) -> Features:
-        """Return rows ``start:stop``, in ``buffer`` where that is given and of use; thread-safe."""
+        """Return rows ``start:stop``, in ``buffer`` if the reader can use it; thread-safe."""
+        ...
+
+    def fetch(self, start: int, stop: int, buffer: Buffer) -> Features | Encoded:
+        """Return rows ``start:stop`` whose leaves are visited once, in order. As `read` by default."""
+        return self.read(start, stop, buffer)
 
     def only(self, starts: NDArray[np.int64], stops: NDArray[np.int64]) -> "Rows":
-        """Return what can read the spans ``starts[i]:stops[i]``, which ascend, and is cheap to pickle."""
+        """Return a reader of the ascending spans ``starts[i]:stops[i]``, cheap to pickle. By default the reader itself."""
+        return self
 
-    def kept_bytes(self, starts: NDArray[np.int64]) -> int:
-        """Return the bytes that stay decoded where spans are read that begin at ``starts``, each up to the next."""
+    def cached_bytes(self, starts: NDArray[np.int64]) -> int:
+        """Return the bytes of decoded chunks that stay between reads of spans that begin at ``starts``. 0 by default."""
+        return 0
 
     def smaller_chunks(self, rows: int) -> str:
-        """Return the line that stores the array in chunks of ``rows`` rows; empty where it is in such, or there is no need."""
+        """Return the line that stores the array in chunks of ``rows`` rows; empty, as by default, if none is necessary."""
+        return ""
 
+    @abstractmethod
     def describe(self) -> dict[str, Any]:
-        """Return what is stored, in JSON types."""
+        """Return a description of the stored array in JSON types."""
+        ...
 
 
 @dataclass(frozen=True)
-class RowSource:
+class RowSource(Share):
     """Chunks of rows of X, with the same rows of y, weights and groups.
 
     Attributes
     ----------
-    X, y, weights, groups : Rows
-        All but X may be None.
+    table : Table of Rows
     chunk_rows, chunk_bytes : (n_chunks,) int64
     sparse : bool
-    names : Names
+        Whether blocks hold CSR.
     """
 
-    X: Rows
-    y: Rows | None
-    weights: Rows | None
+    table: Table[Rows]
     chunk_rows: NDArray[np.int64]
     chunk_bytes: NDArray[np.int64]
     sparse: bool = False
-    names: Names = field(default_factory=Names)
-    groups: Rows | None = None
+
+    @property
+    def names(self) -> Names:
+        return self.table.names
 
     @property
     def n_features(self) -> int:
-        return int(self.X.shape[1])
+        return int(self.table.X.shape[1])
 
     @property
     def dtype(self) -> np.dtype:
-        return self.X.dtype
+        return self.table.X.dtype
+
+    @property
+    def dtypes(self) -> Table[np.dtype]:
+        return self.table.map(lambda rows, _: rows.dtype)
 
     @property
     def resident(self) -> bool:
-        return self.X.resident
+        return self.table.X.resident
 
     def load(self, chunk: int, buffer: Buffer | None = None) -> Block:
-        start, stop = self._span(chunk)
-        return self.block(self.X.read(start, stop, buffer), start, stop)
+        return read_block(self.table, *self._span(chunk), buffer)
 
     def fetch(self, chunk: int, buffer: Buffer) -> Block:
-        start, stop = self._span(chunk)
-        return self.block(_fetch(self.X, start, stop, buffer), start, stop)
+        return fetch_block(self.table, *self._span(chunk), buffer)
 
     def _span(self, chunk: int) -> tuple[int, int]:
         start = int(self.starts[chunk])
@@ -99,85 +121,59 @@ class RowSource:
     def starts(self) -> NDArray[np.int64]:
         return first_rows(self.chunk_rows)
 
-    def block(self, X: Features | Encoded, start: int, stop: int) -> Block:
-        """Return rows of X with those that belong to them."""
-        y = None if self.y is None else self.y.read(start, stop)
-        weights = (
-            None
-            if self.weights is None
-            else real_weights(self.weights.read(start, stop), self.names.weights)
-        )
-        groups = (
-            None
-            if self.groups is None
-            else group_keys(self.groups.read(start, stop), self.names.groups, start)
-        )
-        return Block(X, y, weights, start, self.names, groups)
-
     @cached_property
-    def columns(self) -> Columns:
-        return columns_of(self.starts, self.y, self.weights, self.groups)
+    def columns(self) -> ColumnBytes:
+        def column(rows: Rows, name: str) -> Column:
+            return Column(rows.dtype, rows.resident, rows.cached_bytes(self.starts))
+
+        return column_bytes(self.table.map(column))
 
     def share(self, chunks: Sequence[int]) -> "RowShare":
         numbers = np.unique(np.asarray(chunks, np.int64))
         starts = self.starts[numbers]
         stops = starts + self.chunk_rows[numbers]
-        nothing = np.zeros(0, np.int64)
-        source = replace(
-            self,
-            X=self.X.only(starts, stops),
-            y=None if self.y is None else self.y.only(starts, stops),
-            weights=None if self.weights is None else self.weights.only(starts, stops),
-            groups=None if self.groups is None else self.groups.only(starts, stops),
-            chunk_rows=nothing,
-            chunk_bytes=nothing,
-        )
-        return RowShare(source, numbers, starts, stops)
+        table = self.table.map(lambda rows, _: rows.only(starts, stops))
+        return RowShare(table, numbers, starts, stops)
 
     def needs(self, chunk: int) -> tuple[Any, ...]:
         return ()
 
     def smaller_chunks(self, rows: int) -> str:
-        X = (
-            self.X if rows < self.chunk_rows.max() else None
-        )  # large chunks that are read in parts may stay
-        parts = (X, self.y, self.weights, self.groups)
-        return "\n  ".join(
-            filter(None, (part.smaller_chunks(rows) for part in parts if part is not None))
-        )
+        # Large stored chunks of X may stay if they are read in slices.
+        X = self.table.X.smaller_chunks(rows) if rows < self.chunk_rows.max() else ""
+        lines = [X, *(column.smaller_chunks(rows) for _, column in self.table.columns())]
+        return "\n  ".join(filter(None, lines))
 
     def describe(self) -> dict[str, Any]:
-        parts = {"X": self.X, "y": self.y, "weights": self.weights, "groups": self.groups}
         return {
-            "arrays": {name: rows.describe() for name, rows in parts.items() if rows is not None},
+            "arrays": {part: rows.describe() for part, rows in self.table.items()},
             "chunks": len(self.chunk_rows),
         }
 
 
 @dataclass(frozen=True)
-class RowShare:
-    """Some chunks of a `RowSource`, and the rows they span.
+class RowShare(Share):
+    """Some chunks of a `RowSource`, and the rows that they span.
 
     Attributes
     ----------
-    source : RowSource
+    table : Table of Rows
     chunks : (n,) int64
-        Ascending.
+        Numbers of the chunks, ascending.
     starts, stops : (n,) int64
+        First row of each chunk, and the row after its last.
     """
 
-    source: RowSource
+    table: Table[Rows]
     chunks: NDArray[np.int64]
     starts: NDArray[np.int64]
     stops: NDArray[np.int64]
 
     def load(self, chunk: int, buffer: Buffer | None = None) -> Block:
-        start, stop = self._span(chunk)
-        return self.source.block(self.source.X.read(start, stop, buffer), start, stop)
+        return read_block(self.table, *self._span(chunk), buffer)
 
     def fetch(self, chunk: int, buffer: Buffer) -> Block:
-        start, stop = self._span(chunk)
-        return self.source.block(_fetch(self.source.X, start, stop, buffer), start, stop)
+        return fetch_block(self.table, *self._span(chunk), buffer)
 
     def _span(self, chunk: int) -> tuple[int, int]:
         place = int(np.searchsorted(self.chunks, chunk))
@@ -186,14 +182,23 @@ class RowShare:
         return int(self.starts[place]), int(self.stops[place])
 
 
-def _fetch(X: Rows, start: int, stop: int, buffer: Buffer) -> Features | Encoded:
-    """Return rows to visit a piece at a time, where X knows of a better way to read those."""
-    found: Features | Encoded = getattr(X, "fetch", X.read)(start, stop, buffer)
-    return found
+def read_block(table: Table[Rows], start: int, stop: int, buffer: Buffer | None) -> Block:
+    """Return rows ``start:stop``, X in ``buffer`` if its reader can use it."""
+    return _with_columns(table, start, stop, table.X.read(start, stop, buffer))
+
+
+def fetch_block(table: Table[Rows], start: int, stop: int, buffer: Buffer) -> Block:
+    """Return rows ``start:stop``, X encoded if its reader can decode it slice by slice."""
+    return _with_columns(table, start, stop, table.X.fetch(start, stop, buffer))
+
+
+def _with_columns(table: Table[Rows], start: int, stop: int, X: Features | Encoded) -> Block:
+    values: Table[Any] = table.map_columns(lambda rows, _: rows.read(start, stop), X)
+    return Block.of(values, start)
 
 
 def cut(n: int, step: int) -> NDArray[np.int64]:
-    """Return the rows of the chunks that ``n`` rows make at ``step`` rows each; the last may be shorter."""
+    """Return the rows of the chunks into which ``n`` rows are cut: ``step`` rows each, the last chunk the rest."""
     rows = np.full(-(-n // step), step, np.int64)
     rows[-1] -= rows.sum() - n
     return rows

@@ -1,44 +1,26 @@
 """The contract of a source: stored data, cut into chunks of rows."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dsoftmax.data.block import Block, Buffer, Names
-
-
-@dataclass(frozen=True)
-class Columns:
-    """What the labels, weights and groups of a source take, in bytes; what is in memory anyway takes nothing.
-
-    Attributes
-    ----------
-    row : int
-        Of a row in a block.
-    stored : int
-        Of a row as it is read, before it is converted.
-    label : int
-        Of a label alone, in memory or not, as labels are compared.
-    leaf : int
-        That a row of a leaf takes while it is visited, beside what the visit says.
-    units : int
-        Of the decoded chunks that stay between two loads, where the chunks of X begin or end within them.
-    """
-
-    row: int = 0
-    stored: int = 0
-    label: int = 0
-    leaf: int = 0
-    units: int = 0
+from dsoftmax.data.block import Block
+from dsoftmax.data.buffer import Buffer
+from dsoftmax.data.columns import ColumnBytes
+from dsoftmax.data.table import Names, Table
 
 
 @runtime_checkable
 class Share(Protocol):
-    """Some chunks of a source, picklable: what a worker is given once and keeps."""
+    """Some chunks of a source, picklable. A worker receives its share once.
 
+    A class that inherits from this protocol must define `load`. It inherits `fetch` and `bind`.
+    """
+
+    @abstractmethod
     def load(self, chunk: int, buffer: Buffer | None = None) -> Block:
         """Return the rows of a chunk; thread-safe.
 
@@ -46,20 +28,18 @@ class Share(Protocol):
         ----------
         chunk : int
         buffer : (n,) uint8, optional
-            Room for the chunk's bytes of X, which the source may use or leave. The block is then good until the buffer is
-            used again.
-
-        Notes
-        -----
-        A share may also have the method ``fetch(chunk, buffer)``, which does the same for blocks whose leaves are visited once: X may
-        be `Encoded`. See `fetcher`.
+            Memory for the chunk's bytes of X. The source may use or ignore it. The block is then valid until the buffer
+            is used again.
         """
+        ...
 
+    def fetch(self, chunk: int, buffer: Buffer) -> Block:
+        """Return the rows of a chunk whose leaves are visited once, in order: X may be `Encoded`. As `load` by default."""
+        return self.load(chunk, buffer)
 
-def fetcher(share: Share) -> Callable[[int, Buffer], Block]:
-    """Return what loads a chunk of which the leaves are visited, once and in their order."""
-    found: Callable[[int, Buffer], Block] = getattr(share, "fetch", share.load)
-    return found
+    def bind(self, values: Mapping[int, Sequence[Any]]) -> "Share":
+        """Return the share with the results of its futures, by chunk. By default the share itself, which has no futures."""
+        return self
 
 
 @runtime_checkable
@@ -70,24 +50,29 @@ class Source(Share, Protocol):
     ----------
     n_features : int
     dtype : numpy dtype
-        Of X as stored.
+        Dtype of X as stored.
+    dtypes : Table of numpy dtype
+        Dtypes of X, labels, weights and groups as stored.
     sparse : bool
         Whether blocks hold CSR.
     resident : bool
-        Whether blocks are views of what is in memory anyway, so that keeping them is of no use.
+        Whether blocks are views of arrays that are in memory anyway, so that caching blocks saves nothing.
     chunk_rows : (n_chunks,) int64
         Rows of each chunk.
     chunk_bytes : (n_chunks,) int64
-        Bytes of X of each chunk, decoded; for CSR an estimate.
-    columns : Columns
-        What labels, weights and groups take beside; of strings of any length an estimate.
+        Bytes of X of each chunk, decoded; an estimate for CSR.
+    columns : ColumnBytes
+        Bytes of labels, weights and groups; an estimate for strings of any length.
     names : Names
+        Names of the arrays in messages.
     """
 
     @property
     def n_features(self) -> int: ...
     @property
     def dtype(self) -> np.dtype: ...
+    @property
+    def dtypes(self) -> Table[np.dtype]: ...
     @property
     def sparse(self) -> bool: ...
     @property
@@ -97,27 +82,35 @@ class Source(Share, Protocol):
     @property
     def chunk_bytes(self) -> NDArray[np.int64]: ...
     @property
-    def columns(self) -> Columns: ...
+    def columns(self) -> ColumnBytes: ...
     @property
     def names(self) -> Names: ...
 
     def share(self, chunks: Sequence[int]) -> Share:
-        """Return a picklable loader of these chunks; the numbers of the chunks stay those of the source."""
+        """Return a picklable loader of these chunks. Chunks have the same numbers in it as in the source."""
+        ...
 
     def needs(self, chunk: int) -> tuple[Any, ...]:
-        """Return the futures on a cluster that hold this chunk; empty where the chunk is loaded from storage."""
+        """Return the futures on a cluster that hold this chunk; empty if the chunk is loaded from storage."""
+        ...
 
     def smaller_chunks(self, rows: int) -> str:
-        """Return the lines, of a shell or of Python, that store in chunks of ``rows`` rows what of X, labels, weights and groups is
-        in larger ones; empty where there are none.
+        """Return the lines, of a shell or of Python, that store the source's arrays in chunks of ``rows`` rows.
+
+        Arrays whose chunks are small enough have no line. The result is empty if no array has one.
         """
+        ...
 
     def describe(self) -> dict[str, Any]:
-        """Return what is stored, from metadata alone, in JSON types: equal for equal data sets, in any process."""
+        """Return a description of the stored arrays from metadata alone, in JSON types.
+
+        Equal data sets have equal descriptions in every process.
+        """
+        ...
 
 
 def n_rows(source: Source) -> int:
-    """Return the rows of all chunks."""
+    """Return the number of rows of all chunks."""
     return int(source.chunk_rows.sum())
 
 

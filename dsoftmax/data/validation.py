@@ -1,6 +1,6 @@
-"""A source of two: the rows that are learnt from, and after them others that judge when to stop.
+"""A source of two: the training set, and after it the rows of a validation set that decide when to stop.
 
-A pass then reads both, and engines, caches and workers need not know. The blocks say which they are
+One pass then reads both. Engines, caches and workers need not know: the blocks say which rows they hold
 (`dsoftmax.data.block.Block.validation`).
 """
 
@@ -12,19 +12,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dsoftmax.data.block import Block, Buffer, Names
-from dsoftmax.data.source import Columns, Share, Source, fetcher
+from dsoftmax.data.block import Block
+from dsoftmax.data.buffer import Buffer
+from dsoftmax.data.columns import ColumnBytes
+from dsoftmax.data.source import Share, Source
+from dsoftmax.data.table import Names, Table
 from dsoftmax.errors import DataError
 
 
 @dataclass(frozen=True)
-class WithValidation:
+class WithValidation(Share):
     """The chunks of ``training``, and then those of ``validation``; a `dsoftmax.data.source.Source`.
 
     Attributes
     ----------
     training, validation : Source
-        Each with labels, and with names and row numbers of its own.
+        Sources with labels, each with its own names and row numbers.
     """
 
     training: Source
@@ -37,6 +40,10 @@ class WithValidation:
     @property
     def dtype(self) -> np.dtype:
         return np.promote_types(self.training.dtype, self.validation.dtype)
+
+    @property
+    def dtypes(self) -> Table[np.dtype]:
+        return replace(self.training.dtypes, X=self.dtype)
 
     @property
     def sparse(self) -> bool:
@@ -55,13 +62,15 @@ class WithValidation:
         return np.concatenate([self.training.chunk_bytes, self.validation.chunk_bytes])
 
     @property
-    def columns(self) -> Columns:
+    def columns(self) -> ColumnBytes:
         one, two = self.training.columns, self.validation.columns
-        larger = {
-            name: max(getattr(one, name), getattr(two, name))
-            for name in ("row", "stored", "label", "leaf")
-        }
-        return Columns(**larger, units=one.units + two.units)
+        return ColumnBytes(
+            row=max(one.row, two.row),
+            stored=max(one.stored, two.stored),
+            label=max(one.label, two.label),
+            leaf=max(one.leaf, two.leaf),
+            units=one.units + two.units,
+        )
 
     @property
     def names(self) -> Names:
@@ -69,7 +78,7 @@ class WithValidation:
 
     @property
     def _n_chunks(self) -> int:
-        """Of the training rows."""
+        """Number of training chunks."""
         return len(self.training.chunk_rows)
 
     def load(self, chunk: int, buffer: Buffer | None = None) -> Block:
@@ -85,32 +94,30 @@ class WithValidation:
     def share(self, chunks: Sequence[int]) -> "ShareWithValidation":
         n = self._n_chunks
         training = self.training.share([chunk for chunk in chunks if chunk < n])
-        return ShareWithValidation(
-            training, self.validation.share([chunk - n for chunk in chunks if chunk >= n]), n
-        )
+        validation = self.validation.share([chunk - n for chunk in chunks if chunk >= n])
+        return ShareWithValidation(training, validation, n)
 
     def needs(self, chunk: int) -> tuple[Any, ...]:
         n = self._n_chunks
         return self.training.needs(chunk) if chunk < n else self.validation.needs(chunk - n)
 
     def smaller_chunks(self, rows: int) -> str:
-        return "\n  ".join(
-            filter(None, (one.smaller_chunks(rows) for one in (self.training, self.validation)))
-        )
+        lines = [one.smaller_chunks(rows) for one in (self.training, self.validation)]
+        return "\n  ".join(filter(None, lines))
 
     def describe(self) -> dict[str, Any]:
         return {"training": self.training.describe(), "validation": self.validation.describe()}
 
 
 @dataclass(frozen=True)
-class ShareWithValidation:
+class ShareWithValidation(Share):
     """Some chunks of a `WithValidation`.
 
     Attributes
     ----------
     training, validation : Share
     n_chunks : int
-        Of all the training rows: chunks from this number on are of validation.
+        Number of training chunks in the whole source. Chunks from this number on belong to the validation set.
     """
 
     training: Share
@@ -124,20 +131,14 @@ class ShareWithValidation:
 
     def fetch(self, chunk: int, buffer: Buffer) -> Block:
         if chunk < self.n_chunks:
-            return fetcher(self.training)(chunk, buffer)
-        return replace(fetcher(self.validation)(chunk - self.n_chunks, buffer), validation=True)
+            return self.training.fetch(chunk, buffer)
+        return replace(self.validation.fetch(chunk - self.n_chunks, buffer), validation=True)
 
-    def bind(self, held: Mapping[int, Sequence[Any]]) -> "ShareWithValidation":
-        """Return the share with the values of its futures, as the shares of dask arrays take them; others need none."""
+    def bind(self, values: Mapping[int, Sequence[Any]]) -> "ShareWithValidation":
         n = self.n_chunks
-        first = {chunk: values for chunk, values in held.items() if chunk < n}
-        second = {chunk - n: values for chunk, values in held.items() if chunk >= n}
-        return ShareWithValidation(_bound(self.training, first), _bound(self.validation, second), n)
-
-
-def _bound(share: Share, held: Mapping[int, Sequence[Any]]) -> Share:
-    bound: Share = share.bind(held) if hasattr(share, "bind") else share
-    return bound
+        first = {chunk: found for chunk, found in values.items() if chunk < n}
+        second = {chunk - n: found for chunk, found in values.items() if chunk >= n}
+        return ShareWithValidation(self.training.bind(first), self.validation.bind(second), n)
 
 
 def with_validation(training: Source, validation: Source) -> WithValidation:
@@ -146,17 +147,17 @@ def with_validation(training: Source, validation: Source) -> WithValidation:
     Raises
     ------
     DataError
-        They have not the same number of features, or one is sparse and the other is not.
+        The numbers of features differ, or one source is sparse and the other is not.
     """
     one, two = training.names.X, validation.names.X
     if training.n_features != validation.n_features:
         raise DataError(
-            f"{two} has {validation.n_features} features and {one} has {training.n_features}; needed are the same columns, in the "
+            f"{two} has {validation.n_features} features and {one} has {training.n_features}; expected the same columns, in the "
             "same order."
         )
     if training.sparse != validation.sparse:
         kinds = {True: "sparse", False: "dense"}
         raise DataError(
-            f"{two} is {kinds[validation.sparse]} and {one} is {kinds[training.sparse]}; needed is the same kind. Convert one of them."
+            f"{two} is {kinds[validation.sparse]} and {one} is {kinds[training.sparse]}; expected the same kind. Convert one of them."
         )
     return WithValidation(training, validation)

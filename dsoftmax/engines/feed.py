@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dsoftmax.data.block import Block, Buffer, Encoded, pieces_of
+from dsoftmax.data.block import Block, Encoded, slices_of
+from dsoftmax.data.buffer import Buffer
 from dsoftmax.data.features import Features
-from dsoftmax.data.source import Share, fetcher
+from dsoftmax.data.source import Share
 from dsoftmax.engines.kept.memory import Cache, owned
 from dsoftmax.engines.plan import Plan
 from dsoftmax.errors import ReadError
@@ -60,12 +61,12 @@ class Decoding(Encoded):
         self.shape, self.dtype = rows.shape, rows.dtype
         self._rows, self._again, self._pause = rows, again, pause
 
-    def pieces(self, n_rows: int) -> Iterator[NDArray]:
+    def slices(self, n_rows: int) -> Iterator[NDArray]:
         rows: Features | Encoded = self._rows
         done = 0
         for attempt in itertools.count(1):
             try:
-                for start, piece in enumerate(pieces_of(rows, n_rows)):
+                for start, piece in enumerate(slices_of(rows, n_rows)):
                     if start == done:  # what was visited stays so
                         yield piece
                         done += 1
@@ -114,7 +115,7 @@ class Feed:
     ) -> None:
         self.share, self.plan = share, plan
         self.cache, self.meter = cache or Cache(), meter or Meter()
-        self._fetch = (spool or share).load if whole else fetcher(spool or share)
+        self._fetch = (spool or share).load if whole else (spool or share).fetch
         self._here: deque[int] = deque()
         self._stored: deque[int] = deque()
         for chunk in chunks:  # asked once: the cache may be another's too

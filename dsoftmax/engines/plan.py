@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dsoftmax.data.columns import ColumnBytes
 from dsoftmax.data.leaves import MOST_LEAF_ROWS, leaf_rows
-from dsoftmax.data.source import Columns, Source
+from dsoftmax.data.source import Source
 from dsoftmax.engines.visit import Footprint
 from dsoftmax.errors import MemoryLimitError
 from dsoftmax.sums.exact import ENTRY_BYTES
@@ -171,7 +172,7 @@ def keepable_bytes(source: Source, chunks: NDArray[np.int64]) -> int:
     )
 
 
-def units_bytes(columns: Columns, shares: int = 1) -> int:
+def units_bytes(columns: ColumnBytes, shares: int = 1) -> int:
     """Return the bytes of decoded chunks of labels, weights and groups that so many shares keep, one of which is being loaded."""
     return (shares + LOADING) * columns.units
 

@@ -11,14 +11,14 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from dsoftmax.data.block import Names
-from dsoftmax.data.checks import MISSING_CHUNKS
-from dsoftmax.data.open import is_dask, is_lazy, open_source, require_array
+from dsoftmax.data.kind import is_dask, is_lazy
+from dsoftmax.data.open import open_source, require_array
 from dsoftmax.data.source import Source
+from dsoftmax.data.table import Names, Table
 from dsoftmax.engines.base import Engine
 from dsoftmax.engines.choose import holds_client, make_engine
 from dsoftmax.engines.kept.spool import SpoolTo
-from dsoftmax.errors import DataError, OptionError, unknown_option
+from dsoftmax.errors import DataError, OptionError
 from dsoftmax.estimators.inputs import label_column
 from dsoftmax.estimators.sklearn import Base, validate_data
 from dsoftmax.system.units import parse_bytes
@@ -101,8 +101,6 @@ class SoftmaxEstimator(Base):
             **own,
         )
         settings.check()
-        if self.missing_chunks not in MISSING_CHUNKS:
-            raise unknown_option("missing_chunks", self.missing_chunks, MISSING_CHUNKS)
         self._memory_limit()
         self._spool_to()
         return settings
@@ -174,7 +172,7 @@ class SoftmaxEstimator(Base):
                 np.asarray(values) if is_dask(values) else values
                 for values in (y, sample_weight, groups)
             )
-        source = open_source(X, y, sample_weight, names, self.missing_chunks, groups)
+        source = open_source(Table(X, y, sample_weight, groups, names, self.missing_chunks))
         if reset:
             self.n_features_in_ = source.n_features
         return source

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dsoftmax.data.open import is_dask, is_lazy, require_column
+from dsoftmax.data.kind import is_dask, is_lazy
+from dsoftmax.data.open import require_column
 from dsoftmax.data.source import Source
 from dsoftmax.errors import DataError, OptionError
 from dsoftmax.estimators.sklearn import DataConversionWarning

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dsoftmax.data.open import is_dask, is_lazy, require_column
+from dsoftmax.data.kind import is_dask, is_lazy
+from dsoftmax.data.open import require_column
 from dsoftmax.engines.choose import holds_client
 from dsoftmax.engines.threads import ThreadsEngine
 from dsoftmax.estimators.base import NAMES, SoftmaxEstimator

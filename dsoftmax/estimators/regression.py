@@ -8,8 +8,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from dsoftmax.data.block import Names
 from dsoftmax.data.source import Source
+from dsoftmax.data.table import Names
 from dsoftmax.errors import DataError, OptionError
 from dsoftmax.estimators.inputs import given_start, label_column
 from dsoftmax.estimators.predictions import SoftmaxPredictor

@@ -8,11 +8,13 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
-from dsoftmax.data.block import Block, Names
+from dsoftmax.data.block import Block
 from dsoftmax.data.checks import check_shapes
 from dsoftmax.data.features import Features
-from dsoftmax.data.open import is_dask, is_lazy, open_source, require_array
+from dsoftmax.data.kind import is_dask, is_lazy
+from dsoftmax.data.open import open_source, require_array
 from dsoftmax.data.source import Source, n_rows
+from dsoftmax.data.table import Names, Table
 from dsoftmax.engines.base import Engine
 from dsoftmax.engines.feed import Feed
 from dsoftmax.engines.threads import ThreadsEngine, on_threads
@@ -71,17 +73,17 @@ def apply(
     if not (is_lazy(X) or scipy.sparse.issparse(X)):
         X = np.asarray(X)
     if len(X.shape) != 2:
-        check_shapes(Names(), X.shape, None, None)
+        check_shapes(Table(X.shape))
     require_features(model, X.shape[1], owner=owner)
     wide = output is not labels
     if is_dask(X):
-        from dsoftmax.data.dask import map_rows
+        from dsoftmax.data.dask.arrays import map_rows
 
         products = dtype or compute_dtype(np.dtype(X.dtype))
         n_columns = len(model.classes) if wide else None
         found = products if wide else model.classes.dtype
         return map_rows(X, partial(_on_finite, output, model, products), n_columns, found)
-    source = open_source(X, missing_chunks=missing_chunks)
+    source = open_source(Table(X, missing_chunks=missing_chunks))
     products = dtype or compute_dtype(np.dtype(X.dtype))
     shape = (n_rows(source), len(model.classes)) if wide else (n_rows(source),)
     out = np.empty(shape, products if wide else model.classes.dtype)

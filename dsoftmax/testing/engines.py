@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from dsoftmax.data.block import Block
 from dsoftmax.data.memory import MemoryRows
 from dsoftmax.data.rows import RowSource
+from dsoftmax.data.table import Table
 from dsoftmax.engines.base import Engine
 from dsoftmax.engines.visit import Visit
 from dsoftmax.errors import DataError
@@ -87,13 +88,8 @@ def check_engine(engine: Engine) -> None:
 def _probe_source(chunk_rows: NDArray[np.int64]) -> RowSource:
     rng, n = np.random.default_rng(5), int(chunk_rows.sum())
     X = rng.normal(size=(n, 3)) * 10.0 ** rng.integers(-12, 12, (n, 3))
-    return RowSource(
-        MemoryRows(X),
-        MemoryRows(rng.integers(0, 4, n)),
-        None,
-        chunk_rows,
-        chunk_rows * X.itemsize * 3,
-    )
+    table = Table(MemoryRows(X), MemoryRows(rng.integers(0, 4, n)))
+    return RowSource(table, chunk_rows, chunk_rows * X.itemsize * 3)
 
 
 def _require_totals(found: Totals, expected: Totals, rows: list[int]) -> None:

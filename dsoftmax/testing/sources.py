@@ -8,12 +8,12 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
-from dsoftmax.data.block import Block, Encoded, Names
+from dsoftmax.data.block import Block, Encoded
+from dsoftmax.data.columns import ColumnBytes
 from dsoftmax.data.groups import group_keys
-from dsoftmax.data.source import Columns, Share, Source, fetcher, first_rows
+from dsoftmax.data.source import Share, Source, first_rows
+from dsoftmax.data.table import Names, Table
 from dsoftmax.testing.require import _require
-
-# --- sources -----------------------------------------------------------------------------------------------------------
 
 
 def check_source(
@@ -21,25 +21,26 @@ def check_source(
 ) -> None:
     """Check that a source keeps the contract of `dsoftmax.data.source.Source`.
 
-    The metadata are true of the blocks; the blocks hold the rows in their order; loading twice, in any order, into a buffer
-    or not, and from a share that was pickled, gives equal blocks; a block that was loaded without a buffer is nobody else's
-    memory; ``describe`` is JSON and stable.
+    * The metadata describe the blocks correctly, and the blocks hold the rows in order.
+    * Equal blocks come from a second load, from loads in another order, with and without a buffer, and from a pickled share.
+    * A block that was loaded without a buffer shares its memory with no buffer.
+    * ``describe`` returns JSON types, and the same on each call.
 
     Parameters
     ----------
     source : Source
-        Small: every chunk is loaded several times.
+        A small source, because every chunk is loaded several times.
     X : (n, p) ndarray or SciPy sparse, optional
-        What the blocks must hold together.
+        Rows that the blocks must hold together.
     y, weights : (n,) ndarray, optional
-        Likewise.
+        Labels and weights that the blocks must hold together.
     groups : (n,) ndarray, optional
-        As stored: rows of equal groups must have equal numbers, and those that `dsoftmax.data.groups` gives them.
+        Groups as stored. The blocks must hold the numbers that `dsoftmax.data.groups` gives them.
 
     Raises
     ------
     AssertionError
-        Naming the rule that is broken.
+        The message names the broken rule.
     """
     _require(
         isinstance(source, Source),
@@ -56,14 +57,14 @@ def check_source(
     if not any(source.needs(chunk) for chunk in chunks):
         _check_shares(source, blocks)
     _require(
-        isinstance(source.smaller_chunks(7), str), "smaller_chunks() must return a line of text"
+        isinstance(source.smaller_chunks(7), str), "smaller_chunks() must return lines of text"
     )
     described = source.describe()
     _require(
         json.loads(json.dumps(described)) == described,
-        f"describe() is not of JSON types: {described}",
+        f"describe() returns other types than those of JSON: {described}",
     )
-    _require(source.describe() == described, "describe() gives something else the second time")
+    _require(source.describe() == described, "describe() returns something else on the second call")
     _check_rows("X", X, [_dense(block.X) for block in blocks])
     _check_rows("y", y, [block.y for block in blocks])
     _check_rows("weights", weights, [block.weights for block in blocks])
@@ -77,7 +78,7 @@ def _check_metadata(source: Source) -> None:
         sizes = getattr(source, name)
         _require(
             isinstance(sizes, np.ndarray) and sizes.dtype == np.int64 and sizes.ndim == 1,
-            f"{name} is {sizes!r}; needed is an int64 array with one entry a chunk",
+            f"{name} is {sizes!r}; expected an int64 array with one entry per chunk",
         )
         _require((sizes >= 0).all(), f"{name} holds negative sizes: {sizes}")
     _require(
@@ -89,16 +90,22 @@ def _check_metadata(source: Source) -> None:
         f"n_features is {source.n_features!r}",
     )
     _require(
-        isinstance(source.dtype, np.dtype), f"dtype is {source.dtype!r}; needed is a NumPy dtype"
+        isinstance(source.dtype, np.dtype), f"dtype is {source.dtype!r}; expected a NumPy dtype"
     )
     _require(
         isinstance(source.names, Names),
-        f"names is {source.names!r}; needed is dsoftmax.data.block.Names",
+        f"names is {source.names!r}; expected dsoftmax.data.table.Names",
     )
     _require(
-        isinstance(source.columns, Columns),
-        f"columns is {source.columns!r}; needed is dsoftmax.data.source.Columns",
+        isinstance(source.columns, ColumnBytes),
+        f"columns is {source.columns!r}; expected dsoftmax.data.columns.ColumnBytes",
     )
+    dtypes = source.dtypes
+    _require(
+        isinstance(dtypes, Table) and all(isinstance(one, np.dtype) for _, one in dtypes.items()),
+        f"dtypes is {dtypes!r}; expected dsoftmax.data.table.Table of NumPy dtypes",
+    )
+    _require(dtypes.X == source.dtype, f"dtypes.X is {dtypes.X}, dtype is {source.dtype}")
     for chunk in range(len(source.chunk_rows)):
         _require(isinstance(source.needs(chunk), tuple), f"needs({chunk}) is not a tuple")
 
@@ -107,16 +114,16 @@ def _check_block(source: Source, chunk: int, block: Block, start: int) -> None:
     at, rows = f"chunk {chunk}: ", int(source.chunk_rows[chunk])
     _require(
         block.X.shape == (rows, source.n_features),
-        f"{at}X is {block.X.shape}, said were {(rows, source.n_features)}",
+        f"{at}X has shape {block.X.shape}; the source states {(rows, source.n_features)}",
     )
     _require(
         scipy.sparse.issparse(block.X) == source.sparse,
-        f"{at}sparse was said to be {source.sparse}, X is {type(block.X)}",
+        f"{at}X is {type(block.X)}; the source states sparse={source.sparse}",
     )
     _require(not source.sparse or block.X.format == "csr", f"{at}a sparse block must be CSR")
     same = block.X.dtype.newbyteorder("=") == source.dtype.newbyteorder("=")
-    _require(same, f"{at}X has dtype {block.X.dtype}, said was {source.dtype}")
-    _require(block.first_row == start, f"{at}first_row is {block.first_row}, needed is {start}")
+    _require(same, f"{at}X has dtype {block.X.dtype}; the source states {source.dtype}")
+    _require(block.first_row == start, f"{at}first_row is {block.first_row}; expected {start}")
     _require(block.names == source.names, f"{at}the block's names are not the source's")
     _require(block.y is None or np.shape(block.y) == (rows,), f"{at}y is not ({rows},)")
     if block.weights is not None:
@@ -131,16 +138,18 @@ def _check_block(source: Source, chunk: int, block: Block, start: int) -> None:
         if part is not None and part.base is None
     ]
     size, said = sum(part.nbytes for part in own), rows * source.columns.row
-    _require(size <= said, f"{at}labels, weights and groups take {size} bytes, said were {said}")
+    _require(
+        size <= said, f"{at}labels, weights and groups have {size} bytes; the source states {said}"
+    )
     if not source.sparse:
         _require(
             block.nbytes == source.chunk_bytes[chunk],
-            f"{at}{block.nbytes} bytes, said were {source.chunk_bytes[chunk]}",
+            f"{at}X has {block.nbytes} bytes; the source states {source.chunk_bytes[chunk]}",
         )
 
 
 def _check_buffers(name: str, source: Source, share: Share, blocks: list[Block]) -> None:
-    """Load every chunk into one buffer, which is full of something else before and after."""
+    """Load every chunk into one buffer, which is overwritten before and after."""
     buffer = np.full(int(source.chunk_bytes.max()), 0xA5, np.uint8)
     for chunk, block in enumerate(blocks):
         alone, found = share.load(chunk), share.load(chunk, buffer)
@@ -148,14 +157,14 @@ def _check_buffers(name: str, source: Source, share: Share, blocks: list[Block])
         same = source.sparse or alone.X.flags.c_contiguous == found.X.flags.c_contiguous
         _require(
             same,
-            f"{name}: chunk {chunk} has another memory order in a buffer, so that sums may round otherwise",
+            f"{name}: chunk {chunk} has another memory order in a buffer, so that sums may round differently",
         )
-        _check_fetched(block, fetcher(share)(chunk, buffer), f"{name}: chunk {chunk}, fetched")
+        _check_fetched(block, share.fetch(chunk, buffer), f"{name}: chunk {chunk}, fetched")
         buffer[:] = 0xA5
         _require_equal(
             block,
             alone,
-            f"{name}: chunk {chunk}, loaded without the buffer, after it was used again",
+            f"{name}: chunk {chunk}, loaded without the buffer, after the buffer was used again",
         )
         _require_equal(
             block, share.load(chunk), f"{name}: chunk {chunk}, loaded without the buffer"
@@ -163,7 +172,7 @@ def _check_buffers(name: str, source: Source, share: Share, blocks: list[Block])
 
 
 def _check_fetched(block: Block, fetched: Block, what: str) -> None:
-    """Visit the leaves of a block that may have come encoded, and pieces of a few rows."""
+    """Visit the leaves of a block that may be encoded, and slices of a few rows."""
     _require(
         (fetched.X.shape, fetched.nbytes) == (block.X.shape, block.nbytes),
         f"{what}: X has another shape or size",
@@ -172,10 +181,10 @@ def _check_fetched(block: Block, fetched: Block, what: str) -> None:
         _require_equal(leaf, found, what)
     if isinstance(fetched.X, Encoded):
         for rows in (1, 7):
-            pieces = [piece.copy() for piece in fetched.X.pieces(rows)]
+            slices = [some.copy() for some in fetched.X.slices(rows)]
             _require(
-                _same(np.concatenate(pieces), block.X),
-                f"{what}: in pieces of {rows} rows, X differs",
+                _same(np.concatenate(slices), block.X),
+                f"{what}: in slices of {rows} rows, X differs",
             )
 
 
@@ -183,7 +192,7 @@ def _check_shares(source: Source, blocks: list[Block]) -> None:
     n = len(blocks)
     for chunks in (list(range(n)), list(range(n))[::2], [n - 1]):
         share = pickle.loads(pickle.dumps(source.share(chunks)))
-        _require(isinstance(share, Share), "share() must have the method load")
+        _require(isinstance(share, Share), "share() lacks a method of dsoftmax.data.source.Share")
         for chunk in reversed(chunks):
             _require_equal(
                 blocks[chunk],
@@ -212,7 +221,7 @@ def _check_rows(name: str, expected: Any, parts: list[Any]) -> None:
     found = np.concatenate([np.asarray(part) for part in parts])
     _require(
         _same(found, _dense(expected)),
-        f"the {name} of the blocks, one after the other, is not the original",
+        f"the {name} of the blocks, one after the other, differs from the original",
     )
 
 

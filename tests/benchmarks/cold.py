@@ -23,6 +23,7 @@ from rich.table import Table
 from zarr.codecs import BloscCodec, ZstdCodec
 
 from dsoftmax.data.open import open_source
+from dsoftmax.data.table import Table as Data
 from dsoftmax.engines.threads import ThreadsEngine
 from dsoftmax.first_pass.labels import Encoder
 from dsoftmax.objective.visit import Evaluate, Question
@@ -77,7 +78,7 @@ def main(n_bytes: int, parent: str | None) -> None:
             group = write(Path(folder) / "data.zarr", n_bytes, codec)
             files = [path for path in Path(folder).rglob("*") if path.is_file()]
             stored = sum(path.stat().st_size for path in files)
-            source = open_source(group["X"], group["y"])
+            source = open_source(Data(group["X"], group["y"]))
             evaluate = Evaluate(
                 (Question(Query(theta), None, np.dtype(np.float32)),), Encoder(np.arange(K)), KERNEL
             )

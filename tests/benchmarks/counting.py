@@ -12,6 +12,7 @@ from optimum import Bounds, PlainObjective
 from real_data import Data
 
 from dsoftmax.data.open import open_source
+from dsoftmax.data.table import Table
 from dsoftmax.engines.threads import ThreadsEngine
 from dsoftmax.solvers.table import AUTO
 from dsoftmax.training.loop import train
@@ -108,7 +109,7 @@ def follow(
 
     settings = Settings(C=C, solver=solver, tol=0, max_iter=most, dtype=dtype)
     with suppress(_EnoughError):
-        train(open_source(data.X, data.y), ThreadsEngine(), settings, watchers=[watch])
+        train(open_source(Table(data.X, data.y)), ThreadsEngine(), settings, watchers=[watch])
     return path
 
 

@@ -110,10 +110,11 @@ def csr_block(number: int, rows: int) -> object:
 def opened(what: str) -> object:
     """Return the source: a Zarr group by its path, or "csr:BYTES"."""
     from dsoftmax.data.open import open_source
+    from dsoftmax.data.table import Table as Data
 
     if not what.startswith("csr:"):
         group = zarr.open_group(what, mode="r")
-        return open_source(group["X"], group["y"])
+        return open_source(Data(group["X"], group["y"]))
     import dask
     import dask.array as da
     import scipy.sparse
@@ -130,7 +131,7 @@ def opened(what: str) -> object:
         for i in range(n_blocks)
     ]
     y = np.random.default_rng(1).integers(0, K_SPARSE, n_blocks * rows)
-    return open_source(da.concatenate(blocks), y)
+    return open_source(Data(da.concatenate(blocks), y))
 
 
 def measured(what: str, place: str, allowed: int, folder: Path) -> dict[str, float]:

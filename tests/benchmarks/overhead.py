@@ -22,7 +22,8 @@ from rich.console import Console
 from rich.table import Table
 
 from dsoftmax.data.block import Block, Names
-from dsoftmax.data.source import Columns, Share
+from dsoftmax.data.columns import ColumnBytes
+from dsoftmax.data.source import Share
 from dsoftmax.engines.cluster.connect import local_cluster
 from dsoftmax.engines.cluster.engine import ClusterEngine
 from dsoftmax.engines.visit import Visit
@@ -31,7 +32,7 @@ CHUNKS = (10, 1_000, 100_000)
 MANY_WORKERS = 64
 
 
-class Empty:
+class Empty(Share):
     """Chunks of one row that cost nothing to load."""
 
     n_features, dtype, sparse, resident, names, columns = (
@@ -40,7 +41,7 @@ class Empty:
         False,
         False,
         Names(),
-        Columns(row=8),
+        ColumnBytes(row=8),
     )
 
     def __init__(self, n_chunks: int) -> None:

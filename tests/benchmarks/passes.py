@@ -44,6 +44,7 @@ from zarr.codecs import BloscCodec
 from dsoftmax.data.block import Block
 from dsoftmax.data.open import open_source
 from dsoftmax.data.source import Source
+from dsoftmax.data.table import Table as Data
 from dsoftmax.engines.base import Engine
 from dsoftmax.engines.cluster.connect import local_cluster
 from dsoftmax.engines.plan import Plan, needs_of, process_bytes
@@ -65,7 +66,9 @@ def stored(problem: Problem, folder: Path, n_bytes: int) -> Source:
     X, y = problem.X, problem.y
     copies = max(n_bytes // problem.bytes, 1)
     if scipy.sparse.issparse(X):
-        return open_source(scipy.sparse.vstack([X] * copies, format="csr"), np.tile(y, copies))
+        return open_source(
+            Table(scipy.sparse.vstack([X] * copies, format="csr"), np.tile(y, copies))
+        )
     group = zarr.create_group(folder / problem.name.replace(" ", "_"))
     n, p = len(X) * copies, X.shape[1]
     step = max(CHUNK_BYTES // (p * X.dtype.itemsize), 1)
@@ -77,7 +80,7 @@ def stored(problem: Problem, folder: Path, n_bytes: int) -> Source:
     for start in range(0, n, step):
         rows = np.arange(start, min(start + step, n)) % len(X)
         Z[start : start + rows.size], labels[start : start + rows.size] = X[rows], y[rows]
-    return open_source(Z, labels)
+    return open_source(Data(Z, labels))
 
 
 def cpu_of_loading(source: Source) -> float:

@@ -107,6 +107,6 @@ def test_what_is_no_group_is_refused(values, message):
     with pytest.raises(
         DataError,
         match=message
-        + r"[^.]*\. Needed are integers, whole floats, booleans or strings of one kind",
+        + r"[^;]*; expected integers, whole floats, booleans or strings of one kind",
     ):
         group_keys(np.asarray(values), "g", 7)

@@ -18,15 +18,17 @@ import stored
 import zarr
 from distributed import Client
 from numpy.testing import assert_array_equal
+from opening import opened
 from zarr.codecs import BloscCodec, ZstdCodec
 
 from dsoftmax import SoftmaxRegression
-from dsoftmax.data.block import Block, Names
+from dsoftmax.data.block import Block
 from dsoftmax.data.columns import STRING_BYTES
+from dsoftmax.data.kind import is_lazy
 from dsoftmax.data.leaves import leaf_rows
 from dsoftmax.data.memory import CSR_FEATURE_BYTES, MemoryRows
-from dsoftmax.data.open import is_lazy, open_source
 from dsoftmax.data.rows import RowSource, cut
+from dsoftmax.data.table import Names, Table
 from dsoftmax.data.zarr.local.files import LocalChunks
 from dsoftmax.data.zarr.source import PART_BYTES, cut_stored
 from dsoftmax.errors import DataError, OptionError, ReadError
@@ -53,12 +55,12 @@ def grouping(request, monkeypatch):
 @pytest.mark.parametrize("kind", stored.KINDS)
 def test_every_storage_keeps_the_contract(kind, tmp_path, grouping):
     data = stored.KINDS[kind](tmp_path)
-    source = open_source(*data, names=NAMES)
+    source = opened(*data, names=NAMES)
     check_source(source, data.X, data.y, data.weights)
     again = (
         pickle.loads(pickle.dumps(source, 5)).describe()
         if "dask" not in kind
-        else open_source(*data, names=NAMES).describe()
+        else opened(*data, names=NAMES).describe()
     )
     assert again == source.describe()
 
@@ -97,14 +99,14 @@ def test_groups_travel_with_the_rows_of_every_storage(kind, groups, column, tmp_
     ):
         monkeypatch.setattr(f"dsoftmax.{name}", 2000)
     values, data = GROUPS[groups], stored.KINDS[kind](tmp_path)
-    source = open_source(*data, names=NAMES, groups=COLUMNS[column](values, tmp_path))
+    source = opened(*data, names=NAMES, groups=COLUMNS[column](values, tmp_path))
     assert len(source.chunk_rows) > 1 or (kind, column) == ("numpy", "dask")
     check_source(source, data.X, data.y, data.weights, values)
     assert source.describe()["arrays"].keys() == {"X", "y", "groups"} | (
         {"weights"} if data.weights is not None else set()
     )
-    assert open_source(*data, names=NAMES).describe() != source.describe()
-    assert open_source(*data, names=NAMES).load(0).groups is None
+    assert opened(*data, names=NAMES).describe() != source.describe()
+    assert opened(*data, names=NAMES).load(0).groups is None
 
 
 @pytest.mark.parametrize("column", ["numpy", "zarr", "dask"])
@@ -112,7 +114,7 @@ def test_a_missing_group_is_named_with_its_row_in_the_whole(column, tmp_path, mo
     monkeypatch.setattr("dsoftmax.data.memory.CHUNK_BYTES", 2000)
     values = np.arange(stored.N, dtype=float)
     values[250] = np.nan
-    source = open_source(
+    source = opened(
         np.ones((stored.N, 5)), groups=COLUMNS[column](values, tmp_path), names=NAMES
     )
     numbers = [chunk for chunk, stop in enumerate(np.cumsum(source.chunk_rows)) if stop > 250]
@@ -123,7 +125,7 @@ def test_a_missing_group_is_named_with_its_row_in_the_whole(column, tmp_path, mo
 
 def test_a_buffer_is_used_where_it_has_room_and_is_aligned(rng, tmp_path):
     X = rng.normal(size=(20, 3))
-    source = open_source(stored.array(tmp_path, "X", X, (20, 3)))
+    source = opened(stored.array(tmp_path, "X", X, (20, 3)))
     for buffer, used in (
         (np.zeros(480, np.uint8), True),
         (np.zeros(479, np.uint8), False),
@@ -167,20 +169,18 @@ class Regrouped(RowSource):
 
 def test_the_contract_finds_groups_that_are_not_numbered_as_they_must():
     X, groups = np.ones((20, 3)), np.arange(20) // 4
-    source = open_source(X, groups=groups)
+    source = opened(X, groups=groups)
     check_source(source, X, groups=groups)
     with pytest.raises(
-        AssertionError, match="the groups of the blocks, one after the other, is not the original"
+        AssertionError, match="the groups of the blocks, one after the other, differs from the original"
     ):
         check_source(source, X, groups=groups[::-1])
     with pytest.raises(AssertionError, match="pickled share"):
         check_source(
-            Regrouped(
-                source.X, None, None, source.chunk_rows, source.chunk_bytes, groups=source.groups
-            )
+            Regrouped(source.table, source.chunk_rows, source.chunk_bytes)
         )
     with pytest.raises(AssertionError, match="groups is missing from the blocks"):
-        check_source(open_source(X), X, groups=groups)
+        check_source(opened(X), X, groups=groups)
 
 
 @pytest.mark.parametrize(
@@ -192,12 +192,12 @@ def test_the_contract_finds_groups_that_are_not_numbered_as_they_must():
     ],
 )
 def test_the_contract_finds_what_is_wrong_with_buffers(rule, message, tmp_path):
-    source = open_source(
+    source = opened(
         stored.array(tmp_path, "X", np.random.default_rng(0).normal(size=(20, 3)), (8, 3))
     )
     check_source(source)
     with pytest.raises(AssertionError, match=message):
-        check_source(Broken(source.X, None, None, source.chunk_rows, source.chunk_bytes, rule=rule))
+        check_source(Broken(source.table, source.chunk_rows, source.chunk_bytes, rule=rule))
 
 
 @pytest.mark.parametrize(
@@ -206,24 +206,24 @@ def test_the_contract_finds_what_is_wrong_with_buffers(rule, message, tmp_path):
 @pytest.mark.parametrize("zarr_format", [2, 3])
 def test_blocks_have_the_stored_dtype(tmp_path, dtype, zarr_format):
     X = np.arange(60).reshape(20, 3).astype(dtype)
-    source = open_source(stored.array(tmp_path, "X", X, (8, 3), zarr_format=zarr_format))
+    source = opened(stored.array(tmp_path, "X", X, (8, 3), zarr_format=zarr_format))
     check_source(source, X)
     assert source.dtype.newbyteorder("=") == X.dtype.newbyteorder("=")
 
 
 def test_arrays_in_memory_are_not_copied(rng):
     X = rng.normal(size=(100, 3))
-    assert np.shares_memory(open_source(X).load(0).X, X)
+    assert np.shares_memory(opened(X).load(0).X, X)
 
 
 def test_the_fingerprint_of_arrays_in_memory_is_of_their_content(rng):
     X, y = rng.normal(size=(100, 3)), np.arange(100) % 3
-    first = open_source(X, y).describe()
-    assert open_source(X.copy(), y.tolist()).describe() == first
+    first = opened(X, y).describe()
+    assert opened(X.copy(), y.tolist()).describe() == first
     X[50, 1] += 1e-9
-    assert open_source(X, y).describe() != first
+    assert opened(X, y).describe() != first
     strings = y.astype(np.dtypes.StringDType())
-    assert open_source(X, strings).describe() == open_source(X, strings.copy()).describe()
+    assert opened(X, strings).describe() == opened(X, strings.copy()).describe()
 
 
 @pytest.mark.parametrize(("n", "step"), [(1, 1), (10, 3), (9, 3), (2, 5)])
@@ -253,7 +253,7 @@ def test_opening_a_zarr_array_reads_no_chunk(kind, tmp_path):
     assert files
     for file in files:
         file.write_bytes(b"poison")
-    source = open_source(*data, names=NAMES)
+    source = opened(*data, names=NAMES)
     source.describe()
     source.share([0])
     with pytest.raises(ReadError, match="store/X rows 0–"):
@@ -270,7 +270,7 @@ def no_compute(*args, **kwargs):
 def test_opening_a_dask_array_computes_nothing(kind, tmp_path):
     data = stored.KINDS[kind](tmp_path)
     with dask.config.set(scheduler=no_compute):
-        source = open_source(*data)
+        source = opened(*data)
         source.describe()
         source.share([0])
     assert source.load(0).n_rows == source.chunk_rows[0]
@@ -293,7 +293,7 @@ def counted(shape, calls):
 def test_a_load_computes_its_block_alone_and_once():
     calls_X, calls_y = [], []
     X, y = counted((50, 3), calls_X), counted((50,), calls_y)
-    source = open_source(da.concatenate([X[:, :1], X[:, 1:]], axis=1), (y * 2).rechunk(25))
+    source = opened(da.concatenate([X[:, :1], X[:, 1:]], axis=1), (y * 2).rechunk(25))
     assert (calls_X, calls_y) == ([], [])
     block = source.load(3)
     assert calls_X == [3]
@@ -305,7 +305,7 @@ def test_a_load_computes_its_block_alone_and_once():
 def test_unknown_sizes_are_counted_in_one_pass():
     calls = []
     X = counted((50, 3), calls)
-    source = open_source(X[X[:, 0] >= 0])
+    source = opened(X[X[:, 0] >= 0])
     assert sorted(calls) == [0, 1, 2, 3, 4]
     assert source.chunk_rows.tolist() == [10] * 5
 
@@ -314,7 +314,7 @@ def test_a_share_of_a_dask_array_holds_its_own_graph_alone():
     X = da.concatenate(
         [da.from_array(np.full((100, 50), i, float), chunks=(100, 50)) for i in range(20)]
     )
-    source = open_source(X)
+    source = opened(X)
     assert len(pickle.dumps(source.share([3]))) < 3 * 100 * 50 * 8
 
 
@@ -360,12 +360,12 @@ def test_a_lost_chunk_is_an_error_or_the_fill_value_as_asked(written, array):
     file, key = chunk_file(path, array, zarr_format, *place)
     file.unlink()
     with pytest.raises(ReadError) as error:
-        open_source(*arrays, names=NAMES).load(0)
+        opened(*arrays, names=NAMES).load(0)
     message = str(error.value)
     assert f"store/{array} rows " in message
     assert f"the chunk {key} is not in" in message
     assert "--missing-chunks fill" in message
-    block = open_source(*arrays, names=NAMES, missing_chunks="fill").load(0)
+    block = opened(*arrays, names=NAMES, missing_chunks="fill").load(0)
     lost = slice(3 * unit, 4 * unit) if array == "X" else slice(75, 100)
     expected = {"X": X.copy(), "y": y.copy(), "w": np.ones(100)}
     expected[array][lost] = 0
@@ -382,8 +382,8 @@ def test_a_lost_chunk_of_groups_is_an_error_or_the_fill_value_as_asked(convert, 
     groups = stored.array(tmp_path, "g", np.arange(100) // 5 + 1, (25,))
     chunk_file(tmp_path, "g", 3, 3)[0].unlink()
     with pytest.raises(ReadError, match=r"store/g rows .*the chunk c/3 is not in"):
-        load_last(open_source(X, groups=groups, names=NAMES))
-    filled = load_last(open_source(X, groups=groups, names=NAMES, missing_chunks="fill"))
+        load_last(opened(X, groups=groups, names=NAMES))
+    filled = load_last(opened(X, groups=groups, names=NAMES, missing_chunks="fill"))
     assert filled.groups[-26:].tolist() == [15] + [0] * 25
 
 
@@ -396,7 +396,7 @@ def test_a_truncated_chunk_names_its_rows_and_key_even_in_a_group_of_many(
     file, key = chunk_file(path, "X", zarr_format, number, 0)
     file.write_bytes(file.read_bytes()[:10])
     with pytest.raises(ReadError) as error:
-        open_source(*arrays, names=NAMES, missing_chunks=missing_chunks).load(0)
+        opened(*arrays, names=NAMES, missing_chunks=missing_chunks).load(0)
     assert f"store/X rows {number * unit}–{(number + 1) * unit - 1} cannot be read" in str(
         error.value
     )
@@ -408,7 +408,7 @@ def test_an_uncompressed_chunk_that_is_short_or_empty_is_an_error(tmp_path):
     for content in (b"", b"\0" * 100, b"\0" * 241):
         chunk_file(tmp_path, "X", 3, 1, 0)[0].write_bytes(content)
         with pytest.raises(ReadError, match="X rows 10–19 cannot be read"):
-            open_source(X).load(0)
+            opened(X).load(0)
 
 
 def test_a_lost_chunk_is_seen_through_dask_and_beside_arrays_in_memory_too(written):
@@ -416,18 +416,18 @@ def test_a_lost_chunk_is_seen_through_dask_and_beside_arrays_in_memory_too(writt
     chunk_file(path, "y", zarr_format, 3)[0].unlink()
     for features in (X_values, da.from_array(X_values, chunks=(50, 3)), X):
         with pytest.raises(ReadError, match=r"store/y rows .*is not in"):
-            load_last(open_source(features, y, w, names=NAMES))
-        filled = load_last(open_source(features, y, w, names=NAMES, missing_chunks="fill"))
+            load_last(opened(features, y, w, names=NAMES))
+        filled = load_last(opened(features, y, w, names=NAMES, missing_chunks="fill"))
         assert_array_equal(filled.y[-25:], 0)
 
 
 def test_any_store_is_asked_for_its_chunks():
     store = zarr.storage.MemoryStore()
     X = zarr.create_array(store, name="deep/X", data=np.ones((20, 3)), chunks=(10, 3))
-    check_source(open_source(X), np.ones((20, 3)))
+    check_source(opened(X), np.ones((20, 3)))
     del store._store_dict["deep/X/c/1/0"]
     with pytest.raises(ReadError, match="the chunk c/1/0 is not in"):
-        open_source(X).load(0)
+        opened(X).load(0)
 
 
 @pytest.mark.parametrize(
@@ -435,7 +435,7 @@ def test_any_store_is_asked_for_its_chunks():
 )
 def test_missing_chunks_has_two_meanings(kind, tmp_path):
     with pytest.raises(OptionError, match=r"missing_chunks='fil' is unknown. Did you mean 'fill'"):
-        open_source(*stored.KINDS[kind](tmp_path), missing_chunks="fil")
+        opened(*stored.KINDS[kind](tmp_path), missing_chunks="fil")
 
 
 @pytest.mark.parametrize("shards", [None, (20, 3)])
@@ -456,8 +456,8 @@ def test_what_zarr_leaves_out_is_an_error_or_the_fill_value_as_asked(shards, tmp
         ReadError,
         match=rf"store/X rows 2.–..: {what} is not in .* fill value .*7.0.*--missing-chunks fill",
     ):
-        open_source(array, names=NAMES).load(0)
-    assert_array_equal(open_source(array, missing_chunks="fill").load(0).X, X)
+        opened(array, names=NAMES).load(0)
+    assert_array_equal(opened(array, missing_chunks="fill").load(0).X, X)
 
 
 def test_a_dask_block_that_fails_names_its_rows_and_keeps_our_own_errors():
@@ -471,7 +471,7 @@ def test_a_dask_block_that_fails_names_its_rows_and_keeps_our_own_errors():
         lazy = da.from_array(X, chunks=(20, 2)).map_blocks(
             fail, kind, dtype=float, meta=np.zeros((0, 2))
         )
-        source = open_source(lazy, names=NAMES)
+        source = opened(lazy, names=NAMES)
         assert_array_equal(source.load(0).X, X[:20])
         with pytest.raises(raised, match="the disk is gone") as error:
             source.load(1)
@@ -489,7 +489,7 @@ def test_a_dask_block_of_another_size_than_dask_said_is_refused():
     with pytest.raises(
         DataError, match=r"dask said 20 rows and the block has 7.*compute_chunk_sizes"
     ):
-        open_source(X).load(1)
+        opened(X).load(1)
 
 
 # --- chunks that are cut ------------------------------------------------------------------------------------------------
@@ -504,7 +504,7 @@ def test_chunks_of_wide_csr_are_large_but_not_few(n, p, monkeypatch):
     )
     row_bytes = 2 * (4 + X.indices.itemsize)
     wide = min(CSR_FEATURE_BYTES * p, n * row_bytes // 8)
-    rows = open_source(X).chunk_rows
+    rows = opened(X).chunk_rows
     assert rows[0] * row_bytes > wide / 2  # powers of two
     assert len(rows) >= 6
 
@@ -563,7 +563,7 @@ def test_large_chunks_are_read_in_parts_where_their_format_permits(
         dtype="i2",
         compressors=compressors,
     )
-    source = open_source(array, names=NAMES)
+    source = opened(array, names=NAMES)
     assert len(source.chunk_rows) == n_chunks
     assert source.smaller_chunks(source.chunk_rows.max()) == ""
     assert "chunks=(1000, 100)" in source.smaller_chunks(1000)
@@ -592,7 +592,7 @@ def test_parts_are_about_as_large_as_said():
 def test_what_is_stored_as_one_object_of_200_megabytes_is_read_in_parts(options, tmp_path):
     X = np.tile(np.arange(1, 129, dtype="f4"), (400_000, 1))
     stored.array(tmp_path, "X", X, **options)
-    source = open_source(zarr.open_array(tmp_path / "X", mode="r"))
+    source = opened(zarr.open_array(tmp_path / "X", mode="r"))
     buffer = np.empty(source.chunk_bytes.max(), np.uint8)
     total = 0.0
     tracemalloc.start()
@@ -612,7 +612,7 @@ def test_labels_in_one_long_chunk_are_read_in_parts_too(tmp_path):
         stored.array(tmp_path, "X", X, (1_000, 2)),
         stored.array(tmp_path, "y", y, (50_000,), compressors=None),
     )
-    source = open_source(*arrays)
+    source = opened(*arrays)
     check_source(source, X, y)
     assert source.columns.units == 0  # nothing is kept, for nothing is read that was not asked for
 
@@ -626,7 +626,7 @@ def test_a_chunk_of_labels_that_many_blocks_share_is_decoded_once_by_one_thread(
         stored.array(tmp_path, "X", X, (1_000, 100)),
         stored.array(tmp_path, "y", y, (30_000,)),
     )
-    source = open_source(convert(arrays[0]), arrays[1])
+    source = opened(convert(arrays[0]), arrays[1])
     assert len(source.chunk_rows) > 15
     assert source.columns.units == 2 * 30_000 * 8
     decoded = []
@@ -649,9 +649,9 @@ def test_a_chunk_of_labels_that_many_blocks_share_is_decoded_once_by_one_thread(
 def test_few_large_chunks_of_labels_are_kept(rows, kept, tmp_path):
     X = zarr.create_array(tmp_path / "X", shape=(10**7, 4), chunks=(70_001, 4), dtype="f4")
     y = zarr.create_array(tmp_path / "y", shape=(10**7,), chunks=(rows,), dtype="i8")
-    assert open_source(X, y).columns.units == kept * 8 * rows
+    assert opened(X, y).columns.units == kept * 8 * rows
     assert (
-        open_source(
+        opened(
             X, zarr.create_array(tmp_path / "z", shape=(10**7,), chunks=(70_001,), dtype="i8")
         ).columns.units
         == 0
@@ -676,12 +676,12 @@ def test_labels_weights_and_groups_are_counted_as_they_are_stored(
         for i, c in enumerate(columns)
     ]
     y, weights, groups = paths
-    found = open_source(X, y, weights, groups=groups)
+    found = opened(X, y, weights, groups=groups)
     check_source(found)
     assert (found.columns.row, found.columns.stored, found.columns.units) == (row, stored_row, 0)
     y, weights, groups = columns
-    assert open_source(np.zeros((1000, 3)), y).columns.row == 0
-    assert open_source(np.zeros((1000, 3)), y, weights).columns.stored == 0
+    assert opened(np.zeros((1000, 3)), y).columns.row == 0
+    assert opened(np.zeros((1000, 3)), y, weights).columns.stored == 0
 
 
 # --- the command that stores it again -----------------------------------------------------------------------------------
@@ -702,22 +702,22 @@ def test_the_command_for_smaller_chunks_works_as_it_stands(options, folder, tmp_
     X = np.arange(130 * 4).reshape(130, 4).astype(options.pop("dtype", "f4"))
     X[:40] = 0
     array = stored.array(tmp_path / folder, "X", X, **options)
-    line = open_source(array).smaller_chunks(7)
+    line = opened(array).smaller_chunks(7)
     command = line.replace("python", shlex.quote(sys.executable), 1)
     subprocess.run(command, shell=True, check=True, cwd=tmp_path, capture_output=True)
     again = zarr.open_array(tmp_path / folder / "X-7-rows", mode="r")
     assert again.chunks == (7, 4)
-    check_source(open_source(again), X)
+    check_source(opened(again), X)
 
 
 def test_dask_arrays_are_cut_anew_by_their_owner_and_arrays_in_memory_need_nothing():
     X = da.zeros((40, 2), chunks=(20, 2))
     namespace = {"X": X}
-    exec(open_source(X).smaller_chunks(7), namespace)
+    exec(opened(X).smaller_chunks(7), namespace)
     assert namespace["X"].chunks[0] == (7, 7, 7, 7, 7, 5)
-    assert open_source(np.zeros((4, 2))).smaller_chunks(2) == ""
+    assert opened(np.zeros((4, 2))).smaller_chunks(2) == ""
     assert (
-        open_source(
+        opened(
             zarr.create_array(zarr.storage.MemoryStore(), data=np.ones((4, 2)))
         ).smaller_chunks(2)
         == ""
@@ -728,9 +728,9 @@ def test_a_remote_array_is_stored_again_in_the_working_directory(tmp_path):
     array = stored.array(tmp_path, "X", np.ones((9, 2)), (9, 2))
     url = f"file://{tmp_path}/X"
     remote = zarr.open_array(zarr.storage.FsspecStore.from_url(url), mode="r", zarr_format=3)
-    assert f'zarr.open_array("{url}", mode="r")' in open_source(remote).smaller_chunks(3)
-    assert '"X-3-rows"' in open_source(remote).smaller_chunks(3)
-    assert_array_equal(open_source(remote).load(0).X, array[:])
+    assert f'zarr.open_array("{url}", mode="r")' in opened(remote).smaller_chunks(3)
+    assert '"X-3-rows"' in opened(remote).smaller_chunks(3)
+    assert_array_equal(opened(remote).load(0).X, array[:])
 
 
 # --- shares -------------------------------------------------------------------------------------------------------------
@@ -738,7 +738,7 @@ def test_a_remote_array_is_stored_again_in_the_working_directory(tmp_path):
 
 def test_a_share_knows_its_own_chunks_alone(rng):
     X, y = rng.normal(size=(1000, 3)), np.arange(1000)
-    source = RowSource(MemoryRows(X), MemoryRows(y), None, cut(1000, 30), cut(1000, 30) * 24)
+    source = RowSource(Table(MemoryRows(X), MemoryRows(y)), cut(1000, 30), cut(1000, 30) * 24)
     share = pickle.loads(pickle.dumps(source.share([20, 3, 33])))
     for chunk in (3, 20, 33):
         assert_array_equal(share.load(chunk).y, y[30 * chunk : 30 * chunk + 30])
@@ -752,7 +752,7 @@ def test_a_share_knows_its_own_chunks_alone(rng):
 def test_a_share_of_an_array_in_memory_pickles_its_own_rows_alone(convert, rng):
     X = convert(rng.normal(size=(10_000, 5)))
     source = RowSource(
-        MemoryRows(X), None, None, cut(10_000, 100), cut(10_000, 100) * 40, scipy.sparse.issparse(X)
+        Table(MemoryRows(X)), cut(10_000, 100), cut(10_000, 100) * 40, scipy.sparse.issparse(X)
     )
     whole, few = len(pickle.dumps(source)), len(pickle.dumps(source.share(range(0, 100, 10))))
     assert few < 0.12 * whole
@@ -772,7 +772,7 @@ def test_a_hundred_thousand_chunks_are_planned_in_little_memory(labels, tmp_path
         else np.zeros(n, "i1")
     )
     tracemalloc.start()
-    source = open_source(X, y)
+    source = opened(X, y)
     share = source.share(np.arange(0, len(source.chunk_rows), 2))
     size = len(pickle.dumps(share))
     _, peak = tracemalloc.get_traced_memory()
@@ -801,7 +801,7 @@ def as_zarr(values, path, name):
 @pytest.mark.parametrize(
     ("X", "y", "w", "g", "message"),
     [
-        ((6,), None, None, None, r"store/X has 1 dimensions \(6,\); needed are two"),
+        ((6,), None, None, None, r"store/X has 1 dimensions \(6,\); expected two"),
         ((6, 2, 2), None, None, None, "store/X has 3 dimensions"),
         ((6, 2), (5,), None, None, "store/y has 5 rows and store/X has 6"),
         (
@@ -809,12 +809,12 @@ def as_zarr(values, path, name):
             (6, 1),
             None,
             None,
-            r"store/y has shape \(6, 1\); needed is one value a row, \(6,\)",
+            r"store/y has shape \(6, 1\); expected one value per row, \(6,\)",
         ),
         ((6, 2), (6,), (7,), None, "store/w has 7 rows and store/X has 6"),
         ((6, 2), (6,), (6, 6), None, "store/w has shape"),
         ((6, 2), (6,), None, (5,), "store/g has 5 rows and store/X has 6"),
-        ((6, 2), None, None, (6, 1), r"store/g has shape \(6, 1\); needed is one value a row"),
+        ((6, 2), None, None, (6, 1), r"store/g has shape \(6, 1\); expected one value per row"),
     ],
 )
 def test_shapes_that_do_not_fit_are_named(kind, tmp_path, X, y, w, g, message):
@@ -824,7 +824,7 @@ def test_shapes_that_do_not_fit_are_named(kind, tmp_path, X, y, w, g, message):
         for name, shape in shapes.items()
     ]
     with pytest.raises(DataError, match=message):
-        open_source(*arrays, names=NAMES, groups=groups)
+        opened(*arrays, names=NAMES, groups=groups)
 
 
 @pytest.mark.parametrize(
@@ -846,7 +846,7 @@ def test_the_command_for_another_shape_works_as_it_stands(values, X, options, tm
     with pytest.raises(
         DataError, match=r"Store it .*, for example beside it as it-rows:\n"
     ) as error:
-        open_source(*((array,) if X is None else (np.ones(X), array)), names=names)
+        opened(*((array,) if X is None else (np.ones(X), array)), names=names)
     assert "it.r" not in str(error.value)
     command = (
         str(error.value).splitlines()[-1].strip().replace("python", shlex.quote(sys.executable), 1)
@@ -855,17 +855,17 @@ def test_the_command_for_another_shape_works_as_it_stands(values, X, options, tm
     again = zarr.open_array(folder / "it-rows", mode="r")
     if X is None:
         check_source(
-            open_source(again), values.reshape(-1, values.shape[-1] if values.ndim > 1 else 1)
+            opened(again), values.reshape(-1, values.shape[-1] if values.ndim > 1 else 1)
         )
     else:
-        assert_array_equal(open_source(np.ones(X), again).load(0).y, values.ravel())
+        assert_array_equal(opened(np.ones(X), again).load(0).y, values.ravel())
 
 
 def test_columns_of_another_length_are_stored_one_by_one():
     with pytest.raises(
-        DataError, match=r"/data/y has shape \(6, 2\).*Store one column of it by itself\.$"
+        DataError, match=r"/data/y has shape \(6, 2\).*Store one of its columns by itself\.$"
     ):
-        open_source(np.ones((6, 2)), np.ones((6, 2)), names=Names("/data/X", "/data/y"))
+        opened(np.ones((6, 2)), np.ones((6, 2)), names=Names("/data/X", "/data/y"))
 
 
 def test_a_group_is_no_array_and_says_which_it_has(tmp_path):
@@ -874,21 +874,21 @@ def test_a_group_is_no_array_and_says_which_it_has(tmp_path):
     group.create_group("more")
     with pytest.raises(
         DataError,
-        match=r"X is a Zarr group; needed is one array. It has X, y, more/. Pass .*group\['X'\]",
+        match=r"X is a Zarr group; expected one array. It has X, y, more/. Pass .*group\['X'\]",
     ):
-        open_source(group, y)
+        opened(group, y)
     with pytest.raises(DataError, match=r"y is a Zarr group; .*group\['y'\]"):
-        open_source(X, group)
+        opened(X, group)
     with pytest.raises(DataError, match=r"sample_weight is a Zarr group"):
-        open_source(X, y, group)
+        opened(X, y, group)
     with pytest.raises(DataError, match=r"X is a Zarr group; .* It has no arrays"):
-        open_source(group["more"])
+        opened(group["more"])
     above = zarr.create_group(tmp_path / "above")
     above.create_group("below")
     with pytest.raises(
         DataError, match=r"It has below/. Pass an array of one of them: group\['below'\]"
     ):
-        open_source(above)
+        opened(above)
 
 
 @pytest.mark.parametrize("kind", ["csr", "csc"])
@@ -901,7 +901,7 @@ def test_the_line_that_reads_a_sparse_group_works_as_it_stands(kind, tmp_path, r
     for name in ("data", "indices", "indptr"):
         g.create_array(name, data=getattr(matrix, name))
     with pytest.raises(DataError, match=r"X is a Zarr group that holds a sparse matrix") as error:
-        open_source(g)
+        opened(g)
     line = str(error.value).split("pass ")[1].split(", which reads")[0]
     assert_array_equal(eval(line, {"scipy": scipy, "g": g}).toarray(), X)
 
@@ -911,16 +911,16 @@ def test_a_path_is_no_array_and_is_opened_by_its_owner(path):
     for arrays in ((path,), (np.ones((4, 2)), path)):
         with pytest.raises(
             DataError,
-            match=r"[Xy] is .*; needed is an array.*open it: zarr.open_array\('data.zarr/X', mode='r'\)",
+            match=r"[Xy] is .*; expected an array.*open it: zarr.open_array\('data.zarr/X', mode='r'\)",
         ):
-            open_source(*arrays)
+            opened(*arrays)
 
 
 def test_sparse_labels_are_refused():
     with pytest.raises(
         DataError, match=r"y is sparse, of shape \(4, 1\); .*Pass y.toarray\(\).ravel\(\)"
     ):
-        open_source(np.ones((4, 2)), scipy.sparse.csr_array(np.ones((4, 1))))
+        opened(np.ones((4, 2)), scipy.sparse.csr_array(np.ones((4, 1))))
 
 
 @pytest.mark.parametrize("weight", [2, 2.5, np.float32(3)])
@@ -930,7 +930,7 @@ def test_sparse_labels_are_refused():
 )
 def test_one_number_is_the_weight_of_every_row(kind, weight, tmp_path):
     it = stored.KINDS[kind](tmp_path)
-    check_source(open_source(*it.args[:2], weight), it.X, it.y, np.full(stored.N, float(weight)))
+    check_source(opened(*it.args[:2], weight), it.X, it.y, np.full(stored.N, float(weight)))
 
 
 @pytest.mark.parametrize("kind", [as_numpy, as_dask])
@@ -939,29 +939,29 @@ def test_one_number_is_the_weight_of_every_row(kind, weight, tmp_path):
 )
 def test_nothing_is_not_data(kind, tmp_path, shape, message):
     with pytest.raises(DataError, match=message):
-        open_source(kind(np.ones(shape), tmp_path, "X"), names=NAMES)
+        opened(kind(np.ones(shape), tmp_path, "X"), names=NAMES)
 
 
 @pytest.mark.parametrize("kind", [as_numpy, as_dask, as_zarr])
 @pytest.mark.parametrize(
     ("dtype", "message"),
-    [("c16", "Complex data not supported"), ("M8[s]", "needed are real numbers")],
+    [("c16", "Complex data not supported"), ("M8[s]", "expected real numbers")],
 )
 def test_values_that_are_no_real_numbers_are_refused(kind, tmp_path, dtype, message):
     with pytest.raises(DataError, match=message):
-        open_source(kind(np.zeros((4, 2), dtype), tmp_path, "X"), names=NAMES)
+        opened(kind(np.zeros((4, 2), dtype), tmp_path, "X"), names=NAMES)
 
 
 def test_words_are_no_numbers():
-    with pytest.raises(DataError, match="store/X has dtype <U1; needed are real numbers"):
-        open_source(np.array([["a", "b"]]), names=NAMES)
+    with pytest.raises(DataError, match="store/X has dtype <U1; expected real numbers"):
+        opened(np.array([["a", "b"]]), names=NAMES)
 
 
 @pytest.mark.parametrize("shape", [(0, 3), (3, 0)])
 def test_a_zarr_array_of_nothing_beside_a_dask_array_is_named_too(shape, tmp_path):
     X = zarr.create_array(tmp_path, shape=shape, chunks=(2, 2), dtype="f4")
     with pytest.raises(DataError, match="store/X has 0 "):
-        open_source(X, da.zeros(shape[0]), names=NAMES)
+        opened(X, da.zeros(shape[0]), names=NAMES)
 
 
 def strided(array):
@@ -980,7 +980,7 @@ def test_csr_whose_parts_have_gaps_is_read_right_by_every_kernel(rng):
     assert gaps.data.strides == (16,)
     y, theta = rng.integers(0, 3, 500), rng.normal(size=(3, 41))
     expected = softmax.value_and_gradient(theta, plain, y)
-    block = open_source(gaps, y).load(0)
+    block = opened(gaps, y).load(0)
     assert all(part.flags.c_contiguous for part in (block.X.data, block.X.indices, block.X.indptr))
     for kernel in (softmax, fused):
         for X in (gaps, block.X):
@@ -1008,11 +1008,11 @@ def test_csr_of_a_dtype_that_scipy_does_not_compute_with_is_converted(rng, dtype
 def test_weights_that_are_no_real_numbers_are_named(weights):
     X, y = np.ones((8, 2)), np.arange(8) % 2
     for source in (
-        lambda: open_source(X, y, weights),
-        lambda: open_source(da.from_array(X), da.from_array(y), da.from_array(weights)).load(0),
+        lambda: opened(X, y, weights),
+        lambda: opened(da.from_array(X), da.from_array(y), da.from_array(weights)).load(0),
     ):
         with pytest.raises(
-            DataError, match=f"sample_weight has dtype {weights.dtype}; needed are real numbers"
+            DataError, match=f"sample_weight has dtype {weights.dtype}; expected real numbers"
         ):
             source()
 
@@ -1022,8 +1022,8 @@ def test_a_dask_source_is_resident_where_its_features_are_and_not_where_only_its
     with Client(
         processes=False, n_workers=1, threads_per_worker=1, dashboard_address=None
     ) as client:
-        assert open_source(client.persist(X), y).resident
-        half = open_source(X, client.persist(y))
+        assert opened(client.persist(X), y).resident
+        half = opened(X, client.persist(y))
         assert not half.resident
         assert all(half.needs(chunk) for chunk in range(4))
         assert_array_equal(half.load(2).y, np.zeros(5))
@@ -1036,4 +1036,4 @@ def test_dask_blocks_with_other_columns_than_dask_says_are_refused(columns):
         DataError,
         match=r"X, block 1: dask said 3 columns and the block has shape \(5, [24]\).* pass it chunks=",
     ):
-        open_source(X, np.arange(20) % 2).load(1)
+        opened(X, np.arange(20) % 2).load(1)

@@ -18,7 +18,8 @@ from visits import Visiting
 from zarr.codecs import BloscCodec
 
 from dsoftmax.data.block import Block, Names
-from dsoftmax.data.source import Columns
+from dsoftmax.data.columns import ColumnBytes
+from dsoftmax.data.source import Share
 from dsoftmax.data.zarr.local import blosc
 from dsoftmax.engines.base import Engine
 from dsoftmax.engines.choose import make_engine
@@ -129,7 +130,7 @@ def test_many_leaves_of_many_tiles_have_the_same_bits_on_any_number_of_threads(r
 
 
 @dataclass
-class Counting:
+class Counting(Share):
     """A source that counts loads and the blocks alive at once."""
 
     n_chunks: int
@@ -140,7 +141,7 @@ class Counting:
     sparse: bool = False
     resident: bool = False
     names: Names = field(default_factory=Names)
-    columns: Columns = field(default_factory=lambda: Columns(row=8))
+    columns: ColumnBytes = field(default_factory=lambda: ColumnBytes(row=8))
     bad: int = -1
     loads: list = field(default_factory=list)
     alive: int = 0
@@ -399,7 +400,7 @@ def in_blosc(path):
 
 def failing(monkeypatch, fails):
     """Let the third leaf of the chunk that begins with row 49,152 fail to be decoded, so many times; return how often it was tried."""
-    decode, tried = blosc.Blocks.decode, []
+    decode, tried = blosc.BloscDecoder.decode, []
 
     def now_and_then(self, start, target):
         decode(self, start, target)
@@ -408,7 +409,7 @@ def failing(monkeypatch, fails):
             if len(tried) <= fails:
                 raise RuntimeError("torn")
 
-    monkeypatch.setattr(blosc.Blocks, "decode", now_and_then)
+    monkeypatch.setattr(blosc.BloscDecoder, "decode", now_and_then)
     return tried
 
 

@@ -113,10 +113,11 @@ from dsoftmax.engines.threads import ThreadsEngine
 from dsoftmax.system.process import resident_bytes
 from dsoftmax.training.settings import Settings
 from dsoftmax.data.open import open_source
+from dsoftmax.data.table import Table
 from dsoftmax.training.loop import train
 
 group = zarr.open_group({path!r}, mode="r")
-source = open_source(group["X"], group["y"])
+source = open_source(Table(group["X"], group["y"]))
 engine = ThreadsEngine(2, memory_limit=process_bytes() + 128 * 2**20)
 before = resident_bytes()
 train(source, engine, Settings(max_iter=4, kernel="numpy"))

@@ -828,7 +828,7 @@ def test_what_is_no_array_is_refused_by_every_method(tmp_path):
             ("y_val", lambda bad: estimator.fit(X, y, X_val=X, y_val=bad)),
             ("sample_weight", lambda bad: estimator.fit(X, y, bad)),
         ):
-            with pytest.raises(DataError, match=rf"^{name} is .*; needed is (one|an) array"):
+            with pytest.raises(DataError, match=rf"^{name} is .*; expected (one|an) array"):
                 use(bad)
     with pytest.raises(DataError, match=r"y is sparse, of shape \(600, 1\)"):
         estimator.fit(X, scipy.sparse.csr_array(y[:, None]))
@@ -887,19 +887,19 @@ def test_a_memory_limit_that_is_too_small():
         (lambda X, y, w: (X, y, 0 * w), r"weights are all zero; needed is a positive sum"),
         (
             lambda X, y, w: (X, y[:-1], w),
-            r"y has 599 rows and X has 600; needed is one value a row. Check",
+            r"y has 599 rows and X has 600; expected one value per row. Check",
         ),
         (
             lambda X, y, w: (X, y, w[:-1]),
-            r"sample_weight has 599 rows and X has 600; needed is one value a row. Check",
+            r"sample_weight has 599 rows and X has 600; expected one value per row. Check",
         ),
         (
             lambda X, y, w: (X[:, :, None], y, w),
-            r"X has 3 dimensions \(600, 5, 1\); needed are two.*Reshape",
+            r"X has 3 dimensions \(600, 5, 1\); expected two.*Reshape",
         ),
         (
             lambda X, y, w: (X, np.stack([y, y], 1), w),
-            r"y has shape \(600, 2\); needed is one value a row",
+            r"y has shape \(600, 2\); expected one value per row",
         ),
         (
             lambda X, y, w: (X, np.where(np.arange(len(y)) == 7, np.nan, y), w),

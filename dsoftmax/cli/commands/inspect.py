@@ -93,7 +93,7 @@ def stored_facts(source: "Source") -> list[tuple[str, str]]:
     from dsoftmax.system.units import size
 
     facts = []
-    names = vars(source.names)
+    names, dtypes = vars(source.names), dict(source.dtypes.items())
     for part, about in source.describe()["arrays"].items():
         shape = " × ".join(f"{n:,}" for n in about["shape"])
         chunks = " × ".join(f"{n:,}" for n in about["chunks"])
@@ -103,11 +103,9 @@ def stored_facts(source: "Source") -> list[tuple[str, str]]:
             else ""
         )
         codecs = ", ".join(about["compressors"]) or "not compressed"
-        rows = getattr(source, part)
+        dtype = dtypes[part]
         decoded = (
-            f", {size(rows.dtype.itemsize * _product(about['shape']))} decoded"
-            if rows.dtype.itemsize
-            else ""
+            f", {size(dtype.itemsize * _product(about['shape']))} decoded" if dtype.itemsize else ""
         )
         facts.append(
             (

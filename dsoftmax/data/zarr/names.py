@@ -13,31 +13,32 @@ import zarr
 from dsoftmax.errors import DataError, OptionError, ReadError
 
 METADATA = ("zarr.json", ".zarray", ".zgroup")
+"""Names of Zarr's metadata files."""
 SHOWN = 20
-"""Arrays that a message lists."""
+"""Most arrays that a message lists."""
 SPARSE = ("data", "indices", "indptr")
-"""The arrays of a group that holds a sparse matrix."""
+"""Names of the arrays of a group that holds a sparse matrix."""
 
 
 def open_array(store: str, name: str | None, option: str = "--features") -> zarr.Array:
-    """Open an array read-only; reads the metadata of this array alone, never a consolidated copy.
+    """Open an array read-only. Only the metadata of this array is read, never a consolidated copy.
 
     Parameters
     ----------
     store : str
         Path or URL of a Zarr store, v2 or v3.
     name : str or None
-        An array in the store (``X``, ``group/X``), or the path of another store that is an array. None where the store is
-        an array itself.
+        An array in the store (``X``, ``group/X``), or the path of another store that is an array. None if the store itself
+        is an array.
     option : str
-        What asked for it, for messages.
+        The command-line option, for messages.
 
     Raises
     ------
     ReadError
-        There is no such store, or it is not Zarr.
+        The store does not exist or is not Zarr.
     DataError
-        There is no such array; the message lists those that exist and the nearest name.
+        The array does not exist. The message lists the arrays of the store and the nearest name.
     """
     if "://" in store:
         return _open_remote(store, name)
@@ -45,9 +46,9 @@ def open_array(store: str, name: str | None, option: str = "--features") -> zarr
     if not root.exists():
         near = get_close_matches(root.name, _siblings(root), n=1, cutoff=0.5)
         hint = f" Did you mean {Path(store).parent / near[0]}?" if near else ""
-        raise ReadError(f"{store} does not exist.{hint} Needed is the path of a Zarr store.")
+        raise ReadError(f"{store} does not exist.{hint} Pass the path of a Zarr store.")
     if root.is_file():
-        raise ReadError(f"{store} is a file; needed is the directory of a Zarr store.")
+        raise ReadError(f"{store} is a file; expected the directory of a Zarr store.")
     if name is None:
         if _is_array(root):
             return _open(root)
@@ -65,15 +66,15 @@ def open_array(store: str, name: str | None, option: str = "--features") -> zarr
 def _not_found(store: str, root: Path, name: str, option: str) -> str:
     names = array_names(root)
     if not names and not any((root / one).exists() for one in METADATA):
-        return f"{store} is not a Zarr store: it has no {' or '.join(METADATA)}, and no array below it. Needed is Zarr v2 or v3."
+        return f"{store} has no {' or '.join(METADATA)}, and no array below it; it is not a Zarr store. Pass a store of Zarr v2 or v3."
     other = Path(name).expanduser()
     for place in (root / name.strip("/"), other):
         if place.is_dir() and (below := array_names(place)):
             if _is_sparse(below):
                 return f"{option} {name}: {_sparse_on_disk(place)}"
-            return f"{option} {name}: this is a group; needed is one array of it. It has {_listed(below)}."
+            return f"{option} {name} is a group; expected one array. Pass one of {_listed(below)}."
     if other.exists():
-        return f"{option} {name}: this path exists and is not a Zarr array. Needed is an array of {store}, or a store of its own."
+        return f"{option} {name} is a path, but not of a Zarr array. Pass an array of {store}, or the path of a store that is an array."
     last = name.strip("/").rpartition("/")[2]
     near = (
         get_close_matches(name, names, n=1, cutoff=0.5)
@@ -84,20 +85,21 @@ def _not_found(store: str, root: Path, name: str, option: str) -> str:
 
 
 def require_no_group(values: Any, name: str) -> None:
-    """Raise where this is a group of Zarr, with the arrays that it has.
+    """Raise if the values are a Zarr group.
 
     Raises
     ------
     DataError
+        The message lists the arrays of the group.
     """
     if not isinstance(values, zarr.Group):
         return
     arrays, groups = sorted(values.array_keys()), sorted(values.group_keys())
     if _is_sparse(arrays):
         raise DataError(
-            f"{name} is a Zarr group that holds a sparse matrix ({', '.join(SPARSE)}); needed is one array, or a matrix of SciPy. "
-            f"With g for the group, pass {_sparse_line(values.attrs)}, which reads it whole, or the dask array that "
-            "anndata.experimental.read_elem_lazy(g) makes of a group of AnnData."
+            f"{name} is a Zarr group that holds a sparse matrix ({', '.join(SPARSE)}); expected one array, or a matrix of SciPy. "
+            f"With g for the group, pass {_sparse_line(values.attrs)}, which reads it whole. If the group is one of AnnData, "
+            "anndata.experimental.read_elem_lazy(g) makes a dask array of it."
         )
     cure = (
         f"Pass one of them: group[{name if name in arrays else arrays[0]!r}]"
@@ -106,9 +108,8 @@ def require_no_group(values: Any, name: str) -> None:
     )
     if not arrays and groups:
         cure = f"Pass an array of one of them: group[{groups[0]!r}][…]"
-    raise DataError(
-        f"{name} is a Zarr group; needed is one array. It has {_listed(arrays + [f'{one}/' for one in groups])}. {cure}."
-    )
+    listed = _listed(arrays + [f"{one}/" for one in groups])
+    raise DataError(f"{name} is a Zarr group; expected one array. It has {listed}. {cure}.")
 
 
 def _is_sparse(names: Iterable[str]) -> bool:
@@ -116,7 +117,7 @@ def _is_sparse(names: Iterable[str]) -> bool:
 
 
 def _sparse_line(attributes: Mapping[str, Any]) -> str:
-    """Return the expression that makes a SciPy matrix of the group ``g``, which has these attributes."""
+    """Return the expression that makes a SciPy matrix of a group ``g`` with these attributes."""
     kind = "csc" if attributes.get("encoding-type") == "csc_matrix" else "csr"
     shape = "g.attrs['shape']" if "shape" in attributes else "(rows, features)"
     return (
@@ -129,13 +130,13 @@ def _sparse_on_disk(place: Path) -> str:
     with suppress(OSError, ValueError):  # a folder may hold arrays and be no group
         attributes = zarr.open_group(place, mode="r", use_consolidated=False).attrs
     return (
-        f"this group holds a sparse matrix ({', '.join(SPARSE)}); needed is one array of rows and features. In Python, pass it to "
+        f"this group holds a sparse matrix ({', '.join(SPARSE)}); expected one array of rows and features. In Python, pass it to "
         f"SoftmaxRegression().fit, with g = zarr.open_group({str(place)!r}, mode='r'), as {_sparse_line(attributes)}."
     )
 
 
 def array_names(root: Path) -> list[str]:
-    """Return the arrays below a directory, from the metadata files alone; chunks are not listed."""
+    """Return the names of the arrays below a directory, from the metadata files alone; chunks are not listed."""
     return sorted(_walk(root, ""))
 
 
@@ -171,8 +172,8 @@ def _open(path: Path) -> zarr.Array:
         return zarr.open_array(path, mode="r", zarr_format=version)
     except Exception as error:
         raise ReadError(
-            f"{path} is a Zarr array whose metadata cannot be used ({type(error).__name__}: {error}). Check its codecs and dtype, "
-            "or write it again."
+            f"{path} is a Zarr array with unusable metadata ({type(error).__name__}: {error}). Check its codecs and dtype, or "
+            "write it again."
         ) from error
 
 

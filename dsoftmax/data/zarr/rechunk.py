@@ -1,4 +1,4 @@
-"""The commands that store a Zarr array again: in chunks of fewer rows, or in another shape."""
+"""The command that stores a Zarr array again in chunks of fewer rows."""
 
 import json
 import shlex
@@ -11,20 +11,20 @@ from zarr.storage import FsspecStore, LocalStore
 def rechunk_command(array: zarr.Array, rows: int) -> str:
     """Return a shell command that writes a copy of an array in chunks of ``rows`` rows, all columns in each.
 
-    It needs Zarr alone, and decodes every stored chunk once, one row of them at a time: in memory it takes two to two and a
-    half times the decoded bytes of the stored rows (measured), and 200 MiB for itself. A local copy stands beside the
-    array, as ``NAME-ROWS-rows``; that of a remote array goes to the working directory.
+    The command needs Zarr alone and decodes every stored chunk once, one row of stored chunks at a time. Its measured peak
+    memory is 2 to 2.5 times the decoded bytes of that row, and 200 MiB. A local copy stands beside the array, as
+    ``NAME-ROWS-rows``. A copy of a remote array is written to the working directory.
 
     Parameters
     ----------
     array : zarr.Array
     rows : int
-        Of the new chunks.
+        Rows of the new chunks.
 
     Returns
     -------
     str
-        Empty where another process could not open the array, as in memory.
+        Empty if another process could not open the array, for example an array in memory.
     """
     places = _places(array)
     if places is None:
@@ -33,19 +33,19 @@ def rechunk_command(array: zarr.Array, rows: int) -> str:
         json.dumps(f"{place}", ensure_ascii=False)
         for place in (places[0], f"{places[1]}-{rows}-rows")
     )
-    step = (array.shards or array.chunks)[0]
+    step, n = (array.shards or array.chunks)[0], array.shape[0]
     chunks = (rows, *array.shape[1:])
     code = (
         f'import zarr; a = zarr.open_array({old}, mode="r"); '
         f"b = zarr.create_array({new}, shape=a.shape, dtype=a.dtype, chunks={chunks}, "
-        'config={"write_empty_chunks": True}); '  # a chunk of zeros that is left out would look lost
-        f"[b.set_basic_selection(slice(i, i + {step}), a[i : i + {step}]) for i in range(0, {array.shape[0]}, {step})]"
+        'config={"write_empty_chunks": True}); '  # an absent chunk of zeros would look lost
+        f"[b.set_basic_selection(slice(i, i + {step}), a[i : i + {step}]) for i in range(0, {n}, {step})]"
     )
     return f"python -c {shlex.quote(code)}"
 
 
 def _places(array: zarr.Array) -> tuple[str, str] | None:
-    """Return what opens an array, and the beginning of the name of its copy."""
+    """Return the path or URL that opens an array, and the beginning of the name of its copy."""
     store, path = array.store_path.store, array.store_path.path
     if isinstance(store, LocalStore):
         place = (Path(store.root) / path).absolute()

@@ -1,69 +1,54 @@
-"""A Zarr array, v2 or v3, read by rows: past Zarr where it is plain and local, else by Zarr."""
+"""A Zarr array, v2 or v3, read by rows: by our own reader if the array is plain and local, else by Zarr."""
 
 import itertools
-import threading
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import zarr
 from numpy.typing import NDArray
-from zarr.core.buffer import default_buffer_prototype
-from zarr.core.sync import sync
 from zarr.storage import LocalStore
 
-from dsoftmax.data.block import Buffer, room
-from dsoftmax.data.checks import MISSING_CHUNKS
+from dsoftmax.compat.zarr import chunk_key, codec_settings, has_key, read_rows, shards_stand_alone
+from dsoftmax.data.buffer import Buffer, array_in
 from dsoftmax.data.columns import value_bytes
 from dsoftmax.data.rows import Rows
-from dsoftmax.data.zarr.local.codecs import name_and_options
 from dsoftmax.data.zarr.local.encoded import EncodedRows
-from dsoftmax.data.zarr.local.files import DamagedChunkError, MissingChunkError, local_chunks
+from dsoftmax.data.zarr.local.faults import DamagedChunkError, MissingChunkError
+from dsoftmax.data.zarr.local.open import local_chunks
 from dsoftmax.data.zarr.rechunk import rechunk_command
-from dsoftmax.errors import ReadError, unknown_option
-
-KEPT_UNITS, KEPT_BYTES = 4, 8 * 2**20
-"""Decoded chunks of y, weights or groups that are kept, where the rows of X begin or end within them: so many, and fewer where they
-take more than so many bytes; one always."""
+from dsoftmax.data.zarr.units import Units
+from dsoftmax.errors import ReadError
 
 
-class Place:
-    """Where a decoded unit is kept, and another one in its place later; whoever holds the lock may read or change it."""
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.number = -1
-        self.values: NDArray | None = None
-        self.buffer: Buffer | None = None
-
-
-class ZarrRows:
+class ZarrRows(Rows):
     """A Zarr array.
 
     Parameters
     ----------
     array : zarr.Array
-    missing : {"error", "fill"}
-        What a chunk that is not in the store means: a loss, or the fill value. Zarr's writers leave out chunks that hold
-        nothing but the fill value, and its readers cannot tell the two apart.
+    name : str
+        Name of the array in messages.
+    missing_chunks : {"error", "fill"}
+        Meaning of a stored chunk that is absent from the store: a loss, or the fill value. Zarr's writers leave out chunks
+        that hold only the fill value, and its readers cannot tell the two apart.
     """
 
-    resident = False
-
-    def __init__(self, array: zarr.Array, name: str, missing: str = "error") -> None:
-        if missing not in MISSING_CHUNKS:
-            raise unknown_option("missing_chunks", missing, MISSING_CHUNKS)
-        self.array, self.name, self.missing = array, name, missing
+    def __init__(self, array: zarr.Array, name: str, missing_chunks: str = "error") -> None:
+        self.array, self.name, self.missing_chunks = array, name, missing_chunks
         self._local = local_chunks(array)
-        fit = min(KEPT_BYTES // max(self.unit_bytes, 1), KEPT_UNITS) if self.ndim == 1 else 0
-        self._kept = [Place() for _ in range(max(fit, 1))]
+        self._units = Units(self.unit_bytes, shared=self.ndim == 1)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return ZarrRows, (self.array, self.name, self.missing)
+        return ZarrRows, (self.array, self.name, self.missing_chunks)
 
     @property
     def shape(self) -> tuple[int, ...]:
         return tuple(self.array.shape)
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
 
     @property
     def dtype(self) -> np.dtype:
@@ -71,29 +56,21 @@ class ZarrRows:
 
     @property
     def stored(self) -> tuple[int, ...]:
-        """The shape of what is stored as one object: a shard, or a chunk."""
+        """Shape of one stored object: a shard, or a chunk."""
         return tuple(self.array.shards or self.array.chunks)
 
     @property
     def unit_rows(self) -> int:
-        """The rows that can be read without reading others: a stored chunk's, an inner chunk's of a shard, or 1."""
+        """Rows that can be read without reading others: those of a stored chunk, of an inner chunk of a shard, or 1."""
         if self.array.shards is not None:
-            # Any codec beside that of the shards must have the whole shard before it.
-            return int(
-                self.array.chunks[0]
-                if len(self.array.metadata.codecs) == 1
-                else self.array.shards[0]
-            )
+            inner = shards_stand_alone(self.array)
+            return int(self.array.chunks[0] if inner else self.array.shards[0])
         return 1 if self._local is not None and self._local.by_rows else int(self.array.chunks[0])
 
     @property
     def unit_bytes(self) -> int:
-        """What these rows take, decoded, where there is one value in each."""
+        """Bytes of these rows, decoded, if each row is one value."""
         return min(self.unit_rows, self.shape[0]) * value_bytes(self.dtype)
-
-    @property
-    def ndim(self) -> int:
-        return len(self.shape)
 
     def __getitem__(self, index: tuple[slice, ...]) -> NDArray:
         """Read a span of rows, as dask asks for it."""
@@ -105,87 +82,80 @@ class ZarrRows:
         first, last = -(-start // unit) * unit, stop if stop == end else stop // unit * unit
         if self.ndim > 1 or (first, last) == (start, stop):
             return self._read(start, stop, buffer)
-        # Labels whose chunks are cut otherwise than those of X: neighbours ask for the two ends too.
+        # The units of these labels are cut otherwise than X: neighbours ask for the two end units too.
         if first > last:
-            return self._within(start // unit, start, stop)
-        parts = [self._within(start // unit, start, first)] if start < first else []
+            return self._in_unit(start // unit, start, stop)
+        parts = [self._in_unit(start // unit, start, first)] if start < first else []
         parts += [self._read(first, last)] if first < last else []
-        parts += [self._within(stop // unit, last, stop)] if last < stop else []
+        parts += [self._in_unit(stop // unit, last, stop)] if last < stop else []
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def fetch(self, start: int, stop: int, buffer: Buffer) -> NDArray | EncodedRows:
-        """Return rows to visit a piece at a time: encoded in ``buffer`` where they can be decoded so, else as `read` does."""
+        """Return rows encoded in ``buffer`` if they can be decoded slice by slice, else as `read` does."""
         if self._local is not None:
             try:
                 found = self._local.fetch(start, stop, buffer, self._damaged)
             except MissingChunkError:  # `read` knows what that means
                 found = None
-            except DamagedChunkError as damaged:
-                raise self._damaged(
-                    damaged.key, damaged.rows, damaged.__cause__
-                ) from damaged.__cause__
+            except DamagedChunkError as fault:
+                raise self._damaged(fault.key, fault.rows, fault.__cause__) from fault.__cause__
             if found is not None:
                 return found
         return self.read(start, stop, buffer)
 
-    def _within(self, number: int, start: int, stop: int) -> NDArray:
-        """Return a copy of rows of one unit, which is read by one thread, or taken from the few that are kept."""
+    def _in_unit(self, number: int, start: int, stop: int) -> NDArray:
+        """Return a copy of rows of one unit, from the cached units if it is there."""
         low, high = number * self.unit_rows, min((number + 1) * self.unit_rows, self.shape[0])
-        place = self._kept[number % len(self._kept)]
-        with place.lock:
-            if place.number != number or place.values is None:
-                place.values = None
-                if place.buffer is None and self._numbers:
-                    place.buffer = np.empty(self.unit_bytes, np.uint8)
-                place.values, place.number = self._read(low, high, place.buffer), number
-                if self._local is not None:
-                    self._local.forget()
-            return place.values[start - low : stop - low].copy()
+
+        def decode(buffer: Buffer | None) -> NDArray:
+            values = self._read(low, high, buffer)
+            if self._local is not None:
+                self._local.release()
+            return values
+
+        return self._units.rows(number, start - low, stop - low, decode, reuse=self._numbers)
 
     @property
     def _numbers(self) -> bool:
         return self.dtype.kind in "biuf"
 
     def _read(self, start: int, stop: int, buffer: Buffer | None = None) -> NDArray:
-        out = room(buffer, (stop - start if self._numbers else 0, *self.shape[1:]), self.dtype)
+        out = array_in(buffer, (stop - start if self._numbers else 0, *self.shape[1:]), self.dtype)
         if self._local is not None:
             try:
                 self._local.read(start, stop, out)
                 return out
-            except MissingChunkError as lost:
-                if self.missing == "error":
-                    raise self._lost(lost.what, lost.rows) from None
-            except DamagedChunkError as damaged:
-                raise self._damaged(
-                    damaged.key, damaged.rows, damaged.__cause__
-                ) from damaged.__cause__
-        elif self.missing == "error":
+            except MissingChunkError as fault:
+                if self.missing_chunks == "error":
+                    raise self._lost(fault.what, fault.rows) from None
+            except DamagedChunkError as fault:
+                raise self._damaged(fault.key, fault.rows, fault.__cause__) from fault.__cause__
+        elif self.missing_chunks == "error":
             self._require_chunks(start, stop)
         try:
             if not self._numbers or start == stop:
                 return np.asarray(self.array[start:stop])
-            into = default_buffer_prototype().nd_buffer.from_numpy_array(out)
-            self.array.get_basic_selection((slice(start, stop),), out=into)
+            read_rows(self.array, start, stop, out)
         except Exception as error:
             raise self._narrowed(start, stop, error) from error
         return out
 
     def _require_chunks(self, start: int, stop: int) -> None:
-        path = self.array.store_path
+        path, key_of = self.array.store_path, chunk_key(self.array)
         for place in self._places(start, stop):
-            key = self.array.metadata.encode_chunk_key(place)
+            key = key_of(place)
             if isinstance(path.store, LocalStore):
                 exists = (path.store.root / path.path / key).exists()
             else:
-                exists = sync((path / key).exists())
+                exists = has_key(self.array, key)
             if not exists:
                 raise self._lost(f"the chunk {key}", self._rows_of(place, start, stop))
 
     def _lost(self, what: str, rows: tuple[int, int]) -> ReadError:
         return ReadError(
             f"{self.name} rows {rows[0]:,}–{rows[1] - 1:,}: {what} is not in {self.array.store_path}. Either it was lost, or "
-            f"never written because it holds nothing but the fill value {self.array.fill_value!r}. If it was lost, write it "
-            "again; if the fill value is meant, say missing_chunks='fill' (--missing-chunks fill)."
+            f"never written because it holds only the fill value {self.array.fill_value!r}. If it was lost, write it again. "
+            "If the fill value is meant, pass missing_chunks='fill' (--missing-chunks fill)."
         )
 
     def _damaged(self, key: str, rows: tuple[int, int], error: BaseException | None) -> ReadError:
@@ -195,7 +165,8 @@ class ZarrRows:
         )
 
     def _narrowed(self, start: int, stop: int, error: Exception) -> ReadError:
-        """Name the first stored chunk that cannot be read alone; all of them where each can, as after a lost connection."""
+        """Name the first stored chunk that cannot be read alone; all of them if each can, as after a lost connection."""
+        key_of = chunk_key(self.array)
         for place in self._places(start, stop):
             rows = self._rows_of(place, start, stop)
             columns = [
@@ -205,8 +176,8 @@ class ZarrRows:
             try:
                 self.array[(slice(*rows), *columns)]
             except Exception as alone:
-                return self._damaged(self.array.metadata.encode_chunk_key(place), rows, alone)
-        keys = (self.array.metadata.encode_chunk_key(place) for place in self._places(start, stop))
+                return self._damaged(key_of(place), rows, alone)
+        keys = (key_of(place) for place in self._places(start, stop))
         return self._damaged("among " + ", ".join(itertools.islice(keys, 3)), (start, stop), error)
 
     def _rows_of(self, place: tuple[int, ...], start: int, stop: int) -> tuple[int, int]:
@@ -220,16 +191,11 @@ class ZarrRows:
         ]
         return itertools.product(*grid)
 
-    def only(self, starts: NDArray[np.int64], stops: NDArray[np.int64]) -> Rows:
-        return self
-
-    def kept_bytes(self, starts: NDArray[np.int64]) -> int:
-        whole = not (starts % self.unit_rows).any()
-        return (
-            0
-            if whole
-            else min(len(self._kept), -(-self.shape[0] // self.unit_rows)) * self.unit_bytes
-        )
+    def cached_bytes(self, starts: NDArray[np.int64]) -> int:
+        if not (starts % self.unit_rows).any():
+            return 0
+        n_units = -(-self.shape[0] // self.unit_rows)
+        return min(len(self._units), n_units) * self.unit_bytes
 
     def smaller_chunks(self, rows: int) -> str:
         return rechunk_command(self.array, rows) if self.stored[0] > rows else ""
@@ -248,6 +214,6 @@ class ZarrRows:
 
 
 def _settings(codec: Any) -> str:
-    """Return a codec's name and options: "blosc(cname=lz4, clevel=5, …)", alike in v2 and v3."""
-    name, options = name_and_options(codec)
+    """Return a codec's name and options in one form for v2 and v3: "blosc(cname=lz4, clevel=5, …)"."""
+    name, options = codec_settings(codec)
     return f"{name}({', '.join(f'{key}={value}' for key, value in options.items())})"

@@ -1,90 +1,62 @@
-"""Sources of Zarr arrays: one for X, one for y, optionally for weights and groups, cut into chunks by how X is stored."""
+"""Sources of Zarr arrays: the stored chunks of X decide how the rows are cut."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from dsoftmax.data.block import Names
 from dsoftmax.data.checks import check_shapes, every_row, require_numbers
 from dsoftmax.data.leaves import leaf_rows
 from dsoftmax.data.memory import MemoryRows
 from dsoftmax.data.rows import Rows, RowSource, cut
+from dsoftmax.data.table import Table
 from dsoftmax.data.zarr.rows import ZarrRows
 
 GROUP_BYTES = 2**20
-"""Small stored chunks are read together until they make about this much (bytes)."""
+"""Bytes of a chunk of the source that small stored chunks make together, because each chunk of a source has a cost."""
 PART_BYTES = 16 * 2**20
-"""Large stored chunks that can be read in parts are cut into parts of about this much (bytes)."""
+"""Bytes of a chunk of the source into which large stored chunks are cut, because blocks of this size fit many machines."""
 
 
-def zarr_source(
-    X: zarr.Array,
-    y: Any = None,
-    weights: Any = None,
-    names: Names | None = None,
-    missing_chunks: str = "error",
-    groups: Any = None,
-) -> RowSource:
-    """Return a source that reads a Zarr array by its chunks or shards; opening it reads metadata only.
+def zarr_source(table: Table[Any]) -> RowSource:
+    """Return a source that reads a Zarr array by its chunks or shards. Opening it reads metadata only.
+
+    Small stored chunks are read several at a time. Large ones are cut if that decodes nothing twice: shards,
+    uncompressed local chunks, and local chunks of Blosc.
 
     Parameters
     ----------
-    X : (n, p) zarr.Array
-        Its chunks or shards cut the rows; small ones are read several at a time, large ones in parts where that is possible
-        without decoding them twice: shards, and local chunks of Blosc or that are not compressed.
-    y, weights : (n,) zarr.Array or array-like, optional; weights may be one number
-        Read by the rows of X, whatever their own chunks.
-    names : Names, optional
-    missing_chunks : {"error", "fill"}
-        What a chunk that is not in the store means.
-    groups : (n,) zarr.Array or array-like, optional
+    table : Table of zarr.Array or array-like
+        X is a zarr.Array. Columns are read by the rows of X, whatever their own chunks. Weights may be one number.
 
     Raises
     ------
     DataError
-        Shapes that do not fit, or X without real numbers.
-    OptionError
-        ``missing_chunks`` is unknown.
+        Shapes do not fit, or X is not real numbers.
     """
-    names = names or Names()
+    table = replace(table, weights=every_row(table.weights, table.X.shape[:1]))
+    readers: Table[Rows] = table.map(
+        lambda values, name: _reader(values, name, table.missing_chunks)
+    )
+    check_shapes(readers.map(lambda rows, _: rows.shape))
+    X = readers.X
+    assert isinstance(X, ZarrRows)
+    require_numbers(table.names.X, X.dtype)
+    chunk_rows = row_chunks(X)
+    return RowSource(readers, chunk_rows, chunk_rows * X.shape[1] * X.dtype.itemsize)
 
-    def rows(values: Any, name: str) -> Rows | None:
-        if values is None:
-            return None
-        if isinstance(values, zarr.Array):
-            return ZarrRows(values, name, missing_chunks)
-        return MemoryRows(np.asarray(values))
 
-    features = ZarrRows(X, names.X, missing_chunks)
-    columns = (
-        rows(y, names.y),
-        rows(every_row(weights, X.shape[:1]), names.weights),
-        rows(groups, names.groups),
-    )
-    check_shapes(
-        names, features.shape, *(None if column is None else column.shape for column in columns)
-    )
-    require_numbers(names.X, features.dtype)
-    chunk_rows = row_chunks(features)
-    row_bytes = features.shape[1] * features.dtype.itemsize
-    labels, sample_weights, row_groups = columns
-    return RowSource(
-        features,
-        labels,
-        sample_weights,
-        chunk_rows,
-        chunk_rows * row_bytes,
-        False,
-        names,
-        row_groups,
-    )
+def _reader(values: Any, name: str, missing_chunks: str) -> Rows:
+    if isinstance(values, zarr.Array):
+        return ZarrRows(values, name, missing_chunks)
+    return MemoryRows(np.asarray(values))
 
 
 def row_chunks(rows: ZarrRows) -> NDArray[np.int64]:
-    """Return the rows of the chunks that a stored array makes, (n_chunks,)."""
+    """Return the rows of the chunks into which a stored array is cut, (n_chunks,)."""
     n, *width = rows.shape
     p = math.prod(width)
     if n * p == 0:  # refused later, with its name
@@ -95,10 +67,10 @@ def row_chunks(rows: ZarrRows) -> NDArray[np.int64]:
 def cut_stored(
     n: int, p: int, row_bytes: int, stored_rows: int, unit_rows: int
 ) -> NDArray[np.int64]:
-    """Return the rows of the chunks of a source: a pure function of how X is stored.
+    """Return the rows of the chunks of a source: a pure function of the storage of X.
 
-    Stored chunks of less than `GROUP_BYTES` are taken several at a time. Those of more than about `PART_BYTES` are cut,
-    each alone::
+    Stored chunks of less than `GROUP_BYTES` are joined. Stored chunks of more than about `PART_BYTES` are cut, each
+    alone::
 
         stored   |           0           |           1           |  2 |
         chunks   |  0  |  1  |  2  |  3  |  4  |  5  |  6  |  7  | 8  |
@@ -108,12 +80,13 @@ def cut_stored(
     n, p : int
         Rows and features.
     row_bytes : int
-        Of X, decoded.
+        Bytes of a row of X, decoded.
     stored_rows : int
-        Of what is stored as one object: a chunk or a shard.
+        Rows of one stored object: a chunk or a shard.
     unit_rows : int
-        What of it can be read without reading more: ``stored_rows`` where it must be decoded whole, an inner chunk of a
-        shard, or 1. Of single rows a multiple of `leaf_rows` is taken, so that the leaves are those of the whole chunk.
+        Rows that can be read without reading others: ``stored_rows`` if the object must be decoded whole, those of an
+        inner chunk of a shard, or 1. If it is 1, cuts lie at multiples of `leaf_rows`, so that the leaves are those of
+        the whole chunk.
 
     Returns
     -------
@@ -130,7 +103,13 @@ def cut_stored(
     return np.concatenate(parts)
 
 
-def read_whole(array: zarr.Array, name: str, missing_chunks: str = "error") -> NDArray:
-    """Return all values of an array, as labels or weights of rows that are in memory."""
-    rows = ZarrRows(array, name, missing_chunks)
-    return rows.read(0, rows.shape[0])
+def with_columns_read(table: Table[Any]) -> Table[Any]:
+    """Return a table whose Zarr columns are read whole, because X is in memory. Missing chunks are reported as always."""
+
+    def read(values: Any, name: str) -> Any:
+        if not isinstance(values, zarr.Array):
+            return values
+        rows = ZarrRows(values, name, table.missing_chunks)
+        return rows.read(0, rows.shape[0])
+
+    return table.map_columns(read, table.X)

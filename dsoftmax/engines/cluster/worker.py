@@ -132,7 +132,7 @@ def bind_share(
 ) -> BoundShare:
     """Bind a share to the data of its chunks that are stored on the cluster, if there are any."""
     if stored:
-        share = share.bind(dict(zip(chunks.tolist(), stored, strict=True)))  # type: ignore[attr-defined]
+        share = share.bind(dict(zip(chunks.tolist(), stored, strict=True)))
     return BoundShare(share, chunks)
 
 

@@ -10,12 +10,14 @@ import struct
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import google_crc32c  # Zarr's own dependency
+import google_crc32c
 import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
-from dsoftmax.data.block import Block, Buffer, Names, room
+from dsoftmax.data.block import Block
+from dsoftmax.data.buffer import Buffer, array_in
+from dsoftmax.data.table import Names
 from dsoftmax.system.spans import read_into
 
 MAGIC = b"dsoftmax block 1"
@@ -130,7 +132,7 @@ def read_block(path: Path, chunk: int, buffer: Buffer | None) -> Block:
         parts, found = {}, 0
         for name, dtype, shape, order in about["parts"]:
             flat = tuple(shape if order == "C" else shape[::-1])
-            part = room(buffer if name == "X" else None, flat, np.dtype(dtype))
+            part = array_in(buffer if name == "X" else None, flat, np.dtype(dtype))
             if part.nbytes:
                 content = part.reshape(-1).view(np.uint8)
                 read_into(file, content.data)

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dsoftmax.data.block import Block, Buffer
+from dsoftmax.data.block import Block
+from dsoftmax.data.buffer import Buffer
 from dsoftmax.data.source import Share
 from dsoftmax.engines.kept.block_file import HEAD, describe_block, read_block, write_block
 from dsoftmax.engines.kept.directory import SpoolDirectory
@@ -60,7 +61,7 @@ class SpoolTo:
         return spool
 
 
-class Spool:
+class Spool(Share):
     """A share whose blocks are kept decoded in files, as far as they fit.
 
     Parameters

@@ -23,8 +23,9 @@ from zarr.codecs import (
 from zarr.storage import MemoryStore
 
 from dsoftmax.data.zarr.local import blosc
-from dsoftmax.data.zarr.local.codecs import DECODERS, parts_of, zstd_content_bytes
-from dsoftmax.data.zarr.local.files import DamagedChunkError, MissingChunkError, local_chunks
+from dsoftmax.data.zarr.local.codecs import DECODERS, decoder_of, zstd_content_bytes
+from dsoftmax.data.zarr.local.faults import DamagedChunkError, MissingChunkError
+from dsoftmax.data.zarr.local.open import local_chunks
 from dsoftmax.system.spans import read_into
 
 COMPRESSORS = {
@@ -249,7 +250,7 @@ def fetched(array, start, stop, n_rows, n_bytes=10_000):
         return None
     assert (found.shape, found.dtype) == ((stop - start, array.shape[1]), array.dtype)
     assert found.nbytes == (stop - start) * array.shape[1] * array.dtype.itemsize
-    pieces = [piece.copy() for piece in found.pieces(n_rows)]
+    pieces = [piece.copy() for piece in found.slices(n_rows)]
     assert [len(piece) for piece in pieces[:-1]] == [n_rows] * (len(pieces) - 1)
     return np.concatenate(pieces)
 
@@ -351,7 +352,7 @@ def test_some_rows_of_a_damaged_chunk_are_an_error_with_its_cause(tmp_path):
 
 @pytest.mark.parametrize("zarr_format", [2, 3])
 @pytest.mark.parametrize(
-    ("blocksize", "small"), [(0, True), (blosc.SMALL_BLOCK, True), (blosc.SMALL_BLOCK + 1, False)]
+    ("blocksize", "small"), [(0, True), (blosc.SMALL_BLOCK_BYTES, True), (blosc.SMALL_BLOCK_BYTES + 1, False)]
 )
 def test_chunks_with_blocks_as_large_as_chunks_are_not_read_by_rows(
     zarr_format, blocksize, small, tmp_path
@@ -409,7 +410,7 @@ def test_blocks_of_blosc_are_decoded_alone_and_in_any_order(options, n, dtype, v
         )
     stop = data.draw(st.integers(1, content.nbytes))
     start = data.draw(st.integers(0, stop - 1))
-    part = blosc.read_blocks(
+    part = blosc.read_excerpt(
         io.BytesIO(encoded.tobytes()),
         len(encoded),
         content.nbytes,
@@ -424,7 +425,7 @@ def test_blocks_of_blosc_are_decoded_alone_and_in_any_order(options, n, dtype, v
         target, content.view(np.uint8)[part.start : part.start + part.n_bytes]
     )
 
-    blocks = blosc.Blocks(encoded, content.nbytes)
+    blocks = blosc.BloscDecoder(encoded, content.nbytes)
     n_blocks = -(-content.nbytes // blocks.step)
     for _ in range(4):
         first = data.draw(st.integers(0, n_blocks - 1))
@@ -443,7 +444,7 @@ def test_a_header_of_blosc_with_other_sizes_is_an_error_and_nothing_in_it_crashe
         encoded[place] = value
         target = np.empty(content.nbytes, np.uint8)
         try:
-            parts = parts_of(encoded, content.nbytes, DECODERS["blosc"])
+            parts = decoder_of(encoded, content.nbytes, DECODERS["blosc"])
             parts.decode(0, target[: parts.step])
         except (ValueError, RuntimeError):
             continue

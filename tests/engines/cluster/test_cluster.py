@@ -16,7 +16,8 @@ from opening import opened
 from visits import Visiting
 
 from dsoftmax.data.block import Block, Names
-from dsoftmax.data.source import Columns
+from dsoftmax.data.columns import ColumnBytes
+from dsoftmax.data.source import Share
 from dsoftmax.engines.choose import make_engine
 from dsoftmax.engines.cluster import engine as cluster_module
 from dsoftmax.engines.cluster.connect import connected, local_cluster
@@ -184,7 +185,7 @@ def test_folds_of_groups_have_the_same_bits_on_workers(
 def test_the_tasks_of_a_pass_do_not_grow_with_the_chunks(
     n_chunks: int, two_workers: ClusterEngine
 ) -> None:
-    class Many:
+    class Many(Share):
         """Chunks of one row each."""
 
         n_features, dtype, sparse, resident, names, columns = (
@@ -193,7 +194,7 @@ def test_the_tasks_of_a_pass_do_not_grow_with_the_chunks(
             False,
             True,
             Names(),
-            Columns(row=8),
+            ColumnBytes(row=8),
         )
         chunk_rows = np.ones(n_chunks, np.int64)
         chunk_bytes = np.full(n_chunks, 8)

@@ -28,7 +28,8 @@ from visits import Visiting
 import dsoftmax
 from dsoftmax.cli.program import main
 from dsoftmax.data.block import Block, Names
-from dsoftmax.data.source import Columns
+from dsoftmax.data.columns import ColumnBytes
+from dsoftmax.data.source import Share
 from dsoftmax.engines.cluster import deal, dispatch, waiting
 from dsoftmax.engines.cluster import engine as cluster_module
 from dsoftmax.engines.cluster.connect import connected
@@ -770,7 +771,7 @@ def die_as(mischief, pid):
         mischief()
 
 
-class Wide:
+class Wide(Share):
     """A source whose blocks fill the memory allowed: 30 of 8 MiB."""
 
     n_features, dtype, sparse, resident, names, columns = (
@@ -779,7 +780,7 @@ class Wide:
         False,
         False,
         Names(),
-        Columns(),
+        ColumnBytes(),
     )
     chunk_rows = np.full(30, 1024)
     chunk_bytes = np.full(30, 8 * 2**20)

@@ -16,6 +16,7 @@ import stored
 from opening import opened
 
 from dsoftmax.data.block import Block, Names
+from dsoftmax.data.source import Share
 from dsoftmax.engines.kept import block_file as blockfile
 from dsoftmax.engines.kept import spool
 from dsoftmax.engines.kept.directory import PREFIX, SpoolDirectory, remove_leftovers
@@ -25,7 +26,7 @@ ROOT = Path(__file__).parents[3]
 MIB = 2**20
 
 
-class Counting:
+class Counting(Share):
     """A share of three chunks of a table that counts its loads and reads into the buffer, as those of Zarr do."""
 
     def __init__(self, *, y=None, weights=None, X=None, groups=None):

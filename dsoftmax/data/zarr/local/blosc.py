@@ -1,7 +1,8 @@
-"""Chunks of Blosc. They are cut into blocks that are compressed one by one, so that some of them can be read and decoded alone.
+"""Chunks of Blosc. A chunk is a sequence of Blosc blocks, each compressed alone, so that some can be read and decoded alone.
 
-The library decodes whole chunks only. So the header is replaced by that of a chunk which holds no other blocks; where each lies is
-said by a table after the header, and nothing is moved.
+The library decodes whole chunks only. Its header is therefore replaced by that of a chunk which consists of the wanted
+Blosc blocks alone. A table after the header states the offset of each Blosc block, so that no compressed byte moves.
+`dsoftmax.compat.numcodecs` lists the properties of the library on which this relies.
 
 References
 ----------
@@ -14,18 +15,22 @@ from dataclasses import dataclass, replace
 from typing import BinaryIO
 
 import numpy as np
-from numcodecs import blosc  # Zarr's own dependency
 from numpy.typing import NDArray
 
+from dsoftmax.compat.numcodecs import blosc_decompress
 from dsoftmax.system.spans import read_into, read_spans
 
 FIELDS = struct.Struct("<BBBBIII")
 COPIED = 0x2
-"""Among the flags: the content follows as it is, without a table."""
+"""Flag of a chunk whose content follows uncompressed, without a table."""
 ONE_STREAM = 0x10
-"""Among the flags: the bytes of a block are not split by their place in an item. A last block that is shorter never is."""
-SMALL_BLOCK = 4 * 2**20
-"""Blocks that the library cuts by itself take some 256 KiB, and no more than this; a writer may ask for larger ones (bytes)."""
+"""Flag of a chunk whose bytes are not split by their place in an item. A shorter last Blosc block never is split."""
+SMALL_BLOCK_BYTES = 4 * 2**20
+"""Most bytes of a Blosc block for which rows of a chunk are read alone. The library's own choice is about 256 KiB, and
+at most this. A writer may ask for larger Blosc blocks."""
+
+Allocate = Callable[[int], NDArray[np.uint8] | None]
+"""Returns memory of a number of bytes; None if it has less."""
 
 
 @dataclass(frozen=True)
@@ -36,11 +41,11 @@ class Header:
     ----------
     version, codec_version, flags, item : int
     n_bytes : int
-        Of the content.
-    block : int
-        Bytes of the content that are compressed as one.
+        Bytes of the content.
+    block_bytes : int
+        Bytes of the content of one Blosc block.
     encoded_bytes : int
-        Of all, this header included.
+        Bytes of the whole chunk, this header included.
     """
 
     version: int
@@ -48,7 +53,7 @@ class Header:
     flags: int
     item: int
     n_bytes: int
-    block: int
+    block_bytes: int
     encoded_bytes: int
 
     @property
@@ -57,46 +62,44 @@ class Header:
 
     @property
     def n_blocks(self) -> int:
-        return -(-self.n_bytes // self.block)
+        return -(-self.n_bytes // self.block_bytes)
 
     @property
     def table_bytes(self) -> int:
         return 0 if self.copied else 4 * self.n_blocks
 
     def of_part(self, n_bytes: int, encoded_bytes: int) -> "Header":
-        """Return the header of a chunk that holds some of the blocks."""
+        """Return the header of a chunk that consists of some of the Blosc blocks."""
         part = replace(self, n_bytes=n_bytes, encoded_bytes=encoded_bytes)
-        return (
-            part
-            if n_bytes >= self.block
-            else replace(part, block=n_bytes, flags=self.flags | ONE_STREAM)
-        )
+        if n_bytes >= self.block_bytes:
+            return part
+        return replace(part, block_bytes=n_bytes, flags=self.flags | ONE_STREAM)
 
-    def put(self, encoded: NDArray[np.uint8]) -> None:
-        """Write it where a chunk begins."""
+    def write(self, encoded: NDArray[np.uint8]) -> None:
+        """Write the header at the beginning of a chunk."""
         FIELDS.pack_into(encoded.data, 0, *vars(self).values())
 
 
 def read_header(begin: NDArray[np.uint8], encoded_bytes: int, n_bytes: int) -> Header:
-    """Return the header of a chunk that takes ``encoded_bytes`` and holds ``n_bytes``.
+    """Return the header of a chunk that has ``encoded_bytes`` and decodes to ``n_bytes``.
 
     Raises
     ------
     ValueError
-        It tells of other sizes.
+        The header states other sizes.
     """
     if len(begin) < FIELDS.size:
-        raise ValueError(f"{len(begin)} bytes were stored, less than a header")
+        raise ValueError(f"{len(begin)} bytes are stored; expected a header of {FIELDS.size}")
     header = Header(*FIELDS.unpack_from(begin.data))
     if (header.n_bytes, header.encoded_bytes) != (n_bytes, encoded_bytes):
         raise ValueError(
-            f"the header tells of {header.encoded_bytes:,} bytes that make {header.n_bytes:,}; stored are {encoded_bytes:,}, and "
-            f"needed are {n_bytes:,}"
+            f"the header states {header.encoded_bytes:,} bytes that decode to {header.n_bytes:,}; stored are "
+            f"{encoded_bytes:,}, expected {n_bytes:,} decoded"
         )
     least = FIELDS.size + (n_bytes if header.copied else 0)
-    if not 0 < header.block <= n_bytes or least + header.table_bytes > encoded_bytes:
+    if not 0 < header.block_bytes <= n_bytes or least + header.table_bytes > encoded_bytes:
         raise ValueError(
-            f"the header tells of blocks of {header.block:,} bytes, which {encoded_bytes:,} bytes cannot hold"
+            f"the header states Blosc blocks of {header.block_bytes:,} bytes, which {encoded_bytes:,} bytes cannot hold"
         )
     return header
 
@@ -104,31 +107,31 @@ def read_header(begin: NDArray[np.uint8], encoded_bytes: int, n_bytes: int) -> H
 def decode(encoded: NDArray[np.uint8], target: NDArray) -> None:
     """Decode a whole chunk."""
     read_header(encoded, len(encoded), target.nbytes)
-    blosc.decompress(encoded, target)
+    blosc_decompress(encoded, target)
 
 
-class Blocks:
-    """A chunk that is decoded some blocks at a time: see `dsoftmax.data.zarr.local.codecs.Parts`.
+class BloscDecoder:
+    """A chunk that is decoded some Blosc blocks at a time: see `dsoftmax.data.zarr.local.codecs.Decoder`.
 
     Parameters
     ----------
     encoded : (m,) uint8
-        Its header and table are changed.
+        The chunk. Its header and table are changed.
     n_bytes : int
-        Of the content.
+        Bytes of the content.
 
     Raises
     ------
     ValueError
-        The header tells of other sizes.
+        The header states other sizes.
     """
 
     def __init__(self, encoded: NDArray[np.uint8], n_bytes: int) -> None:
         self._header = read_header(encoded, len(encoded), n_bytes)
-        self.n_bytes, self.step = n_bytes, self._header.block
+        self.n_bytes, self.step = n_bytes, self._header.block_bytes
         self._encoded = encoded
         self._table = encoded[FIELDS.size : FIELDS.size + self._header.table_bytes].reshape(-1, 4)
-        self._places = self._table.copy()
+        self._offsets = self._table.copy()
 
     def decode(self, start: int, target: NDArray[np.uint8]) -> None:
         if self._header.copied:
@@ -136,26 +139,22 @@ class Blocks:
             return
         part = self._header.of_part(len(target), len(self._encoded))
         first = start // self.step
-        self._table[: part.n_blocks] = self._places[first : first + part.n_blocks]
-        part.put(self._encoded)
-        blosc.decompress(self._encoded, target)
-
-
-Room = Callable[[int], NDArray[np.uint8] | None]
-"""Returns memory of so many bytes; None where it has less."""
+        self._table[: part.n_blocks] = self._offsets[first : first + part.n_blocks]
+        part.write(self._encoded)
+        blosc_decompress(self._encoded, target)
 
 
 @dataclass(frozen=True)
-class Part:
-    """Some blocks of a chunk, as a chunk of their own.
+class Excerpt:
+    """Some Blosc blocks of a chunk, as a chunk of their own.
 
     Attributes
     ----------
     encoded : (m,) uint8
     start : int
-        Where their content begins in that of the whole chunk (bytes).
+        First byte of their content in the content of the whole chunk.
     n_bytes : int
-        Of their content.
+        Bytes of their content.
     """
 
     encoded: NDArray[np.uint8]
@@ -163,65 +162,71 @@ class Part:
     n_bytes: int
 
 
-def read_blocks(
-    file: BinaryIO, encoded_bytes: int, n_bytes: int, start: int, stop: int, room: Room
-) -> Part | None:
-    """Read the blocks that hold the content from ``start`` to ``stop``, as a chunk of their own; None where there is no room for it.
+def read_excerpt(
+    file: BinaryIO, encoded_bytes: int, n_bytes: int, start: int, stop: int, allocate: Allocate
+) -> Excerpt | None:
+    """Read the Blosc blocks that hold bytes ``start:stop`` of the content; None if ``allocate`` has no memory for them.
 
     Parameters
     ----------
     file : unbuffered file
-        That begins with a chunk.
+        A file that begins with a chunk.
     encoded_bytes, n_bytes : int
-        Of the whole chunk.
+        Bytes of the whole chunk and of its content.
     start, stop : int
-        Bytes.
-    room : Room
+        Bytes of the content.
+    allocate : Allocate
 
     Raises
     ------
     ValueError
-        The header or the table tell of what cannot be.
+        The header or the table cannot be true.
     """
     begin = np.empty(min(FIELDS.size, encoded_bytes), np.uint8)
     file.seek(0)
     read_into(file, begin.data)
     header = read_header(begin, encoded_bytes, n_bytes)
     if header.copied:
-        part = header.of_part(stop - start, FIELDS.size + stop - start)
-        encoded = room(part.encoded_bytes)
-        if encoded is None:
-            return None
-        part.put(encoded)
-        file.seek(FIELDS.size + start)
-        read_into(file, encoded[FIELDS.size :].data)
-        return Part(encoded, start, stop - start)
-    places, sizes = _read_table(file, header)
-    first, last = start // header.block, -(-stop // header.block)
-    places, sizes = places[first:last], sizes[first:last]
-    before = FIELDS.size + 4 * len(places)
+        return _read_copied(file, header, start, stop, allocate)
+    offsets, sizes = _read_table(file, header)
+    first, last = start // header.block_bytes, -(-stop // header.block_bytes)
+    offsets, sizes = offsets[first:last], sizes[first:last]
+    before = FIELDS.size + 4 * len(offsets)
     ends = before + np.cumsum(sizes)
-    encoded = room(int(ends[-1]))
+    encoded = allocate(int(ends[-1]))
     if encoded is None:
         return None
-    content = min(last * header.block, n_bytes) - first * header.block
-    header.of_part(content, len(encoded)).put(encoded)
+    begins, spans = first * header.block_bytes, zip(offsets.tolist(), sizes.tolist(), strict=True)
+    content = min(last * header.block_bytes, n_bytes) - begins
+    header.of_part(content, len(encoded)).write(encoded)
     encoded[FIELDS.size : before] = (ends - sizes).astype("<i4").view(np.uint8)
-    # Threads that compressed blocks side by side may have written them in any order.
-    read_spans(file, list(zip(places.tolist(), sizes.tolist(), strict=True)), encoded[before:].data)
-    return Part(encoded, first * header.block, content)
+    # Threads that compressed Blosc blocks side by side may have written them in any order.
+    read_spans(file, list(spans), encoded[before:].data)
+    return Excerpt(encoded, begins, content)
+
+
+def _read_copied(
+    file: BinaryIO, header: Header, start: int, stop: int, allocate: Allocate
+) -> Excerpt | None:
+    """Read bytes of a chunk whose content is not compressed."""
+    part = header.of_part(stop - start, FIELDS.size + stop - start)
+    encoded = allocate(part.encoded_bytes)
+    if encoded is None:
+        return None
+    part.write(encoded)
+    file.seek(FIELDS.size + start)
+    read_into(file, encoded[FIELDS.size :].data)
+    return Excerpt(encoded, start, stop - start)
 
 
 def _read_table(file: BinaryIO, header: Header) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return where the blocks of a chunk lie in its file, and how long they are (bytes)."""
+    """Return the offset of each Blosc block in the file and its encoded bytes."""
     table = np.empty(header.n_blocks, "<i4")
     read_into(file, table.view(np.uint8).data)
-    places = table.astype(np.int64)
-    order = np.argsort(places)
-    sizes = np.empty_like(places)
-    sizes[order] = np.diff(places[order], append=header.encoded_bytes)
-    if places.min() < FIELDS.size + header.table_bytes or sizes.min() <= 0:
-        raise ValueError(
-            f"the table of the {header.n_blocks:,} blocks tells of places that cannot be"
-        )
-    return places, sizes
+    offsets = table.astype(np.int64)
+    order = np.argsort(offsets)
+    sizes = np.empty_like(offsets)
+    sizes[order] = np.diff(offsets[order], append=header.encoded_bytes)
+    if offsets.min() < FIELDS.size + header.table_bytes or sizes.min() <= 0:
+        raise ValueError(f"the table of {header.n_blocks:,} Blosc blocks holds impossible offsets")
+    return offsets, sizes

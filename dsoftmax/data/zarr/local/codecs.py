@@ -1,76 +1,68 @@
-"""What undoes the compression of one stored chunk, into memory that is there already: of all of it, or a part at a time."""
+"""Decoders of one stored chunk into given memory: of the whole chunk, or of a part at a time."""
 
 import zlib
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
-from numcodecs import GZip, zstd  # Zarr's own dependency
 from numpy.typing import NDArray
 
+from dsoftmax.compat.numcodecs import gzip_decoded, zstd_decoded, zstd_decompress
+from dsoftmax.compat.zarr import codec_settings
 from dsoftmax.data.zarr.local import blosc
 
 Decode = Callable[[NDArray[np.uint8], NDArray], None]
-"""Decode the bytes of a chunk into a contiguous array of its shape; raises where they are not exactly that chunk."""
+"""Decodes the bytes of a chunk into a contiguous array of its shape; raises if they are not exactly that chunk."""
 
 ZSTD_MAGIC = 0xFD2FB528
 
 
 def known_decoder(compressors: Sequence[Any]) -> Decode | None:
-    """Return what decodes chunks of these compressors, of Zarr v2 or v3; None where that is left to Zarr."""
+    """Return the decoder of chunks of these compressors, of Zarr v2 or v3; None if Zarr must decode them."""
     if not compressors:
         return copy_bytes
-    return DECODERS.get(name_and_options(compressors[0])[0]) if len(compressors) == 1 else None
+    return DECODERS.get(codec_settings(compressors[0])[0]) if len(compressors) == 1 else None
 
 
 def is_little_endian(serializer: Any) -> bool:
-    """Return whether values lie in the chunk as they do in memory; v2 has no serializer, and says so by its dtype."""
+    """Return whether values are stored as they lie in memory. Zarr v2 has no serializer; its dtype states the order."""
     if not np.little_endian:
         return False
     if serializer is None:
         return True
-    about = serializer.to_dict()
-    return (
-        about["name"] == "bytes"
-        and about.get("configuration", {}).get("endian", "little") == "little"
-    )
+    name, options = codec_settings(serializer)
+    return name == "bytes" and options.get("endian", "little") == "little"
 
 
 def copy_bytes(encoded: NDArray[np.uint8], target: NDArray) -> None:
-    """Decode what is not compressed. Readers know it by its name and read straight into the block in its place."""
+    """Decode an uncompressed chunk. Readers recognise this function and read straight into the block instead."""
     np.copyto(target.reshape(-1).view(np.uint8), encoded)
 
 
-def name_and_options(codec: Any) -> tuple[str, dict[str, Any]]:
-    """Return what a codec of Zarr v2 or v3 is called, and its options."""
-    if hasattr(codec, "to_dict"):
-        stored = codec.to_dict()
-        return str(stored["name"]), dict(stored.get("configuration", {}))
-    options = codec.get_config()
-    return str(options.pop("id")), options
-
-
-class Parts(Protocol):
+class Decoder(Protocol):
     """An encoded chunk that is decoded a part at a time.
 
     Attributes
     ----------
     n_bytes : int
-        Of the decoded chunk.
+        Bytes of the decoded chunk.
     step : int
-        Parts begin at multiples of it, and end at such or with the chunk.
+        Stride of the parts in bytes. A part begins at a multiple of it, and ends at a multiple or with the chunk.
     """
 
     @property
     def n_bytes(self) -> int: ...
     @property
     def step(self) -> int: ...
+
+    @abstractmethod
     def decode(self, start: int, target: NDArray[np.uint8]) -> None:
         """Decode the bytes from ``start`` on into ``target``, which is as long as the part."""
 
 
-class Whole:
-    """A chunk of a compressor whose streams are decoded from end to end."""
+class OneStreamDecoder:
+    """A chunk of a compressor whose streams must be decoded from end to end."""
 
     def __init__(self, encoded: NDArray[np.uint8], n_bytes: int, decode: Decode) -> None:
         self.n_bytes = self.step = n_bytes
@@ -80,30 +72,28 @@ class Whole:
         self._decode(self._encoded, target)
 
 
-def parts_of(encoded: NDArray[np.uint8], n_bytes: int, decode: Decode) -> Parts:
-    """Return what decodes an encoded chunk of ``n_bytes``, which it may change, a part at a time.
+def decoder_of(encoded: NDArray[np.uint8], n_bytes: int, decode: Decode) -> Decoder:
+    """Return the decoder, a part at a time, of an encoded chunk of ``n_bytes``, which it may change.
 
     Raises
     ------
     ValueError
-        It is not such a chunk, as far as can be told without decoding it.
+        The header of the chunk states other sizes.
     """
-    return (
-        blosc.Blocks(encoded, n_bytes)
-        if decode is blosc.decode
-        else Whole(encoded, n_bytes, decode)
-    )
+    if decode is blosc.decode:
+        return blosc.BloscDecoder(encoded, n_bytes)
+    return OneStreamDecoder(encoded, n_bytes, decode)
 
 
 def _zstd(encoded: NDArray[np.uint8], target: NDArray) -> None:
     if zstd_content_bytes(encoded[:18].tobytes()) == target.nbytes:
-        zstd.decompress(encoded, target)
+        zstd_decompress(encoded, target)
     else:  # streamed, so that the size is not in the header, or damaged
-        _fill(target, zstd.decompress(encoded))
+        _fill(target, zstd_decoded(encoded))
 
 
 def zstd_content_bytes(header: bytes) -> int | None:
-    """Return the decoded size that a Zstandard frame's header tells (bytes); None if it tells none.
+    """Return the decoded bytes that a Zstandard frame's header states; None if it states none.
 
     Parameters
     ----------
@@ -132,16 +122,17 @@ def _gzip(encoded: NDArray[np.uint8], target: NDArray) -> None:
     if stream.eof and not stream.unused_data:
         _fill(target, decoded)
     else:  # several members, padding, or damage
-        _fill(target, GZip().decode(encoded))
+        _fill(target, gzip_decoded(encoded))
 
 
-def _fill(target: NDArray, decoded: Any) -> None:
+def _fill(target: NDArray, decoded: bytes) -> None:
     found = np.frombuffer(decoded, np.uint8)
     if found.size != target.nbytes:
         raise ValueError(
-            f"the stored bytes decode to {found.size:,} bytes; needed are {target.nbytes:,}"
+            f"the stored bytes decode to {found.size:,} bytes; expected {target.nbytes:,}"
         )
     np.copyto(target.reshape(-1).view(np.uint8), found)
 
 
 DECODERS: dict[str, Decode] = {"blosc": blosc.decode, "zstd": _zstd, "gzip": _gzip}
+"""Decoders by the name of the compressor in Zarr's metadata."""

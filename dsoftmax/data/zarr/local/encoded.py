@@ -1,4 +1,4 @@
-"""Rows that were read and are decoded a piece at a time: each piece is worked on while it is in the cache."""
+"""Rows that were read and are decoded a slice at a time, so that each slice is used while it is in the cache."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -7,12 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsoftmax.data.block import Encoded
-from dsoftmax.data.zarr.local.codecs import Parts
+from dsoftmax.data.zarr.local.codecs import Decoder
+from dsoftmax.data.zarr.local.scratch import Scratch
 
-Room = Callable[[str, int], NDArray[np.uint8]]
-"""Returns scratch memory of this thread by its name and bytes."""
 Damaged = Callable[[str, tuple[int, int], Exception], Exception]
-"""Returns what to raise for a file that cannot be decoded, by its key, the rows that were wanted of it, and the error."""
+"""Returns the error to raise for a file that cannot be decoded, from its key, the requested rows, and the cause."""
 
 
 @dataclass(frozen=True)
@@ -21,17 +20,17 @@ class Stored:
 
     Attributes
     ----------
-    parts : Parts
-        A chunk of whole rows, or of those that were wanted with what cannot be decoded without them.
+    decoder : Decoder
+        Decoder of a chunk of whole rows, or of the requested rows with their Blosc blocks.
     key : str
-        Of the file.
+        Key of the file.
     rows : tuple of int
-        Wanted of the file.
+        First requested row of the file, and the row after the last.
     skipped : int
-        Bytes before the rows; only before the first of all.
+        Decoded bytes before the first requested row; 0 in all but the first of a sequence.
     """
 
-    parts: Parts
+    decoder: Decoder
     key: str
     rows: tuple[int, int]
     skipped: int = 0
@@ -39,7 +38,7 @@ class Stored:
 
 @dataclass(frozen=True)
 class EncodedRows(Encoded):
-    """See `dsoftmax.data.block.Encoded`.
+    """Rows of one or more files.
 
     Attributes
     ----------
@@ -47,63 +46,61 @@ class EncodedRows(Encoded):
     dtype : numpy dtype
     stored : sequence of Stored
         Chunks that hold the rows, one after the other, at least one; the last may hold more.
-    room : Room
+    scratch : Scratch
     damaged : Damaged, optional
-        Without it, errors are raised as they are.
+        Errors of decoders are raised unchanged without it.
     """
 
     shape: tuple[int, int]
     dtype: np.dtype
     stored: Sequence[Stored]
-    room: Room
+    scratch: Scratch
     damaged: Damaged | None = None
 
     @property
     def row_bytes(self) -> int:
         return self.shape[1] * self.dtype.itemsize
 
-    def pieces(self, n_rows: int) -> Iterator[NDArray]:
-        """Yield so many rows at a time; each piece is good until the next is asked for, by the same thread.
+    def slices(self, n_rows: int) -> Iterator[NDArray]:
+        """Yield ``n_rows`` rows at a time. A slice is valid until the same thread asks for the next one.
 
         Raises
         ------
         Exception
-            What ``damaged`` returns.
+            The result of ``damaged``.
 
         Notes
         -----
-        Parts are decoded one after the other into the same memory; what is left of one belongs to the next piece and is moved to the
+        All parts are decoded into the same scratch memory. The rest of a part belongs to the next slice and is moved to the
         front::
 
             parts    |   0   |   1   |   2   |   3   |   4   |
-            pieces   |     0     |     1     |     2     | 3 |
+            slices   |     0     |     1     |     2     | 3 |
         """
         step, skipped = n_rows * self.row_bytes, self.stored[0].skipped
-        whole = sum(one.parts.n_bytes for one in self.stored)
-        room = self.room(
-            "pieces", min(whole, skipped + step + max(one.parts.step for one in self.stored))
-        )
-        chunk = at = begin = end = (
-            0  # the place of the next part; what is decoded and was not yielded
-        )
+        whole = sum(one.decoder.n_bytes for one in self.stored)
+        longest = max(one.decoder.step for one in self.stored)
+        scratch = self.scratch.get("slices", min(whole, skipped + step + longest))
+        chunk = at = 0  # the place of the next part
+        begin = end = 0  # the decoded bytes that were not yielded
         for done in range(0, self.nbytes, step):
             size = min(step, self.nbytes - done)
             if end - begin < size:
-                room[: end - begin] = room[begin:end]
+                scratch[: end - begin] = scratch[begin:end]
                 begin, end = 0 if done else skipped, end - begin
             while end - begin < size:
-                parts = self.stored[chunk].parts
+                parts = self.stored[chunk].decoder
                 more = min(-(-(size + begin - end) // parts.step) * parts.step, parts.n_bytes - at)
-                self._decode(self.stored[chunk], at, room[end : end + more])
+                self._decode(self.stored[chunk], at, scratch[end : end + more])
                 at, end = at + more, end + more
                 if at == parts.n_bytes:
                     chunk, at = chunk + 1, 0
-            yield room[begin : begin + size].view(self.dtype).reshape(-1, self.shape[1])
+            yield scratch[begin : begin + size].view(self.dtype).reshape(-1, self.shape[1])
             begin += size
 
     def _decode(self, stored: Stored, start: int, target: NDArray[np.uint8]) -> None:
         try:
-            stored.parts.decode(start, target)
+            stored.decoder.decode(start, target)
         except Exception as error:
             if self.damaged is None:
                 raise

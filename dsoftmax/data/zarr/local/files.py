@@ -1,13 +1,10 @@
-"""Chunks and shards of a Zarr array in local files, read and decoded by the thread that asks, straight into the block, or read by
-one thread and decoded by another while it works on the rows.
+"""Chunks and shards of a plain local Zarr array, read and decoded straight into the block by the thread that asks.
 
-Zarr's own reader passes every chunk through one event loop, where threads queue. Most arrays are plain, and for them a
-file is one compressed C-ordered array, or a shard of such with an index; all others are left to Zarr.
+Zarr's own reader passes every chunk through one event loop, where threads queue. One thread may also read encoded rows
+that another thread decodes while it works on them.
 """
 
-import itertools
 import os
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,64 +13,23 @@ from typing import BinaryIO
 import numpy as np
 import zarr
 from numpy.typing import NDArray
-from zarr.storage import LocalStore
 
-from dsoftmax.data.block import Buffer
+from dsoftmax.compat.zarr import chunk_key
+from dsoftmax.data.buffer import Buffer
 from dsoftmax.data.zarr.local import blosc
-from dsoftmax.data.zarr.local.codecs import (
-    Decode,
-    copy_bytes,
-    is_little_endian,
-    known_decoder,
-    name_and_options,
-    parts_of,
-)
+from dsoftmax.data.zarr.local.codecs import Decode, copy_bytes, decoder_of
 from dsoftmax.data.zarr.local.encoded import Damaged, EncodedRows, Stored
-from dsoftmax.data.zarr.local.shards import NOWHERE, ShardIndex, shard_index
+from dsoftmax.data.zarr.local.faults import DamagedChunkError, MissingChunkError, Span
+from dsoftmax.data.zarr.local.grid import Place, overlaps
+from dsoftmax.data.zarr.local.scratch import Scratch
+from dsoftmax.data.zarr.local.shards import NOWHERE, ShardIndex
 from dsoftmax.system.spans import read_into, read_spans
 
 SMALL_BYTES = 256 * 2**10
-"""Inner chunks of no more than this, encoded, are read together where they lie so (bytes)."""
+"""Most encoded bytes of inner chunks that are read together, because one read costs less than one for each."""
 
 COPIED_BYTES = 2**20
-"""Rows of a part of a chunk are decoded beside the block and copied, about so much at a time (bytes)."""
-
-Span = tuple[int, int]
-"""First and last + 1, of rows or columns; of bytes in a file, the first and how many."""
-Place = tuple[int, int]
-"""The number of a file or chunk along the rows and along the columns."""
-
-
-class MissingChunkError(Exception):
-    """A stored chunk is not there.
-
-    Attributes
-    ----------
-    what : str
-        "the chunk c/3/0", or "the inner chunk (2, 0) of the shard c/3/0".
-    rows : Span
-        Those asked for that the file should hold.
-    """
-
-    def __init__(self, what: str, rows: Span) -> None:
-        super().__init__(f"{what} is missing")
-        self.what, self.rows = what, rows
-
-
-class DamagedChunkError(Exception):
-    """A file cannot be read or is not what it should be; its cause says why.
-
-    Attributes
-    ----------
-    key : str
-        Of the chunk or shard.
-    rows : Span
-        Those asked for that the file should hold.
-    """
-
-    def __init__(self, key: str, rows: Span) -> None:
-        super().__init__(f"{key} is damaged")
-        self.key, self.rows = key, rows
+"""Decoded bytes that are copied into the block at a time when rows of a Blosc chunk are read."""
 
 
 class LocalChunks:
@@ -82,18 +38,18 @@ class LocalChunks:
     Parameters
     ----------
     root : Path
-        Of the array.
+        Directory of the array.
     array : zarr.Array
     decode : Decode
     index : ShardIndex, optional
-        Where files are shards.
+        Form of the index, if files are shards.
     small_blocks : bool
-        Whether chunks are of Blosc, in blocks of no more than `dsoftmax.data.zarr.local.blosc.SMALL_BLOCK`.
+        Whether chunks are of Blosc, in Blosc blocks of at most `dsoftmax.data.zarr.local.blosc.SMALL_BLOCK_BYTES`.
 
     Notes
     -----
-    Each thread keeps the scratch memory of its last reads: an encoded chunk, a decoded one where a chunk does not hold whole rows
-    of the block, and the pieces of rows that come encoded.
+    Each thread has scratch memory for its last reads: an encoded chunk, a decoded chunk if the block does not hold it
+    whole, and the slices of encoded rows.
     """
 
     def __init__(
@@ -112,8 +68,8 @@ class LocalChunks:
             for shape in (array.shards or array.chunks, array.chunks)
         )
         self.chunk_bytes = self.chunk[0] * self.chunk[1] * self.dtype.itemsize
-        self.ndim, self.key = array.ndim, array.metadata.encode_chunk_key
-        self._kept = threading.local()
+        self.ndim, self._key_of = array.ndim, chunk_key(array)
+        self._scratch = Scratch()
 
     @property
     def compressed(self) -> bool:
@@ -121,12 +77,12 @@ class LocalChunks:
 
     @property
     def whole_rows(self) -> bool:
-        """Whether chunks and shards are not cut along the columns."""
+        """Whether no chunk or shard is cut along the columns."""
         return self.stored[1] == self.chunk[1] == self.width
 
     @property
     def by_rows(self) -> bool:
-        """Whether some rows of a chunk can be read and decoded without the others: of Blosc, with a block more at each end at most."""
+        """Whether some rows of a chunk can be read alone. Blosc decodes at most one more Blosc block at each end."""
         return not self.compressed or (
             self.small_blocks and self.ndim == 2 and self.index is None and self.whole_rows
         )
@@ -134,8 +90,8 @@ class LocalChunks:
     def read(self, start: int, stop: int, out: NDArray) -> None:
         """Fill ``out`` with rows ``start:stop``.
 
-        Chunks of whole rows are decoded in place, others by a copy; of chunks that are not compressed only the rows that are
-        asked for are read.
+        Chunks of whole rows are decoded in place, others by a copy. Of uncompressed chunks only the requested rows are
+        read.
 
         Parameters
         ----------
@@ -148,7 +104,7 @@ class LocalChunks:
         DamagedChunkError
         """
         flat = out.reshape(stop - start, self.width)
-        for (number, column), rows, columns in _overlaps(
+        for (number, column), rows, columns in overlaps(
             (start, stop), (0, self.width), self.stored
         ):
             key = self._key(number, column)
@@ -157,9 +113,9 @@ class LocalChunks:
                 self._read_file(file, key, number, rows, part)
 
     def fetch(self, start: int, stop: int, buffer: Buffer, damaged: Damaged) -> EncodedRows | None:
-        """Return rows ``start:stop`` as they are stored, read into ``buffer``, which is changed as they are decoded.
+        """Return rows ``start:stop`` encoded, read into ``buffer``, which decoding changes.
 
-        None where they do not fit, are not compressed, or are not chunks of whole rows.
+        None if they do not fit, are not compressed, or are not chunks of whole rows.
 
         Raises
         ------
@@ -174,60 +130,57 @@ class LocalChunks:
         ):
             return None
         found: list[Stored] = []
-        taking = _Taking(buffer)
-        for (number, column), rows, _ in _overlaps((start, stop), (0, self.width), self.stored):
+        allocate = _FromBuffer(buffer)
+        for (number, column), rows, _ in overlaps((start, stop), (0, self.width), self.stored):
             key = self._key(number, column)
             with self._opened(key, rows) as file:
-                some = self._fetch_file(file, key, number, rows, taking)
+                some = self._fetch_file(file, key, number, rows, allocate)
             if some is None:
                 return None
             found += some
-        return EncodedRows((stop - start, self.width), self.dtype, found, self._room, damaged)
+        return EncodedRows((stop - start, self.width), self.dtype, found, self._scratch, damaged)
+
+    def release(self) -> None:
+        """Free this thread's scratch memory."""
+        self._scratch.release()
 
     def _fetch_file(
-        self, file: BinaryIO, key: str, number: int, rows: Span, room: blosc.Room
+        self, file: BinaryIO, key: str, number: int, rows: Span, allocate: blosc.Allocate
     ) -> list[Stored] | None:
-        """Read the encoded chunks of some rows of a file; None where there is no room for them."""
+        """Read the encoded chunks of some rows of a file; None if ``allocate`` has no memory for them."""
         if self.by_rows and rows[1] - rows[0] < self.chunk[0]:
-            return self._fetch_blocks(file, key, number, rows, room)
+            return self._fetch_excerpt(file, key, number, rows, allocate)
         spans = [span for *_, span in self._spans(file, key, number, rows, self.width)]
-        encoded = room(sum(length for _, length in spans))
+        encoded = allocate(sum(length for _, length in spans))
         if encoded is None:
             return None
         read_spans(file, spans, encoded.data)
         ends = np.cumsum([length for _, length in spans])[:-1]
         return [
-            Stored(parts_of(one, self.chunk_bytes, self.decode), key, rows)
+            Stored(decoder_of(one, self.chunk_bytes, self.decode), key, rows)
             for one in np.split(encoded, ends)
         ]
 
-    def _fetch_blocks(
-        self, file: BinaryIO, key: str, number: int, rows: Span, room: blosc.Room
+    def _fetch_excerpt(
+        self, file: BinaryIO, key: str, number: int, rows: Span, allocate: blosc.Allocate
     ) -> list[Stored] | None:
-        """Read the encoded blocks of some rows of a file that is one chunk of Blosc; None where there is no room for them."""
+        """Read the Blosc blocks of some rows of a file of one chunk; None if ``allocate`` has no memory for them."""
         start, stop = (
             (at - number * self.chunk[0]) * self.width * self.dtype.itemsize for at in rows
         )
         size = os.fstat(file.fileno()).st_size
-        found = blosc.read_blocks(file, size, self.chunk_bytes, start, stop, room)
-        return (
-            None
-            if found is None
-            else [
-                Stored(blosc.Blocks(found.encoded, found.n_bytes), key, rows, start - found.start)
-            ]
-        )
-
-    def forget(self) -> None:
-        """Let go of this thread's scratch memory."""
-        vars(self._kept).clear()
+        found = blosc.read_excerpt(file, size, self.chunk_bytes, start, stop, allocate)
+        if found is None:
+            return None
+        decoder = blosc.BloscDecoder(found.encoded, found.n_bytes)
+        return [Stored(decoder, key, rows, start - found.start)]
 
     def _key(self, number: int, column: int) -> str:
-        return self.key((number, column)[: self.ndim])
+        return self._key_of((number, column)[: self.ndim])
 
     @contextmanager
     def _opened(self, key: str, rows: Span) -> Iterator[BinaryIO]:
-        """Open a file; what goes wrong with it is raised as what it means."""
+        """Open a file; raise every error with it as the fault that it means."""
         try:
             with (self.root / key).open("rb", buffering=0) as file:
                 yield file
@@ -241,16 +194,18 @@ class LocalChunks:
     def _spans(
         self, file: BinaryIO, key: str, number: int, rows: Span, n_columns: int
     ) -> list[tuple[Place, Span, Span, Span]]:
-        """Return the places of the chunks in a file that hold some rows, those rows and columns, from the first on, and their bytes.
+        """Return the place, rows, columns and bytes of each chunk of a file that holds some of these rows.
+
+        Rows and columns are counted from the first requested one.
 
         Parameters
         ----------
         file : unbuffered file
         key : str
         number : int
-            Of the file, along the rows.
-        rows : tuple of int
-            Wanted of it.
+            Number of the file along the rows.
+        rows : Span
+            Requested rows of the file.
         n_columns : int
 
         Raises
@@ -261,7 +216,7 @@ class LocalChunks:
         first, size = rows[0] - number * self.stored[0], os.fstat(file.fileno()).st_size
         index = None if self.index is None else self.index.read(file, size)
         found = []
-        for place, within, columns in _overlaps(
+        for place, within, columns in overlaps(
             (first, first + rows[1] - rows[0]), (0, n_columns), self.chunk
         ):
             span = (0, size) if index is None else (int(index[place][0]), int(index[place][1]))
@@ -275,13 +230,13 @@ class LocalChunks:
     def _read_file(self, file: BinaryIO, key: str, number: int, rows: Span, part: NDArray) -> None:
         """Fill ``part`` with some rows of a file."""
         if self.compressed and self.by_rows and len(part) < self.chunk[0]:
-            self._read_blocks(file, key, number, rows, part)
+            self._read_excerpt(file, key, number, rows, part)
             return
         found = self._spans(file, key, number, rows, part.shape[1])
         sizes = [length for *_, (_, length) in found]
         together = None
         if self.compressed and len(found) > 1 and sum(sizes) <= SMALL_BYTES * len(found):
-            together = self._room("encoded", sum(sizes))  # one read costs less than one for each
+            together = self._scratch.get("encoded", sum(sizes))
             read_spans(file, [span for *_, span in found], together.data)
         for k, (place, within, columns, (offset, length)) in enumerate(found):
             target = part[slice(*within), slice(*columns)]
@@ -290,7 +245,7 @@ class LocalChunks:
                 self._read_rows(file, offset, length, skipped, target)
                 continue
             encoded = (
-                self._room("encoded", length)
+                self._scratch.get("encoded", length)
                 if together is None
                 else together[sum(sizes[:k]) :][:length]
             )
@@ -299,60 +254,49 @@ class LocalChunks:
                 read_into(file, encoded.data)
             self._decode(encoded, skipped, target)
 
-    def _read_blocks(
+    def _read_excerpt(
         self, file: BinaryIO, key: str, number: int, rows: Span, part: NDArray
     ) -> None:
         """Fill ``part`` with some rows of a file that is one chunk of Blosc."""
-        stored = self._fetch_blocks(
-            file, key, number, rows, lambda size: self._room("encoded", size)
+        stored = self._fetch_excerpt(
+            file, key, number, rows, lambda size: self._scratch.get("encoded", size)
         )
         assert stored is not None
-        found, done = EncodedRows(part.shape, self.dtype, stored, self._room), 0
-        for piece in found.pieces(max(COPIED_BYTES // found.row_bytes, 1)):
-            part[done : done + len(piece)] = piece
-            done += len(piece)
+        found, done = EncodedRows(part.shape, self.dtype, stored, self._scratch), 0
+        for some in found.slices(max(COPIED_BYTES // found.row_bytes, 1)):
+            part[done : done + len(some)] = some
+            done += len(some)
 
     def _read_rows(
         self, file: BinaryIO, offset: int, length: int, first: int, target: NDArray
     ) -> None:
-        """Fill ``target`` with rows, from ``first`` on, of a chunk that is not compressed and begins at ``offset``."""
+        """Fill ``target`` with rows, from ``first`` on, of an uncompressed chunk that begins at byte ``offset``."""
         if length != self.chunk_bytes:
-            raise ValueError(f"the chunk takes {length:,} bytes; needed are {self.chunk_bytes:,}")
+            raise ValueError(f"the chunk has {length:,} bytes; expected {self.chunk_bytes:,}")
         in_place = target.shape[1] == self.chunk[1] and target.flags.c_contiguous
-        rows = target if in_place else self._scratch("decoded", len(target))
+        rows = target if in_place else self._decoded(len(target))
         file.seek(offset + first * self.chunk[1] * self.dtype.itemsize)
         read_into(file, rows.reshape(-1).view(np.uint8).data)
         if not in_place:
             target[...] = rows[:, : target.shape[1]]
 
     def _decode(self, encoded: NDArray[np.uint8], first: int, target: NDArray) -> None:
-        """Fill ``target`` with rows of a chunk from ``first`` on: in place where it is the whole chunk."""
+        """Fill ``target`` with rows of a chunk from ``first`` on: in place if it is the whole chunk."""
         if target.shape == self.chunk and target.flags.c_contiguous:
             self.decode(encoded, target)
             return
-        rows = self._scratch("decoded", self.chunk[0])
+        rows = self._decoded(self.chunk[0])
         self.decode(encoded, rows)
         target[...] = rows[first : first + len(target), : target.shape[1]]
 
-    def _scratch(self, name: str, n_rows: int) -> NDArray:
-        shape = (n_rows, self.chunk[1])
-        return (
-            self._room(name, n_rows * shape[1] * self.dtype.itemsize)
-            .view(self.dtype)
-            .reshape(shape)
-        )
-
-    def _room(self, name: str, n_bytes: int) -> NDArray[np.uint8]:
-        """Return this thread's scratch memory of that name: fresh pages cost more than decoding into used ones."""
-        room: NDArray[np.uint8] | None = getattr(self._kept, name, None)
-        if room is None or room.nbytes < n_bytes:
-            room = np.empty(n_bytes, np.uint8)
-            setattr(self._kept, name, room)
-        return room[:n_bytes]
+    def _decoded(self, n_rows: int) -> NDArray:
+        """Return scratch memory for rows of a chunk."""
+        n_bytes = n_rows * self.chunk[1] * self.dtype.itemsize
+        return self._scratch.get("decoded", n_bytes).view(self.dtype).reshape(n_rows, self.chunk[1])
 
 
-class _Taking:
-    """Hands out a buffer part by part; None when it has less than is wanted."""
+class _FromBuffer:
+    """Allocates a buffer part by part; None if less is left than wanted."""
 
     def __init__(self, buffer: Buffer) -> None:
         self._left = buffer
@@ -362,46 +306,3 @@ class _Taking:
             return None
         part, self._left = self._left[:size], self._left[size:]
         return part
-
-
-def _overlaps(
-    rows: Span, columns: Span, step: tuple[int, int]
-) -> Iterator[tuple[Place, Span, Span]]:
-    """Yield the places of a grid that a rectangle meets, and the rows and columns of it that lie in each."""
-    across = [
-        range(low // by, -(-high // by))
-        for (low, high), by in zip((rows, columns), step, strict=True)
-    ]
-    for i, j in itertools.product(*across):
-        yield (
-            (i, j),
-            (max(i * step[0], rows[0]), min((i + 1) * step[0], rows[1])),
-            (max(j * step[1], columns[0]), min((j + 1) * step[1], columns[1])),
-        )
-
-
-def local_chunks(array: zarr.Array) -> LocalChunks | None:
-    """Return the reader of a plain local array: not filtered, C-ordered native numbers, at most one compressor of Blosc,
-    Zstandard or gzip, in files of a chunk each or in shards with an index as Zarr writes it. None for every other array.
-    """
-    store = array.store_path.store
-    plain = (
-        isinstance(store, LocalStore)
-        and array.ndim in (1, 2)
-        and not array.filters
-        and (array.metadata.zarr_format == 3 or array.order == "C")
-        and array.dtype.kind in "biuf"
-        and array.dtype.isnative
-        and is_little_endian(array.serializer)
-    )
-    if not plain:
-        return None
-    decode = known_decoder(array.compressors)
-    index = None if array.shards is None else shard_index(array)
-    if decode is None or (index is None) != (array.shards is None):
-        return None
-    small = (
-        decode is blosc.decode
-        and name_and_options(array.compressors[0])[1].get("blocksize", 0) <= blosc.SMALL_BLOCK
-    )
-    return LocalChunks(store.root / array.store_path.path, array, decode, index, small)

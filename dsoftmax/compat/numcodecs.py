@@ -1,0 +1,56 @@
+"""Numcodecs beyond its documentation: decoding into given memory. Checked by `tests/compat/test_numcodecs_compat.py`.
+
+`dsoftmax.data.zarr.local.blosc` gives Blosc chunks whose header it wrote itself. This relies on three properties:
+
+* ``blosc.decompress`` believes the sizes in the header and reads each Blosc block at the offset in the table;
+* Blosc blocks may lie in any order, and bytes between them are ignored;
+* a header or table that cannot be true raises an error and reads no memory outside the chunk.
+"""
+
+import numpy as np
+from numcodecs import GZip, blosc, zstd
+from numpy.typing import NDArray
+
+
+def blosc_decompress(encoded: NDArray[np.uint8], target: NDArray) -> None:
+    """Decode a Blosc chunk into ``target``, which has the size that its header states.
+
+    Raises
+    ------
+    RuntimeError, ValueError
+        The chunk is damaged, or the sizes differ.
+    """
+    blosc.decompress(encoded, target)
+
+
+def zstd_decompress(encoded: NDArray[np.uint8], target: NDArray) -> None:
+    """Decode Zstandard frames into ``target``, which has the size that their header states.
+
+    Raises
+    ------
+    RuntimeError, ValueError
+        The frame is damaged, or the sizes differ.
+    """
+    zstd.decompress(encoded, target)
+
+
+def zstd_decoded(encoded: NDArray[np.uint8]) -> bytes:
+    """Return decoded Zstandard frames, whose size need not be in a header.
+
+    Raises
+    ------
+    RuntimeError
+        A frame is damaged.
+    """
+    return bytes(zstd.decompress(encoded))
+
+
+def gzip_decoded(encoded: NDArray[np.uint8]) -> bytes:
+    """Return the decoded members of a gzip stream.
+
+    Raises
+    ------
+    Exception
+        A member is damaged.
+    """
+    return bytes(GZip().decode(encoded))

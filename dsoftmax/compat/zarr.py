@@ -1,0 +1,80 @@
+"""Zarr beyond its documentation: buffers, keys and codecs. Checked by `tests/compat/test_zarr_compat.py`."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import zarr
+from numcodecs.abc import Codec
+from numpy.typing import NDArray
+from zarr.core.buffer import default_buffer_prototype
+from zarr.core.sync import sync
+
+
+def read_rows(array: zarr.Array, start: int, stop: int, out: NDArray) -> None:
+    """Fill ``out`` with rows ``start:stop``.
+
+    Stands for: ``get_basic_selection(out=)`` of a NumPy array. Zarr takes only buffers of its own there.
+    """
+    into = default_buffer_prototype().nd_buffer.from_numpy_array(out)
+    array.get_basic_selection((slice(start, stop),), out=into)
+
+
+def has_key(array: zarr.Array, key: str) -> bool:
+    """Return whether the store holds this key of an array. Stands for: a public question whether a chunk is stored."""
+    return bool(sync((array.store_path / key).exists()))
+
+
+def chunk_key(array: zarr.Array) -> Callable[[tuple[int, ...]], str]:
+    """Return the function from the place of a stored chunk to its key below the array, such as "c/3/0" or "3.0"."""
+    encode: Callable[[tuple[int, ...]], str] = array.metadata.encode_chunk_key
+    return encode
+
+
+def shards_stand_alone(array: zarr.Array) -> bool:
+    """Return whether the inner chunks of a shard can be read alone: no codec works on the whole shard."""
+    return len(array.metadata.codecs) == 1
+
+
+@dataclass(frozen=True)
+class Sharding:
+    """Codecs of a sharded array's index.
+
+    Attributes
+    ----------
+    serializer : zarr.abc.codec.Codec
+        Codec between numbers and bytes.
+    checks : tuple of str
+        Names of the codecs after it.
+    at_end : bool
+        Whether the index follows the inner chunks.
+    """
+
+    serializer: Any
+    checks: tuple[str, ...]
+    at_end: bool
+
+
+def sharding_of(array: zarr.Array) -> Sharding | None:
+    """Return the codecs of the shards' index; None if other codecs work on the shards.
+
+    Stands for: public attributes of the codec ``sharding_indexed``.
+    """
+    codecs = array.metadata.codecs
+    if len(codecs) != 1 or codec_settings(codecs[0])[0] != "sharding_indexed":
+        return None
+    serializer, *checks = codecs[0].index_codecs
+    names = tuple(codec_settings(codec)[0] for codec in checks)
+    return Sharding(serializer, names, codecs[0].index_location.value == "end")
+
+
+def codec_settings(codec: Any) -> tuple[str, dict[str, Any]]:
+    """Return the name and the options of a codec of Zarr v3 or, from numcodecs, v2.
+
+    Stands for: one public description of codecs of both formats.
+    """
+    if isinstance(codec, Codec):
+        options = codec.get_config()
+        return str(options.pop("id")), options
+    stored = codec.to_dict()
+    return str(stored["name"]), dict(stored.get("configuration", {}))

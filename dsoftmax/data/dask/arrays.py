@@ -1,0 +1,117 @@
+"""Dask arrays from arrays of other kinds, cut to the blocks of X."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import dask.array as da
+import numpy as np
+import scipy.sparse
+from numpy.typing import NDArray
+
+from dsoftmax.data.features import dense_or_csr
+from dsoftmax.data.kind import kind_of
+from dsoftmax.data.memory import row_bytes_and_step
+from dsoftmax.errors import DataError
+
+if TYPE_CHECKING:
+    from dsoftmax.data.zarr.rows import ZarrRows
+
+
+@dataclass(frozen=True)
+class DaskColumn:
+    """Labels, weights or groups as a dask array.
+
+    Attributes
+    ----------
+    array : dask array
+    stored : ZarrRows or None
+        Reader of the Zarr array behind it, if its owner passed a Zarr array.
+    """
+
+    array: da.Array
+    stored: "ZarrRows | None" = None
+
+
+def as_array(values: Any, name: str, missing_chunks: str) -> da.Array:
+    """Return X as a dask array; its blocks may be cut along the columns and have unknown sizes."""
+    return _as_dask(values, ("auto", -1), name, _zarr_rows(values, name, missing_chunks))
+
+
+def as_column(values: Any, X: da.Array, name: str, missing_chunks: str) -> DaskColumn:
+    """Return labels, weights or groups as a dask array, cut as the rows of X if their number is equal."""
+    stored = _zarr_rows(values, name, missing_chunks)
+    aligned = getattr(values, "shape", None) == X.shape[:1]
+    column = _as_dask(values, (X.chunks[0] if aligned else "auto",), name, stored)
+    return DaskColumn(with_known_chunks(column) if column.ndim == 1 else column, stored)
+
+
+def one_column_of_blocks(X: da.Array) -> da.Array:
+    """Return X in blocks of whole rows."""
+    return X if X.numblocks[1] == 1 else X.rechunk({1: -1})
+
+
+def with_known_chunks(array: da.Array) -> da.Array:
+    """Return the array with known sizes of its blocks; if dask does not know them, one computation counts them."""
+    if not any(np.isnan(size) for sizes in array.chunks for size in sizes):
+        return array
+    counted = array.copy()
+    counted.compute_chunk_sizes()
+    return counted
+
+
+def _as_dask(values: Any, chunks: Any, name: str, stored: "ZarrRows | None") -> da.Array:
+    if isinstance(values, da.Array):
+        return values
+    if kind_of(values) == "dask":
+        raise DataError(
+            f"{name} is a dask {type(values).__name__}; expected a dask array. Pass {name}.to_dask_array(lengths=True) for a "
+            "DataFrame or Series."
+        )
+    if stored is not None:
+        from dsoftmax.data.zarr.source import row_chunks
+
+        if chunks[0] == "auto":  # whole shards or chunks of rows
+            chunks = (tuple(row_chunks(stored).tolist()), *stored.shape[1:])
+        return da.from_array(stored, chunks=chunks)
+    if scipy.sparse.issparse(values):
+        values = dense_or_csr(values)
+        return da.from_array(values, chunks=(row_bytes_and_step(values)[1], -1), asarray=False)
+    array = np.asarray(values)
+    return da.from_array(array, chunks=chunks if array.ndim == len(chunks) else "auto")
+
+
+def _zarr_rows(values: Any, name: str, missing_chunks: str) -> "ZarrRows | None":
+    """Return the reader of a Zarr array, None for every other array."""
+    if kind_of(values) != "zarr":
+        return None
+    from dsoftmax.data.zarr.rows import ZarrRows
+
+    return ZarrRows(values, name, missing_chunks)
+
+
+def map_rows(
+    X: da.Array, function: Callable[[Any], NDArray], n_columns: int | None, dtype: np.dtype
+) -> da.Array:
+    """Return the lazy array of ``function`` on every block of rows; nothing is computed.
+
+    Parameters
+    ----------
+    X : (n, p) dask array
+        Its blocks are ndarray or SciPy sparse. Their sizes may be unknown.
+    function : callable
+        From rows of X to (rows,) if ``n_columns`` is None, else to (rows, n_columns).
+    n_columns : int or None
+    dtype : numpy dtype
+        Dtype of the results of ``function``.
+    """
+
+    def on_block(block: Any) -> NDArray:
+        return function(dense_or_csr(block))
+
+    X = one_column_of_blocks(X)
+    if n_columns is None:
+        return X.map_blocks(on_block, drop_axis=1, dtype=dtype, meta=np.empty(0, dtype))
+    return X.map_blocks(
+        on_block, chunks=(X.chunks[0], (n_columns,)), dtype=dtype, meta=np.empty((0, 0), dtype)
+    )

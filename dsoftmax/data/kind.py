@@ -1,0 +1,19 @@
+"""The kind of an array, told by the home of its class. Neither dask nor Zarr is imported to tell."""
+
+from typing import Any
+
+
+def kind_of(values: Any) -> str:
+    """Return "dask", "zarr" or "memory"."""
+    home = type(values).__module__.partition(".")[0]
+    return home if home in ("dask", "zarr") else "memory"
+
+
+def is_dask(values: Any) -> bool:
+    """Return whether the values are a dask collection, so that results made from them should be lazy too."""
+    return kind_of(values) == "dask"
+
+
+def is_lazy(values: Any) -> bool:
+    """Return whether the values are stored or lazy, so that they must not be read as a whole."""
+    return kind_of(values) != "memory"

@@ -1,0 +1,83 @@
+"""A table: features X, the columns y, weights and groups beside them, their names, and how to read them."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Generic, TypeVar
+
+from dsoftmax.errors import unknown_option
+
+T = TypeVar("T", covariant=True)
+S = TypeVar("S")
+
+MISSING_CHUNKS = ("error", "fill")
+"""Meanings of a stored chunk that is absent from its store: a loss, or the fill value."""
+
+
+@dataclass(frozen=True)
+class Names:
+    """Names of the arrays in messages: the paths or variables that their owner knows."""
+
+    X: str = "X"
+    y: str = "y"
+    weights: str = "sample_weight"
+    groups: str = "groups"
+
+
+@dataclass(frozen=True)
+class Table(Generic[T]):
+    """X and its columns, all of one kind: arrays of the user, readers of rows, shapes, dtypes or keys of a graph.
+
+    Attributes
+    ----------
+    X : T
+    y, weights, groups : T or None
+        None if the table has no such column.
+    names : Names
+    missing_chunks : {"error", "fill"}
+        Meaning of a stored Zarr chunk that is absent from its store.
+
+    Raises
+    ------
+    OptionError
+        ``missing_chunks`` is unknown.
+    """
+
+    X: T
+    y: T | None = None
+    weights: T | None = None
+    groups: T | None = None
+    names: Names = Names()
+    missing_chunks: str = "error"
+
+    def __post_init__(self) -> None:
+        if self.missing_chunks not in MISSING_CHUNKS:
+            raise unknown_option("missing_chunks", self.missing_chunks, MISSING_CHUNKS)
+
+    def items(self) -> Iterator[tuple[str, T]]:
+        """Yield the attribute's name and the value of X and of each present column."""
+        yield "X", self.X
+        yield from self.columns()
+
+    def columns(self) -> Iterator[tuple[str, T]]:
+        """Yield the attribute's name and the value of each present column."""
+        for part, value in (("y", self.y), ("weights", self.weights), ("groups", self.groups)):
+            if value is not None:
+                yield part, value
+
+    def named(self) -> Iterator[tuple[str, T]]:
+        """Yield the name in messages and the value of X and of each present column."""
+        for part, value in self.items():
+            yield getattr(self.names, part), value
+
+    def map(self, function: Callable[[T, str], S]) -> "Table[S]":
+        """Return the table of ``function(value, name)``; absent columns stay absent."""
+        return self.map_columns(function, function(self.X, self.names.X))
+
+    def map_columns(self, function: Callable[[T, str], S], X: S) -> "Table[S]":
+        """Return the table of ``X`` and of ``function(value, name)`` for each present column."""
+        found: dict[str, Any] = {
+            part: function(value, getattr(self.names, part)) for part, value in self.columns()
+        }
+        none: dict[str, Any] = {"y": None, "weights": None, "groups": None}
+        changed: Table[Any] = replace(self, X=X, **none | found)  # type: ignore[arg-type]
+        return changed
