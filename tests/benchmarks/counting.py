@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from optimum import Bounds, PlainObjective
+from optimum_bounds import Bounds, PlainObjective
 from real_data import Data
 
 from dsoftmax.data.open import open_source
@@ -140,7 +140,7 @@ def look_for_optimum(
 ) -> tuple[Bounds, Path]:
     """Return what is proven of F* from where the default solver comes to within a time (s), refined, and its path.
 
-    The point comes from the package, what is proven of it does not: see `optimum`. The run ends where its gradient says that
+    The point comes from the package, what is proven of it does not: see `optimum_bounds`. The run ends where its gradient says that
     about the part ``unknown`` of F* is not known.
     """
 

@@ -9,7 +9,7 @@ A cell is the number of passes, that of statistics included, after which the acc
 1e-3 and of 1e-6; F is computed in plain NumPy and float64 for it. "–" says that it was not reached in ``--cap`` passes, or that
 the solver ended before; "> 57" that the clock ended the run after so many. Products have the dtype that a user gets.
 
-F* is the best point found by any of the runs, and what is not known of it is bounded by strong convexity (``optimum.py``), as a
+F* is the best point found by any of the runs, and what is not known of it is bounded by strong convexity (``optimum_bounds.py``), as a
 part of F*, in the column "F* within": the point comes from the solvers, the proof does not. "sample" is the part of the rows
 that auto's sample held: 1 means that a few passes are no wonder.
 """
@@ -19,7 +19,7 @@ import sys
 import time
 
 from counting import Path, follow_to, joined, look_for_optimum
-from optimum import Bounds, PlainObjective
+from optimum_bounds import Bounds, PlainObjective
 from real_data import SETS, Data, load, named
 from rich.console import Console
 from rich.table import Table

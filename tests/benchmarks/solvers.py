@@ -7,7 +7,7 @@ is compared: scikit-learn's solvers, scikit-learn-intelex, PyTorch's LBFGS (floa
 LogisticRegression in this machine's cores, without standardisation in its penalty.
 
 Everyone is run at tol = 1e-2, 1e-3, … until the coefficients it returns have F − F* ≤ 1e-6·F*, F in plain NumPy and float64
-(``optimum.py``, where F* comes from too); the time is that of this run alone, the least of three where it takes less than
+(``optimum_bounds.py``, where F* comes from too); the time is that of this run alone, the least of three where it takes less than
 `REPEAT` seconds. Each may use one thread or all cores, and is given float64, then float32 where float64 got there: the best
 counts (ours: the data as stored; Spark: float64, all cores). One fit of a small problem comes before, and so do imports,
 conversions and the upload to Spark. Every package has a process of its own, which is ended where one try takes longer than
@@ -32,7 +32,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
-from optimum import PlainObjective
+from optimum_bounds import PlainObjective
 from real_data import SETS, Data, load, named
 from rich.console import Console
 from rich.table import Table

@@ -1,7 +1,7 @@
 """Passes over real sets to their optimum, as upper bounds, and no set on which the default needs more than plain L-BFGS.
 
 A relative gap is (F − F*)/F*, in plain NumPy and float64. Bounds of F* come from a long run and are proven in plain NumPy too
-(``benchmarks/optimum.py``); that they hold is tested on scikit-learn's solutions. The default is held against the lower bound,
+(``benchmarks/optimum_bounds.py``); that they hold is tested on scikit-learn's solutions. The default is held against the lower bound,
 plain L-BFGS against the upper one, so that loose bounds can only make these tests fail.
 """
 
@@ -12,7 +12,7 @@ import pytest
 from counting import Path, follow_to, look_for_optimum
 from numpy.testing import assert_allclose
 from opening import opened
-from optimum import Bounds, PlainObjective
+from optimum_bounds import Bounds, PlainObjective
 from real_data import DATA, load
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
