@@ -1,6 +1,6 @@
 """Draw F − F* against passes over the data: dsoftmax beside scikit-learn and dask-ml, in one run.
 
-    python tests/benchmarks/picture.py [--dask-ml PYTHON] [--rows N] [--out dsoftmax/docs/passes.svg]
+    python tests/benchmarks/picture.py [--dask-ml PYTHON] [--rows N] [--out FILE.svg]
 
 The problem has two classes, because dask-ml has no multinomial model: covertype's class 2 against
 the rest, 581,012 rows, 54 standardised features and a column of ones, C = 1, float64. The column of
@@ -25,6 +25,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 import warnings
 from collections.abc import Callable
@@ -37,13 +38,17 @@ from numpy.typing import NDArray
 Float = NDArray[np.float64]
 Points = list[tuple[float, Float]]
 """Passes made so far, and the weights (p,) that were looked at."""
+Curve = list[tuple[float, float]]
+"""Passes made so far, and F − F*."""
 
 C = 1.0
 BLOCKS = 16
 MOST_PASSES = 200
-"""Passes that a package may make; the picture ends here."""
-LEAST_GAP = 1e-10
-"""F − F* below this is drawn at the bottom: rounding of F in float64 is about 1e-16 times n terms."""
+"""Passes that a package may make."""
+ADMM_PASSES = 40
+"""Passes of dask-ml's admm. It minimises in every block between two passes, which takes minutes."""
+FLOOR = 1e-10
+"""The least F − F* that is drawn: differences of F in float64 say little below."""
 OURS = "dsoftmax"
 DOCS = Path(__file__).parents[2] / "dsoftmax" / "docs"
 
@@ -154,6 +159,7 @@ def dask_ml(solver: str) -> Callable[[Float, NDArray], Points]:
 
         points: Points = []
         loads, lock = [0], threading.Lock()
+        most = ADMM_PASSES if solver == "admm" else MOST_PASSES
         step = -(-len(y) // BLOCKS)
         starts = range(0, len(y), step)
 
@@ -165,7 +171,7 @@ def dask_ml(solver: str) -> Callable[[Float, NDArray], Points]:
         def see(w: Any) -> None:
             w = np.asarray(w.compute() if hasattr(w, "compute") else w, np.float64)
             points.append((loads[0] / len(starts), w))
-            if loads[0] / len(starts) > MOST_PASSES:
+            if loads[0] / len(starts) >= most:
                 raise _EnoughError
 
         parts = [
@@ -232,11 +238,23 @@ def child(name: str, n_rows: int | None) -> None:
     print(json.dumps({"passes": passes, "values": values, "best": weights.tolist()}))
 
 
-def curves(python: str | None, n_rows: int | None) -> dict[str, list[tuple[float, float]]]:
-    """Return (passes, F − F*) of every package that can run, each run in its own process."""
-    found = {}
+def curves(python: str | None, n_rows: int | None, points: Path) -> dict[str, Curve]:
+    """Return (passes, F − F*) of every package that can run, each in a process of its own.
+
+    Parameters
+    ----------
+    python : str or None
+        An interpreter that can import dask_ml; dask-ml is left out if None.
+    n_rows : int or None
+        Rows drawn at random; all if None.
+    points : Path
+        A file with the points of packages that have run already; the others are added.
+    """
+    found = json.loads(points.read_text()) if points.exists() else {}
     for name in PACKAGES:
         interpreter = python if name.startswith("dask-ml") else sys.executable
+        if name in found:
+            continue
         if interpreter is None:
             print(f"{name}: left out; pass --dask-ml PYTHON", file=sys.stderr)
             continue
@@ -245,7 +263,8 @@ def curves(python: str | None, n_rows: int | None) -> dict[str, list[tuple[float
         if ran.returncode:
             raise SystemExit(f"{name} failed:\n{ran.stderr}")
         found[name] = json.loads(ran.stdout.splitlines()[-1])
-        print(f"{name}: F = {found[name]['values'][-1]:.12f}", file=sys.stderr)
+        points.write_text(json.dumps(found))
+        print(f"{name}: F = {found[name]['values'][-1]:.12f}", file=sys.stderr, flush=True)
     X, y = problem(n_rows)
     best = min(found.values(), key=lambda one: one["values"][-1])
     least = objective(newton(np.array(best["best"]), X, y), X, y)
@@ -258,21 +277,99 @@ def curves(python: str | None, n_rows: int | None) -> dict[str, list[tuple[float
     }
 
 
+# The drawing
+
+WIDTH, HEIGHT = 720, 420
+LEFT, RIGHT, TOP, BOTTOM = 64, 176, 30, 372
+"""Edges of the plot, in pixels; labels of lines stand beyond the right one."""
+LAST_PASS = 100
+DECADES = 10
+"""Powers of ten from 1 down to `FLOOR`."""
+COLOURS = {"dsoftmax": "#e8590c", "scikit-learn": "#2b7fd4", "dask-ml": "#2f9e44"}
+DASHES = {"newton-cholesky": "7 3", "admm": "2 3", "proximal_grad": "7 3"}
+STYLE = """
+text { font: 13px system-ui, sans-serif; fill: #767676; }
+.grid { stroke: #808080; stroke-opacity: 0.3; }
+"""
+"""One grey with a contrast above 4 on white and on black: a page's theme is unknown here."""
+
+
+def across(passes: float) -> float:
+    """Return x in pixels."""
+    return LEFT + (WIDTH - RIGHT - LEFT) * passes / LAST_PASS
+
+
+def down(gap: float) -> float:
+    """Return y in pixels, on a logarithmic scale from 1 to `FLOOR`."""
+    return TOP + (BOTTOM - TOP) * -np.log10(min(max(gap, FLOOR), 1.0)) / DECADES
+
+
+def text(x: float, y: float, words: str, **attributes: str) -> str:
+    """Return a text element."""
+    more = "".join(f' {name.replace("_", "-")}="{value}"' for name, value in attributes.items())
+    return f'<text x="{x:.1f}" y="{y:.1f}"{more}>{words}</text>'
+
+
+def shown(curve: Curve) -> Curve:
+    """Return the points up to the first at the floor, or at the right edge."""
+    inside = [point for point in curve if point[0] <= LAST_PASS]
+    first = next((i for i, point in enumerate(inside) if point[1] <= FLOOR), len(inside) - 1)
+    return inside[: first + 1]
+
+
+def drawing(found: dict[str, Curve]) -> str:
+    """Return the SVG: a line for each package, its label at its end."""
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}"'
+        f' width="{WIDTH}" height="{HEIGHT}" role="img">',
+        "<title>F − F* against passes over the data, covertype class 2 against the rest</title>",
+        f"<style>{STYLE}</style>",
+    ]
+    for power in range(0, DECADES + 1, 2):
+        y = down(10.0**-power)
+        parts.append(
+            f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
+        )
+        label = "1" if power == 0 else f"1e−{power}"
+        parts.append(text(LEFT - 8, y + 4, label, text_anchor="end"))
+    for passes in range(0, LAST_PASS + 1, 20):
+        parts.append(text(across(passes), BOTTOM + 18, str(passes), text_anchor="middle"))
+    middle = (LEFT + WIDTH - RIGHT) / 2
+    parts.append(text(middle, BOTTOM + 38, "passes over the data", text_anchor="middle"))
+    parts.append(text(LEFT - 8, TOP - 12, "F − F*", text_anchor="start"))
+    taken: list[tuple[float, float]] = []
+    for name, curve in sorted(found.items(), key=lambda item: down(shown(item[1])[-1][1])):
+        package, _, solver = name.partition(" ")
+        line = shown(curve)
+        points = " ".join(f"{across(p):.1f},{down(gap):.1f}" for p, gap in line)
+        width = 3.5 if package == OURS else 1.8
+        dash = f' stroke-dasharray="{DASHES[solver]}"' if solver in DASHES else ""
+        colour = COLOURS[package]
+        parts.append(
+            f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="{width}"'
+            f'{dash} stroke-linejoin="round"/>'
+        )
+        # A label at the floor would stand on the axis, so it goes a decade up.
+        x, y = across(line[-1][0]) + 7, down(max(line[-1][1], 10 * FLOOR)) + 4
+        while any(abs(y - other) < 15 and abs(x - place) < 170 for place, other in taken):
+            y += 3
+        taken.append((x, y))
+        weight = "bold" if package == OURS else "normal"
+        parts.append(text(x, y, name, style=f"fill: {colour}; font-weight: {weight}"))
+    return "\n".join([*parts, "</svg>"]) + "\n"
+
+
 def main(python: str | None, n_rows: int | None, out: Path, points: Path | None) -> None:
-    if points is not None and points.exists():
-        found = {
-            name: [tuple(p) for p in line] for name, line in json.loads(points.read_text()).items()
-        }
-    else:
-        found = curves(python, n_rows)
-        if points is not None:
-            points.write_text(json.dumps(found))
+    with tempfile.TemporaryDirectory() as folder:
+        found = curves(python, n_rows, points or Path(folder) / "points.json")
+    print("| package and solver | 1e-3 | 1e-6 | 1e-9 |\n|---|---|---|---|")
     for name, line in found.items():
         reached = [
-            next((f"{p:.0f}" for p, gap in line if gap <= goal), "–") for goal in (1e-3, 1e-6, 1e-9)
+            next((f"{p:.0f}" for p, gap in line if gap <= goal), f"> {line[-1][0]:.0f}")
+            for goal in (1e-3, 1e-6, 1e-9)
         ]
-        print(f"{name}: passes to F − F* ≤ 1e-3, 1e-6, 1e-9: {', '.join(reached)}")
-    print(found.keys(), out)
+        print(f"| {name} | {' | '.join(reached)} |")
+    out.write_text(drawing(found), encoding="utf-8")
 
 
 if __name__ == "__main__":
@@ -280,7 +377,7 @@ if __name__ == "__main__":
     parser.add_argument("--dask-ml", metavar="PYTHON", help="a Python that can import dask_ml")
     parser.add_argument("--rows", type=int, help="rows drawn at random (all 581,012)")
     parser.add_argument("--out", type=Path, default=DOCS / "passes.svg")
-    parser.add_argument("--points", type=Path, help="keep the points in this file, or read them")
+    parser.add_argument("--points", type=Path, help="read points from this file, and add to it")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.child:
