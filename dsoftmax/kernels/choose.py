@@ -36,14 +36,16 @@ KERNELS: dict[str, Kernel] = {
 """Where a run may take ``value_and_gradient``, ``hessian_pairs`` and ``hessian_products`` from. Their last bits differ, so it keeps to
 one."""
 FUSED_FROM = 512 * 2**20
-"""Least memory limit of a process, in bytes, for "auto" to choose the compiled kernel. The compiler itself takes
-`dsoftmax.kernels.compiled.kernel.CODE_BYTES`."""
+"""Least memory limit of a process, in bytes, for "auto" to choose the compiled kernel.
+
+The compiler itself takes `dsoftmax.kernels.compiled.kernel.CODE_BYTES`."""
 FUSED_VALUES = 2**28
 """Least number of values of X, times models, for "auto" to choose the compiled kernel.
 
-The first fit on a machine compiles for about 13 s. NumPy takes 1.0 to 2.8 s for 10⁹ values in a pass on one core (2 to 100
-classes, 10 to 784 features), and compiled loops save about half of it. A fit of 15 passes over 2²⁸ values takes NumPy 4
-to 11 s, so smaller fits never earn the wait. The rule reads sizes alone: a clock, or a look for code that is compiled
+The first fit on a machine compiles for about 13 s. NumPy takes 1.0 to 2.8 s for 10⁹ values in a
+pass on one core (2 to 100 classes, 10 to 784 features), and compiled loops save about half of it.
+A fit of 15 passes over 2²⁸ values takes NumPy 4 to 11 s, so smaller fits never earn the wait. The
+rule reads sizes alone: a clock, or a look for code that is compiled
 already, would change the last bits from one fit to the next."""
 
 
@@ -74,8 +76,9 @@ def choose_kernel(
     Parameters
     ----------
     asked : {"auto", "numpy", "fused"}
-        "auto" is the kernel of the run being resumed. A new run gets "fused" if numba can be imported, the memory limit
-        is at least `FUSED_FROM` and the work is at least `FUSED_VALUES`; else "numpy".
+        "auto" is the kernel of the run being resumed. A new run gets "fused" if numba can be
+        imported, the memory limit is at least `FUSED_FROM` and the work is at least
+        `FUSED_VALUES`; else "numpy".
     used : str, optional
         Kernel of the run being resumed.
     allowed : int, optional
@@ -86,14 +89,15 @@ def choose_kernel(
     Raises
     ------
     OptionError
-        The kernel is unknown, or another than the run being resumed has, or numba cannot be imported.
+        The kernel is unknown, or another than the run being resumed has, or numba cannot be
+        imported.
     """
     if asked not in ("auto", *KERNELS):
         raise unknown_option("kernel", asked, ("auto", *KERNELS))
     if used is not None and asked not in ("auto", used):
         raise OptionError(
-            f"kernel={asked!r}, but the run to resume used {used!r}. A run keeps its kernel, because "
-            "another one changes the last bits. Pass kernel='auto', or begin anew."
+            f"kernel={asked!r}, but the run to resume used {used!r}. A run keeps its kernel, "
+            "because another one changes the last bits. Pass kernel='auto', or begin anew."
         )
     if used is None and asked == "auto":
         return _choose_by_size(allowed, n_values)

@@ -1,4 +1,4 @@
-"""``run.json``: what a run was asked, the data and their fingerprint, and the versions of the packages."""
+"""``run.json``: what a run was asked, the data and their fingerprint, versions of the packages."""
 
 import json
 import platform
@@ -42,12 +42,12 @@ def read_asked(path: Path) -> dict[str, Any]:
         found = asked["dsoftmax_run"]
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise ReadError(
-            f"{path} cannot be read ({type(error).__name__}: {error}). Pass the directory of a run, "
-            "which `dsoftmax train … --out DIRECTORY` makes."
+            f"{path} cannot be read ({type(error).__name__}: {error}). Pass the directory of a "
+            "run, which `dsoftmax train … --out DIRECTORY` makes."
         ) from error
     if found != FORMAT:
         raise ReadError(
-            f"{path} has format {found}; this version reads {FORMAT}. Use the version that wrote it."
+            f"{path} has format {found}; expected {FORMAT}. Use the version that wrote it."
         )
     return dict(asked)
 
@@ -76,8 +76,8 @@ def require_same(path: Path, asked: Mapping[str, Any]) -> None:
         raise RunMismatchError(
             f"{path.parent} holds a run of another objective or other data:\n  "
             + "\n  ".join(differences)
-            + "\nPass another --out, or --overwrite to begin anew here. Only tol, max-iter, engine, "
-            "workers, scheduler and memory may change."
+            + "\nPass another --out, or --overwrite to begin anew here. Only tol, max-iter, "
+            "engine, workers, scheduler and memory may change."
         )
 
 

@@ -14,7 +14,7 @@ from dsoftmax.errors import ReadError
 from dsoftmax.system.files import replacing
 
 MEMBER_BYTES = 512
-"""Bytes that an array takes in an .npz beside its values, about: headers of the array and of the archive."""
+"""Estimate of the bytes of an array in an .npz beside its values: headers of array and archive."""
 
 
 def to_arrays(state: Any) -> dict[str, NDArray]:
@@ -35,7 +35,7 @@ def to_arrays(state: Any) -> dict[str, NDArray]:
 
 
 def from_arrays(kind: type, arrays: Mapping[str, NDArray]) -> Any:
-    """Rebuild the dataclass that `to_arrays` flattened: every field has its own type again, and the same bits."""
+    """Rebuild the dataclass that `to_arrays` flattened, with the types and bits of its fields."""
     hints = typing.get_type_hints(kind)
     values = {}
     for one in dataclasses.fields(kind):
@@ -86,6 +86,6 @@ def read_arrays(path: Path) -> dict[str, NDArray]:
                 return {name: stored[name] for name in stored.files}
     except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
         raise ReadError(
-            f"{path} cannot be read ({type(error).__name__}: {error}). Restore it from a copy, or remove "
-            "it to begin anew."
+            f"{path} cannot be read ({type(error).__name__}: {error}). Restore it from a copy, or "
+            "remove it to begin anew."
         ) from error

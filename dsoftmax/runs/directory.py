@@ -1,4 +1,6 @@
-"""The run directory: what was asked, what happened, and where to resume. Every file is whole at any moment.
+"""The run directory: what was asked, what happened, and where to resume.
+
+Every file is whole at any moment.
 
 =================  ==============================================================================
 ``run.json``       what was asked, the data and their fingerprint, versions; before the first pass
@@ -9,8 +11,9 @@
 ``model.zarr``     the model, written at the end; of a grid the model with the best C, on all rows
 =================  ==============================================================================
 
-After a pass, the line of history is written first and the checkpoint second. After a crash between the two, history
-knows one pass more than the checkpoint, and the line of this pass is removed.
+After a pass, the line of history is written first and the checkpoint second. After a crash
+between the two, history knows one pass more than the checkpoint, and the line of this pass is
+removed.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,7 +33,8 @@ CHECKPOINT, SCORES, MODEL = "checkpoint.npz", "scores.json", "model.zarr"
 REMOVED = (MODEL, SCORES, CHECKPOINT, STATISTICS, HISTORY)
 """Files that `RunDirectory.clear` removes, in this order.
 
-The model goes first, because nobody should take it for the model of the next run. The checkpoint goes second: if an
+The model goes first, because nobody should take it for the model of the next run. The checkpoint
+goes second: if an
 interruption leaves the others, the run begins anew."""
 FILES = (ASKED, *REMOVED)
 LOCK = ".lock"
@@ -48,7 +52,7 @@ class RunDirectory:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.entered = False
-        """Whether this process has written ``run.json``. A checkpoint in the directory then belongs to its run."""
+        """Whether this process has written ``run.json``: then the checkpoint is of its run."""
 
     def file(self, name: str) -> Path:
         """Return the path of one of the run's files."""
@@ -76,13 +80,15 @@ class RunDirectory:
         if foreign is not None:
             found = f"it holds {foreign}" if foreign else "it is a file"
             raise OutputExistsError(
-                f"{self.path} exists and is not a run directory: {found}, and no {ASKED}. Pass another "
-                "--out. Nothing there was changed."
+                f"{self.path} exists and is not a run directory: {found}, and no {ASKED}. Pass "
+                "another --out. Nothing there was changed."
             )
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Lock the directory against other processes that train in it; make the directory if it does not exist.
+        """Lock the directory against other processes that train in it.
+
+        The directory is made if it does not exist.
 
         Raises
         ------
@@ -96,13 +102,15 @@ class RunDirectory:
         with file:
             if lock(file.fileno()) is False:  # None: the file system has no locks
                 raise OutputExistsError(
-                    f"Another process is training in {self.path}. Wait for it, stop it, or pass another "
-                    "--out."
+                    f"Another process is training in {self.path}. Wait for it, stop it, or pass "
+                    "another --out."
                 )
             yield
 
     def clear(self) -> None:
-        """Remove the files of a run, and no others. ``run.json`` stays until the next run replaces it.
+        """Remove the files of a run, and no others.
+
+        ``run.json`` stays until the next run replaces it.
 
         Raises
         ------
@@ -111,8 +119,8 @@ class RunDirectory:
         for name in REMOVED:
             if not remove(self.file(name)):
                 raise WriteError(
-                    f"{self.file(name)} of the earlier run cannot be removed. Remove it yourself, or pass "
-                    "another --out."
+                    f"{self.file(name)} of the earlier run cannot be removed. Remove it yourself, "
+                    "or pass another --out."
                 )
         self.remove_drafts()
 
@@ -133,7 +141,7 @@ class RunDirectory:
         return read_asked(self.file(ASKED))
 
     def require_same(self, asked: Mapping[str, Any]) -> None:
-        """Raise unless the run here is the one that is asked: see `dsoftmax.runs.asked.require_same`."""
+        """Raise unless the run here is the one asked: see `dsoftmax.runs.asked.require_same`."""
         require_same(self.file(ASKED), asked)
 
     def has_checkpoint(self) -> bool:

@@ -14,7 +14,8 @@ from dsoftmax.data.source import Source
 def fingerprint(source: Source) -> str:
     """Return a digest of the contents of the first and the last chunk.
 
-    Metadata alone would not show that values have changed. Two chunks are read, one after the other.
+    Metadata alone would not show that values have changed. Two chunks are read, one after the
+    other.
 
     Raises
     ------
@@ -45,5 +46,5 @@ def _add_block(digest: Any, block: Block) -> None:
 
 
 def _plain(values: NDArray) -> NDArray:
-    """Return values whose bytes are their contents: strings of variable width are stored as pointers."""
+    """Return values whose bytes are their contents; strings of variable width are pointers."""
     return np.ascontiguousarray(values.astype(str) if values.dtype.kind in "OT" else values)

@@ -27,7 +27,8 @@ class History:
     ----------
     path : Path
     n_passes : int
-        Passes that the checkpoint knows. Lines of later passes are removed, because these passes are made again.
+        Passes that the checkpoint knows. Lines of later passes are removed, because these passes
+        are made again.
 
     Raises
     ------
@@ -40,9 +41,9 @@ class History:
         known = read_history(path)[:n_passes]
         if len(known) < n_passes:
             raise ReadError(
-                f"{path} holds the first {len(known)} of the {n_passes} passes that the checkpoint beside it "
-                "knows; a line is damaged or missing. Restore the file from a copy, or pass --overwrite to "
-                "begin anew."
+                f"{path} holds the first {len(known)} passes; the checkpoint beside it knows "
+                f"{n_passes}. A line is damaged or missing. Restore the file from a copy, or pass "
+                "--overwrite to begin anew."
             )
         write_text(path, "".join(_line(record) for record in known))
         self._path = path
@@ -88,7 +89,8 @@ def _line(record: dict[str, Any]) -> str:
 def read_history(path: Path) -> list[dict[str, Any]]:
     """Return the passes, oldest first.
 
-    The list is empty if there is no file. A line that is not whole, and all lines after it, are left out.
+    The list is empty if there is no file. A line that is not whole, and all lines after it, are
+    left out.
     """
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -98,7 +100,7 @@ def read_history(path: Path) -> list[dict[str, Any]]:
     for line in lines:
         try:
             record = json.loads(line)
-            # The machine may stop between two writes: a line that is not the next pass is of another run.
+            # The machine may stop between two writes: any other line is of an earlier run.
             if record["pass"] != len(records) + 1:
                 break
         except (ValueError, TypeError, KeyError):

@@ -1,4 +1,4 @@
-"""The runs of all models on disk: ``statistics.npz`` once, and ``checkpoint.npz`` after every pass."""
+"""The runs of all models on disk: ``statistics.npz`` once, ``checkpoint.npz`` after every pass."""
 
 import dataclasses
 import typing
@@ -16,7 +16,7 @@ from dsoftmax.solvers.table import solver_entry
 from dsoftmax.training.run import Run
 
 STATE = "state."
-"""Prefix of the fields of the solver's state. The fields of model i have the prefix ``i/`` before it."""
+"""Prefix of the fields of the solver's state, after the prefix ``i/`` of model i."""
 
 
 def save_runs(checkpoint: Path, statistics: Path, runs: Sequence[Run]) -> None:

@@ -1,4 +1,4 @@
-"""The memory of the process that drives a run: its budget, and the bytes of solvers and statistics. Integers only."""
+"""The memory of the process that drives a run: its budget, and the bytes of its solvers."""
 
 import numpy as np
 
@@ -15,8 +15,8 @@ from dsoftmax.system.units import size
 def memory_budget(limit: int | None) -> int | None:
     """Return the bytes that a process may use for data and solvers; None without a limit.
 
-    The budget follows from the memory limit alone, not from the memory that the process holds at the moment. Decisions
-    made by it shape the run, and must be the same when the run is resumed.
+    The budget follows from the memory limit alone, not from the memory that the process holds at
+    the moment. Decisions made by it shape the run, and must be the same when the run is resumed.
 
     Parameters
     ----------
@@ -29,13 +29,13 @@ def memory_budget(limit: int | None) -> int | None:
 def problem_sizes(
     n_rows: int, n_classes: int, n_features: int, gram: bool, sample_bytes: int
 ) -> Sizes:
-    """Return the sizes of a problem, with the scratch bytes of the kernel that evaluates its sample."""
+    """Return the sizes of a problem, with the scratch bytes of the kernel on its sample."""
     scratch = scratch_bytes(n_features, n_classes, np.dtype(np.float64), False)
     return Sizes(n_rows, n_classes, n_features, gram, sample_bytes, scratch)
 
 
 def solver_bytes(solver: str, statistics: Statistics, n_models: int = 1) -> int:
-    """Return the bytes that the solvers of `n_models` models and their statistics allocate in this process."""
+    """Return the bytes that the solvers of `n_models` models and their statistics allocate."""
     K, d = statistics.class_sums.shape
     n, gram = int(statistics.class_rows.sum()), bool(statistics.gram.size)
     sizes = problem_sizes(n, K, d - 1, gram, statistics.sample.n_bytes)
@@ -52,6 +52,7 @@ def require_memory(solver: str, n_bytes: int) -> None:
     free = free_bytes()
     if 0 < free < n_bytes:
         raise MemoryLimitError(
-            f"solver={solver!r} would hold {size(n_bytes)} between passes; {size(free)} are free. Pass "
-            f"solver={AUTO!r}, which chooses a smaller solver, or fewer classes or features."
+            f"solver={solver!r} would allocate {size(n_bytes)} between passes; {size(free)} are "
+            f"free. Pass solver={AUTO!r}, which chooses a smaller one, or fewer classes "
+            "or features."
         )

@@ -1,4 +1,4 @@
-"""The end of a run: the rules that end it, each with a kind and a sentence."""
+"""The rules that end a run, each with a kind and a sentence."""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -30,7 +30,8 @@ class Ending:
     ----------
     kind : Kind
     converged : bool
-        Whether the run did what was asked: it met the tolerance, or stopped early as the settings say.
+        Whether the run did what was asked: it met the tolerance, or stopped early as the settings
+        say.
     sentence : str
     """
 
@@ -52,15 +53,16 @@ def find_ending(run: Run, settings: Settings, objective: Objective) -> Ending | 
         return Ending(Kind.CONVERGED, True, sentence)
     if not np.isfinite(settings.C) and objective.separated(state.value):
         sentence = (
-            f"Stopped {counted}: a linear function separates the classes. Without a penalty there is no "
-            "finite optimum: F falls towards 0 as θ grows. Pass a finite C."
+            f"Stopped {counted}: a linear function separates the classes. Without a penalty there "
+            "is no finite optimum: F falls towards 0 as θ grows. Pass a finite C."
         )
         return Ending(Kind.SEPARATED, False, sentence)
     if stops_early(settings, objective) and run.since >= settings.n_iter_no_change:
         which = "validation" if objective.held == VALIDATION else "held-out"
         sentence = (
             f"Stopped early {counted}: the loss on the {which} rows has not fallen below "
-            f"{run.best_loss:.6g} for {run.since} iterations; the coefficients are those of that point."
+            f"{run.best_loss:.6g} for {run.since} iterations. The coefficients are those of that "
+            "point."
         )
         return Ending(Kind.EARLY, True, sentence)
     if (reason := blocked(run, objective)) and run.double:
@@ -68,8 +70,9 @@ def find_ending(run: Run, settings: Settings, objective: Objective) -> Ending | 
         return Ending(Kind.ROUNDING, False, sentence)
     if state.n_iter >= settings.max_iter:
         sentence = (
-            f"Stopped at max_iter = {settings.max_iter} iterations, {run.n_passes} passes: {found} is "
-            f"still above tol = {settings.tol:g}{distance} Increase max_iter, or scale the features."
+            f"Stopped at max_iter = {settings.max_iter} iterations, {run.n_passes} passes: {found} "
+            f"is still above tol = {settings.tol:g}{distance} Increase max_iter, or scale the "
+            "features."
         )
         return Ending(Kind.MAX_ITER, False, sentence)
     return None

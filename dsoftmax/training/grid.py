@@ -1,8 +1,9 @@
 """A grid of models: values of C times folds, and for every C a model of all rows.
 
-A fold is a part of the rows, by a hash of their numbers or of their groups. All models advance together: every pass reads
-the data once for all models that have not ended. Loss and accuracy on the rows that a fold holds out come from the same
-passes. The models of all rows run beside those of the folds, so that the best one is trained when the scores are known.
+A fold is a part of the rows, by a hash of their numbers or of their groups. All models advance
+together: every pass reads the data once for all models that have not ended. Loss and accuracy on
+the rows that a fold holds out come from the same passes. The models of all rows run beside those
+of the folds, so that the best one is trained when the scores are known.
 """
 
 from dataclasses import dataclass

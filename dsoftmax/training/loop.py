@@ -51,13 +51,16 @@ def train(
     settings : Settings
         Settings of every model. A grid has its own values of C.
     grid : Grid, optional
-        Models to train together: each pass reads the data once for all of them. One model when None.
+        Models to train together: each pass reads the data once for all of them. One model when
+        None.
     validation : Source, optional
-        Validation set: training stops early if the loss on its rows stops falling. Every pass reads it too.
+        Validation set: training stops early if the loss on its rows stops falling. Every pass
+        reads it too.
     theta : (K, p+1) float64, optional
         Starting point of every model; log priors when None.
     resume : sequence of Run, optional
-        Runs to resume, one for each model. The result is bitwise that of a training without interruption.
+        Runs to resume, one for each model. The result is bitwise that of a training without
+        interruption.
     watchers : sequence of Watcher
 
     Raises
@@ -143,7 +146,7 @@ def _advance(running: Sequence[Track]) -> Cost:
 
 
 def _lacks_score(track: Track) -> bool:
-    """Return whether no pass has found the loss on the fold that a model holds out: it ended at its start."""
+    """Return whether no pass has scored a fold: its model ended at the start."""
     return track.objective.held is not None and not np.isfinite(track.run.held).all()
 
 

@@ -37,7 +37,8 @@ def make_objective(
     held_out : Held, optional
         Rows that are held out.
     part : int, optional
-        Number of these rows among the parts of the statistics; None if the statistics do not count them.
+        Number of these rows among the parts of the statistics; None if the statistics do not
+        count them.
     """
     dtype = np.dtype(np.float64) if double else first_dtype(source, settings)
     known = statistics if held_out is None or part is None else statistics.without(part, held_out)

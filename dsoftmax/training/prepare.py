@@ -1,6 +1,9 @@
-"""All that is decided before the first pass: by settings, metadata of the source and the memory limit alone.
+"""All that is decided before the first pass.
 
-Nothing is read here, and no engine is asked. `dsoftmax inspect` shows the same value that `train` follows.
+Settings, metadata of the source and the memory limit decide it.
+
+Nothing is read here, and no engine is asked. `dsoftmax inspect` shows the same value that `train`
+follows.
 """
 
 from dataclasses import dataclass, replace
@@ -38,8 +41,8 @@ class Member:
     held_out : Held, optional
         Rows that judge the model.
     part : int, optional
-        Number of these rows among the parts of the statistics; None for a validation source, which the statistics do
-        not count.
+        Number of these rows among the parts of the statistics; None for a validation source,
+        which the statistics do not count.
     """
 
     settings: Settings
@@ -99,7 +102,10 @@ class Prepared:
 
     @property
     def footprint(self) -> Footprint:
-        """Memory of a pass beside the rows: of the first pass, and of F and ∇F if the classes are given."""
+        """Memory of a pass beside the rows.
+
+        It is that of the first pass, or of F and ∇F if the classes are given and it is larger.
+        """
         p, sparse = self.source.n_features, self.source.sparse
         first = self.visit.footprint(p, sparse)
         if self.encoder is None:
@@ -235,12 +241,15 @@ INDEX_BYTES = 4
 
 
 def first_dtype(source: Source, settings: Settings) -> np.dtype:
-    """Return the dtype of the products at first: the one asked for, or the smallest that holds the stored values."""
+    """Return the dtype of the products at first: as asked, or by the stored dtype."""
     return compute_dtype(source.dtype) if settings.dtype is None else product_dtype(settings.dtype)
 
 
 def _gram_share(source: Source, settings: Settings, budget: int | None) -> float:
-    """Return the part of the rows from which to collect the Gram matrix; 0 for CSR, many features or a small budget."""
+    """Return the part of the rows from which to collect the Gram matrix.
+
+    It is 0 for CSR, for many features and for a small budget.
+    """
     wanted = "estimate" if settings.solver == AUTO else solver_entry(settings.solver).gram
     most = MAX_GRAM_FEATURES
     if budget is not None:
@@ -258,8 +267,8 @@ def _draw(source: Source, settings: Settings, budget: int | None) -> Draw | None
     draw = plan_draw(source, budget)
     if draw is None and not auto:
         raise MemoryLimitError(
-            f"solver={settings.solver!r} works on a sample, and the memory limit is too small for one. "
-            f"Raise the memory limit, or pass solver={AUTO!r}."
+            f"solver={settings.solver!r} works on a sample, and the memory limit is too small for "
+            f"one. Raise the memory limit, or pass solver={AUTO!r}."
         )
     return draw
 

@@ -60,7 +60,7 @@ class Result:
 
     @cached_property
     def best(self) -> Trained:
-        """The model of all rows with the best mean score; of equal scores the one with the smallest C."""
+        """The model of all rows with the best mean score; with the smallest C of equal ones."""
         n_folds = self.grid.n_folds
         number = int(np.argmax(self.scores.mean(axis=0))) if n_folds else 0
         return self.models[n_folds * len(self.grid.Cs) + number]

@@ -1,4 +1,4 @@
-"""The state of one model's run: all that evolves from pass to pass, and all that a checkpoint saves."""
+"""The state of one model's run: all that evolves between passes, and that a checkpoint saves."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,7 +26,8 @@ class Run:
     n_passes : int
         Passes so far; the first one, for statistics, counts.
     double : bool
-        Whether products are in float64: from the beginning, or since float32 stopped to make progress.
+        Whether products are in float64: from the beginning, or since float32 stopped to make
+        progress.
     kernel : str
         Kernel of value and gradient: a name in `dsoftmax.kernels.choose.KERNELS`.
     solver : str

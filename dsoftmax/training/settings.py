@@ -37,8 +37,8 @@ class Settings:
     kernel : {"auto", "numpy", "fused"}
         Kernel of value and gradient; see `choose_kernel`.
     validation_fraction : float, optional
-        Part of the rows that is held out, by a hash of their numbers or groups. Training stops early if the loss on these
-        rows stops falling.
+        Part of the rows that is held out, by a hash of their numbers or groups. Training stops
+        early if the loss on these rows stops falling.
     n_iter_no_change : int
         Iterations without a smaller loss on the held-out rows after which training stops.
     """
@@ -87,8 +87,8 @@ class Settings:
         if self.l1_ratio > 0 and entry is not None and not entry.l1:
             able = " or ".join(f"solver={name!r}" for name, other in SOLVERS.items() if other.l1)
             raise OptionError(
-                f"solver={self.solver!r} needs a penalty with a gradient, and l1_ratio={self.l1_ratio} "
-                f"gives the penalty an L1 part, which has none. Pass {able} (--solver), or {AUTO!r}."
+                f"solver={self.solver!r} needs a penalty with a gradient, and the L1 part of "
+                f"l1_ratio={self.l1_ratio} has none. Pass {able} (--solver), or {AUTO!r}."
             )
         if not _is_number(self.C) or not self.C > 0:
             raise OptionError(f"C={self.C!r}; expected a positive number, or inf for no penalty.")
@@ -107,7 +107,8 @@ class Settings:
             )
         if not _is_whole(self.n_iter_no_change) or self.n_iter_no_change < 1:
             raise OptionError(
-                f"n_iter_no_change={self.n_iter_no_change!r}; expected a whole number that is at least 1."
+                f"n_iter_no_change={self.n_iter_no_change!r}; expected a whole number that is at "
+                "least 1."
             )
 
 
@@ -133,6 +134,6 @@ def product_dtype(dtype: Any) -> np.dtype:
         found = np.dtype(object)
     if found not in (np.float32, np.float64):
         raise OptionError(
-            f"dtype={dtype!r}; expected 'float32', 'float64', or None to choose by the stored dtype."
+            f"dtype={dtype!r}; expected 'float32', 'float64', or None to follow the stored dtype."
         )
     return found

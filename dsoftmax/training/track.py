@@ -38,7 +38,8 @@ class Track:
     def ask(self) -> Query:
         """Return the next question.
 
-        The model changes to products in float64, at the same point, once float32 allows no further step.
+        The model changes to products in float64, at the same point, once float32 allows no
+        further step.
         """
         if blocked(self.run, self.objective):
             self.objective = self.objective.in_double()
@@ -61,7 +62,7 @@ class Track:
         self.run = replace(run, gap=_gap(run, self.objective, answer))
 
     def _scored(self, run: Run, query: Query, answer: Answer) -> Run:
-        """Return the run with the loss on the held-out rows at its accepted point, if this pass visited it."""
+        """Return the run with the loss on the held-out rows, if a pass visited its point."""
         points = [query.theta, *(() if query.trials is None else query.trials)]
         for point, found in zip(points, (answer, *answer.trials), strict=True):
             if found.held is not None and np.array_equal(point, run.state.theta):

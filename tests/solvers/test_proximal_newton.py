@@ -158,7 +158,7 @@ def test_solvers_that_need_a_gradient_say_which_do_not():
     for name in SOLVERS:
         if not SOLVERS[name].l1:
             with pytest.raises(
-                OptionError, match=r"l1_ratio=0.5 .* none\. Pass solver='proximal-newton'"
+                OptionError, match=r"l1_ratio=0.5 has none\. Pass solver='proximal-newton'"
             ):
                 SoftmaxRegression(l1_ratio=0.5, solver=name).fit(X, y)
 

@@ -7,7 +7,7 @@ from dsoftmax.training.first_pass import collect_statistics
 
 
 def collected(engine, source, classes=None, gram="", draw=None):
-    """The statistics of a source. The Gram matrix is "exact", an "estimate", or left out; CSR has none."""
+    """The statistics of a source. ``gram`` is "exact", "estimate" or ""; CSR has no Gram matrix."""
     shares = {"exact": 1.0, "estimate": gram_part(source.n_features, n_rows(source))}
     share = 0.0 if source.sparse else shares.get(gram, 0.0)
     encoder = None if classes is None else Encoder(given_classes(classes))

@@ -1,4 +1,7 @@
-"""A grid of models that share their passes: equal to a loop of single fits, in hardly more passes than its slowest member."""
+"""A grid of models that share their passes.
+
+It equals a loop of single fits, and takes hardly more passes than its slowest model.
+"""
 
 import dataclasses
 
@@ -30,7 +33,7 @@ def data():
 
 
 def held_out(numbers, n_folds):
-    """The rows that each fold holds out, by the numbers of the rows or of their groups, in Python's own arithmetic."""
+    """The rows that each fold holds out, by numbers of rows or groups, in plain Python."""
     which = np.array([reference.fold(int(number), n_folds) for number in numbers])
     return [which == fold for fold in range(n_folds)]
 

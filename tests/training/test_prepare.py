@@ -1,4 +1,4 @@
-"""What is decided before the first pass follows from sizes, settings and the memory limit: no chunk is loaded."""
+"""Sizes, settings and the memory limit decide all before the first pass: no chunk is loaded."""
 
 import subprocess
 import sys
@@ -198,7 +198,7 @@ THEIRS = {"folder": "sys.path", "module": "loops"}
 
 
 def logged(folder, where):
-    """The lines that a process logs which calls two compiled functions of a module in this folder."""
+    """The lines that a process logs when it calls two compiled functions of a module."""
     (folder / "loops.py").write_text(LOOPS)
     command = [sys.executable, "-c", SCRIPT.format(**where), str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)

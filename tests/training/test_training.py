@@ -147,7 +147,8 @@ def test_it_converges_to_scikit_learn_and_says_so(data, source):
     assert_allclose(result.model.theta.sum(axis=0), 0, atol=1e-14)
     run = result.run
     assert result.status == (
-        f"Converged after {run.state.n_iter} iterations, {run.n_passes} passes: max|∇F| = {run.gradient_max:.2e} ≤ tol = 1e-09; "
+        f"Converged after {run.state.n_iter} iterations, {run.n_passes} passes: "
+        f"max|∇F| = {run.gradient_max:.2e} ≤ tol = 1e-09; "
         f"F − F* is about {run.gap:.1e} (an estimate)."
     )
 
@@ -323,5 +324,5 @@ def test_a_solver_that_needs_more_than_the_machine_has_is_refused_by_name(
     source, name, monkeypatch
 ):
     monkeypatch.setattr("dsoftmax.training.budget.free_bytes", lambda: 1000)
-    with pytest.raises(MemoryLimitError, match=f"solver='{name}' would hold .* solver='auto'"):
+    with pytest.raises(MemoryLimitError, match=f"solver='{name}' would allocate .* solver='auto'"):
         train(source, SerialEngine(), Settings(solver=name))

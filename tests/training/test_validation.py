@@ -1,4 +1,4 @@
-"""Rows of another source that say when to stop: nothing is learnt from them, and every pass judges by them."""
+"""A validation set says when to stop: every pass scores its rows, and learns nothing from them."""
 
 import json
 import pickle
