@@ -1,1 +1,4 @@
-"""Private or undocumented parts of other libraries, one file a library."""
+"""Uses of other libraries beyond their documentation, one file per library.
+
+Tests say when one changed.
+"""

@@ -1,4 +1,7 @@
-"""Dask beyond its documentation: tasks, dependencies and futures of a graph. Checked by `tests/compat/test_dask_compat.py`."""
+"""Dask beyond its documentation: tasks, dependencies and futures of a graph.
+
+`tests/compat/test_dask_compat.py` says when dask changed.
+"""
 
 from collections.abc import Iterable
 from typing import Any
@@ -12,8 +15,8 @@ from dask.optimization import cull
 def futures_of(arrays: Iterable[da.Array]) -> dict[Any, Any]:
     """Return the futures in the graphs of arrays, by key.
 
-    Stands for: a public list of the futures behind a persisted collection. `distributed.futures_of` imports distributed
-    and does not say their keys in the graph.
+    Stands for: a public list of the futures behind a persisted collection. Distributed has a
+    function of this name, but it does not return the keys in the graph.
     """
     return {
         key: node
@@ -24,7 +27,7 @@ def futures_of(arrays: Iterable[da.Array]) -> dict[Any, Any]:
 
 
 def is_future(node: Any) -> bool:
-    """Return whether a node of a graph is a future of distributed, which is not imported to tell."""
+    """Return whether a node of a graph is a future of distributed, without importing it."""
     return any(
         kind.__name__ == "Future" and kind.__module__.startswith("distributed.")
         for kind in type(node).__mro__
@@ -52,7 +55,10 @@ def culled(tasks: dict[Any, Any], keys: Iterable[Any]) -> dict[Any, Any]:
 
 
 def dependencies_of(tasks: dict[Any, Any]) -> set[Any]:
-    """Return the keys to which tasks refer. Stands for: a public ``dependencies`` of a task."""
+    """Return the keys to which tasks refer.
+
+    Stands for: a public ``dependencies`` of a task.
+    """
     return {key for task in tasks.values() for key in task.dependencies}
 
 
@@ -62,5 +68,8 @@ def optimized(arrays: list[da.Array]) -> list[da.Array]:
 
 
 def block_example(array: da.Array) -> Any:
-    """Return an empty array of the kind of the blocks, ndarray or SciPy sparse. Stands for: a public ``_meta``."""
+    """Return an empty array of the kind of the blocks, ndarray or SciPy sparse.
+
+    Stands for: a public ``_meta``.
+    """
     return array._meta

@@ -1,10 +1,13 @@
-"""Numcodecs beyond its documentation: decoding into given memory. Checked by `tests/compat/test_numcodecs_compat.py`.
+"""Numcodecs beyond its documentation: decoding into given memory.
 
-`dsoftmax.data.zarr.local.blosc` gives Blosc chunks whose header it wrote itself. This relies on three properties:
+`tests/compat/test_numcodecs_compat.py` says when numcodecs changed.
+`dsoftmax.data.zarr.local.blosc` passes Blosc chunks with a header that it wrote itself. It relies
+on three properties:
 
-* ``blosc.decompress`` believes the sizes in the header and reads each Blosc block at the offset in the table;
+* ``blosc.decompress`` believes the sizes in the header and reads each Blosc block at the offset in
+  the table;
 * Blosc blocks may lie in any order, and bytes between them are ignored;
-* a header or table that cannot be true raises an error and reads no memory outside the chunk.
+* an impossible header or table raises an error.
 """
 
 import numpy as np

@@ -1,4 +1,7 @@
-"""Zarr beyond its documentation: buffers, keys and codecs. Checked by `tests/compat/test_zarr_compat.py`."""
+"""Zarr beyond its documentation: buffers, keys and codecs.
+
+`tests/compat/test_zarr_compat.py` says when Zarr changed.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,25 +17,35 @@ from zarr.core.sync import sync
 def read_rows(array: zarr.Array, start: int, stop: int, out: NDArray) -> None:
     """Fill ``out`` with rows ``start:stop``.
 
-    Stands for: ``get_basic_selection(out=)`` of a NumPy array. Zarr takes only buffers of its own there.
+    Stands for: ``get_basic_selection(out=)`` of a NumPy array. Zarr takes only buffers of its own
+    there.
     """
     into = default_buffer_prototype().nd_buffer.from_numpy_array(out)
     array.get_basic_selection((slice(start, stop),), out=into)
 
 
 def has_key(array: zarr.Array, key: str) -> bool:
-    """Return whether the store holds this key of an array. Stands for: a public question whether a chunk is stored."""
+    """Return whether the store holds this key of an array.
+
+    Stands for: a public method that says whether a chunk is stored.
+    """
     return bool(sync((array.store_path / key).exists()))
 
 
 def chunk_key(array: zarr.Array) -> Callable[[tuple[int, ...]], str]:
-    """Return the function from the place of a stored chunk to its key below the array, such as "c/3/0" or "3.0"."""
+    """Return the function from the place of a stored chunk to its key: "c/3/0", in v2 "3.0".
+
+    Stands for: a public method of the array. A key is the path below the array.
+    """
     encode: Callable[[tuple[int, ...]], str] = array.metadata.encode_chunk_key
     return encode
 
 
 def shards_stand_alone(array: zarr.Array) -> bool:
-    """Return whether the inner chunks of a shard can be read alone: no codec works on the whole shard."""
+    """Return whether inner chunks of a shard can be read alone: no codec encodes the whole shard.
+
+    Stands for: a public attribute of the array.
+    """
     return len(array.metadata.codecs) == 1
 
 

@@ -1,14 +1,14 @@
 """Blocks: the rows of one chunk in memory.
 
-A **source** is stored data cut into **chunks**. A chunk is a number, and loading it twice gives equal **blocks**. Only the
-storage decides how chunks are cut: whole Zarr chunks or shards, blocks of a dask array. Memory limits and workers do not.
-Every engine therefore adds the same leaves.
+A **source** is stored data cut into **chunks**. A chunk is a number, and loading it twice gives
+equal **blocks**. Only the storage decides how chunks are cut: whole Zarr chunks or shards, blocks
+of a dask array. Memory limits and workers do not. Every engine therefore adds the same leaves.
 """
 
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from dsoftmax.data.checks import real_weights
 from dsoftmax.data.features import Features, rows_between
 from dsoftmax.data.groups import group_keys
 from dsoftmax.data.leaves import MOST_LEAF_ROWS, leaf_rows
-from dsoftmax.data.table import Names, Table
+from dsoftmax.data.table import DEFAULT_NAMES, Names, Table
 
 
 class Encoded(ABC):
@@ -41,7 +41,10 @@ class Encoded(ABC):
 
     @abstractmethod
     def slices(self, n_rows: int) -> Iterator[NDArray]:
-        """Yield ``n_rows`` decoded rows at a time. A slice is valid until the same thread asks for the next one."""
+        """Yield ``n_rows`` decoded rows at a time.
+
+        A slice is valid until the same thread asks for the next one.
+        """
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,8 @@ class Block:
     Attributes
     ----------
     X : (rows, p) ndarray, CSR or Encoded
-        Features in the stored dtype. `Encoded` only in a block that was fetched; `leaves` decodes it.
+        Features in the stored dtype. `Encoded` only in a block that was fetched; `leaves` decodes
+        it.
     y : (rows,) ndarray or None
         Labels as stored.
     weights : (rows,) float64 or None
@@ -69,7 +73,7 @@ class Block:
     y: NDArray | None = None
     weights: NDArray[np.float64] | None = None
     first_row: int = 0
-    names: Names = field(default_factory=Names)
+    names: Names = DEFAULT_NAMES
     groups: NDArray[np.uint64] | None = None
     validation: bool = False
 
@@ -108,8 +112,8 @@ class Block:
     def leaves(self) -> Iterator["Block"]:
         """Yield the block in leaves: the runs of rows whose sums are added without order.
 
-        A dense leaf has `leaf_rows` rows. A CSR leaf has `MOST_LEAF_ROWS` rows, because the cost of adding its sums does
-        not depend on the number of its values.
+        A dense leaf has `leaf_rows` rows. A CSR leaf has `MOST_LEAF_ROWS` rows, because the cost of
+        adding its sums does not depend on the number of its values.
         """
         step = MOST_LEAF_ROWS if scipy.sparse.issparse(self.X) else leaf_rows(self.X.shape[1])
         if self.n_rows <= step and not isinstance(self.X, Encoded):

@@ -10,7 +10,10 @@ Buffer = NDArray[np.uint8]
 
 
 def array_in(buffer: Buffer | None, shape: tuple[int, ...], dtype: np.dtype) -> NDArray:
-    """Return an uninitialised C-ordered array, in ``buffer`` if that is large enough and aligned, else a new one."""
+    """Return an uninitialised C-ordered array, in ``buffer`` if it fits.
+
+    The array is a new one if the buffer is too small or not aligned.
+    """
     n_bytes = math.prod(shape) * dtype.itemsize
     if buffer is None or buffer.nbytes < n_bytes or buffer.ctypes.data % dtype.alignment:
         return np.empty(shape, dtype)

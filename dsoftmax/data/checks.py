@@ -24,7 +24,8 @@ def check_shapes(shapes: Table[tuple[int, ...]]) -> None:
     X, name = shapes.X, shapes.names.X
     if len(X) != 2:
         raise DataError(
-            f"{name} has {len(X)} dimensions {X}; expected two, rows and features. {_cure_of_features(name, X)}"
+            f"{name} has {len(X)} dimensions {X}; expected two, rows and features. "
+            f"{_cure_of_features(name, X)}"
         )
     for column, shape in list(shapes.named())[1:]:
         _check_column(column, shape, name, X[0])
@@ -60,7 +61,10 @@ def _check_column(name: str, shape: tuple[int, ...], features: str, n: int) -> N
 
 
 def _store_again(how: str, path: str, shape: tuple[int, ...], row: tuple[int, ...]) -> str:
-    """Return the advice to store an array again, with the command that stores a local array as rows of this shape."""
+    """Return the advice to store an array again.
+
+    If the array is local, the advice has the command that stores it as rows of this shape.
+    """
     if not Path(path).is_absolute() or not shape or not prod(shape):
         return f"Store it {how}."
     command = reshape_command(path, shape, row)
@@ -68,7 +72,10 @@ def _store_again(how: str, path: str, shape: tuple[int, ...], row: tuple[int, ..
 
 
 def every_row(weights: Any, n: tuple[int, ...]) -> Any:
-    """Return one number as the weight of every row, (n,), without memory for each row; other weights unchanged."""
+    """Return one number as the weight of every row, (n,); other weights unchanged.
+
+    The result has one number in memory, not one per row.
+    """
     return np.broadcast_to(np.float64(weights), n) if isinstance(weights, Real) else weights
 
 
@@ -82,7 +89,8 @@ def require_numbers(name: str, dtype: np.dtype) -> None:
     if dtype.kind not in "biuf":
         kind = "Complex data not supported: " if dtype.kind == "c" else ""
         raise DataError(
-            f"{kind}{name} has dtype {dtype}; expected real numbers. Convert it with astype(float), or encode it."
+            f"{kind}{name} has dtype {dtype}; expected real numbers. Convert it with "
+            "astype(float), or encode it."
         )
 
 

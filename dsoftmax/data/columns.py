@@ -7,16 +7,18 @@ import numpy as np
 from dsoftmax.data.table import Table
 
 STRING_BYTES = 96
-"""Assumed bytes of a string of any length: a Python object with about 40 characters, and the reference to it."""
+"""Assumed bytes of a string of any length: an object of about 40 characters and its reference."""
 COMPARED_BYTES = 160
-"""Assumed bytes of that string in an array of fixed width, because labels are compared in such an array."""
+"""Assumed bytes of that string in an array of fixed width, in which labels are compared."""
 LEAF_ROW_BYTES = 80
-"""Bytes of a leaf's row besides its features and the copies of its label: codes, weights, hashes, probabilities."""
+"""Bytes of a leaf's row for codes, weights, hashes and probabilities; labels count separately."""
 
 
 @dataclass(frozen=True)
 class ColumnBytes:
-    """Bytes of the labels, weights and groups of a source. Arrays that are in memory anyway count as 0.
+    """Bytes of the labels, weights and groups of a source.
+
+    Arrays that are in memory anyway count as 0.
 
     Attributes
     ----------
@@ -25,11 +27,13 @@ class ColumnBytes:
     stored : int
         Bytes of a row as read, before it is converted.
     label : int
-        Bytes of one label in the array in which labels are compared, whether the labels are in memory or not.
+        Bytes of one label in the array in which labels are compared, whether the labels are in
+        memory or not.
     leaf : int
         Bytes of a leaf's row during a visit, besides the bytes that the visit states.
     units : int
-        Bytes of decoded stored chunks that stay between two loads, because chunks of X begin or end inside them.
+        Bytes of decoded stored chunks that stay between two loads, because chunks of X begin or end
+        inside them.
     """
 
     row: int = 0
@@ -59,7 +63,7 @@ class Column:
 
 
 def column_bytes(table: Table[Column]) -> ColumnBytes:
-    """Return the bytes of labels, weights and groups, each in the dtype to which a block converts it."""
+    """Return the bytes of labels, weights and groups in the dtypes of a block."""
     row = stored = label = leaf = units = 0
     converted = {"weights": np.dtype(np.float64), "groups": np.dtype(np.uint64)}
     for part, column in table.columns():

@@ -12,8 +12,9 @@ Features = Any
 def dense_or_csr(X: Features) -> Features:
     """Return a block as ndarray or CSR; other sparse formats are converted.
 
-    The arrays of CSR are made contiguous, which SciPy does not guarantee. Its values get the machine's byte order.
-    Values in float16 become float32, because SciPy does not compute with float16.
+    The arrays of CSR are made contiguous, which SciPy does not guarantee. Its values get the
+    machine's byte order. Values in float16 become float32, because SciPy does not compute with
+    float16.
     """
     if not scipy.sparse.issparse(X):
         return np.asarray(X)

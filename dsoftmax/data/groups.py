@@ -1,7 +1,7 @@
 """Groups of rows that belong together: from stored values to a number of 64 bits for each row.
 
-Equal values have equal numbers in every process and in every dtype. An integer or a whole float is its own number. The
-number of a string is the BLAKE2b digest, of 64 bits, of its UTF-8.
+Equal values have equal numbers in every process and in every dtype. An integer or a whole float is
+its own number. The number of a string is the BLAKE2b digest, of 64 bits, of its UTF-8.
 """
 
 from collections.abc import Sequence
@@ -36,7 +36,8 @@ def group_keys(values: NDArray, name: str = "groups", first_row: int = 0) -> Key
 
     Notes
     -----
-    Strings of fixed width are digested once per run of equal ones. Other strings are digested once per block.
+    Strings of fixed width are digested once per run of equal ones. Other strings are
+    digested once per block.
     """
     values = np.asarray(values)
     kind = values.dtype.kind
@@ -97,12 +98,13 @@ def _is_missing(value: Any) -> bool:
 
 def _missing(name: str, row: int, value: Any) -> DataError:
     return DataError(
-        f"{name} row {row:,}: the group is {value}. {name} contains NaN or None; expected a group for every row. Leave out the "
-        "rows without a group, or give each a group of its own."
+        f"{name} row {row:,}: the group is {value}. {name} contains NaN or None; expected a group "
+        "for every row. Leave out the rows without a group, or give each a group of its own."
     )
 
 
 def _refused(name: str, found: str) -> DataError:
     return DataError(
-        f"{name} {found}; expected integers, whole floats, booleans or strings of one kind. Convert the groups with astype(str)."
+        f"{name} {found}; expected integers, whole floats, booleans or strings of one kind. "
+        "Convert the groups with astype(str)."
     )

@@ -1,4 +1,7 @@
-"""The kind of an array, told by the home of its class. Neither dask nor Zarr is imported to tell."""
+"""The kind of an array, told by the home of its class.
+
+Neither dask nor Zarr is imported to tell.
+"""
 
 from typing import Any
 
@@ -10,7 +13,7 @@ def kind_of(values: Any) -> str:
 
 
 def is_dask(values: Any) -> bool:
-    """Return whether the values are a dask collection, so that results made from them should be lazy too."""
+    """Return whether the values are a dask collection, whose results should be lazy too."""
     return kind_of(values) == "dask"
 
 

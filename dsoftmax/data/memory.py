@@ -15,15 +15,20 @@ from dsoftmax.data.rows import Rows, RowSource, cut
 from dsoftmax.data.table import Table
 
 CHUNKS = 32
-"""Number of chunks of an array in memory, because many cores should share them; fewer or more within the next limits."""
+"""Number of chunks of an array in memory, within the next limits, because many cores share them."""
 CHUNK_BYTES, MOST_CHUNK_BYTES = 2 * 2**20, 16 * 2**20
 """Least and most bytes of a chunk of a dense array in memory."""
 CSR_CHUNK_BYTES, MOST_CSR_CHUNK_BYTES = 16 * 2**20, 64 * 2**20
-"""Least and most bytes of a chunk of CSR. They are larger because CSR rows are short and the sums of a chunk are wide.
-Sums of few rows cost as much as sums of many rows."""
+"""Least and most bytes of a chunk of CSR.
+
+They are larger because CSR rows are short and the sums of a chunk are wide. Sums of few rows cost
+as much as sums of many rows.
+"""
 CSR_FEATURE_BYTES, LEAST_CSR_CHUNKS = 2400, 8
-"""Bytes of a chunk of CSR per feature, if at least `LEAST_CSR_CHUNKS` chunks remain. At this size, adding the sums of a
-chunk takes less than a tenth of its time."""
+"""Bytes of a chunk of CSR per feature, if at least `LEAST_CSR_CHUNKS` chunks remain.
+
+At this size, adding the sums of a chunk takes less than a tenth of its time.
+"""
 
 
 @dataclass(frozen=True)
@@ -135,8 +140,8 @@ class MemorySpans(Rows):
 def row_bytes_and_step(X: Features) -> tuple[int, int]:
     """Return the bytes of a row, on average for CSR, and the rows of a chunk.
 
-    The rows are a power of two, at least 64. They make about one part in `CHUNKS` of the data, between `CHUNK_BYTES` and
-    `MOST_CHUNK_BYTES`, or between the limits of CSR.
+    The rows are a power of two, at least 64. They make about one part in `CHUNKS` of the data,
+    between `CHUNK_BYTES` and `MOST_CHUNK_BYTES`, or between the limits of CSR.
     """
     sparse = scipy.sparse.issparse(X)
     stored = (

@@ -1,4 +1,7 @@
-"""The door: from a table of arrays to a source. A new storage is one file and one line in `open_source`."""
+"""The door: from a table of arrays to a source.
+
+A new storage is one file and one line in `open_source`.
+"""
 
 import os
 from typing import Any
@@ -18,9 +21,10 @@ def open_source(table: Table[Any]) -> Source:
     Parameters
     ----------
     table : Table of arrays
-        X is (n, p): an ndarray, SciPy sparse, zarr.Array or dask array. Columns are (n,), of the same kinds but not
-        sparse. Weights may be one number, the weight of every row. Rows of one group fall into the same fold. One dask
-        array makes the whole source a source of dask arrays.
+        X is (n, p): an ndarray, SciPy sparse, zarr.Array or dask array. Columns are (n,), of the
+        same kinds but not sparse. Weights may be one number, the weight of every row. Rows of one
+        group fall into the same fold. One dask array makes the whole source a source of dask
+        arrays.
 
     Raises
     ------
@@ -56,7 +60,8 @@ def require_array(values: Any, name: str) -> None:
     if isinstance(values, (str, bytes, os.PathLike)):
         path = os.fsdecode(values)
         raise DataError(
-            f"{name} is {values!r}; expected an array. If this is the path of one, open it: zarr.open_array({path!r}, mode='r')."
+            f"{name} is {values!r}; expected an array. If this is the path of one, open it: "
+            f"zarr.open_array({path!r}, mode='r')."
         )
     if kind_of(values) == "zarr":
         from dsoftmax.data.zarr.names import require_no_group
@@ -74,5 +79,6 @@ def require_column(values: Any, name: str) -> None:
     require_array(values, name)
     if scipy.sparse.issparse(values):
         raise DataError(
-            f"{name} is sparse, of shape {values.shape}; expected one value per row. Pass {name}.toarray().ravel()."
+            f"{name} is sparse, of shape {values.shape}; expected one value per row. Pass "
+            f"{name}.toarray().ravel()."
         )

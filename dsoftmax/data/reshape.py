@@ -6,7 +6,7 @@ import shlex
 
 
 def reshape_command(path: str, shape: tuple[int, ...], row: tuple[int, ...]) -> str:
-    """Return a shell command that writes a copy of a local array as rows, beside it as ``NAME-rows``.
+    """Return a shell command that stores a local array as rows, beside it as ``NAME-rows``.
 
     The command decodes every stored chunk once. Its memory is that of one row of stored chunks.
 
@@ -26,7 +26,7 @@ def reshape_command(path: str, shape: tuple[int, ...], row: tuple[int, ...]) -> 
         f'import zarr; a = zarr.open_array({old}, mode="r"); s = (a.shards or a.chunks)[0]; '
         f"b = zarr.create_array({new}, shape={(n, *row)}, dtype=a.dtype, "
         f'chunks=({chunks},), config={{"write_empty_chunks": True}}); '
-        f"[b.set_basic_selection(slice(i * {k}, (i + s) * {k}), a[i : i + s].reshape({(-1, *row)})) "
-        f"for i in range(0, {shape[0]}, s)]"
+        f"[b.set_basic_selection(slice(i * {k}, (i + s) * {k}), a[i : i + "
+        f"s].reshape({(-1, *row)})) for i in range(0, {shape[0]}, s)]"
     )
     return f"python -c {shlex.quote(code)}"

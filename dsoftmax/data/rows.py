@@ -1,4 +1,7 @@
-"""A source of arrays that are read by rows: X gives the chunks; y, weights and groups are read along with it."""
+"""A source of arrays that are read by rows.
+
+X decides how rows are cut into chunks. The same rows of y, weights and groups are read with X.
+"""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -20,8 +23,9 @@ from dsoftmax.data.table import Names, Table
 class Rows(Protocol):
     """An array that is read by spans of rows.
 
-    A class that inherits from this protocol must define ``shape``, ``dtype``, `read` and `describe`. The defaults of the
-    other members suit an array that is stored, picklable, and read without a cache.
+    A class that inherits from this protocol must define ``shape``, ``dtype``, `read` and
+    `describe`. The defaults of the other members suit an array that is stored, picklable, and read
+    without a cache.
 
     Attributes
     ----------
@@ -49,19 +53,31 @@ class Rows(Protocol):
         ...
 
     def fetch(self, start: int, stop: int, buffer: Buffer) -> Features | Encoded:
-        """Return rows ``start:stop`` whose leaves are visited once, in order. As `read` by default."""
+        """Return rows ``start:stop`` whose leaves are visited once, in order.
+
+        The default is `read`.
+        """
         return self.read(start, stop, buffer)
 
     def only(self, starts: NDArray[np.int64], stops: NDArray[np.int64]) -> "Rows":
-        """Return a reader of the ascending spans ``starts[i]:stops[i]``, cheap to pickle. By default the reader itself."""
+        """Return a reader of the ascending spans ``starts[i]:stops[i]``, cheap to pickle.
+
+        The default is the reader itself.
+        """
         return self
 
     def cached_bytes(self, starts: NDArray[np.int64]) -> int:
-        """Return the bytes of decoded chunks that stay between reads of spans that begin at ``starts``. 0 by default."""
+        """Return the bytes of decoded chunks that stay between reads.
+
+        The spans of the reads begin at ``starts``. The default is 0.
+        """
         return 0
 
     def smaller_chunks(self, rows: int) -> str:
-        """Return the line that stores the array in chunks of ``rows`` rows; empty, as by default, if none is necessary."""
+        """Return the line that stores the array in chunks of ``rows`` rows.
+
+        The line is empty if the chunks are small enough, and by default.
+        """
         return ""
 
     @abstractmethod
@@ -198,7 +214,7 @@ def _with_columns(table: Table[Rows], start: int, stop: int, X: Features | Encod
 
 
 def cut(n: int, step: int) -> NDArray[np.int64]:
-    """Return the rows of the chunks into which ``n`` rows are cut: ``step`` rows each, the last chunk the rest."""
+    """Return the sizes of chunks of ``step`` rows that ``n`` rows make; the last may be smaller."""
     rows = np.full(-(-n // step), step, np.int64)
     rows[-1] -= rows.sum() - n
     return rows

@@ -28,17 +28,23 @@ class Share(Protocol):
         ----------
         chunk : int
         buffer : (n,) uint8, optional
-            Memory for the chunk's bytes of X. The source may use or ignore it. The block is then valid until the buffer
-            is used again.
+            Memory for the chunk's bytes of X. The source may use or ignore it. The block is then
+            valid until the buffer is used again.
         """
         ...
 
     def fetch(self, chunk: int, buffer: Buffer) -> Block:
-        """Return the rows of a chunk whose leaves are visited once, in order: X may be `Encoded`. As `load` by default."""
+        """Return the rows of a chunk whose leaves are visited once, in order.
+
+        X may be `Encoded`. The default is `load`.
+        """
         return self.load(chunk, buffer)
 
     def bind(self, values: Mapping[int, Sequence[Any]]) -> "Share":
-        """Return the share with the results of its futures, by chunk. By default the share itself, which has no futures."""
+        """Return the share with the results of its futures, by chunk.
+
+        The default is the share itself, which has no futures.
+        """
         return self
 
 
@@ -56,7 +62,8 @@ class Source(Share, Protocol):
     sparse : bool
         Whether blocks hold CSR.
     resident : bool
-        Whether blocks are views of arrays that are in memory anyway, so that caching blocks saves nothing.
+        Whether blocks are views of arrays that are in memory anyway, so that caching blocks saves
+        nothing.
     chunk_rows : (n_chunks,) int64
         Rows of each chunk.
     chunk_bytes : (n_chunks,) int64
@@ -87,15 +94,18 @@ class Source(Share, Protocol):
     def names(self) -> Names: ...
 
     def share(self, chunks: Sequence[int]) -> Share:
-        """Return a picklable loader of these chunks. Chunks have the same numbers in it as in the source."""
+        """Return a picklable loader of these chunks.
+
+        Chunks have the same numbers in it as in the source.
+        """
         ...
 
     def needs(self, chunk: int) -> tuple[Any, ...]:
-        """Return the futures on a cluster that hold this chunk; empty if the chunk is loaded from storage."""
+        """Return the futures with this chunk; empty if the chunk is loaded from storage."""
         ...
 
     def smaller_chunks(self, rows: int) -> str:
-        """Return the lines, of a shell or of Python, that store the source's arrays in chunks of ``rows`` rows.
+        """Return the lines of shell or Python that store the arrays in chunks of ``rows`` rows.
 
         Arrays whose chunks are small enough have no line. The result is empty if no array has one.
         """

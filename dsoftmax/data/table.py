@@ -1,4 +1,4 @@
-"""A table: features X, the columns y, weights and groups beside them, their names, and how to read them."""
+"""A table: features X, columns beside them, their names, and how to read them."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -23,9 +23,15 @@ class Names:
     groups: str = "groups"
 
 
+DEFAULT_NAMES = Names()
+"""Names of arrays whose owner passes none."""
+
+
 @dataclass(frozen=True)
 class Table(Generic[T]):
-    """X and its columns, all of one kind: arrays of the user, readers of rows, shapes, dtypes or keys of a graph.
+    """X and its columns, all of one kind.
+
+    The kind is an array, a reader of rows, a shape, a dtype, or a key of a graph.
 
     Attributes
     ----------
@@ -46,7 +52,7 @@ class Table(Generic[T]):
     y: T | None = None
     weights: T | None = None
     groups: T | None = None
-    names: Names = Names()
+    names: Names = DEFAULT_NAMES
     missing_chunks: str = "error"
 
     def __post_init__(self) -> None:

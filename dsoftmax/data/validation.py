@@ -1,7 +1,7 @@
-"""A source of two: the training set, and after it the rows of a validation set that decide when to stop.
+"""A source of two: the training set, and after it the validation set.
 
-One pass then reads both. Engines, caches and workers need not know: the blocks say which rows they hold
-(`dsoftmax.data.block.Block.validation`).
+One pass then reads both. Engines, caches and workers need not know: the blocks say which rows they
+hold (`dsoftmax.data.block.Block.validation`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,9 @@ from dsoftmax.errors import DataError
 
 @dataclass(frozen=True)
 class WithValidation(Share):
-    """The chunks of ``training``, and then those of ``validation``; a `dsoftmax.data.source.Source`.
+    """The chunks of ``training``, and then those of ``validation``.
+
+    This is a `dsoftmax.data.source.Source`.
 
     Attributes
     ----------
@@ -117,7 +119,8 @@ class ShareWithValidation(Share):
     ----------
     training, validation : Share
     n_chunks : int
-        Number of training chunks in the whole source. Chunks from this number on belong to the validation set.
+        Number of training chunks in the whole source. Chunks from this number on belong to the
+        validation set.
     """
 
     training: Share
@@ -152,12 +155,13 @@ def with_validation(training: Source, validation: Source) -> WithValidation:
     one, two = training.names.X, validation.names.X
     if training.n_features != validation.n_features:
         raise DataError(
-            f"{two} has {validation.n_features} features and {one} has {training.n_features}; expected the same columns, in the "
-            "same order."
+            f"{two} has {validation.n_features} features and {one} has {training.n_features}; "
+            "expected the same columns, in the same order."
         )
     if training.sparse != validation.sparse:
         kinds = {True: "sparse", False: "dense"}
         raise DataError(
-            f"{two} is {kinds[validation.sparse]} and {one} is {kinds[training.sparse]}; expected the same kind. Convert one of them."
+            f"{two} is {kinds[validation.sparse]} and {one} is {kinds[training.sparse]}; expected "
+            "the same kind. Convert one of them."
         )
     return WithValidation(training, validation)

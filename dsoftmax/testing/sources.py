@@ -22,7 +22,8 @@ def check_source(
     """Check that a source keeps the contract of `dsoftmax.data.source.Source`.
 
     * The metadata describe the blocks correctly, and the blocks hold the rows in order.
-    * Equal blocks come from a second load, from loads in another order, with and without a buffer, and from a pickled share.
+    * Equal blocks come from a second load, from loads in another order, with and without a buffer,
+      and from a pickled share.
     * A block that was loaded without a buffer shares its memory with no buffer.
     * ``describe`` returns JSON types, and the same on each call.
 
@@ -157,7 +158,8 @@ def _check_buffers(name: str, source: Source, share: Share, blocks: list[Block])
         same = source.sparse or alone.X.flags.c_contiguous == found.X.flags.c_contiguous
         _require(
             same,
-            f"{name}: chunk {chunk} has another memory order in a buffer, so that sums may round differently",
+            f"{name}: chunk {chunk} has another memory order in a buffer, so that sums may round "
+            "differently",
         )
         _check_fetched(block, share.fetch(chunk, buffer), f"{name}: chunk {chunk}, fetched")
         buffer[:] = 0xA5

@@ -946,7 +946,7 @@ def test_rows_that_are_not_a_table(lazy):
     estimator = SoftmaxRegression().fit(X, y)
     for rows in (X[0], X[:, :, None]):
         with pytest.raises(
-            DataError, match=r"X has [13] dimensions .*; needed are two, rows and features. Reshape"
+            DataError, match=r"X has [13] dimensions .*; expected two, rows and features. Reshape"
         ):
             estimator.predict(da.from_array(rows) if lazy else rows)
 

@@ -1,1 +1,4 @@
-"""Dask arrays: each block's graph is computed inside the task that visits the block; persisted blocks stay in place."""
+"""Dask arrays.
+
+The task that visits a block also computes the block's graph. Persisted blocks stay in place.
+"""

@@ -34,12 +34,15 @@ class DaskColumn:
 
 
 def as_array(values: Any, name: str, missing_chunks: str) -> da.Array:
-    """Return X as a dask array; its blocks may be cut along the columns and have unknown sizes."""
+    """Return X as a dask array, possibly cut along the columns and in blocks of unknown sizes."""
     return _as_dask(values, ("auto", -1), name, _zarr_rows(values, name, missing_chunks))
 
 
 def as_column(values: Any, X: da.Array, name: str, missing_chunks: str) -> DaskColumn:
-    """Return labels, weights or groups as a dask array, cut as the rows of X if their number is equal."""
+    """Return labels, weights or groups as a dask array.
+
+    Arrays with as many rows as X are cut as X is.
+    """
     stored = _zarr_rows(values, name, missing_chunks)
     aligned = getattr(values, "shape", None) == X.shape[:1]
     column = _as_dask(values, (X.chunks[0] if aligned else "auto",), name, stored)
@@ -52,7 +55,10 @@ def one_column_of_blocks(X: da.Array) -> da.Array:
 
 
 def with_known_chunks(array: da.Array) -> da.Array:
-    """Return the array with known sizes of its blocks; if dask does not know them, one computation counts them."""
+    """Return the array with known sizes of its blocks.
+
+    If dask does not know them, one computation counts them.
+    """
     if not any(np.isnan(size) for sizes in array.chunks for size in sizes):
         return array
     counted = array.copy()
@@ -65,8 +71,8 @@ def _as_dask(values: Any, chunks: Any, name: str, stored: "ZarrRows | None") -> 
         return values
     if kind_of(values) == "dask":
         raise DataError(
-            f"{name} is a dask {type(values).__name__}; expected a dask array. Pass {name}.to_dask_array(lengths=True) for a "
-            "DataFrame or Series."
+            f"{name} is a dask {type(values).__name__}; expected a dask array. Pass "
+            f"{name}.to_dask_array(lengths=True) for a DataFrame or Series."
         )
     if stored is not None:
         from dsoftmax.data.zarr.source import row_chunks

@@ -1,4 +1,4 @@
-"""Recipes of blocks: the part of a dask graph that makes one block, picklable without its futures."""
+"""Recipes of blocks: the part of a dask graph that makes one block, picklable without futures."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -84,8 +84,9 @@ def _computed(recipe: Recipe, known: dict[Any, Any], chunk: int) -> Table[Any]:
     except Exception as error:
         last = recipe.first_row + recipe.n_rows - 1
         raise ReadError(
-            f"{recipe.keys.names.X} rows {recipe.first_row:,}–{last:,}: the dask graph behind this block failed with "
-            f"{type(error).__name__}: {error}. Compute it alone to see where: X.blocks[{chunk}].compute()."
+            f"{recipe.keys.names.X} rows {recipe.first_row:,}–{last:,}: the dask graph behind this "
+            f"block failed with {type(error).__name__}: {error}. Compute it alone to see where: "
+            f"X.blocks[{chunk}].compute()."
         ) from error
     return recipe.keys.map(lambda key, _: found[key])
 
@@ -94,11 +95,13 @@ def _check_sizes(values: Table[Any], recipe: Recipe, chunk: int, n_features: int
     for name, value in values.named():
         if value.shape[0] != recipe.n_rows:
             raise DataError(
-                f"{name}, block {chunk}: dask said {recipe.n_rows:,} rows and the block has {value.shape[0]:,}. "
-                "The array's chunks do not tell its true sizes; call compute_chunk_sizes() on it first."
+                f"{name}, block {chunk}: dask said {recipe.n_rows:,} rows and the block has "
+                f"{value.shape[0]:,}. The array's chunks do not tell its true sizes; call "
+                "compute_chunk_sizes() on it first."
             )
     if values.X.shape[1:] != (n_features,):
         raise DataError(
-            f"{values.names.X}, block {chunk}: dask said {n_features:,} columns and the block has shape "
-            f"{tuple(values.X.shape)}. If the blocks come from map_blocks, pass it chunks=, the chunks of its result."
+            f"{values.names.X}, block {chunk}: dask said {n_features:,} columns and the block has "
+            f"shape {tuple(values.X.shape)}. If the blocks come from map_blocks, pass it chunks=, "
+            "the chunks of its result."
         )

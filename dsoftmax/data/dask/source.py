@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from dsoftmax.data.zarr.rows import ZarrRows
 
 CSR_SHARE = 20
-"""Assumed ratio of the bytes of a dense block to the bytes of the same block as CSR, until the blocks are seen."""
+"""Assumed ratio of dense bytes to CSR bytes of a block, because dask does not know the density."""
 
 
 @dataclass(frozen=True)
@@ -110,13 +110,14 @@ class DaskSource(Share):
 def dask_source(table: Table[Any]) -> DaskSource:
     """Return a source of dask arrays.
 
-    Nothing is computed if dask knows the sizes of all blocks. Otherwise one computation counts them.
+    Nothing is computed if dask knows the sizes of all blocks. Otherwise one computation counts
+    them.
 
     Parameters
     ----------
     table : Table of arrays, of which at least one is a dask array
-        Blocks of X are ndarray or SciPy sparse; blocks of columns are joined. The other arrays are cut to the rows of
-        X's blocks. Weights may be one number.
+        Blocks of X are ndarray or SciPy sparse; blocks of columns are joined. The other arrays are
+        cut to the rows of X's blocks. Weights may be one number.
 
     Raises
     ------
@@ -196,7 +197,7 @@ def _recipe(
     first_row: int,
     n_rows: int,
 ) -> Recipe:
-    """Return the recipe of one row of blocks: its tasks, and the futures to which they or its keys refer."""
+    """Return the recipe of one row of blocks: its tasks, and the futures to which they refer."""
     keys = arrays.map(
         lambda array, _: (array.name, chunk, 0) if array.ndim == 2 else (array.name, chunk)
     )

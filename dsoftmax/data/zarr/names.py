@@ -1,4 +1,4 @@
-"""Zarr arrays by the names people type: inside a store, in groups of it, or in a store of their own."""
+"""Zarr arrays by the names that users type: in a store, in its groups, or in another store."""
 
 import json
 import os
@@ -28,8 +28,8 @@ def open_array(store: str, name: str | None, option: str = "--features") -> zarr
     store : str
         Path or URL of a Zarr store, v2 or v3.
     name : str or None
-        An array in the store (``X``, ``group/X``), or the path of another store that is an array. None if the store itself
-        is an array.
+        An array in the store (``X``, ``group/X``), or the path of another store that is an array.
+        None if the store itself is an array.
     option : str
         The command-line option, for messages.
 
@@ -66,7 +66,10 @@ def open_array(store: str, name: str | None, option: str = "--features") -> zarr
 def _not_found(store: str, root: Path, name: str, option: str) -> str:
     names = array_names(root)
     if not names and not any((root / one).exists() for one in METADATA):
-        return f"{store} has no {' or '.join(METADATA)}, and no array below it; it is not a Zarr store. Pass a store of Zarr v2 or v3."
+        return (
+            f"{store} is not a Zarr store: it has no {' or '.join(METADATA)}, and no array "
+            "below it; pass a store of Zarr v2 or v3."
+        )
     other = Path(name).expanduser()
     for place in (root / name.strip("/"), other):
         if place.is_dir() and (below := array_names(place)):
@@ -74,7 +77,10 @@ def _not_found(store: str, root: Path, name: str, option: str) -> str:
                 return f"{option} {name}: {_sparse_on_disk(place)}"
             return f"{option} {name} is a group; expected one array. Pass one of {_listed(below)}."
     if other.exists():
-        return f"{option} {name} is a path, but not of a Zarr array. Pass an array of {store}, or the path of a store that is an array."
+        return (
+            f"{option} {name} is a path, but not of a Zarr array; pass an array of {store}, or the "
+            "path of a store that is an array."
+        )
     last = name.strip("/").rpartition("/")[2]
     near = (
         get_close_matches(name, names, n=1, cutoff=0.5)
@@ -97,8 +103,9 @@ def require_no_group(values: Any, name: str) -> None:
     arrays, groups = sorted(values.array_keys()), sorted(values.group_keys())
     if _is_sparse(arrays):
         raise DataError(
-            f"{name} is a Zarr group that holds a sparse matrix ({', '.join(SPARSE)}); expected one array, or a matrix of SciPy. "
-            f"With g for the group, pass {_sparse_line(values.attrs)}, which reads it whole. If the group is one of AnnData, "
+            f"{name} is a Zarr group that holds a sparse matrix ({', '.join(SPARSE)}); expected "
+            "one array, or a matrix of SciPy. With g for the group, pass "
+            f"{_sparse_line(values.attrs)}, which reads it whole. If the group is one of AnnData, "
             "anndata.experimental.read_elem_lazy(g) makes a dask array of it."
         )
     cure = (
@@ -130,13 +137,17 @@ def _sparse_on_disk(place: Path) -> str:
     with suppress(OSError, ValueError):  # a folder may hold arrays and be no group
         attributes = zarr.open_group(place, mode="r", use_consolidated=False).attrs
     return (
-        f"this group holds a sparse matrix ({', '.join(SPARSE)}); expected one array of rows and features. In Python, pass it to "
-        f"SoftmaxRegression().fit, with g = zarr.open_group({str(place)!r}, mode='r'), as {_sparse_line(attributes)}."
+        f"this group holds a sparse matrix ({', '.join(SPARSE)}); expected one array of rows and "
+        "features. In Python, pass it to SoftmaxRegression().fit, with g = "
+        f"zarr.open_group({str(place)!r}, mode='r'), as {_sparse_line(attributes)}."
     )
 
 
 def array_names(root: Path) -> list[str]:
-    """Return the names of the arrays below a directory, from the metadata files alone; chunks are not listed."""
+    """Return the names of the arrays below a directory.
+
+    Only metadata files are read; chunks are not listed.
+    """
     return sorted(_walk(root, ""))
 
 
@@ -172,8 +183,8 @@ def _open(path: Path) -> zarr.Array:
         return zarr.open_array(path, mode="r", zarr_format=version)
     except Exception as error:
         raise ReadError(
-            f"{path} is a Zarr array with unusable metadata ({type(error).__name__}: {error}). Check its codecs and dtype, or "
-            "write it again."
+            f"{path} is a Zarr array with unusable metadata ({type(error).__name__}: {error}). "
+            "Check its codecs and dtype, or write it again."
         ) from error
 
 
@@ -189,7 +200,8 @@ def _open_remote(store: str, name: str | None) -> zarr.Array:
         return zarr.open_array(path, mode="r")
     except Exception as error:
         raise ReadError(
-            f"{path} cannot be opened as a Zarr array ({type(error).__name__}: {error}). Check the address and your access to it."
+            f"{path} cannot be opened as a Zarr array ({type(error).__name__}: {error}). Check the "
+            "address and your access to it."
         ) from error
 
 

@@ -9,11 +9,12 @@ from zarr.storage import FsspecStore, LocalStore
 
 
 def rechunk_command(array: zarr.Array, rows: int) -> str:
-    """Return a shell command that writes a copy of an array in chunks of ``rows`` rows, all columns in each.
+    """Return a shell command that copies an array into chunks of ``rows`` whole rows.
 
-    The command needs Zarr alone and decodes every stored chunk once, one row of stored chunks at a time. Its measured peak
-    memory is 2 to 2.5 times the decoded bytes of that row, and 200 MiB. A local copy stands beside the array, as
-    ``NAME-ROWS-rows``. A copy of a remote array is written to the working directory.
+    The command needs Zarr alone and decodes every stored chunk once, one row of stored chunks at a
+    time. Its measured peak memory is 2 to 2.5 times the decoded bytes of that row, and 200 MiB. A
+    local copy stands beside the array, as ``NAME-ROWS-rows``. A copy of a remote array is written
+    to the working directory.
 
     Parameters
     ----------
@@ -39,7 +40,8 @@ def rechunk_command(array: zarr.Array, rows: int) -> str:
         f'import zarr; a = zarr.open_array({old}, mode="r"); '
         f"b = zarr.create_array({new}, shape=a.shape, dtype=a.dtype, chunks={chunks}, "
         'config={"write_empty_chunks": True}); '  # an absent chunk of zeros would look lost
-        f"[b.set_basic_selection(slice(i, i + {step}), a[i : i + {step}]) for i in range(0, {n}, {step})]"
+        f"[b.set_basic_selection(slice(i, i + {step}), a[i : i + {step}]) for i in range(0, {n}, "
+        f"{step})]"
     )
     return f"python -c {shlex.quote(code)}"
 

@@ -1,4 +1,7 @@
-"""A Zarr array, v2 or v3, read by rows: by our own reader if the array is plain and local, else by Zarr."""
+"""A Zarr array, v2 or v3, read by rows.
+
+Our own reader reads plain local arrays. Zarr reads all others.
+"""
 
 import itertools
 from collections.abc import Iterator
@@ -30,8 +33,9 @@ class ZarrRows(Rows):
     name : str
         Name of the array in messages.
     missing_chunks : {"error", "fill"}
-        Meaning of a stored chunk that is absent from the store: a loss, or the fill value. Zarr's writers leave out chunks
-        that hold only the fill value, and its readers cannot tell the two apart.
+        Meaning of a stored chunk that is absent from the store: a loss, or the fill value. Zarr's
+        writers leave out chunks that hold only the fill value, and its readers cannot tell the two
+        apart.
     """
 
     def __init__(self, array: zarr.Array, name: str, missing_chunks: str = "error") -> None:
@@ -61,7 +65,10 @@ class ZarrRows(Rows):
 
     @property
     def unit_rows(self) -> int:
-        """Rows that can be read without reading others: those of a stored chunk, of an inner chunk of a shard, or 1."""
+        """Rows that can be read without reading others.
+
+        They are those of a stored chunk, of an inner chunk of a shard, or 1.
+        """
         if self.array.shards is not None:
             inner = shards_stand_alone(self.array)
             return int(self.array.chunks[0] if inner else self.array.shards[0])
@@ -82,7 +89,8 @@ class ZarrRows(Rows):
         first, last = -(-start // unit) * unit, stop if stop == end else stop // unit * unit
         if self.ndim > 1 or (first, last) == (start, stop):
             return self._read(start, stop, buffer)
-        # The units of these labels are cut otherwise than X: neighbours ask for the two end units too.
+        # The units of these labels are cut otherwise than X: neighbours ask for the two end units
+        # too.
         if first > last:
             return self._in_unit(start // unit, start, stop)
         parts = [self._in_unit(start // unit, start, first)] if start < first else []
@@ -91,7 +99,7 @@ class ZarrRows(Rows):
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def fetch(self, start: int, stop: int, buffer: Buffer) -> NDArray | EncodedRows:
-        """Return rows encoded in ``buffer`` if they can be decoded slice by slice, else as `read` does."""
+        """Return rows encoded in ``buffer`` if they can be decoded by slices, else as `read`."""
         if self._local is not None:
             try:
                 found = self._local.fetch(start, stop, buffer, self._damaged)
@@ -153,19 +161,24 @@ class ZarrRows(Rows):
 
     def _lost(self, what: str, rows: tuple[int, int]) -> ReadError:
         return ReadError(
-            f"{self.name} rows {rows[0]:,}–{rows[1] - 1:,}: {what} is not in {self.array.store_path}. Either it was lost, or "
-            f"never written because it holds only the fill value {self.array.fill_value!r}. If it was lost, write it again. "
-            "If the fill value is meant, pass missing_chunks='fill' (--missing-chunks fill)."
+            f"{self.name} rows {rows[0]:,}–{rows[1] - 1:,}: {what} is not in "
+            f"{self.array.store_path}. Either it was lost, or never written because it holds only "
+            f"the fill value {self.array.fill_value!r}. If it was lost, write it again. If the "
+            "fill value is meant, pass missing_chunks='fill' (--missing-chunks fill)."
         )
 
     def _damaged(self, key: str, rows: tuple[int, int], error: BaseException | None) -> ReadError:
         return ReadError(
-            f"{self.name} rows {rows[0]:,}–{rows[1] - 1:,} cannot be read ({type(error).__name__}: {error}). The stored chunk "
-            f"{key} is truncated, damaged or out of reach. Write it again from its origin, then run the same command."
+            f"{self.name} rows {rows[0]:,}–{rows[1] - 1:,} cannot be read ({type(error).__name__}: "
+            f"{error}). The stored chunk {key} is truncated, damaged or out of reach. Write it "
+            "again from its origin, then run the same command."
         )
 
     def _narrowed(self, start: int, stop: int, error: Exception) -> ReadError:
-        """Name the first stored chunk that cannot be read alone; all of them if each can, as after a lost connection."""
+        """Name the first stored chunk that cannot be read alone.
+
+        If each can be read now, as after a lost connection, name all of them.
+        """
         key_of = chunk_key(self.array)
         for place in self._places(start, stop):
             rows = self._rows_of(place, start, stop)
@@ -214,6 +227,6 @@ class ZarrRows(Rows):
 
 
 def _settings(codec: Any) -> str:
-    """Return a codec's name and options in one form for v2 and v3: "blosc(cname=lz4, clevel=5, …)"."""
+    """Return a codec's name and options, alike for v2 and v3: "blosc(cname=lz4, clevel=5, …)"."""
     name, options = codec_settings(codec)
     return f"{name}({', '.join(f'{key}={value}' for key, value in options.items())})"

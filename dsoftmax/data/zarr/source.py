@@ -16,21 +16,24 @@ from dsoftmax.data.table import Table
 from dsoftmax.data.zarr.rows import ZarrRows
 
 GROUP_BYTES = 2**20
-"""Bytes of a chunk of the source that small stored chunks make together, because each chunk of a source has a cost."""
+"""Bytes of joined small stored chunks, because every chunk of a source has a fixed cost."""
 PART_BYTES = 16 * 2**20
-"""Bytes of a chunk of the source into which large stored chunks are cut, because blocks of this size fit many machines."""
+"""Approximate bytes of the parts of a large stored chunk, so that few bytes are in flight."""
 
 
 def zarr_source(table: Table[Any]) -> RowSource:
-    """Return a source that reads a Zarr array by its chunks or shards. Opening it reads metadata only.
+    """Return a source that reads a Zarr array by its chunks or shards.
 
-    Small stored chunks are read several at a time. Large ones are cut if that decodes nothing twice: shards,
-    uncompressed local chunks, and local chunks of Blosc.
+    Opening it reads metadata only.
+
+    Small stored chunks are read several at a time. Large ones are cut if that decodes nothing
+    twice: shards, uncompressed local chunks, and local chunks of Blosc.
 
     Parameters
     ----------
     table : Table of zarr.Array or array-like
-        X is a zarr.Array. Columns are read by the rows of X, whatever their own chunks. Weights may be one number.
+        X is a zarr.Array. Columns are read by the rows of X, whatever their own chunks. Weights may
+        be one number.
 
     Raises
     ------
@@ -69,8 +72,8 @@ def cut_stored(
 ) -> NDArray[np.int64]:
     """Return the rows of the chunks of a source: a pure function of the storage of X.
 
-    Stored chunks of less than `GROUP_BYTES` are joined. Stored chunks of more than about `PART_BYTES` are cut, each
-    alone::
+    Stored chunks of less than `GROUP_BYTES` are joined. Stored chunks of more than about
+    `PART_BYTES` are cut, each alone::
 
         stored   |           0           |           1           |  2 |
         chunks   |  0  |  1  |  2  |  3  |  4  |  5  |  6  |  7  | 8  |
@@ -84,9 +87,9 @@ def cut_stored(
     stored_rows : int
         Rows of one stored object: a chunk or a shard.
     unit_rows : int
-        Rows that can be read without reading others: ``stored_rows`` if the object must be decoded whole, those of an
-        inner chunk of a shard, or 1. If it is 1, cuts lie at multiples of `leaf_rows`, so that the leaves are those of
-        the whole chunk.
+        Rows that can be read without reading others: ``stored_rows`` if the object must be decoded
+        whole, those of an inner chunk of a shard, or 1. If it is 1, cuts lie at multiples of
+        `leaf_rows`, so that the leaves are those of the whole chunk.
 
     Returns
     -------
@@ -104,7 +107,10 @@ def cut_stored(
 
 
 def with_columns_read(table: Table[Any]) -> Table[Any]:
-    """Return a table whose Zarr columns are read whole, because X is in memory. Missing chunks are reported as always."""
+    """Return a table whose Zarr columns are read whole, because X is in memory.
+
+    Missing chunks are reported as always.
+    """
 
     def read(values: Any, name: str) -> Any:
         if not isinstance(values, zarr.Array):

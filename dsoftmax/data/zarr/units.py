@@ -15,8 +15,8 @@ CACHED_UNITS, CACHED_BYTES = 4, 8 * 2**20
 class Units:
     """A few decoded units of an array. A unit is a run of rows that must be decoded together.
 
-    Neighbouring blocks of X read the two ends of one unit if the units are cut otherwise than X. The unit is then decoded
-    by one thread, while others that need it wait.
+    Neighbouring blocks of X read the two ends of one unit if the units are cut otherwise than X.
+    The unit is then decoded by one thread, while others that need it wait.
 
     Parameters
     ----------
@@ -66,7 +66,10 @@ class Units:
 
 
 class _Unit:
-    """One cached unit, and later another one in the same buffer. Only the holder of the lock reads or changes it."""
+    """One cached unit, and later another one in the same buffer.
+
+    Only the holder of the lock reads or changes it.
+    """
 
     def __init__(self) -> None:
         self.lock = threading.Lock()

@@ -1,8 +1,12 @@
-"""Chunks of Blosc. A chunk is a sequence of Blosc blocks, each compressed alone, so that some can be read and decoded alone.
+"""Chunks of Blosc.
 
-The library decodes whole chunks only. Its header is therefore replaced by that of a chunk which consists of the wanted
-Blosc blocks alone. A table after the header states the offset of each Blosc block, so that no compressed byte moves.
-`dsoftmax.compat.numcodecs` lists the properties of the library on which this relies.
+A chunk is a sequence of Blosc blocks, each compressed alone, so that some can be read and decoded
+alone.
+
+The library decodes whole chunks only. Its header is therefore replaced by that of a chunk which
+consists of the wanted Blosc blocks alone. A table after the header states the offset of each Blosc
+block, so that no compressed byte moves. `dsoftmax.compat.numcodecs` lists the properties of the
+library on which this relies.
 
 References
 ----------
@@ -24,10 +28,16 @@ FIELDS = struct.Struct("<BBBBIII")
 COPIED = 0x2
 """Flag of a chunk whose content follows uncompressed, without a table."""
 ONE_STREAM = 0x10
-"""Flag of a chunk whose bytes are not split by their place in an item. A shorter last Blosc block never is split."""
+"""Flag of a chunk whose bytes are not split by their place in an item.
+
+A shorter last Blosc block never is split.
+"""
 SMALL_BLOCK_BYTES = 4 * 2**20
-"""Most bytes of a Blosc block for which rows of a chunk are read alone. The library's own choice is about 256 KiB, and
-at most this. A writer may ask for larger Blosc blocks."""
+"""Most bytes of a Blosc block for which rows of a chunk are read alone.
+
+The library's own choice is about 256 KiB, and at most this. A writer may ask for larger Blosc
+blocks.
+"""
 
 Allocate = Callable[[int], NDArray[np.uint8] | None]
 """Returns memory of a number of bytes; None if it has less."""
@@ -93,13 +103,14 @@ def read_header(begin: NDArray[np.uint8], encoded_bytes: int, n_bytes: int) -> H
     header = Header(*FIELDS.unpack_from(begin.data))
     if (header.n_bytes, header.encoded_bytes) != (n_bytes, encoded_bytes):
         raise ValueError(
-            f"the header states {header.encoded_bytes:,} bytes that decode to {header.n_bytes:,}; stored are "
-            f"{encoded_bytes:,}, expected {n_bytes:,} decoded"
+            f"the header states {header.encoded_bytes:,} bytes that decode to {header.n_bytes:,}; "
+            f"stored are {encoded_bytes:,}, expected {n_bytes:,} decoded"
         )
     least = FIELDS.size + (n_bytes if header.copied else 0)
     if not 0 < header.block_bytes <= n_bytes or least + header.table_bytes > encoded_bytes:
         raise ValueError(
-            f"the header states Blosc blocks of {header.block_bytes:,} bytes, which {encoded_bytes:,} bytes cannot hold"
+            f"the header states Blosc blocks of {header.block_bytes:,} bytes, which "
+            f"{encoded_bytes:,} bytes cannot hold"
         )
     return header
 
@@ -111,7 +122,7 @@ def decode(encoded: NDArray[np.uint8], target: NDArray) -> None:
 
 
 class BloscDecoder:
-    """A chunk that is decoded some Blosc blocks at a time: see `dsoftmax.data.zarr.local.codecs.Decoder`.
+    """A `dsoftmax.data.zarr.local.codecs.Decoder` that decodes some Blosc blocks at a time.
 
     Parameters
     ----------
@@ -165,7 +176,9 @@ class Excerpt:
 def read_excerpt(
     file: BinaryIO, encoded_bytes: int, n_bytes: int, start: int, stop: int, allocate: Allocate
 ) -> Excerpt | None:
-    """Read the Blosc blocks that hold bytes ``start:stop`` of the content; None if ``allocate`` has no memory for them.
+    """Read the Blosc blocks that hold bytes ``start:stop`` of the content.
+
+    Return None if ``allocate`` has no memory for them.
 
     Parameters
     ----------

@@ -13,20 +13,23 @@ from dsoftmax.compat.zarr import codec_settings
 from dsoftmax.data.zarr.local import blosc
 
 Decode = Callable[[NDArray[np.uint8], NDArray], None]
-"""Decodes the bytes of a chunk into a contiguous array of its shape; raises if they are not exactly that chunk."""
+"""Decodes the bytes of exactly one chunk into a contiguous array of its shape."""
 
 ZSTD_MAGIC = 0xFD2FB528
 
 
 def known_decoder(compressors: Sequence[Any]) -> Decode | None:
-    """Return the decoder of chunks of these compressors, of Zarr v2 or v3; None if Zarr must decode them."""
+    """Return the decoder for these compressors of Zarr v2 or v3; None if Zarr must decode."""
     if not compressors:
         return copy_bytes
     return DECODERS.get(codec_settings(compressors[0])[0]) if len(compressors) == 1 else None
 
 
 def is_little_endian(serializer: Any) -> bool:
-    """Return whether values are stored as they lie in memory. Zarr v2 has no serializer; its dtype states the order."""
+    """Return whether values are stored as they lie in memory.
+
+    Zarr v2 has no serializer; its dtype states the order.
+    """
     if not np.little_endian:
         return False
     if serializer is None:
@@ -36,7 +39,10 @@ def is_little_endian(serializer: Any) -> bool:
 
 
 def copy_bytes(encoded: NDArray[np.uint8], target: NDArray) -> None:
-    """Decode an uncompressed chunk. Readers recognise this function and read straight into the block instead."""
+    """Decode an uncompressed chunk.
+
+    Readers recognise this function and read straight into the block instead.
+    """
     np.copyto(target.reshape(-1).view(np.uint8), encoded)
 
 
@@ -48,7 +54,8 @@ class Decoder(Protocol):
     n_bytes : int
         Bytes of the decoded chunk.
     step : int
-        Stride of the parts in bytes. A part begins at a multiple of it, and ends at a multiple or with the chunk.
+        Stride of the parts in bytes. A part begins at a multiple of it, and ends at a multiple or
+        with the chunk.
     """
 
     @property
@@ -73,7 +80,7 @@ class OneStreamDecoder:
 
 
 def decoder_of(encoded: NDArray[np.uint8], n_bytes: int, decode: Decode) -> Decoder:
-    """Return the decoder, a part at a time, of an encoded chunk of ``n_bytes``, which it may change.
+    """Return the decoder of an encoded chunk of ``n_bytes``, which it may change.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Rows that were read and are decoded a slice at a time, so that each slice is used while it is in the cache."""
+"""Rows that were read encoded and are decoded by slices, each used while it is in the cache."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from dsoftmax.data.zarr.local.codecs import Decoder
 from dsoftmax.data.zarr.local.scratch import Scratch
 
 Damaged = Callable[[str, tuple[int, int], Exception], Exception]
-"""Returns the error to raise for a file that cannot be decoded, from its key, the requested rows, and the cause."""
+"""Returns the error for a file that cannot be decoded: from its key, the rows, and the cause."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,9 @@ class EncodedRows(Encoded):
         return self.shape[1] * self.dtype.itemsize
 
     def slices(self, n_rows: int) -> Iterator[NDArray]:
-        """Yield ``n_rows`` rows at a time. A slice is valid until the same thread asks for the next one.
+        """Yield ``n_rows`` rows at a time.
+
+        A slice is valid until the same thread asks for the next one.
 
         Raises
         ------
@@ -71,8 +73,8 @@ class EncodedRows(Encoded):
 
         Notes
         -----
-        All parts are decoded into the same scratch memory. The rest of a part belongs to the next slice and is moved to the
-        front::
+        All parts are decoded into the same scratch memory. The rest of a part belongs
+        to the next slice and is moved to the front::
 
             parts    |   0   |   1   |   2   |   3   |   4   |
             slices   |     0     |     1     |     2     | 3 |

@@ -1,7 +1,7 @@
 """Faults of stored chunks. Their reader turns them into errors with the array's name."""
 
 Span = tuple[int, int]
-"""First row or column and the one after the last; of bytes in a file, the first and their number."""
+"""First row or column and the one after the last; for bytes of a file, the first and the number."""
 
 
 class MissingChunkError(Exception):

@@ -1,7 +1,9 @@
-"""Chunks and shards of a plain local Zarr array, read and decoded straight into the block by the thread that asks.
+"""Chunks and shards of a plain local Zarr array.
 
-Zarr's own reader passes every chunk through one event loop, where threads queue. One thread may also read encoded rows
-that another thread decodes while it works on them.
+The thread that asks reads and decodes them straight into the block.
+
+Zarr's own reader passes every chunk through one event loop, where threads queue. One thread may
+also read encoded rows that another thread decodes while it works on them.
 """
 
 import os
@@ -26,7 +28,7 @@ from dsoftmax.data.zarr.local.shards import NOWHERE, ShardIndex
 from dsoftmax.system.spans import read_into, read_spans
 
 SMALL_BYTES = 256 * 2**10
-"""Most encoded bytes of inner chunks that are read together, because one read costs less than one for each."""
+"""Most encoded bytes of inner chunks that one read returns together, because a read has a cost."""
 
 COPIED_BYTES = 2**20
 """Decoded bytes that are copied into the block at a time when rows of a Blosc chunk are read."""
@@ -44,12 +46,13 @@ class LocalChunks:
     index : ShardIndex, optional
         Form of the index, if files are shards.
     small_blocks : bool
-        Whether chunks are of Blosc, in Blosc blocks of at most `dsoftmax.data.zarr.local.blosc.SMALL_BLOCK_BYTES`.
+        Whether chunks are of Blosc, in Blosc blocks of at most
+        `dsoftmax.data.zarr.local.blosc.SMALL_BLOCK_BYTES`.
 
     Notes
     -----
-    Each thread has scratch memory for its last reads: an encoded chunk, a decoded chunk if the block does not hold it
-    whole, and the slices of encoded rows.
+    Each thread has scratch memory for its last reads: an encoded chunk, a decoded chunk
+    if the block does not hold it whole, and the slices of encoded rows.
     """
 
     def __init__(
@@ -82,7 +85,10 @@ class LocalChunks:
 
     @property
     def by_rows(self) -> bool:
-        """Whether some rows of a chunk can be read alone. Blosc decodes at most one more Blosc block at each end."""
+        """Whether some rows of a chunk can be read alone.
+
+        Blosc decodes at most one more Blosc block at each end.
+        """
         return not self.compressed or (
             self.small_blocks and self.ndim == 2 and self.index is None and self.whole_rows
         )
@@ -90,8 +96,8 @@ class LocalChunks:
     def read(self, start: int, stop: int, out: NDArray) -> None:
         """Fill ``out`` with rows ``start:stop``.
 
-        Chunks of whole rows are decoded in place, others by a copy. Of uncompressed chunks only the requested rows are
-        read.
+        Chunks of whole rows are decoded in place, others by a copy. Only
+        the requested rows of an uncompressed chunk are read.
 
         Parameters
         ----------
@@ -147,7 +153,7 @@ class LocalChunks:
     def _fetch_file(
         self, file: BinaryIO, key: str, number: int, rows: Span, allocate: blosc.Allocate
     ) -> list[Stored] | None:
-        """Read the encoded chunks of some rows of a file; None if ``allocate`` has no memory for them."""
+        """Read the encoded chunks of some rows of a file; None if ``allocate`` has too little."""
         if self.by_rows and rows[1] - rows[0] < self.chunk[0]:
             return self._fetch_excerpt(file, key, number, rows, allocate)
         spans = [span for *_, span in self._spans(file, key, number, rows, self.width)]
@@ -164,7 +170,7 @@ class LocalChunks:
     def _fetch_excerpt(
         self, file: BinaryIO, key: str, number: int, rows: Span, allocate: blosc.Allocate
     ) -> list[Stored] | None:
-        """Read the Blosc blocks of some rows of a file of one chunk; None if ``allocate`` has no memory for them."""
+        """Read the Blosc blocks of some rows of a file; None if ``allocate`` has too little."""
         start, stop = (
             (at - number * self.chunk[0]) * self.width * self.dtype.itemsize for at in rows
         )
@@ -194,7 +200,7 @@ class LocalChunks:
     def _spans(
         self, file: BinaryIO, key: str, number: int, rows: Span, n_columns: int
     ) -> list[tuple[Place, Span, Span, Span]]:
-        """Return the place, rows, columns and bytes of each chunk of a file that holds some of these rows.
+        """Return the place, rows, columns and bytes of each chunk with some rows of a file.
 
         Rows and columns are counted from the first requested one.
 
@@ -270,7 +276,10 @@ class LocalChunks:
     def _read_rows(
         self, file: BinaryIO, offset: int, length: int, first: int, target: NDArray
     ) -> None:
-        """Fill ``target`` with rows, from ``first`` on, of an uncompressed chunk that begins at byte ``offset``."""
+        """Fill ``target`` with rows, from ``first`` on, of an uncompressed chunk.
+
+        The chunk begins at byte ``offset`` of the file.
+        """
         if length != self.chunk_bytes:
             raise ValueError(f"the chunk has {length:,} bytes; expected {self.chunk_bytes:,}")
         in_place = target.shape[1] == self.chunk[1] and target.flags.c_contiguous
@@ -281,7 +290,10 @@ class LocalChunks:
             target[...] = rows[:, : target.shape[1]]
 
     def _decode(self, encoded: NDArray[np.uint8], first: int, target: NDArray) -> None:
-        """Fill ``target`` with rows of a chunk from ``first`` on: in place if it is the whole chunk."""
+        """Fill ``target`` with rows of a chunk from ``first`` on.
+
+        A whole chunk is decoded in place.
+        """
         if target.shape == self.chunk and target.flags.c_contiguous:
             self.decode(encoded, target)
             return

@@ -12,7 +12,7 @@ Place = tuple[int, int]
 def overlaps(
     rows: Span, columns: Span, step: tuple[int, int]
 ) -> Iterator[tuple[Place, Span, Span]]:
-    """Yield the places of a grid that a rectangle meets, with the rows and columns of the rectangle in each.
+    """Yield the places of a grid that a rectangle meets, and its rows and columns in each.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Which arrays are plain enough for our own reader."""
+"""The choice of plain arrays that our own reader can read."""
 
 import zarr
 from zarr.storage import LocalStore
@@ -13,8 +13,9 @@ from dsoftmax.data.zarr.local.shards import shard_index
 def local_chunks(array: zarr.Array) -> LocalChunks | None:
     """Return the reader of a plain local array; None for every other array.
 
-    A plain array has no filters, C-ordered native numbers, and at most one compressor: Blosc, Zstandard or gzip. Each
-    file holds one chunk, or a shard with an index in the form that Zarr writes.
+    A plain array has no filters, C-ordered native numbers, and at most one compressor: Blosc,
+    Zstandard or gzip. Each file holds one chunk, or a shard with an index in the form that Zarr
+    writes.
     """
     store = array.store_path.store
     plain = (

@@ -7,13 +7,16 @@ from numpy.typing import NDArray
 
 
 class Scratch:
-    """Named scratch memory of each thread. It is reused, because fresh pages cost more than decoding into used ones."""
+    """Named scratch memory of each thread.
+
+    It is reused, because fresh pages cost more than decoding into used ones.
+    """
 
     def __init__(self) -> None:
         self._own = threading.local()
 
     def get(self, name: str, n_bytes: int) -> NDArray[np.uint8]:
-        """Return ``n_bytes`` of this thread's memory of that name, which keeps no content from use to use."""
+        """Return ``n_bytes`` of this thread's memory of that name, with undefined content."""
         found: NDArray[np.uint8] | None = vars(self._own).get(name)
         if found is None or found.nbytes < n_bytes:
             found = vars(self._own)[name] = np.empty(n_bytes, np.uint8)

@@ -45,7 +45,9 @@ class ShardIndex:
         return 16 * self.grid[0] * self.grid[1] + CHECKSUM_BYTES * self.checked
 
     def read(self, file: BinaryIO, size: int) -> NDArray[np.uint64]:
-        """Return offset and length (bytes) of each inner chunk, (rows, columns, 2); `NOWHERE` for an absent one.
+        """Return offset and length (bytes) of each inner chunk, (rows, columns, 2).
+
+        Both are `NOWHERE` for a chunk that was not written.
 
         Parameters
         ----------
@@ -57,7 +59,8 @@ class ShardIndex:
         Raises
         ------
         ValueError
-            The file is shorter than its index, the checksum is wrong, or a chunk would lie outside the file.
+            The file is shorter than its index, the checksum is wrong, or a chunk would lie outside
+            the file.
         """
         if size < self.nbytes:
             raise ValueError(f"the file has {size:,} bytes; expected an index of {self.nbytes:,}")
@@ -81,7 +84,8 @@ class ShardIndex:
             row, column = np.argwhere(present & ~inside)[0]
             end = int(offsets[row, column]) + int(lengths[row, column])
             raise ValueError(
-                f"the inner chunk ({row}, {column}) would end after byte {end:,} of a file of {size:,}"
+                f"the inner chunk ({row}, {column}) would end after byte {end:,} of a file of "
+                f"{size:,}"
             )
 
 
