@@ -36,10 +36,10 @@ WALLS = {
     "solvers/proximal_newton": {"solvers/protocol", "solvers/algebra"},
     "solvers/lbfgs": {"solvers/protocol", "solvers/algebra"},
     "solvers/reference": {"solvers/protocol", "solvers/algebra"},
-    "first_pass": {"errors", "data", "kernels/compiled", "sums", "engines/visit"},
+    "first_pass": {"errors", "data", "kernels", "kernels/compiled", "sums", "engines/visit"},
     "objective": {
-        "errors", "data", "kernels", "kernels/compiled", "sums", "engines/base", "engines/visit",
-        "solvers/protocol", "solvers/algebra", "first_pass",
+        "errors", "data", "kernels", "sums", "engines/base", "engines/visit", "solvers/protocol",
+        "solvers/algebra", "first_pass",
     },
     "results": {
         "typing", "errors", "system", "data", "data/dask", "kernels", "engines", "first_pass", "objective",

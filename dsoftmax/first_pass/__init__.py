@@ -1,1 +1,1 @@
-"""What is learnt before training: statistics, a sample, labels, held-out rows, checks."""
+"""The first pass: statistics, a sample, labels, rows that are held out, and checks."""

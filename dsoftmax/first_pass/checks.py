@@ -1,7 +1,6 @@
-"""Checks of every value: finite features, valid weights, few enough labels."""
+"""Checks of all values: finite features, valid weights, few enough labels."""
 
 import numpy as np
-import scipy.linalg
 import scipy.sparse
 from numpy.typing import NDArray
 
@@ -12,11 +11,11 @@ from dsoftmax.first_pass.labels import MAX_CLASSES
 
 Float = NDArray[np.float64]
 LARGEST = np.float64(1e150)
-"""Of the numbers of X: the square of a larger one may overflow."""
+"""Largest magnitude of a value of X. The square of a larger value may overflow."""
 
 
 def check_finite(block: Block) -> None:
-    """Raise if X holds NaN, infinity or numbers beyond `LARGEST`, naming the array, the row and the column.
+    """Raise if X contains NaN, infinity or a magnitude above `LARGEST`, and name the array, the row and the column.
 
     Raises
     ------
@@ -43,18 +42,19 @@ def check_finite(block: Block) -> None:
         else "(Input X contains NaN or infinity)."
     )
     raise DataError(
-        f"{block.names.X} row {block.first_row + row:,}, column {column}: the value is {value}; needed are finite numbers up to "
-        f"{LARGEST:g}. {what} Fill or leave out such rows before training."
+        f"{block.names.X} row {block.first_row + row:,}, column {column}: the value is {value}; "
+        f"expected finite numbers up to {LARGEST:g}. {what} Fill in such values, or leave out their "
+        "rows, before training."
     )
 
 
 def checked_weights(block: Block) -> Float:
-    """Return the weights of a block, ones where there are none.
+    """Return the weights of a block, ones if it has none.
 
     Raises
     ------
     DataError
-        A weight that is negative, NaN or infinite, with its row.
+        A weight is negative, NaN or infinite; the message names its row.
     """
     if block.weights is None:
         return np.ones(block.n_rows)
@@ -62,14 +62,15 @@ def checked_weights(block: Block) -> Float:
     if bad.any():
         row = int(np.argmax(bad))
         raise DataError(
-            f"{block.names.weights} row {block.first_row + row:,}: the weight is {block.weights[row]}; needed are finite weights of "
-            "at least 0. Leave a row out with weight 0."
+            f"{block.names.weights} row {block.first_row + row:,}: the weight is "
+            f"{block.weights[row]}; expected finite weights of at least 0. Pass weight 0 to leave "
+            "out a row."
         )
     return block.weights
 
 
 def check_count(n_labels: int, block: Block | None) -> None:
-    """Raise if there are more different labels than classes can be.
+    """Raise if there are more than `MAX_CLASSES` different labels.
 
     Raises
     ------
@@ -78,6 +79,6 @@ def check_count(n_labels: int, block: Block | None) -> None:
     if n_labels > MAX_CLASSES:
         where = "y" if block is None else block.names.y
         raise DataError(
-            f"{where} holds {n_labels:,} different labels, more than {MAX_CLASSES:,}. Is it a row number or a measurement? "
-            "Needed is one class a row."
+            f"{where} contains {n_labels:,} different labels; expected at most {MAX_CLASSES:,} "
+            "classes. Is it a row number or a measurement? Pass one class for each row."
         )

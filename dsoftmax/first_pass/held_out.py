@@ -1,8 +1,8 @@
-"""Rows that a model does not learn from: folds of a cross-validation, or a part held out to stop early.
+"""Rows that are held out: the folds of a cross-validation, or the validation set of early stopping.
 
-A row is held out by a hash of its number, so that every engine, and every run, holds out the same ones; neighbours, which are
-often alike, fall into different folds. Where the rows have groups, it is a hash of the group: no group is in two folds. Rows of
-a validation source (`dsoftmax.data.validation`) are held out too, and no others with them.
+A hash of its number holds a row out. Every engine and every run therefore hold out the same rows. Neighbouring rows, which
+are often alike, fall into different folds. If the rows have groups, the hash is that of the group, and no group is in
+two folds. The rows of a validation source (`dsoftmax.data.validation`) are held out too, and no others with them.
 """
 
 from collections.abc import Sequence
@@ -16,48 +16,47 @@ from dsoftmax.data.block import Block
 Float = NDArray[np.float64]
 
 SALT = 0x5DEECE66D
-"""Makes the hash another one than that of the sample."""
+"""Offset that makes this hash differ from that of the sample."""
 MARKS = 4096
-"""Places that are told apart where groups are counted."""
+"""Places that are distinguished when groups are counted."""
 
 
 @dataclass(frozen=True)
-class Held:
+class HeldOut:
     """The rows whose place lies in [low, high).
 
     Attributes
     ----------
     low, high : float
-        0 … 1; 1 … 2 for the rows of a validation source.
+        Between 0 and 1; between 1 and 2 for the rows of a validation source.
     """
 
     low: float
     high: float
 
     def mask(self, where: Float) -> NDArray[np.bool_]:
-        """Return which rows are held out, by their `places`, (rows,)."""
+        """Return whether each row is held out, (rows,), from the rows' `places`."""
         return (where >= self.low) & (where < self.high)
 
 
-VALIDATION = Held(1.0, 2.0)
+VALIDATION = HeldOut(1.0, 2.0)
 """The rows of a validation source."""
 
 
-def folds(n: int) -> tuple[Held, ...]:
-    """Return what each of n folds holds out: every row is in one of them."""
-    return tuple(Held(i / n, (i + 1) / n) for i in range(n))
+def folds(n: int) -> tuple[HeldOut, ...]:
+    """Return the rows that each of n folds holds out: every row is in one fold."""
+    return tuple(HeldOut(i / n, (i + 1) / n) for i in range(n))
 
 
 def places(block: Block) -> Float:
-    """Return the place of each row in [0, 1), (rows,): a hash of its group, or of its number where it has none.
+    """Return the place of each row in [0, 1), (rows,): a hash of its group, or of its number if it has no group.
 
     The place of a row of a validation source is 1.
     """
     if block.validation:
         return np.ones(block.n_rows)
-    return uniform(
-        block.first_row + np.arange(block.n_rows) if block.groups is None else block.groups, SALT
-    )
+    groups = block.groups
+    return uniform(block.first_row + np.arange(block.n_rows) if groups is None else groups, SALT)
 
 
 def uniform(numbers: NDArray[np.integer], salt: int = 0) -> Float:
@@ -70,16 +69,19 @@ def uniform(numbers: NDArray[np.integer], salt: int = 0) -> Float:
     return (z >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
-def held_by(helds: Sequence[Held], where: Float) -> NDArray[np.intp]:
-    """Return which of some disjoint parts holds each place, len(helds) where none does."""
-    found = np.full(len(where), len(helds), np.intp)
-    for i, held in enumerate(helds):
-        found[held.mask(where)] = i
+def fold_of(held_out: Sequence[HeldOut], where: Float) -> NDArray[np.intp]:
+    """Return which of several disjoint sets holds each place out; ``len(held_out)`` if none does."""
+    found = np.full(len(where), len(held_out), np.intp)
+    for i, one in enumerate(held_out):
+        found[one.mask(where)] = i
     return found
 
 
 def marks(where: Float) -> Float:
-    """Return the highest place found in each of `MARKS` equal steps, -1 where there is none: tells groups apart while few."""
+    """Return the highest place in each of `MARKS` equal steps of [0, 1), -1 in empty steps.
+
+    The marks distinguish groups as long as groups are few.
+    """
     found = np.full(MARKS, -1.0)
     np.maximum.at(found, (where * MARKS).astype(np.intp), where)
     return found

@@ -1,4 +1,4 @@
-"""Labels as stored, classes as scikit-learn orders them, and the codes 0 … K−1 between them."""
+"""Labels as stored, classes as scikit-learn orders them, and the codes 0 … K−1 that connect them."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,9 +12,9 @@ from dsoftmax.data.block import Block
 from dsoftmax.errors import DataError
 
 MAX_CLASSES = 50_000
-"""More different labels than this are taken for something else, such as row numbers."""
+"""Most classes. More different labels are probably no classes but, for example, row numbers."""
 TABLE_SPAN = 2**16
-"""Integer classes within this span are encoded by a look-up table, others by bisection."""
+"""Span of integer classes below which a look-up table encodes them; beyond, bisection does."""
 
 
 def plain_labels(y: NDArray, name: str = "y", first_row: int = 0) -> NDArray:
@@ -23,7 +23,7 @@ def plain_labels(y: NDArray, name: str = "y", first_row: int = 0) -> NDArray:
     Raises
     ------
     DataError
-        Labels that are missing, fractional, or of no kind that classes have.
+        A label is missing or fractional, or its dtype cannot be that of a class.
     """
     kind = y.dtype.kind
     if kind in "iubUS":
@@ -33,22 +33,24 @@ def plain_labels(y: NDArray, name: str = "y", first_row: int = 0) -> NDArray:
         if bad.any():
             row = int(np.argmax(bad))
             raise DataError(
-                f"{name} row {first_row + row:,}: the label is {y[row]}. Input {name} contains NaN or infinity; needed is a "
-                "class for every row. Leave such rows out, or give them a class of their own."
+                f"{name} row {first_row + row:,}: the label is {y[row]}. Input {name} contains NaN or "
+                "infinity; expected a class for every row. Leave out such rows, or give them a "
+                "class of their own."
             )
         if np.any(y != np.floor(y)):
             row = int(np.argmax(y != np.floor(y)))
             raise DataError(
-                f"{name} row {first_row + row:,}: the label is {y[row]}. Unknown label type: continuous. Needed are classes "
-                "(integers, whole floats, booleans or strings); for real-valued targets use a regression."
+                f"{name} row {first_row + row:,}: the label is {y[row]}. Unknown label type: "
+                "continuous; expected classes (integers, whole floats, booleans or strings). Use a "
+                "regression for real-valued targets."
             )
         return y
     if kind in "OT":  # Python objects, variable-width strings
         for row, label in enumerate(y):
             if label is None or label != label:
                 raise DataError(
-                    f"{name} row {first_row + row:,}: the label is {label}. Input {name} contains NaN or None; needed is a class "
-                    "for every row."
+                    f"{name} row {first_row + row:,}: the label is {label}. Input {name} contains NaN "
+                    "or None; expected a class for every row. Leave out such rows."
                 )
         if kind == "T" or all(isinstance(label, str) for label in y):
             return np.array(y.tolist(), dtype=str)
@@ -56,7 +58,8 @@ def plain_labels(y: NDArray, name: str = "y", first_row: int = 0) -> NDArray:
         if plain.dtype.kind in "iubf" and plain.shape == y.shape:
             return plain_labels(plain, name, first_row)
     raise DataError(
-        f"{name} has dtype {y.dtype}, Unknown label type: unknown. Needed are integers, whole floats, booleans or strings."
+        f"{name} has dtype {y.dtype}, Unknown label type: unknown; expected integers, whole floats, "
+        "booleans or strings. Convert the labels."
     )
 
 
@@ -66,72 +69,69 @@ def ordered_classes(found: Iterable[Any]) -> NDArray:
     Raises
     ------
     DataError
-        Fewer than two, or of kinds that have no order among them.
+        There are fewer than two classes, or their types have no common order.
     """
     labels = list(found)
     kinds = sorted({type(label).__name__ for label in labels})
-    if len(kinds) > 1 and {"str", "bytes"} & set(
-        kinds
-    ):  # NumPy would turn 1 into "1", which no row has
+    if len(kinds) > 1 and {"str", "bytes"} & set(kinds):  # NumPy would convert 1 to "1"
         raise DataError(
-            f"The labels mix {', '.join(kinds)}; needed is one kind. Convert them with astype(str)."
+            f"The labels mix {', '.join(kinds)}; expected one type. Convert them with astype(str)."
         )
     array = np.array(labels)
-    if (
-        kinds == ["int"] and array.dtype.kind not in "iu"
-    ):  # some beyond int64, which NumPy makes floats that are not equal to them
+    # NumPy converts integers beyond int64 to floats that differ from them.
+    if kinds == ["int"] and array.dtype.kind not in "iu":
         if min(labels) < 0:
             raise DataError(
-                f"The labels reach from {min(labels)} to {max(labels)}; no integer dtype holds both. Give the classes smaller numbers."
+                f"The labels reach from {min(labels)} to {max(labels)}; expected a range that an "
+                "integer dtype holds. Give the classes smaller numbers."
             )
         array = np.array(labels, np.uint64)
     classes = np.unique(array)
     if len(classes) < 2:
         shown = classes[0].item() if len(classes) else "none"
         raise DataError(
-            f"This solver needs samples of at least 2 classes in the data, but the data contains only one class: {shown!r}. "
-            "Check that the labels belong to these rows."
+            "This solver needs samples of at least 2 classes in the data, but the data contains "
+            f"only one class: {shown!r}. Check that the labels belong to these rows."
         )
     return classes
 
 
 def given_classes(classes: NDArray) -> NDArray:
-    """Return classes that were given in ascending order, in the dtype they were given in.
+    """Return given classes in ascending order, in their dtype.
 
     Raises
     ------
     DataError
-        Fewer than two.
+        There are fewer than two.
     """
     ordered = ordered_classes(classes.tolist())
     return ordered.astype(classes.dtype) if classes.dtype.kind in "biuf" else ordered
 
 
 def _largest(labels: NDArray, n: int) -> int:
-    """Return the largest of some whole numbers, or one from ``n`` on if there are any below zero."""
+    """Return the largest of some integers; at least ``n`` if any of them is negative."""
     if n > np.iinfo(labels.dtype).max:
         return int(labels.max()) if int(labels.min()) >= 0 else n
-    return int(
-        labels.view(labels.dtype.str.replace("i", "u")).max()
-    )  # unsigned, those below zero are the largest of all
+    # As unsigned integers, negative numbers are the largest of all.
+    return int(labels.view(labels.dtype.str.replace("i", "u")).max())
 
 
 def _above(labels: NDArray, low: int, high: int) -> NDArray[np.integer]:
-    """Return labels between ``low`` and ``high`` less ``low``, without overflow."""
+    """Return labels between ``low`` and ``high``, minus ``low``, without overflow."""
     wide = np.uint64 if high > np.iinfo(np.int64).max else np.int64
     return labels.astype(wide) - wide(low)
 
 
 @dataclass(frozen=True)
 class Encoder:
-    """From labels to codes.
+    """The map from labels to codes.
 
     Attributes
     ----------
     classes : (K,) ndarray
         Ascending.
     trained : bool
-        Whether they are those of a model, so that no others can be given.
+        Whether they are the classes of a model, so that the user cannot pass others.
     """
 
     classes: NDArray
@@ -154,7 +154,7 @@ class Encoder:
         Raises
         ------
         DataError
-            A label that is not among the classes, with its row.
+            A label is not among the classes; the message names its row.
         """
         assert block.y is not None
         y = plain_labels(block.y, block.names.y, block.first_row)
@@ -167,7 +167,7 @@ class Encoder:
                 and len(table) == len(self.classes)
                 and _largest(y, len(table)) < len(table)
             ):
-                return y  # the classes are 0 … K-1: labels are their own codes
+                return y  # the classes are 0 … K-1, so labels are their own codes
             if int(y.min()) >= low and int(y.max()) < low + len(table):
                 codes: NDArray[np.integer] = table[_above(y, low, low + len(table))]
                 if codes.min() >= 0:
@@ -184,12 +184,21 @@ class Encoder:
         shown = [str(label) for label in self.classes[:8].tolist()] + (
             ["…"] if len(self.classes) > 8 else []
         )
-        cure = "Pass classes that name every label, or leave them out to have them found in the first pass."
+        cure = (
+            "Pass classes that name every label, or leave classes out: the first pass finds them."
+        )
         if self.trained:
-            cure = "The model knows these classes only: leave the others out, or train on rows of them too."
+            cure = (
+                "The model knows these classes only. Leave out rows of other classes, or train on "
+                "such rows too."
+            )
         if block.validation:
-            cure = "Validation rows may only have classes that are trained: leave the others out, or train on rows of them too."
+            cure = (
+                "Validation rows may only have trained classes. Leave out the others, or train on "
+                "rows of them too."
+            )
         raise DataError(
-            f"{block.names.y} rows {block.first_row:,}–{block.first_row + len(y) - 1:,}: label {y[row].item()!r} (row "
-            f"{block.first_row + row:,}) is not among the {len(self.classes)} classes [{' '.join(shown)}]. {cure}"
+            f"{block.names.y} rows {block.first_row:,}–{block.first_row + len(y) - 1:,}: label "
+            f"{y[row].item()!r} (row {block.first_row + row:,}) is not among the "
+            f"{len(self.classes)} classes [{' '.join(shown)}]. {cure}"
         )

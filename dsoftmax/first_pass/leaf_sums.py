@@ -14,20 +14,23 @@ from dsoftmax.first_pass.labels import TABLE_SPAN
 Float = NDArray[np.float64]
 
 TILE_BYTES = 2**20
-"""What a tile of rows takes as float64 (bytes); a handful of arrays of its size exist at once."""
+"""Bytes of a tile of rows in float64. A handful of arrays of its size exist at once."""
 FEW_FEATURES = 64
-"""With fewer features than this, a tile is laid out feature by feature."""
+"""Number of features below which a tile is laid out feature by feature."""
 FEW_LABELS = 16
-"""With at most so many labels, a product with their dense indicator is cheaper than counting by label."""
+"""Most labels for which a product with their dense indicator is cheaper than counting by label."""
 
 
 def tile_rows(n_features: int) -> int:
-    """Return the rows of a dense tile: what fits in `TILE_BYTES`, between 256 and 8,192."""
+    """Return the rows of a dense tile: as many as fit in `TILE_BYTES`, between 256 and 8,192."""
     return min(max(TILE_BYTES // (8 * n_features), 256), 8192)
 
 
 def tiles(X: Features) -> Iterator[slice]:
-    """Cut rows into tiles: dense ones of `tile_rows`, CSR ones that begin in different `TILE_BYTES` of values as float64."""
+    """Cut rows into tiles.
+
+    Dense tiles have `tile_rows` rows. CSR tiles begin in different `TILE_BYTES` of the stored values as float64.
+    """
     n, p = X.shape
     if scipy.sparse.issparse(X):
         ends = np.searchsorted(X.indptr, np.arange(TILE_BYTES // 8, X.indptr[-1], TILE_BYTES // 8))
@@ -37,8 +40,11 @@ def tiles(X: Features) -> Iterator[slice]:
     return (slice(start, stop) for start, stop in itertools.pairwise(bounds.tolist()))
 
 
-class _LeafSums:
-    """The sums of a leaf, tile by tile, as in `dsoftmax.kernels.compiled.kernel.FeatureSums`; tiles are rows in the stored dtype."""
+class LeafSums:
+    """The sums of a leaf, added tile by tile; tiles are rows in the stored dtype.
+
+    Its arrays are those of `dsoftmax.kernels.compiled.csr_sums.FeatureSums`, and the Gram matrix.
+    """
 
     def __init__(self, n_labels: int, p: int, gram: bool) -> None:
         self.by_class = np.zeros((n_labels, p + 1))
@@ -49,8 +55,8 @@ class _LeafSums:
     def add_dense(self, stored: NDArray, codes: NDArray, w: Float, to_gram: bool = True) -> None:
         """Add a tile of an ndarray.
 
-        NumPy reduces along contiguous numbers fast, and short rows slowly. So a tile of few features is laid out feature by
-        feature; ranges are taken in the stored dtype, which is narrower.
+        NumPy reduces long contiguous runs fast and short rows slowly, so a tile of few features is laid out feature by
+        feature. Ranges are taken in the stored dtype, which is narrower.
         """
         n_labels, p = len(self.by_class), stored.shape[1]
         few = p < FEW_FEATURES
@@ -91,7 +97,7 @@ class _LeafSums:
             weighted = X.multiply(w[:, None]).tocsr()
             self.gram[:-1, :-1] += (weighted.T @ X).toarray()
             self._add_edge(np.asarray(weighted.sum(axis=0)).ravel(), w)
-        size = abs(X)  # adds entries of one place first
+        size = abs(X)  # first adds duplicate entries
         norm = w * (np.asarray(size.sum(axis=1)).ravel() + 1)
         self.absolute[:-1] += size.T @ norm
         self.absolute[-1] += norm.sum()
@@ -110,17 +116,16 @@ def _indicator(codes: NDArray, w: Float, n_labels: int) -> scipy.sparse.csc_arra
 
 
 def labels_and_codes(y: NDArray) -> tuple[NDArray, NDArray[np.integer]]:
-    """Return the labels that occur, ascending, and of each row which of them it has: `numpy.unique` with its inverse.
+    """Return the labels that occur, ascending, and the index of each row's label: `numpy.unique` with its inverse.
 
-    Integers within a small span are counted in place of sorted.
+    Integers within a small span are counted, which is faster than sorting.
     """
     if y.dtype.kind in "iu" and len(y):
         low, high = int(y.min()), int(y.max())
         if high - low < TABLE_SPAN:
             least = y.dtype.type(low)
-            place = (
-                (y - least).view(f"u{y.dtype.itemsize}").astype(np.intp)
-            )  # what wraps around comes out right unsigned
+            # A difference that wraps around is right as an unsigned integer.
+            place = (y - least).view(f"u{y.dtype.itemsize}").astype(np.intp)
             found = np.flatnonzero(np.bincount(place))
             table = np.empty(high - low + 1, np.intp)
             table[found] = np.arange(len(found))

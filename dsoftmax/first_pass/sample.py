@@ -1,14 +1,15 @@
-"""A random sample of the rows, drawn in the first pass: small enough for memory, with the rows that matter.
+"""A random sample of the rows, drawn in the first pass. It fits the memory and contains the rows that matter.
 
-Which rows are drawn depends on the number of the row and on its leaf alone, so that every engine draws the same ones. Row i
-of a leaf is kept when u(i) < pᵢ, where u is a hash of its number in the whole data set, uniform on [0, 1), and
+Which rows are drawn depends on the number of each row and on its leaf alone, so every engine draws the same rows. Row i of
+a leaf is drawn if u(i) < pᵢ. u is a hash of its number in the whole data set, uniform on [0, 1), and
 
-.. math::  p_i = \\min(1, \\text{share} · (0.4\\, u_i + 0.3\\, l_i + 0.3\\, c_i)),
+.. math::  p_i = \\min(1, \\text{share} · (0.4\\, u_i + 0.3\\, l_i + 0.3\\, c_i)).
 
-each part of mean 1 in the leaf: u the row's weight, l its leverage sᵢx̃ᵢᵀG⁺x̃ᵢ of the leaf's Gram matrix (Drineas, Mahoney and
-Muthukrishnan 2008: the rows without which some direction would not be seen; by the diagonal of G where G is not
-collected), c the weight over that of its class, so that rare classes are kept. A row that is kept stands for 1/pᵢ rows, and the
-weights are scaled so that each class has its own sum (post-stratification).
+Each part has mean 1 in the leaf. uᵢ is the row's weight. lᵢ is its leverage sᵢx̃ᵢᵀG⁺x̃ᵢ, with the leaf's Gram matrix G or its
+diagonal. Without rows of high leverage some direction would not be seen (Drineas, Mahoney and Muthukrishnan 2008). cᵢ is
+the weight divided by that of its class, so that rare classes are drawn.
+
+A row that is drawn represents 1/pᵢ rows. The weights are scaled so that each class has its own sum (post-stratification).
 """
 
 from collections.abc import Iterator
@@ -28,44 +29,44 @@ from dsoftmax.sums.totals import Rows
 Float = NDArray[np.float64]
 
 PARTS = (0.4, 0.3, 0.3)
-"""Of the uniform, the leverage and the class part of the probability."""
+"""Shares of the uniform, the leverage and the class part in the probability."""
 LEAST_BYTES = 8 * 2**20
-"""Data that take less than this in float64 are drawn whole (bytes)."""
+"""Bytes in float64 of the data up to which all rows are drawn."""
 MOST_BYTES = 64 * 2**20
-"""A sample takes no more than this in float64 (bytes)."""
+"""Most bytes of a sample in float64."""
 MOST_SHARE = 0.25
-"""A sample of more than `LEAST_BYTES` holds no more than this part of the rows."""
+"""Largest share of the rows in a sample of more than `LEAST_BYTES`."""
 LEAST_ROWS = 100
-"""A sample of fewer says nothing."""
-ROOM_PART = 8
-"""Of the memory that is left, a sample takes one part in so many."""
+"""Least rows of a sample: fewer say nothing."""
+BUDGET_PART = 8
+"""Divisor of the memory that is left: a sample and its copies may occupy one eighth."""
 LEVERAGE_FEATURES = 512
-"""With more features, leverages are taken from the diagonal of the Gram matrix."""
+"""Most features for which leverages follow from the whole Gram matrix. Beyond, its diagonal gives them."""
 COPIES = 3
-"""What a sample takes while it is gathered and used, in units of its float64 bytes."""
+"""Copies of a sample, in float64, while it is gathered and used."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Rows of the data, and how many each stands for.
+    """Rows of the data, and the number of rows that each represents.
 
     Attributes
     ----------
     values : (m, p) ndarray, or (nnz,) for CSR
-        As stored.
+        Stored values.
     indices, indptr : (nnz,), (m+1,) integers
-        Of CSR; empty where ``values`` is dense.
+        Arrays of CSR; empty if ``values`` is dense.
     codes : (m,) int64
         Classes, 0 … K-1.
     weights : (m,) float64
-        Sample weight times the rows it stands for; in each class they add up to the class's Σ wᵢ.
+        Sample weight times the rows that the row represents; in each class they add up to the class's Σ wᵢ.
     numbers : (m,) int64
-        Of the rows in the whole data set; -1 for what stands for a class.
+        Row numbers in the whole data set; -1 for the mean of a class.
     places : (m,) float64
-        By which rows are held out: see `dsoftmax.first_pass.held_out`; -1 for what stands for a class.
+        Places by which rows are held out, see `dsoftmax.first_pass.held_out`; -1 for the mean of a class.
     n_features : int
     whole : bool
-        Whether it holds every row that has a weight.
+        Whether it contains every row that has a weight.
     """
 
     values: NDArray
@@ -84,7 +85,7 @@ class Sample:
 
     @property
     def X(self) -> Features:
-        """The rows, (m, p) ndarray or CSR."""
+        """Return the rows, (m, p) ndarray or CSR."""
         if len(self.indptr) == 0:
             return self.values
         shape = (self.n_rows, self.n_features)
@@ -92,7 +93,7 @@ class Sample:
 
     @property
     def n_bytes(self) -> int:
-        """What the rows take in float64."""
+        """Return the bytes of the rows in float64."""
         return 8 * self.values.size + 16 * self.n_rows
 
 
@@ -102,14 +103,14 @@ NOTHING = Sample(np.zeros((0, 0)), _NONE, _NONE, _NONE, np.zeros(0), _NONE, np.z
 
 @dataclass(frozen=True)
 class Draw:
-    """What the first pass draws.
+    """The sample that the first pass draws.
 
     Attributes
     ----------
     share : float
-        Mean part of the rows; 1 draws them all.
+        Mean share of the rows; 1 draws them all.
     n_bytes : int
-        What is expected to be drawn, in float64.
+        Expected bytes of the sample in float64.
     """
 
     share: float
@@ -122,34 +123,34 @@ class Draw:
         ----------
         block : Block
         codes : (rows,) integers
-            Of the labels that occur in the leaf.
+            Codes among the labels that occur in the leaf.
         weights : (rows,) float64
         gram : (p+1, p+1) float64
-            Of the leaf; of shape (0, 0) where it is not known.
+            Gram matrix of the leaf; its shape is (0, 0) if it is not known.
         where : (rows,) float64
-            Places: see `dsoftmax.first_pass.held_out`.
+            Places of the rows: see `dsoftmax.first_pass.held_out`.
 
         Notes
         -----
-        Work 2·(p+1)² flops a row with a Gram matrix, else a few a value.
+        Work 2·(p+1)² flops a row with a Gram matrix, otherwise a few flops a value.
         """
         numbers = block.first_row + np.arange(block.n_rows)
         chances = self.chances(block.X, codes, weights, gram)
-        kept = np.flatnonzero((uniform(numbers) < chances) | ((self.share >= 1) & (weights > 0)))
+        drawn = np.flatnonzero((uniform(numbers) < chances) | ((self.share >= 1) & (weights > 0)))
         assert block.y is not None
         return Rows(
-            numbers[kept],
+            numbers[drawn],
             {
-                "X": block.X[kept],
-                "y": np.asarray(block.y)[kept],
-                "weights": weights[kept],
-                "chances": chances[kept],
-                "places": where[kept],
+                "X": block.X[drawn],
+                "y": np.asarray(block.y)[drawn],
+                "weights": weights[drawn],
+                "chances": chances[drawn],
+                "places": where[drawn],
             },
         )
 
     def chances(self, X: Features, codes: NDArray, weights: Float, gram: Float) -> Float:
-        """Return the probability of each row before it is cut at 1, (rows,)."""
+        """Return the probability of each row, not yet limited to 1, (rows,)."""
         mass = np.bincount(codes, weights)
         uniform_part, class_part = weights, weights / np.where(mass > 0, mass, 1)[codes]
         parts = (uniform_part, weights * leverages(X, weights, gram), class_part)
@@ -165,7 +166,7 @@ def _mean_one(scores: Float) -> Float:
 
 
 def leverages(X: Features, weights: Float, gram: Float) -> Float:
-    """Return x̃ᵀG⁺x̃ of each row with x̃ = [x, 1], (rows,); with the diagonal of G where G is not given."""
+    """Return x̃ᵀG⁺x̃ of each row with x̃ = [x, 1], (rows,); the diagonal of G replaces a G of shape (0, 0)."""
     n, p = X.shape
     if not weights.any():  # no row counts
         return np.zeros(n)
@@ -195,7 +196,7 @@ def leverages(X: Features, weights: Float, gram: Float) -> Float:
 
 
 def _squares(X: NDArray) -> Float:
-    """Squares in row order, whatever the order of X: products round by it, and a block that is kept may lie in another."""
+    """Return squares in C order, because products round by the order, and a cached block may have another."""
     return np.square(X, order="C", dtype=np.float64)
 
 
@@ -203,14 +204,14 @@ def _slices(n: int, step: int) -> Iterator[slice]:
     return (slice(start, start + step) for start in range(0, n, step))
 
 
-def plan_draw(source: Source, room: int | None) -> Draw | None:
-    """Return what to draw of a source; None where not even `LEAST_ROWS` fit.
+def plan_draw(source: Source, budget: int | None) -> Draw | None:
+    """Return the sample to draw from a source; None if not even `LEAST_ROWS` fit.
 
     Parameters
     ----------
     source : Source
-    room : int or None
-        Bytes that are left of the memory allowed.
+    budget : int or None
+        Bytes that are left below the memory limit; None for no limit.
     """
     n = n_rows(source)
     itemsize = source.dtype.itemsize + (8 if source.sparse else 0)
@@ -218,7 +219,7 @@ def plan_draw(source: Source, room: int | None) -> Draw | None:
         int(source.chunk_bytes.sum()) * (12 if source.sparse else 8) // max(itemsize, 1)
         + (8 + max(source.columns.label, 8)) * n
     )
-    most = MOST_BYTES if room is None else min(MOST_BYTES, room // ROOM_PART // COPIES)
+    most = MOST_BYTES if budget is None else min(MOST_BYTES, budget // BUDGET_PART // COPIES)
     share = 1.0 if total <= min(LEAST_BYTES, most) else min(MOST_SHARE, most / max(total, 1))
     return Draw(share, int(share * total)) if share * n >= min(n, LEAST_ROWS) else None
 
@@ -229,26 +230,26 @@ def finish(rows: Rows, codes: NDArray, class_sums: Float, most_rows: int, whole:
     Parameters
     ----------
     rows : Rows
-        As drawn.
+        Rows that were drawn.
     codes : (m,) integers
         Their classes.
     class_sums : (K, p+1) float64
-        Σ wᵢ[xᵢ, 1] by class: a class without a row in the sample is stood for by its mean.
+        Σ wᵢ[xᵢ, 1] by class. The mean represents a class without a row in the sample.
     most_rows : int
-        A row is kept with the probability times most_rows/m, by the same number u.
+        A row stays with its probability times most_rows/m, decided by the same number u.
     whole : bool
-        Whether these are all the rows: then all are kept where there are no more than ``most_rows``.
+        Whether these are all rows. Then all of them stay if they are at most ``most_rows``.
     """
     numbers, columns = rows.numbers, rows.columns
     chances = np.minimum(min(most_rows / max(len(codes), 1), 1.0) * columns["chances"], 1.0)
     whole = whole and len(codes) <= most_rows
     if whole:
         chances = np.ones(len(codes))
-    kept = np.flatnonzero(uniform(numbers) < chances)
-    X, weights = columns["X"][kept], columns["weights"][kept] / chances[kept]
-    where = columns["places"][kept]
+    stay = np.flatnonzero(uniform(numbers) < chances)
+    X, weights = columns["X"][stay], columns["weights"][stay] / chances[stay]
+    where = columns["places"][stay]
     return replace(
-        _weighed(X, codes[kept].astype(np.int64), weights, numbers[kept], where, class_sums),
+        _weighed(X, codes[stay].astype(np.int64), weights, numbers[stay], where, class_sums),
         whole=whole,
     )
 
@@ -260,14 +261,14 @@ def without(sample: Sample, held: NDArray[np.bool_], class_sums: Float) -> Sampl
     ----------
     sample : Sample
     held : (m,) bool
-        Rows that go.
+        Whether each row is removed.
     class_sums : (K, p+1) float64
-        Σ wᵢ[xᵢ, 1] by class of the data that are left.
+        Σ wᵢ[xᵢ, 1] by class of the remaining data.
     """
-    kept = np.flatnonzero(~held & (sample.numbers >= 0))
-    codes, weights = sample.codes[kept], sample.weights[kept]
+    stay = np.flatnonzero(~held & (sample.numbers >= 0))
+    codes, weights = sample.codes[stay], sample.weights[stay]
     left = _weighed(
-        sample.X[kept], codes, weights, sample.numbers[kept], sample.places[kept], class_sums
+        sample.X[stay], codes, weights, sample.numbers[stay], sample.places[stay], class_sums
     )
     return replace(left, whole=sample.whole)
 
@@ -280,7 +281,7 @@ def _weighed(
     where: Float,
     class_sums: Float,
 ) -> Sample:
-    """Scale the weights so that each class has its sum; a class without a row is stood for by its mean."""
+    """Scale the weights so that each class has its sum; the mean represents a class without a row."""
     mass, p = class_sums[:, -1], class_sums.shape[1] - 1
     found = np.bincount(codes, weights, len(mass))
     weights = weights * np.divide(mass, found, out=np.zeros(len(mass)), where=found > 0)[codes]
@@ -302,7 +303,7 @@ def _weighed(
 
 
 def with_class_weights(sample: Sample, class_weights: Float | None) -> Sample:
-    """Return the sample with weights times those of the classes."""
+    """Return the sample with its weights multiplied by those of the classes."""
     return (
         sample
         if class_weights is None

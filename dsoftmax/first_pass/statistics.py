@@ -1,25 +1,24 @@
-"""What the first pass learns: the classes, their sums, the scale of every feature."""
+"""The statistics that the first pass collects: classes, their sums, and the scale of every feature."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 import scipy.linalg
-import scipy.sparse
 from numpy.typing import NDArray
 
 from dsoftmax.errors import DataError
-from dsoftmax.first_pass.held_out import Held
+from dsoftmax.first_pass.held_out import HeldOut
 from dsoftmax.first_pass.sample import NOTHING, Sample, without
 
 Float = NDArray[np.float64]
 SHOWN = 10
-"""Numbers that a message lists."""
+"""Most numbers that a message lists."""
 
 
 @dataclass(frozen=True)
 class Statistics:
-    """Sums over all rows, by class where they are; wᵢ are the sample weights, not yet times any class weight.
+    """Sums over all rows or by class; wᵢ are the sample weights, not multiplied by class weights.
 
     Attributes
     ----------
@@ -36,17 +35,17 @@ class Statistics:
     absolute : (p+1,) float64
         Σ wᵢ|x̃ᵢⱼ|·‖x̃ᵢ‖₁ with x̃ = [x, 1]: row sums that bound the Gram matrix.
     gram : (p+1, p+1) float64
-        Σ wᵢx̃ᵢx̃ᵢᵀ where it was asked for, else of shape (0, 0).
+        Σ wᵢx̃ᵢx̃ᵢᵀ if it was asked for, else of shape (0, 0).
     weight : float
         Σ wᵢ over all rows, held out or not.
     least_weight : float
-        The least of the weights wᵢ that are not 0.
+        Least weight wᵢ that is not 0.
     gram_share : float
-        The part of the rows that the Gram matrix was estimated from; 1 where it is exact.
+        Share of the rows from which the Gram matrix was estimated; 1 if it is exact.
     sample : Sample
-        Rows that were drawn; empty where none were.
+        Rows that were drawn; empty if none were.
     held_rows : (n, K) int64
-        Rows of each class that each of n parts holds out.
+        Rows of each class in each of n sets that are held out.
     held_sums : (n, K, p+1) float64
         Their class sums.
     """
@@ -66,11 +65,11 @@ class Statistics:
     held_rows: NDArray[np.int64] = field(default_factory=lambda: np.zeros((0, 0), np.int64))
     held_sums: Float = field(default_factory=lambda: np.zeros((0, 0, 0)))
 
-    def without(self, number: int, held: Held) -> "Statistics":
-        """Return the statistics of what is left when part ``number`` is held out.
+    def without(self, number: int, held: HeldOut) -> "Statistics":
+        """Return the statistics of the rows that remain when set ``number`` is held out.
 
-        Class sums and sample are those of the rows that are left; ranges, squares and the Gram matrix, which bound and shape
-        steps, stay those of all rows.
+        Class sums and sample are those of the remaining rows. Ranges, squares and the Gram matrix stay those of all rows,
+        because they only bound and shape steps.
         """
         sums = self.class_sums - self.held_sums[number]
         sums[:, -1] = np.maximum(sums[:, -1], 0)
@@ -81,58 +80,62 @@ class Statistics:
             if self.sample.n_rows
             else self.sample
         )
-        nothing = self.held_rows[:0], self.held_sums[:0]
         return replace(
             self,
             class_rows=rows,
             class_sums=sums,
             sample=left,
-            held_rows=nothing[0],
-            held_sums=nothing[1],
+            held_rows=self.held_rows[:0],
+            held_sums=self.held_sums[:0],
         )
 
-    def require_held(self, helds: Sequence[Held], marked: Float | None = None) -> None:
-        """Raise unless each part that is held out has rows with a weight, and leaves some.
+    def require_held(self, held_out: Sequence[HeldOut], marked: Float | None = None) -> None:
+        """Raise unless each set that is held out has rows with a weight, and leaves some to train on.
 
         Parameters
         ----------
-        helds : sequence of Held
-            Whose rows ``held_rows`` and ``held_sums`` are of.
+        held_out : sequence of HeldOut
+            Sets that ``held_rows`` and ``held_sums`` describe.
         marked : (MARKS,) float64, optional
             `dsoftmax.first_pass.held_out.marks` of the groups.
 
         Raises
         ------
         DataError
-            Naming the parts, with the rows and groups of each.
+            The message names the sets, with the rows and groups of each.
         """
         rows, weights = self.held_rows.sum(axis=1), self.held_sums[:, :, -1].sum(axis=1)
         bad = [i for i, weight in enumerate(weights) if not 0 < weight < self.weight * (1 - 1e-12)]
         if not bad:
             return
-        found, finer = f"{_listed(rows)} of {self.class_rows.sum():,} rows", "more rows"
+        found, cure = f"{_listed(rows)} of {self.class_rows.sum():,} rows", "more rows"
         if marked is not None:
             known = marked[marked >= 0]
-            counts = [int(held.mask(known).sum()) for held in helds]
-            found, finer = f"{found}, at least {_listed(counts)} groups", "groups that are finer"
-        if len(helds) == 1:
+            counts = [int(held.mask(known).sum()) for held in held_out]
+            found, cure = f"{found}, at least {_listed(counts)} groups", "smaller groups"
+        if len(held_out) == 1:
             raise DataError(
-                f"The validation rows are {found}; needed are rows with a weight among them, and others to learn from. Pass another "
-                f"validation_fraction, or {finer}."
+                f"The validation set has {found}; expected rows with a weight in it, and others to "
+                f"train on. Pass another validation_fraction, or {cure}."
             )
+        hashed = "number" if marked is None else "group"
         raise DataError(
-            f"The folds hold {found}: fold {_listed(bad)} has no row with a weight, or all of them. A row's fold follows from a hash "
-            f"of its {'number' if marked is None else 'group'}, so that few may leave one empty. Pass fewer folds, or {finer}."
+            f"The folds hold {found}: fold {_listed(bad)} has no row with a weight, or all of them; "
+            "expected rows with a weight inside and outside every fold. A hash of a row's "
+            f"{hashed} decides its fold, so few rows may leave a fold empty. Pass fewer folds, or "
+            f"{cure}."
         )
 
     @property
     def class_weights(self) -> Float:
-        """Σ wᵢ over the rows of each class, (K,)."""
+        """Return Σ wᵢ over the rows of each class, (K,)."""
         return self.class_sums[:, -1]
 
     def largest_eigenvalue(self, fit_intercept: bool) -> float:
-        """Return an upper bound of λmax(Σ wᵢx̃ᵢx̃ᵢᵀ): the eigenvalue where the Gram matrix is known, else the smaller of the
-        trace and the largest row sum of absolute values (Gershgorin).
+        """Return an upper bound of λmax(Σ wᵢx̃ᵢx̃ᵢᵀ).
+
+        It is the eigenvalue if the Gram matrix is known exactly. Otherwise it is the smaller of the trace and the largest
+        row sum of absolute values (Gershgorin).
         """
         use = slice(None) if fit_intercept else slice(-1)
         if self.gram.size and self.gram_share == 1:

@@ -1,1 +1,1 @@
-"""The mathematics of one block of rows: from rows to sums."""
+"""Sums over one block of rows: value, gradient, curvature and Hessian."""

@@ -1,22 +1,52 @@
-"""The kernels a run may use, and which one it takes."""
+"""The kernels that a run may use, and the choice between them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from dsoftmax.errors import OptionError, unknown_option
-from dsoftmax.kernels import hessian, softmax
-from dsoftmax.kernels.compiled import kernel as fused
+from dsoftmax.kernels import footprint, hessian, softmax
+from dsoftmax.kernels.compiled import availability, csr_sums, fused
+from dsoftmax.kernels.compiled.footprint import fused_gradient_bytes, fused_hessian_bytes
 
 
 @dataclass(frozen=True)
 class Kernel:
-    """What sums the rows of a block: see `dsoftmax.kernels.softmax` and `dsoftmax.kernels.hessian` for the functions."""
+    """The functions that sum the rows of a block, and the bytes that they allocate.
+
+    Attributes
+    ----------
+    value_and_gradient : callable
+        See `dsoftmax.kernels.softmax.value_and_gradient`.
+    hessian_pairs, hessian_products : callable
+        See `dsoftmax.kernels.hessian`.
+    csr_sums : callable
+        Sums of the first pass over CSR rows, or None if NumPy should form them.
+        See `dsoftmax.kernels.compiled.csr_sums`.
+    gradient_bytes, hessian_bytes : callable
+        Scratch bytes on a leaf of (n_features, n_classes, dtype of the products, sparse).
+    code_bytes : int
+        Bytes of compiled code in a process.
+    require : callable
+        Raises if this process cannot run the kernel.
+    """
 
     value_and_gradient: Callable[..., Any]
     hessian_pairs: Callable[..., Any]
     hessian_products: Callable[..., Any]
-    hessian_scratch_bytes: Callable[..., int]
+    csr_sums: Callable[..., Any]
+    gradient_bytes: Callable[..., int]
+    hessian_bytes: Callable[..., int]
+    code_bytes: int
+    require: Callable[[], None]
+
+
+def _no_sums(*_: Any) -> None:
+    """Leave CSR rows to NumPy."""
+
+
+def _nothing_required() -> None:
+    """Accept every process: NumPy is always there."""
 
 
 KERNELS: dict[str, Kernel] = {
@@ -24,21 +54,28 @@ KERNELS: dict[str, Kernel] = {
         softmax.value_and_gradient,
         hessian.hessian_pairs,
         hessian.hessian_products,
-        hessian.hessian_scratch_bytes,
+        _no_sums,
+        footprint.gradient_bytes,
+        footprint.hessian_bytes,
+        0,
+        _nothing_required,
     ),
     "fused": Kernel(
         fused.value_and_gradient,
         fused.hessian_pairs,
         fused.hessian_products,
-        fused.hessian_scratch_bytes,
+        csr_sums.csr_sums,
+        fused_gradient_bytes,
+        fused_hessian_bytes,
+        availability.CODE_BYTES,
+        availability.require,
     ),
 }
-"""Where a run may take ``value_and_gradient``, ``hessian_pairs`` and ``hessian_products`` from. Their last bits differ, so it keeps to
-one."""
+"""Kernels by name. Their results differ in the last bits, so a run keeps one kernel."""
 FUSED_FROM = 512 * 2**20
 """Least memory limit of a process, in bytes, for "auto" to choose the compiled kernel.
 
-The compiler itself takes `dsoftmax.kernels.compiled.kernel.CODE_BYTES`."""
+The compiler itself takes `dsoftmax.kernels.compiled.availability.CODE_BYTES`."""
 FUSED_VALUES = 2**28
 """Least number of values of X, times models, for "auto" to choose the compiled kernel.
 
@@ -102,11 +139,11 @@ def choose_kernel(
     if used is None and asked == "auto":
         return _choose_by_size(allowed, n_values)
     chosen = used or asked
-    if chosen == "fused" and not fused.available():
+    if chosen == "fused" and not availability.available():
         why, instead = (
             ("", "pass kernel='numpy'")
             if used is None
-            else (", which this run used,", "begin anew with kernel='numpy'")
+            else (", which this run used,", "start a new run with kernel='numpy'")
         )
         raise OptionError(
             f"kernel='fused'{why} needs numba, which cannot be imported here. Install it with "
@@ -122,6 +159,6 @@ def _choose_by_size(allowed: int | None, n_values: int | None) -> KernelChoice:
         )
     if n_values is not None and n_values < FUSED_VALUES:
         return KernelChoice("numpy", f"{n_values:,} values are too few to compile for")
-    if not fused.available():
+    if not availability.available():
         return KernelChoice("numpy", "numba cannot be imported")
     return KernelChoice("fused", "compiled with numba, faster than numpy")

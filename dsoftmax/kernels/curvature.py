@@ -1,21 +1,21 @@
-"""Curvature of one block of rows as Kronecker factors: moments of the probabilities, and Gram matrices."""
-
-from functools import lru_cache
+"""The curvature of one block of rows as Kronecker factors: moments of the probabilities, and Gram matrices."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dsoftmax.data.features import Features
-from dsoftmax.kernels.softmax import _logits, _probabilities, _weights_of
-from dsoftmax.kernels.tiles import _order, _scratch, _tiles, compute_dtype, tile_rows
+from dsoftmax.kernels.packed import triangle_entries, upper_triangle
+from dsoftmax.kernels.softmax import logits, probabilities
+from dsoftmax.kernels.tiles import compute_dtype, logits_buffer, theta_order, tile_weights, tiles
 
 Float = NDArray[np.float64]
 
 GRAM_ROWS = 2048
-"""Rows whose Gram matrix is one product."""
-NEGLIGIBLE, NEGLIGIBLE_REST = 0.01, 1e-4
-"""Of a pair of classes, rows with less than this product of their probabilities are left to the group of their class; there, what
-curves less than this is left out."""
+"""Rows of a batch whose Gram matrix is one product."""
+NEGLIGIBLE = 0.01
+"""Least pₖpₗ of a row that counts towards the pair k, l. Other rows count towards the group of their class."""
+NEGLIGIBLE_REST = 1e-4
+"""Least curvature of a row that counts towards the group of its class, per unit of weight."""
 
 
 def moments(
@@ -29,24 +29,24 @@ def moments(
     X : (rows, p) ndarray or CSR
     weights : (rows,) float64, optional
     dtype : dtype, optional
-        Of the products; `compute_dtype` of X when None.
+        Dtype of the products; `compute_dtype` of X when None.
 
     Returns
     -------
     (K, K) float64
-        The curvature of the losses by the logits, which ∇²J ≈ moments ⊗ G/S takes to be the same for all rows.
+        Curvature of the losses by the logits. ∇²J ≈ moments ⊗ G/S assumes that it is the same for all rows.
 
     Notes
     -----
     Work 2·K·(p + K) flops and K exponentials a row (CSR: 2·K·(nnz + K)); memory one tile and its two (K, rows) arrays.
     """
     dtype = np.dtype(dtype or compute_dtype(X.dtype))
-    point = theta.astype(dtype, order=_order(X))
+    point = theta.astype(dtype, order=theta_order(X))
     found = np.zeros((len(theta), len(theta)))
-    logits = _scratch(theta, X, dtype)
-    for rows, tile in _tiles(X, len(theta), dtype):
-        P = _probabilities(_logits(point, tile, logits))
-        sP = P * _weights_of(weights, rows, dtype)
+    buffer = logits_buffer(theta, X, dtype)
+    for rows, tile in tiles(X, len(theta), dtype):
+        P = probabilities(logits(point, tile, buffer))
+        sP = P * tile_weights(weights, rows, dtype)
         found -= sP @ P.T
         found[np.diag_indices(len(found))] += sP.sum(axis=1, dtype=np.float64)
     return found
@@ -59,15 +59,18 @@ def curvatures(
     groups: NDArray[np.int64],
     dtype: np.dtype | None = None,
 ) -> tuple[Float, Float]:
-    r"""Return what the Hessian is made of, as a sum of Kronecker products over groups: pairs of classes, and the rest by class.
+    r"""Return the Hessian of one block as Kronecker products over groups of classes.
 
-    The curvature of a row is that of all pairs of classes,
+    A row's curvature is a sum over all pairs of classes:
 
-    .. math::  \mathrm{diag}\, p - pp^T = \sum_{k<l} p_k p_l\, (e_k - e_l)(e_k - e_l)^T,
+    .. math::  \mathrm{diag}\, p - pp^T = \sum_{k<l} p_k p_l\, (e_k - e_l)(e_k - e_l)^T.
 
-    so that a pair that is a group has the moments :math:`A = Σ_i s_i p_{ik} p_{il} (e_k - e_l)(e_k - e_l)^T`, and with its Gram matrix
-    its part of the Hessian exactly. What the other pairs curve a row is in the group of its most probable class. The Hessian is
-    about Σ_g A_g ⊗ G_g / tr A_g.
+    A pair that is a group of its own has the moments
+
+    .. math::  A = \sum_i s_i p_{ik} p_{il} (e_k - e_l)(e_k - e_l)^T.
+
+    With its Gram matrix they are exactly the pair's part of the Hessian. The curvature of all other pairs of a row
+    counts towards the group of the row's most probable class. The Hessian is about Σ_g A_g ⊗ G_g / tr A_g.
 
     Parameters
     ----------
@@ -75,32 +78,32 @@ def curvatures(
     X : (rows, p) ndarray
     weights : (rows,) float64, optional
     groups : (K, K) int64
-        Of class k at [k, k]; at [k, l] of the pair k, l where that is a group, else [k, k] again.
+        Group of class k at [k, k]. Group of the pair k, l at [k, l] if the pair is a group, else that of class k.
     dtype : dtype, optional
-        Of the products; `compute_dtype` of X when None.
+        Dtype of the products; `compute_dtype` of X when None.
 
     Returns
     -------
     moments : (groups, K, K) float64
         A_g.
     grams : (groups, (p+1)·(p+2)/2) float64
-        G_g = Σ sᵢ·tᵢ·x̃ᵢx̃ᵢᵀ, tᵢ the trace of the row's part of A_g; upper triangles, row by row.
+        G_g = Σ sᵢ·tᵢ·x̃ᵢx̃ᵢᵀ, with tᵢ the trace of the row's part of A_g; upper triangles, row by row.
 
     Notes
     -----
-    Work 2·K·p + 2·K² flops and K exponentials a row, and p² for each group in which it curves more than `NEGLIGIBLE`; memory
-    P of all rows, and the rows of a batch twice.
+    Work 2·K·p + 2·K² flops and K exponentials a row, and p² flops for each group in which a row counts. Memory
+    `dsoftmax.kernels.footprint.curvature_bytes`: P of all rows, and the rows of a batch twice.
     """
     dtype = np.dtype(dtype or compute_dtype(X.dtype))
     K, d = theta.shape
     n_groups, n = int(groups.max()) + 1, X.shape[0]
-    point, logits, P = theta.astype(dtype), _scratch(theta, X, dtype), np.empty((K, n), dtype)
-    for rows, tile in _tiles(X, K, dtype):
-        P[:, rows] = _probabilities(_logits(point, tile, logits))
+    point, buffer, P = theta.astype(dtype), logits_buffer(theta, X, dtype), np.empty((K, n), dtype)
+    for rows, tile in tiles(X, K, dtype):
+        P[:, rows] = probabilities(logits(point, tile, buffer))
     s = np.ones(n, dtype) if weights is None else weights.astype(dtype)
     own = np.diag(groups)[P.argmax(axis=0)]
     rest = s * np.maximum(1 - np.einsum("kn,kn->n", P, P), 0)
-    moments, grams = np.zeros((n_groups, K, K)), np.zeros((n_groups, d * (d + 1) // 2))
+    moments, grams = np.zeros((n_groups, K, K)), np.zeros((n_groups, triangle_entries(d)))
     for g in np.unique(own):
         mine = np.flatnonzero(own == g)
         sP = P[:, mine] * s[mine]
@@ -125,7 +128,7 @@ def curvatures(
 
 
 def _gram(X: NDArray, rows: NDArray[np.int64], weights: NDArray, dtype: np.dtype) -> Float:
-    """Return Σ wᵢx̃ᵢx̃ᵢᵀ over some rows, ((p+1)·(p+2)/2,): products in ``dtype`` of a batch of rows at a time."""
+    """Return Σ wᵢx̃ᵢx̃ᵢᵀ over some rows, ((p+1)·(p+2)/2,); each batch of rows is one product in ``dtype``."""
     d = X.shape[1] + 1
     upper = upper_triangle(d)
     found = np.zeros(len(upper))
@@ -136,17 +139,3 @@ def _gram(X: NDArray, rows: NDArray[np.int64], weights: NDArray, dtype: np.dtype
         tile *= np.sqrt(weights[start : start + GRAM_ROWS])[:, None]
         found += (tile.T @ tile).ravel()[upper]
     return found
-
-
-@lru_cache(maxsize=1)
-def upper_triangle(d: int) -> NDArray[np.int64]:
-    """Return where the upper triangle of a (d, d) matrix lies in it, row by row, (d·(d+1)/2,)."""
-    return np.flatnonzero(np.triu(np.ones((d, d), bool)))
-
-
-def curvature_scratch_bytes(n_rows: int, n_features: int, n_classes: int, dtype: np.dtype) -> int:
-    """Return what `curvatures` of so many rows takes beside its results (bytes)."""
-    d = n_features + 1
-    tiles = tile_rows(n_features, n_classes, dtype, False) * (d + n_classes) * dtype.itemsize
-    batch = GRAM_ROWS * 2 * d * dtype.itemsize + 5 * 8 * d * d
-    return tiles + batch + n_rows * (3 * n_classes * dtype.itemsize + 64)

@@ -1,4 +1,4 @@
-r"""The mathematics of one block of rows: softmax regression as sums over rows.
+r"""The formulas of softmax regression, as sums over the rows of one block.
 
 Objective
 ---------
@@ -29,21 +29,23 @@ Along a direction V move the logits by :math:`a_{ik} = V^{(k)T} x_i + v_k`. Sinc
 
 .. math::  (H V)^{(k)} = \sum_i s_i\, x_i\, P_{ik} (a_{ik} - \sum_l P_{il} a_{il}).
 
-In blocks of two classes, :math:`H_{kl} = \sum_i s_i (1\{k = l\} P_{ik} - P_{ik} P_{il}) x_i x_i^T`. Since the
-probabilities of a row add up to one, the blocks of a class do to zero, :math:`H_{kk} = -\sum_{l≠k} H_{kl}`: those of the
-pairs k < l are all of the Hessian.
+The block of classes k and l is :math:`H_{kl} = \sum_i s_i (1\{k = l\} P_{ik} - P_{ik} P_{il}) x_i x_i^T`. The
+probabilities of a row add up to one, so the blocks of one class add up to zero, :math:`H_{kk} = -\sum_{l≠k} H_{kl}`.
+The blocks of the pairs k < l therefore determine the whole Hessian.
 
 Conventions
 -----------
-* ``theta`` is (K, p+1) float64: a row per class, the intercept last. ``X`` is (rows, p), ndarray or SciPy CSR, of any
-  real dtype. ``y`` is (rows,) integer codes 0 … K-1. ``weights`` is (rows,) float64 or None, which means ones.
-* Kernels return **sums** over their rows; sums over any partition of the rows may be added.
-* Inside, everything is class-major: ``Z`` is (K, rows), so that max, exp, sum and the label update run along contiguous
-  rows. Rows are visited in tiles that stay in the cache; a tile is converted to the compute dtype in the cache, and no
-  array of (rows, K) of a whole block exists. The tiles depend on (p, K, dtype) alone, so the same rows give the same bits.
-* Products run in the compute dtype, sums beyond one tile in float64.
-* Logits are taken minus their maximum, so that nothing overflows; 1 − P of the label is the sum of the other classes, so
-  that nothing cancels when a row is fitted well.
+* ``theta`` is (K, p+1) float64: a row per class, the intercept last.
+* ``X`` is (rows, p), an ndarray or SciPy CSR of any real dtype.
+* ``y`` is (rows,) integer codes 0 … K-1. ``weights`` is (rows,) float64, or None for ones.
+* Kernels return **sums** over their rows. Sums over any partition of the rows may be added.
+* Arrays inside are class-major: ``Z`` is (K, rows). Maximum, exp, sum and the update at the label then run along
+  contiguous rows.
+* Kernels visit rows in the tiles of `dsoftmax.kernels.tiles`, so no array of (rows, K) exists for a whole block. The
+  tiles depend on (p, K, dtype) alone, so the same rows give the same bits.
+* Products run in the compute dtype. Sums beyond one tile are float64.
+* Each row's maximum is subtracted from its logits, so nothing overflows.
+* The sum of the other classes stands for 1 − P of the label, so nothing cancels in a row that is fitted well.
 
 References
 ----------
@@ -58,16 +60,22 @@ import scipy.sparse
 from numpy.typing import NDArray
 
 from dsoftmax.data.features import Features
-from dsoftmax.kernels.tiles import _order, _scratch, _tiles, compute_dtype
+from dsoftmax.kernels.tiles import compute_dtype, logits_buffer, theta_order, tile_weights, tiles
 
 Float = NDArray[np.float64]
+
 LOWEST = {np.dtype(np.float32): -75.0, np.dtype(np.float64): -690.0}
-"""Logits less than their maximum by more than this have the exponential 0: it, and what it is multiplied with, would be
-subnormal numbers, with which processors compute a hundred times slower."""
+"""Least logit, after the maximum is subtracted, whose exponential is not replaced by 0.
+
+Smaller exponentials, and their products, would be subnormal numbers. Processors compute a hundred times slower with those.
+"""
 
 
-def _logits(theta: NDArray, tile: Features, out: NDArray) -> NDArray:
-    """Z = Θ·Xᵀ + b into the flat ``out``, as (K, rows), contiguous. Work 2·K·rows·p flops (CSR: 2·K·nnz)."""
+def logits(theta: NDArray, tile: Features, out: NDArray) -> NDArray:
+    """Write Z = Θ·Xᵀ + b to the flat ``out``; return it as (K, rows), contiguous.
+
+    Work 2·K·rows·p flops (CSR: 2·K·nnz).
+    """
     W, b = theta[:, :-1], theta[:, -1:]
     K, rows = len(theta), tile.shape[0]
     Z = out[: K * rows].reshape(K, rows)
@@ -79,7 +87,7 @@ def _logits(theta: NDArray, tile: Features, out: NDArray) -> NDArray:
     return Z
 
 
-def _add_product(R: NDArray, tile: Features, into: Float) -> None:
+def add_product(R: NDArray, tile: Features, into: Float) -> None:
     """Add R·[X, 1] to ``into``, (K, p+1) float64. Work 2·K·rows·p flops (CSR: 2·K·nnz)."""
     if scipy.sparse.issparse(tile):
         into[:, :-1] += (tile.T @ np.ascontiguousarray(R.T)).T
@@ -88,45 +96,40 @@ def _add_product(R: NDArray, tile: Features, into: Float) -> None:
     into[:, -1] += R.sum(axis=1)
 
 
-def _exponentials(Z: NDArray, lowest: float) -> NDArray:
-    """Replace logits less their maximum by their exponentials in place; below ``lowest`` by 0."""
-    kept = Z >= lowest if Z.size and Z.min() < lowest else None
+def exponentials(Z: NDArray, lowest: float) -> NDArray:
+    """Replace logits below their maximum by their exponentials in place; logits below ``lowest`` become 0."""
+    above = Z >= lowest if Z.size and Z.min() < lowest else None
     E = np.exp(np.maximum(Z, lowest, out=Z), out=Z)
-    if kept is not None:
-        E *= kept
+    if above is not None:
+        E *= above
     return E
 
 
-def _probabilities(Z: NDArray) -> NDArray:
-    """Replace logits by probabilities in place, whose products are no subnormal numbers either."""
+def probabilities(Z: NDArray) -> NDArray:
+    """Replace logits by probabilities in place; products of two probabilities are no subnormal numbers either."""
     Z -= Z.max(axis=0)
-    P = _exponentials(Z, LOWEST[Z.dtype] / 2)
+    P = exponentials(Z, LOWEST[Z.dtype] / 2)
     P /= P.sum(axis=0)
     return P
 
 
-def _weights_of(weights: Float | None, rows: slice, dtype: np.dtype) -> Any:
-    return 1.0 if weights is None else weights[rows].astype(dtype, copy=False)
-
-
 def residuals(Z: NDArray, y: NDArray, weights: Any) -> float:
-    """Return J of a tile and replace its logits by sᵢ(Pᵢₖ − 1{yᵢ=k}).
+    """Return J of a tile; replace its logits by sᵢ(Pᵢₖ − 1{yᵢ=k}) in place.
 
     Parameters
     ----------
     Z : (K, rows), contiguous
-        Changed in place.
+        Logits; on return, residuals.
     y : (rows,) integers
         Class codes 0 … K-1.
     weights : (rows,) of the dtype of Z, or 1.0
     """
     flat = Z.reshape(-1)
-    label = y * np.intp(Z.shape[1]) + np.arange(
-        Z.shape[1]
-    )  # where row i's own class lies in the flat array
+    # The flat index of each row's own class.
+    label = y * np.intp(Z.shape[1]) + np.arange(Z.shape[1])
     Z -= Z.max(axis=0)
     z_label = flat.take(label)
-    E = _exponentials(Z, LOWEST[Z.dtype])
+    E = exponentials(Z, LOWEST[Z.dtype])
     e_label = flat.take(label)
     flat[label] = 0
     others = E.sum(axis=0)  # Σ over k ≠ y, so that 1 − P of the label does not cancel
@@ -156,9 +159,9 @@ def value_and_gradient(
         Class codes 0 … K-1.
     weights : (rows,) float64, optional
     dtype : dtype, optional
-        Of the products; `compute_dtype` of X when None.
+        Dtype of the products; `compute_dtype` of X when None.
     to_residuals : callable, optional
-        What stands for `residuals`: the same work in another way.
+        Function with the contract of `residuals`.
 
     Returns
     -------
@@ -169,43 +172,43 @@ def value_and_gradient(
 
     Notes
     -----
-    Work 4·K·p flops and K exponentials a row (CSR: 4·K·nnz); memory one tile, `TILE_BYTES` or 1,024 rows.
+    Work 4·K·p flops and K exponentials a row (CSR: 4·K·nnz); memory `dsoftmax.kernels.footprint.gradient_bytes`.
     """
     dtype = np.dtype(dtype or compute_dtype(X.dtype))
-    order = _order(X)
+    order = theta_order(X)
     point = theta.astype(dtype, order=order)
     gradient = np.zeros(theta.shape, order=order)
     value = 0.0
-    logits = _scratch(theta, X, dtype)
-    for rows, tile in _tiles(X, len(theta), dtype):
-        Z = _logits(point, tile, logits)
-        value += to_residuals(Z, y[rows], _weights_of(weights, rows, dtype))
-        _add_product(Z, tile, gradient)
+    buffer = logits_buffer(theta, X, dtype)
+    for rows, tile in tiles(X, len(theta), dtype):
+        Z = logits(point, tile, buffer)
+        value += to_residuals(Z, y[rows], tile_weights(weights, rows, dtype))
+        add_product(Z, tile, gradient)
     return value, np.ascontiguousarray(gradient)
 
 
 def decision_function(theta: Float, X: Features, dtype: np.dtype | None = None) -> NDArray:
     """Return the logits of one block, (rows, K) in the compute dtype."""
     dtype = np.dtype(dtype or compute_dtype(X.dtype))
-    point = theta.astype(dtype, order=_order(X))
+    point = theta.astype(dtype, order=theta_order(X))
     out = np.empty((X.shape[0], len(theta)), dtype)
-    logits = _scratch(theta, X, dtype)
-    for rows, tile in _tiles(X, len(theta), dtype):
-        out[rows] = _logits(point, tile, logits).T
+    buffer = logits_buffer(theta, X, dtype)
+    for rows, tile in tiles(X, len(theta), dtype):
+        out[rows] = logits(point, tile, buffer).T
     return out
 
 
-def log_softmax(logits: NDArray) -> NDArray:
-    """Return log P from logits, (rows, K): z − max z − log Σ exp(z − max z), never log of a softmax."""
-    shifted = logits - logits.max(axis=1, keepdims=True)
+def log_softmax(Z: NDArray) -> NDArray:
+    """Return log P from logits, (rows, K), as z − max z − log Σ exp(z − max z), so that no logarithm is of 0."""
+    shifted = Z - Z.max(axis=1, keepdims=True)
     shifted -= np.log(
-        _exponentials(shifted.copy(), LOWEST[shifted.dtype]).sum(axis=1, keepdims=True)
+        exponentials(shifted.copy(), LOWEST[shifted.dtype]).sum(axis=1, keepdims=True)
     )
     return shifted
 
 
-def softmax(logits: NDArray) -> NDArray:
-    """Return P from logits, (rows, K); each row sums to one to rounding."""
-    E = np.exp(logits - logits.max(axis=1, keepdims=True))
+def softmax(Z: NDArray) -> NDArray:
+    """Return P from logits, (rows, K); each row sums to one up to rounding."""
+    E = np.exp(Z - Z.max(axis=1, keepdims=True))
     E /= E.sum(axis=1, keepdims=True)
     return E

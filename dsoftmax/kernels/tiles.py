@@ -1,7 +1,7 @@
-"""Tiles: the rows of a leaf that are worked on while they are in the cache."""
+"""Tiles: rows of a leaf that stay in the processor's cache while a kernel works on them."""
 
 from collections.abc import Iterator
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import scipy.sparse
@@ -9,41 +9,60 @@ from numpy.typing import NDArray
 
 from dsoftmax.data.features import Features, rows_between
 
+Float = NDArray[np.float64]
+
 TILE_BYTES = 3 * 2**20
-"""What a tile of rows and its logits may take of the cache (bytes), unless they are fewer than 1,024 rows: after each tile (K, p)
-is added in float64. Larger than the second-level cache: each of NumPy's steps must last long beside the handing over of the
-interpreter's lock, or two threads are no faster than one."""
+"""Cache that the rows of a tile and their logits may fill, in bytes, unless that is fewer than 1,024 rows.
+
+Each tile costs one addition of (K, p) in float64, so tiles are not small. They exceed the second-level cache.
+Threads hand over the interpreter's lock between NumPy's steps. Two threads gain only if each step lasts much
+longer than that handover.
+"""
 SPARSE_TILE_ROWS = 8192
-"""Rows of a CSR tile: each adds a dense (K, p) product, so that fewer rows would cost more."""
+"""Rows of a CSR tile. Each tile adds a dense (K, p) product, so smaller tiles would cost more."""
+LEAST_PAIR_ROWS, MOST_PAIR_ROWS = 64, 2048
+"""Bounds on the rows of a tile of `dsoftmax.kernels.hessian.hessian_pairs`."""
 
 
 def compute_dtype(stored: np.dtype) -> np.dtype:
-    """Return the dtype of the products: float32 where it holds every stored value exactly, else float64."""
+    """Return the dtype of the products: float32 if it holds every stored value exactly, else float64."""
     exact = stored.kind == "b" or stored.itemsize <= 2 or stored.newbyteorder("=") == np.float32
     return np.dtype(np.float32 if exact else np.float64)
 
 
 def tile_rows(n_features: int, n_classes: int, dtype: np.dtype, sparse: bool) -> int:
-    """Return the rows of a tile: what fits in `TILE_BYTES`, a multiple of 64 between 1,024 and 16,384; CSR as stated."""
+    """Return the rows of a tile.
+
+    A dense tile fits in `TILE_BYTES`. It has a multiple of 64 rows, between 1,024 and 16,384. A CSR tile has
+    `SPARSE_TILE_ROWS`.
+    """
     if sparse:
         return SPARSE_TILE_ROWS
     fit = TILE_BYTES // ((n_features + 2 * n_classes) * dtype.itemsize)
     return min(max(fit // 64 * 64, 1024), 16384)
 
 
-def scratch_bytes(n_features: int, n_classes: int, dtype: np.dtype, sparse: bool) -> int:
-    """Return what a kernel takes for its tiles, beside arrays in the shape of θ (bytes)."""
-    # CSR: the logits, SciPy's product, and the residuals laid out for the other product.
-    widths = 4 * n_classes if sparse else n_features + 2 * n_classes
-    return tile_rows(n_features, n_classes, dtype, sparse) * (widths * dtype.itemsize + 64)
+def pair_tile_rows(K: int, d: int, dtype: np.dtype) -> int:
+    """Return the rows of a tile of `dsoftmax.kernels.hessian.hessian_pairs`: a multiple of 64 that fits in `TILE_BYTES`."""
+    entries = d + K * (K - 1) // 2 + (d * (d + 1) // 2 if shares_products(K, d) else d)
+    fit = TILE_BYTES // (dtype.itemsize * entries) // 64 * 64
+    return min(max(fit, LEAST_PAIR_ROWS), MOST_PAIR_ROWS)
 
 
-def _tiles(X: Features, n_classes: int, dtype: np.dtype) -> Iterator[tuple[slice, Features]]:
-    """Yield the row slices of X and the rows themselves in the compute dtype; one buffer serves all dense tiles."""
+def shares_products(K: int, d: int) -> bool:
+    """Return whether all pairs of classes share the products of features x̃ᵢₐx̃ᵢ꜀.
+
+    Sharing wins if rows are narrow or pairs are many. Otherwise x̃ is scaled anew for each pair.
+    """
+    return d <= 16 + K * (K - 1) // 2
+
+
+def tiles(X: Features, n_classes: int, dtype: np.dtype) -> Iterator[tuple[slice, Features]]:
+    """Yield each tile as its row slice and its rows in the compute dtype; dense tiles share one buffer."""
     n, p = X.shape
     sparse = scipy.sparse.issparse(X)
     step = tile_rows(p, n_classes, dtype, sparse)
-    # Of an array that is not aligned, NumPy hands BLAS a copy in an order of its own, which may round otherwise.
+    # NumPy hands BLAS a copy of an unaligned array, in an order that it chooses. That copy may round differently.
     convert = not sparse and not (X.dtype == dtype and X.flags.c_contiguous and X.flags.aligned)
     buffer = np.empty((min(step, n), p), dtype) if convert else None
     for start in range(0, n, step):
@@ -57,12 +76,17 @@ def _tiles(X: Features, n_classes: int, dtype: np.dtype) -> Iterator[tuple[slice
         yield slice(start, stop), tile
 
 
-def _order(X: Features) -> Literal["C", "F"]:
-    """The memory order of θ and of what is summed in its shape: SciPy's sparse products have classes innermost."""
+def tile_weights(weights: Float | None, rows: slice, dtype: np.dtype) -> Any:
+    """Return the weights of a tile in the compute dtype; 1.0 if there are none."""
+    return 1.0 if weights is None else weights[rows].astype(dtype, copy=False)
+
+
+def theta_order(X: Features) -> Literal["C", "F"]:
+    """Return the memory order of θ and of sums in its shape: SciPy's sparse products have classes innermost."""
     return "F" if scipy.sparse.issparse(X) else "C"
 
 
-def _scratch(theta: NDArray, X: Features, dtype: np.dtype) -> NDArray:
-    """Return room for the logits of a tile, flat: (K · rows,)."""
+def logits_buffer(theta: NDArray, X: Features, dtype: np.dtype) -> NDArray:
+    """Return an empty buffer for the logits of one tile, flat: (K · rows,)."""
     rows = tile_rows(X.shape[1], len(theta), dtype, scipy.sparse.issparse(X))
     return np.empty(len(theta) * min(X.shape[0], rows), dtype)

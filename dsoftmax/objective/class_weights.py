@@ -1,4 +1,4 @@
-"""Class weights, from scikit-learn's ``class_weight``."""
+"""Class weights from scikit-learn's ``class_weight``."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,20 +13,20 @@ Float = NDArray[np.float64]
 
 
 def class_weight_vector(class_weight: Any, statistics: Statistics) -> Float | None:
-    """Return c by class, from scikit-learn's ``class_weight``.
+    """Return the weight c of each class, (K,); None for ones.
 
     Parameters
     ----------
     class_weight : dict, "balanced" or None
-        "balanced" means Σw/(K·Σ_{y=k} w): inverse to the weighted counts.
+        "balanced" is Σw/(K·Σ_{y=k} w), inverse to the weighted count of the class.
     statistics : Statistics
 
     Raises
     ------
     OptionError
-        Neither of these.
+        ``class_weight`` is none of these.
     DataError
-        A label in the dict that is no class, or a negative weight.
+        A label in the dict is no class, or a weight is negative.
     """
     if class_weight is None:
         return None
@@ -34,7 +34,8 @@ def class_weight_vector(class_weight: Any, statistics: Statistics) -> Float | No
     if isinstance(class_weight, str):
         if class_weight != "balanced":
             raise OptionError(
-                f"class_weight={class_weight!r} is unknown; needed is 'balanced', a dict from label to weight, or None."
+                f"class_weight={class_weight!r} is unknown; expected 'balanced', a dict from label "
+                "to weight, or None. Pass one of these."
             )
         present = mass > 0
         weights = np.ones(len(classes))
@@ -42,19 +43,20 @@ def class_weight_vector(class_weight: Any, statistics: Statistics) -> Float | No
         return weights
     if not isinstance(class_weight, Mapping):
         raise OptionError(
-            f"class_weight={class_weight!r}: needed is 'balanced', a dict from label to weight, or None."
+            f"class_weight={class_weight!r} is unknown; expected 'balanced', a dict from label to "
+            "weight, or None. Pass one of these."
         )
     unknown = [label for label in class_weight if label not in classes]
-    if unknown and any(
-        label not in class_weight for label in classes
-    ):  # as scikit-learn: a fold may lack a class
+    # As in scikit-learn, a dict that names every class may name more: a fold may lack a class.
+    if unknown and any(label not in class_weight for label in classes):
         raise DataError(
-            f"class_weight names {unknown[0]!r}, which is not among the {len(classes)} classes [{' '.join(map(str, classes[:12]))}]. "
-            "Remove it, or correct its spelling."
+            f"class_weight names {unknown[0]!r}, which is not among the {len(classes)} classes "
+            f"[{' '.join(map(str, classes[:12]))}]. Remove it, or correct its spelling."
         )
     weights = np.array([float(class_weight.get(label, 1.0)) for label in classes])
     if not (np.isfinite(weights).all() and (weights >= 0).all() and weights @ mass > 0):
         raise DataError(
-            f"class_weight={dict(class_weight)!r}: needed are finite weights of at least 0, not all of them 0."
+            f"class_weight={dict(class_weight)!r} has weights that cannot be used; expected finite "
+            "weights of at least 0, not all of them 0. Pass such weights."
         )
     return weights

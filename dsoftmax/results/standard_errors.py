@@ -33,7 +33,7 @@ from dsoftmax.engines.base import Engine
 from dsoftmax.errors import DataError, MemoryLimitError, OptionError
 from dsoftmax.first_pass.labels import Encoder
 from dsoftmax.kernels.hessian import unpack_hessian
-from dsoftmax.objective.visit import Evaluate, Question
+from dsoftmax.objective.visit import Evaluate, Question, parts_at
 from dsoftmax.results.model import Model
 from dsoftmax.results.uncertainty import Estimates, Uncertainty
 from dsoftmax.solvers.protocol import Query
@@ -104,26 +104,26 @@ def uncertainty(
     _require_memory(K, d, engine)
     question = Question(Query(model.theta, hessian=True), None, np.dtype(np.float64))
     visit = Evaluate((question,), Encoder(model.classes, trained=True))
-    sums = engine.total(visit, source).result()
+    sums = parts_at(engine.total(visit, source).result())
     moves = np.full(d, True)
     moves[-1] = fit_intercept
     strength = 1 / (C / 2 if K == 2 else C)  # as in dsoftmax.objective.objective
     penalty = np.where(np.arange(d) < d - 1, strength, 0.0)
     with one_blas_thread():
-        if not np.isfinite(sums["hessian 0"]).all():
+        if not np.isfinite(sums["hessian"]).all():
             raise DataError(
                 f"{source.names.X} holds NaN or infinity, so the Hessian is not finite. Fill or "
                 "leave out these rows."
             )
-        if not strength and sums["value 0"] < SEPARATED:
+        if not strength and sums["value"] < SEPARATED:
             raise DataError(
-                f"The losses of all rows add up to {sums['value 0']:.1e}, so the classes are "
+                f"The losses of all rows add up to {sums['value']:.1e}, so the classes are "
                 "separable. Without a penalty there is no optimum and no standard error. Train "
                 "with a finite C."
             )
-        information = unpack_hessian(sums["hessian 0"], K)
+        information = unpack_hessian(sums["hessian"], K)
         covariance, newton = _covariance(
-            information, sums["gradient 0"] + penalty * model.theta, penalty, moves
+            information, sums["gradient"] + penalty * model.theta, penalty, moves
         )
         covariance, newton = _on_rows(contrasts, covariance), contrasts @ newton
     value = contrasts @ model.theta

@@ -1,4 +1,4 @@
-"""Exact addition without order."""
+"""Exact addition of float64 arrays, with the same result in any order."""
 
 import math
 from collections.abc import Iterator
@@ -6,29 +6,30 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from dsoftmax.kernels.compiled import kernel as fused
+from dsoftmax.kernels.compiled import availability
+from dsoftmax.kernels.compiled.shapes import DIGIT_BITS
 
 Float = NDArray[np.float64]
 
-_BITS = fused.DIGIT_BITS
-_BASE = float(2**_BITS)
-_LOWEST, _HIGHEST = -31, 31  # bins of 2^-992 … 2^1024, so that scales and limits stay finite
-_SCALES = np.ldexp(1.0, -_BITS * np.arange(_LOWEST, _HIGHEST + 1))
+_BASE = float(2**DIGIT_BITS)
+_LOWEST, _HIGHEST = -31, 31
+"""Lowest and highest bin, of 2⁻⁹⁹² and 2¹⁰²⁴, for which scales and limits stay finite."""
+_SCALES = np.ldexp(1.0, -DIGIT_BITS * np.arange(_LOWEST, _HIGHEST + 1))
 
 ENTRY_BYTES = 33
-"""What an entry of a sum takes (bytes); 26 of them travel."""
+"""Bytes of one entry of a sum; 26 of them travel between processes."""
 SLAB = 32_768
-"""Entries that are worked on at once: a handful of arrays of so many float64 stay in the second-level cache."""
+"""Entries added at a time: a handful of float64 arrays of this length fit the second-level cache."""
 
 
 class ExactSum:
-    """The sum of float64 arrays of one shape, to within 2⁻⁶⁴ of the largest addend, in any order.
+    """Sum of float64 arrays of one shape, to within 2⁻⁶⁴ of the largest addend, in any order.
 
     Notes
     -----
-    Memory `ENTRY_BYTES` an entry (three digits, a scale, a flag), and `SLAB` entries of scratch while it works; adding costs
-    about a dozen sweeps over a slab in the cache, or two where `dsoftmax.kernels.compiled.kernel` runs, with the same digits. Not thread-safe:
-    give each thread its own and `merge` them.
+    Memory `ENTRY_BYTES` an entry (three digits, a scale, a flag), and scratch for `SLAB` entries. Adding costs about a
+    dozen sweeps over a slab in the cache. Compiled loops need two, if this process has loaded them, and leave the same
+    digits. A sum is not thread-safe: give each thread its own, and `merge` them.
     """
 
     __slots__ = ("broken", "digits", "scale", "shape")
@@ -36,9 +37,9 @@ class ExactSum:
     def __init__(self, shape: tuple[int, ...]) -> None:
         n = math.prod(shape)
         self.shape = shape
-        self.digits = np.zeros((3, n), np.int64)  # bins top, top − 1, top − 2
+        self.digits = np.zeros((3, n), np.int64)  # in the bins top, top − 1, top − 2
         self.scale = np.full(n, _SCALES[0])  # 1/2³²ᵗᵒᵖ
-        self.broken = np.zeros(n, bool)  # a nan or an infinity was added
+        self.broken = np.zeros(n, bool)  # whether nan or an infinity was added
 
     def __getstate__(self) -> tuple[tuple[int, ...], NDArray, NDArray, NDArray]:
         return self.shape, self.digits, _top(self.scale), self.broken
@@ -54,19 +55,20 @@ class ExactSum:
         """Add one array of the same shape."""
         if values.shape != self.shape:
             raise ValueError(
-                f"an array of shape {values.shape} cannot be added to a sum of shape {self.shape}"
+                f"The array has shape {values.shape}; expected {self.shape}, the shape of the sum. "
+                "Pass arrays of one shape."
             )
-        flat, compiled = values.reshape(-1), fused.loops_of_digits()
+        flat, compiled = values.reshape(-1), availability.loops_of_digits()
         for slab in _slabs(len(flat)):
             digits = self.digits[:, slab]
             if compiled is not None:
                 compiled.add_digits(flat[slab], self.scale[slab], self.broken[slab], *digits)
                 continue
-            with np.errstate(over="ignore"):  # a sum's first numbers lie far above the lowest bin
+            with np.errstate(over="ignore"):  # the first numbers lie far above the lowest bin
                 rest = flat[slab] * self.scale[slab]
             digit = np.abs(rest)
-            if not np.all(digit < _BASE):  # too large for the bin; also true of nan
-                rest = self._make_room(flat[slab], slab)
+            if not np.all(digit < _BASE):  # too large for the bin, or nan
+                rest = self._raise_bins(flat[slab], slab)
             whole = np.empty(rest.shape, np.int64)
             for k in range(3):
                 np.trunc(rest, out=digit)
@@ -76,15 +78,17 @@ class ExactSum:
                     rest -= digit
                     rest *= _BASE
 
-    def _make_room(self, values: Float, slab: slice) -> Float:
-        """Raise the bins of a slab to what the values need, and return the values in the new scale."""
+    def _raise_bins(self, values: Float, slab: slice) -> Float:
+        """Raise the bins of a slab until the values fit; return the values in the new scale."""
         finite = np.isfinite(values)
         if not finite.all():
             self.broken[slab] |= ~finite
             values = np.where(finite, values, 0.0)
         _, exponent = np.frexp(values)  # |value| < 2^exponent
         top = _top(self.scale[slab])
-        self._raise_to(np.where(values == 0, top, np.maximum((exponent - 1) // _BITS, top)), slab)
+        self._raise_to(
+            np.where(values == 0, top, np.maximum((exponent - 1) // DIGIT_BITS, top)), slab
+        )
         return values * self.scale[slab]
 
     def _raise_to(self, top: NDArray[np.integer], slab: slice) -> None:
@@ -93,8 +97,8 @@ class ExactSum:
         self.scale[slab] = _SCALES.take(top - _LOWEST)
 
     def merge(self, other: "ExactSum") -> None:
-        """Add another sum of the same shape, which stays as it is."""
-        if (compiled := fused.loops_of_digits()) is not None:
+        """Add another sum of the same shape, which does not change."""
+        if (compiled := availability.loops_of_digits()) is not None:
             compiled.merge_digits(
                 self.scale, self.broken, *self.digits, other.scale, other.broken, *other.digits
             )
@@ -109,17 +113,16 @@ class ExactSum:
         self.broken |= other.broken
 
     def result(self) -> Float:
-        """Return the sum, rounded to float64; nan where a nan or an infinity was added."""
+        """Return the sum rounded to float64; nan in entries to which nan or an infinity was added."""
         total = np.empty(len(self.scale))
-        if (compiled := fused.loops_of_digits()) is not None:
+        if (compiled := availability.loops_of_digits()) is not None:
             compiled.rounded_digits(self.scale, self.broken, *self.digits, total)
             return total.reshape(self.shape)
         for slab in _slabs(len(total)):
             digits = self.digits[:, slab]
             sign = np.where(_carried(digits)[0] < 0, -1, 1)
-            d0, d1, d2 = _carried(
-                digits * sign
-            )  # of the size: digits of one sign, so that nothing cancels below
+            # Digits of the absolute value have one sign, so nothing cancels below.
+            d0, d1, d2 = _carried(digits * sign)
             part = sign * (d0.astype(np.float64) + (d1 * _BASE + d2) / _BASE**2)
             with np.errstate(over="ignore"):
                 np.divide(part, self.scale[slab], out=total[slab])
@@ -128,27 +131,27 @@ class ExactSum:
 
 
 def _slabs(n: int) -> Iterator[slice]:
-    """Cut ``n`` entries into slabs that stay in the cache."""
+    """Return the slices that cut ``n`` entries into slabs."""
     return (slice(start, start + SLAB) for start in range(0, n, SLAB))
 
 
 def _top(scale: Float) -> NDArray[np.int8]:
-    """The highest bin of each entry, from 2⁻³²ᵗᵒᵖ."""
-    exponent = (scale.view(np.int64) >> 52).astype(np.int16)  # of a power of two, 1,023 included
-    return ((1023 - exponent) // _BITS).astype(np.int8)
+    """Return the highest bin of each entry, from its scale 2⁻³²ᵗᵒᵖ."""
+    exponent = (scale.view(np.int64) >> 52).astype(np.int16)  # the scale's, plus 1,023
+    return ((1023 - exponent) // DIGIT_BITS).astype(np.int8)
 
 
 def _carried(
     digits: NDArray[np.int64],
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Carry, so that the two lower digits lie in 0 … 2³² − 1 and the first has the sign of the sum."""
+    """Carry: the two lower digits come to lie in 0 … 2³² − 1, and the first has the sign of the sum."""
     d0, d1, d2 = digits
-    d1 = d1 + (d2 >> _BITS)
-    return d0 + (d1 >> _BITS), d1 & (2**_BITS - 1), d2 & (2**_BITS - 1)
+    d1 = d1 + (d2 >> DIGIT_BITS)
+    return d0 + (d1 >> DIGIT_BITS), d1 & (2**DIGIT_BITS - 1), d2 & (2**DIGIT_BITS - 1)
 
 
 def _shifted(digits: NDArray[np.int64], shift: NDArray[np.integer]) -> NDArray[np.int64]:
-    """Move the digits of each entry down by ``shift`` ≥ 0 bins; what falls under the third bin is cut off."""
+    """Move the digits of each entry down by ``shift`` ≥ 0 bins; digits below the third bin are cut off."""
     d0, d1, d2 = digits
     zero = np.int64(0)
     return np.stack(

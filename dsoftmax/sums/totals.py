@@ -1,23 +1,26 @@
-"""Totals that do not depend on the order of addition: the same bits from one core, eight threads or fifty workers.
+"""Totals that do not depend on the order of addition.
 
-A leaf is a mapping from names to parts. Parts of one name are added by their kind:
+One core, eight threads and fifty workers give the same bits.
 
-=====================  =============================================================
-float64 array          exactly, without order (`ExactSum`)
+A leaf is a mapping from keys to parts. A key is any hashable value. Parts with the same key are added by their kind:
+
+=====================  ===========================================================
+float64 array          exactly, in any order (`ExactSum`)
 integer array or int   as integers
-`Largest`              element by element, the larger; nan wins
-`Grouped`              group by group, each a leaf of its own
-`Rows`                 kept, all of them; in the end by their numbers
-=====================  =============================================================
+`Largest`              entry by entry: the larger; nan wins
+`Grouped`              group by group; each group is a leaf of its own
+`Rows`                 all rows are collected; the result orders them by number
+=====================  ===========================================================
 
 How floats are added
 --------------------
 The real line is cut at multiples of 2³² into bins (Demmel and Nguyen 2015, "Parallel reproducible summation", section III,
-with integer bins). A number is split into its digits in the bins, towards zero, which is exact and does not look at any
-other number; digits are added as 64-bit integers, which commute. Each entry keeps the digits of three bins: the highest
-that any of its leaves has reached, and the two below. What falls under the third bin is cut off, and since the highest
-bin is a property of the set of leaves, so is the result. The part cut off is below 2⁻⁶⁴ of the largest leaf, for each leaf;
-up to 2³⁰ leaves can be added.
+with integer bins). A number is split into its digits in the bins, towards zero. The split is exact and depends on no
+other number. Digits are added as 64-bit integers, and integer addition commutes.
+
+Each entry has the digits of three bins: the highest bin that any of its leaves has reached, and the two below. Digits
+under the third bin are cut off. The highest bin is a property of the set of leaves, so the result is too. The part cut
+off is below 2⁻⁶⁴ of the largest leaf, for each leaf. Up to 2³⁰ leaves can be added.
 """
 
 import copy
@@ -37,7 +40,7 @@ Float = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Largest:
-    """An array of which the largest value of each entry is kept."""
+    """An array whose entries are maxima."""
 
     values: Float
 
@@ -46,26 +49,26 @@ class Largest:
 class Grouped:
     """Leaves by group, such as class sums by label."""
 
-    leaves: Mapping[Any, Mapping[str, Any]]
+    leaves: Mapping[Any, Mapping[Any, Any]]
 
 
 @dataclass(frozen=True)
 class Rounded:
-    """What was an exact sum; nothing can be added to it."""
+    """An exact sum that was rounded; nothing can be added to it."""
 
     values: Float
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Some rows of the data, which are kept and not added.
+    """Some rows of the data, which are collected, not added.
 
     Attributes
     ----------
     numbers : (m,) int64
-        In the whole data set; each row occurs in one leaf.
+        Row numbers in the whole data set; each row occurs in one leaf.
     columns : dict from str to (m, …) ndarray or CSR
-        What is kept of each row.
+        Columns by name, such as the labels of the rows.
     """
 
     numbers: NDArray[np.int64]
@@ -73,76 +76,78 @@ class Rows:
 
 
 class Totals:
-    """Leaves added so far; engines fold leaves into it and merge the totals of threads and workers.
+    """Sum of the leaves added so far; engines add leaves, and merge the totals of threads and workers.
 
     Attributes
     ----------
+    parts : dict
+        Parts by key.
     n_rows, n_bytes, n_leaves : int
-        What was visited, decoded bytes of X.
+        Rows, decoded bytes of X and leaves that were visited.
     work : dict from str to Done
-        What each worker did, by its name; this process has the name "". Not part of the sums.
+        Work of each worker, by its name; this process has the name "". Not part of the sums.
     """
 
     def __init__(self) -> None:
-        self.parts: dict[str, Any] = {}
+        self.parts: dict[Any, Any] = {}
         self.work: dict[str, Done] = {}
         self.n_rows = self.n_bytes = self.n_leaves = 0
 
-    def add(self, leaf: Mapping[str, Any], n_rows: int = 0, n_bytes: int = 0) -> None:
+    def add(self, leaf: Mapping[Any, Any], n_rows: int = 0, n_bytes: int = 0) -> None:
         """Add the sums of one leaf."""
         self.n_rows += n_rows
         self.n_bytes += n_bytes
         self.n_leaves += 1
-        for name, part in leaf.items():
+        for key, part in leaf.items():
             if isinstance(part, Grouped):
-                groups = self.parts.setdefault(name, {})
+                groups = self.parts.setdefault(key, {})
                 for group, inner in part.leaves.items():
                     groups.setdefault(group, Totals()).add(inner)
             elif isinstance(part, Largest):
-                self.parts[name] = _larger(self.parts.get(name), part)
+                self.parts[key] = _larger(self.parts.get(key), part)
             elif isinstance(part, Rows):
-                self.parts.setdefault(name, []).append(part)
+                self.parts.setdefault(key, []).append(part)
             elif np.asarray(part).dtype.kind in "iub":
-                self.parts[name] = self.parts.get(name, 0) + np.asarray(part).astype(np.int64)
+                self.parts[key] = self.parts.get(key, 0) + np.asarray(part).astype(np.int64)
             else:
                 values = np.asarray(part, np.float64)
-                if name not in self.parts:
-                    self.parts[name] = ExactSum(values.shape)
-                self.parts[name].add(values)
+                if key not in self.parts:
+                    self.parts[key] = ExactSum(values.shape)
+                self.parts[key].add(values)
 
     def merge(self, other: "Totals") -> "Totals":
-        """Add other totals, which stay as they are; return self."""
+        """Add other totals, which do not change; return self."""
         self.n_rows += other.n_rows
         self.n_bytes += other.n_bytes
         self.n_leaves += other.n_leaves
         for worker, done in other.work.items():
             self.work[worker] = self.work.get(worker, Done()) + done
-        for name, theirs in other.parts.items():
-            mine = self.parts.get(name)
+        for key, theirs in other.parts.items():
+            mine = self.parts.get(key)
             if isinstance(theirs, list):  # rows never change
-                self.parts[name] = [*(mine or []), *theirs]
+                self.parts[key] = [*(mine or []), *theirs]
             elif mine is None:
-                self.parts[name] = copy.deepcopy(theirs)
+                self.parts[key] = copy.deepcopy(theirs)
             elif isinstance(mine, ExactSum):
                 mine.merge(theirs)
             elif isinstance(mine, Largest):
-                self.parts[name] = _larger(mine, theirs)
+                self.parts[key] = _larger(mine, theirs)
             elif isinstance(mine, dict):
                 for group, inner in theirs.items():
                     mine.setdefault(group, Totals()).merge(inner)
             else:
-                self.parts[name] = mine + theirs
+                self.parts[key] = mine + theirs
         return self
 
     def rounded(self) -> "Totals":
-        """Return these totals with every exact sum rounded, a third of the bytes; nothing can be added to them."""
+        """Return these totals with every exact sum rounded, a third of its bytes; nothing can be added to them."""
         done = copy.copy(self)
-        done.parts = {name: _rounded(part) for name, part in self.parts.items()}
+        done.parts = {key: _rounded(part) for key, part in self.parts.items()}
         return done
 
-    def result(self) -> dict[str, Any]:
-        """Return the totals by name: float64 and int64 arrays, `Rows`, and a dict of such dicts where leaves were grouped."""
-        return {name: _finished(part) for name, part in self.parts.items()}
+    def result(self) -> dict[Any, Any]:
+        """Return the totals by key: float64 and int64 arrays, `Rows`, and for grouped leaves a dict of results by group."""
+        return {key: _finished(part) for key, part in self.parts.items()}
 
 
 def _larger(mine: Largest | None, theirs: Largest) -> Largest:
@@ -169,16 +174,15 @@ def _finished(part: Any) -> Any:
     return _in_order(part) if isinstance(part, list) else part
 
 
-def _in_order(pieces: list[Rows]) -> Rows:
+def _in_order(found: list[Rows]) -> Rows:
     """Join rows, ascending by their numbers."""
-    pieces = [piece for piece in pieces if len(piece.numbers)] or pieces[
-        :1
-    ]  # where there are no rows, nor is their dtype
-    numbers = np.concatenate([piece.numbers for piece in pieces])
+    # Leaves without rows say nothing about the dtype of a column.
+    found = [rows for rows in found if len(rows.numbers)] or found[:1]
+    numbers = np.concatenate([rows.numbers for rows in found])
     order = np.argsort(numbers)
     columns = {}
-    for name in pieces[0].columns:
-        parts = [piece.columns[name] for piece in pieces]
+    for name in found[0].columns:
+        parts = [rows.columns[name] for rows in found]
         joined = (
             scipy.sparse.vstack(parts, "csr")
             if scipy.sparse.issparse(parts[0])

@@ -5,7 +5,7 @@ import numpy as np
 from dsoftmax.engines.plan import MARGIN, PROCESS_BYTES
 from dsoftmax.errors import MemoryLimitError
 from dsoftmax.first_pass.statistics import Statistics
-from dsoftmax.kernels.tiles import scratch_bytes
+from dsoftmax.kernels.footprint import gradient_bytes
 from dsoftmax.solvers.protocol import Sizes
 from dsoftmax.solvers.table import AUTO, solver_entry
 from dsoftmax.system.process import free_bytes
@@ -30,7 +30,7 @@ def problem_sizes(
     n_rows: int, n_classes: int, n_features: int, gram: bool, sample_bytes: int
 ) -> Sizes:
     """Return the sizes of a problem, with the scratch bytes of the kernel on its sample."""
-    scratch = scratch_bytes(n_features, n_classes, np.dtype(np.float64), False)
+    scratch = gradient_bytes(n_features, n_classes, np.dtype(np.float64), False)
     return Sizes(n_rows, n_classes, n_features, gram, sample_bytes, scratch)
 
 

@@ -4,9 +4,10 @@ import time
 
 from dsoftmax.data.source import Source
 from dsoftmax.engines.base import Engine
+from dsoftmax.first_pass.finish import finish
 from dsoftmax.first_pass.statistics import Statistics
-from dsoftmax.first_pass.visit import Collect, finish
-from dsoftmax.objective.objective import Cost
+from dsoftmax.first_pass.visit import Collect
+from dsoftmax.objective.cost import Cost
 
 
 def collect_statistics(source: Source, engine: Engine, visit: Collect) -> tuple[Statistics, Cost]:
@@ -28,6 +29,5 @@ def collect_statistics(source: Source, engine: Engine, visit: Collect) -> tuple[
     totals = engine.total(visit, source)
     sums = totals.result()
     statistics = finish(sums, None if visit.encoder is None else visit.encoder.classes)
-    statistics.require_held(visit.helds, sums.get("marks"))
-    seconds = time.perf_counter() - started
-    return statistics, Cost(seconds, totals.n_rows, totals.n_bytes, totals.work)
+    statistics.require_held(visit.held_out, sums.get("marks"))
+    return statistics, Cost.since(started, totals)

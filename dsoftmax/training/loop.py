@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from dsoftmax.data.source import Source
 from dsoftmax.engines.base import Engine
 from dsoftmax.first_pass.statistics import Statistics
-from dsoftmax.objective.objective import Cost, answers
+from dsoftmax.objective.cost import Cost
+from dsoftmax.objective.objective import answers
 from dsoftmax.solvers.protocol import Query
 from dsoftmax.solvers.table import Choice, solver_entry
 from dsoftmax.system.blas import one_blas_thread

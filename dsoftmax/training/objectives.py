@@ -4,7 +4,7 @@ import numpy as np
 
 from dsoftmax.data.source import Source
 from dsoftmax.engines.base import Engine
-from dsoftmax.first_pass.held_out import Held
+from dsoftmax.first_pass.held_out import HeldOut
 from dsoftmax.first_pass.statistics import Statistics
 from dsoftmax.objective.class_weights import class_weight_vector
 from dsoftmax.objective.objective import Objective
@@ -19,7 +19,7 @@ def make_objective(
     statistics: Statistics,
     double: bool,
     kernel: str,
-    held_out: Held | None = None,
+    held_out: HeldOut | None = None,
     part: int | None = None,
 ) -> Objective:
     """Return F for these settings, over the rows that are not held out.
@@ -34,7 +34,7 @@ def make_objective(
     double : bool
         Whether products are in float64.
     kernel : str
-    held_out : Held, optional
+    held_out : HeldOut, optional
         Rows that are held out.
     part : int, optional
         Number of these rows among the parts of the statistics; None if the statistics do not

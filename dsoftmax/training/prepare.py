@@ -14,7 +14,7 @@ from dsoftmax.data.source import Source, n_rows
 from dsoftmax.data.validation import with_validation
 from dsoftmax.engines.visit import Footprint
 from dsoftmax.errors import MemoryLimitError, OptionError
-from dsoftmax.first_pass.held_out import VALIDATION, Held, folds
+from dsoftmax.first_pass.held_out import VALIDATION, HeldOut, folds
 from dsoftmax.first_pass.labels import Encoder, given_classes
 from dsoftmax.first_pass.sample import Draw, plan_draw
 from dsoftmax.first_pass.statistics import Statistics
@@ -38,7 +38,7 @@ class Member:
     ----------
     settings : Settings
         Settings of this model, with its C.
-    held_out : Held, optional
+    held_out : HeldOut, optional
         Rows that judge the model.
     part : int, optional
         Number of these rows among the parts of the statistics; None for a validation source,
@@ -46,7 +46,7 @@ class Member:
     """
 
     settings: Settings
-    held_out: Held | None = None
+    held_out: HeldOut | None = None
     part: int | None = None
 
 

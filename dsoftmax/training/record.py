@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from dsoftmax.objective.objective import Cost
+from dsoftmax.objective.cost import Cost
 from dsoftmax.sums.work import Done
 from dsoftmax.training.grid import Grid
 from dsoftmax.training.run import Run

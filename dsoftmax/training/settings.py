@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsoftmax.errors import OptionError
-from dsoftmax.first_pass.held_out import Held
+from dsoftmax.first_pass.held_out import HeldOut
 from dsoftmax.kernels.choose import choose_kernel
 from dsoftmax.solvers.table import AUTO, SOLVERS, solver_entry
 
@@ -57,10 +57,10 @@ class Settings:
     n_iter_no_change: int = 5
 
     @property
-    def held_out(self) -> Held | None:
+    def held_out(self) -> HeldOut | None:
         """Rows that ``validation_fraction`` holds out; None if it is None."""
         fraction = self.validation_fraction
-        return None if fraction is None else Held(0.0, float(fraction))
+        return None if fraction is None else HeldOut(0.0, float(fraction))
 
     def check(self) -> None:
         """Raise unless every setting makes sense.

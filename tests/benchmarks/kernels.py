@@ -24,7 +24,8 @@ from sklearn.linear_model._linear_loss import LinearModelLoss
 from threadpoolctl import threadpool_limits
 
 from dsoftmax.kernels import softmax
-from dsoftmax.kernels.compiled import kernel as fused
+from dsoftmax.kernels.compiled import fused
+from dsoftmax.kernels.compiled.availability import available
 from dsoftmax.kernels.tiles import tile_rows
 
 DENSE = [(12, 8, "u2"), (54, 7, "i2"), (784, 10, "u1"), (384, 150, "f4"), (1024, 1000, "f4")]
@@ -33,7 +34,7 @@ BLOCK_BYTES = 32 * 2**20
 LARGE = (512, 512, 4096)
 """K, p and rows of a product that BLAS is at its best with."""
 KERNELS = {"numpy": softmax.value_and_gradient} | (
-    {"fused": fused.value_and_gradient} if fused.available() else {}
+    {"fused": fused.value_and_gradient} if available() else {}
 )
 
 

@@ -17,7 +17,8 @@ from rich.console import Console
 from rich.table import Table
 from threadpoolctl import threadpool_limits
 
-from dsoftmax.kernels.compiled import kernel as fused
+from dsoftmax.kernels.compiled.availability import available
+from dsoftmax.kernels.compiled.shapes import VECTOR_BYTES
 
 SHAPES = [(8, 12), (7, 54), (10, 784), (32, 128), (150, 384), (1000, 1024)]
 
@@ -78,9 +79,9 @@ def exp_rates(least: float) -> dict[str, float]:
     """Float32 exponentials a second in the cache, NumPy's and the compiled ones."""
     values, out = np.full(2**12, -1, np.float32), np.empty(2**12, np.float32)
     works: dict[str, Callable[[], object]] = {"numpy": lambda: np.exp(values, out=out)}
-    if fused.available():
+    if available():
         compiled = _compiled_exp()
-        works["fused"] = lambda: compiled(values, out, fused.VECTOR_BYTES // 4)
+        works["fused"] = lambda: compiled(values, out, VECTOR_BYTES // 4)
     return {name: len(values) / seconds for name, seconds in interleaved(works, least).items()}
 
 

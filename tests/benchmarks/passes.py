@@ -51,7 +51,7 @@ from dsoftmax.engines.plan import Plan, needs_of, process_bytes
 from dsoftmax.engines.threads import ThreadsEngine
 from dsoftmax.first_pass.labels import Encoder
 from dsoftmax.kernels.choose import KERNELS
-from dsoftmax.kernels.compiled.kernel import available
+from dsoftmax.kernels.compiled.availability import available
 from dsoftmax.objective.visit import Evaluate, Question
 from dsoftmax.solvers.protocol import Query
 

@@ -33,7 +33,7 @@ from dsoftmax.data.zarr.local.files import LocalChunks
 from dsoftmax.data.zarr.source import PART_BYTES, cut_stored
 from dsoftmax.errors import DataError, OptionError, ReadError
 from dsoftmax.kernels import softmax
-from dsoftmax.kernels.compiled import kernel as fused
+from dsoftmax.kernels.compiled import fused
 from dsoftmax.testing.sources import check_source
 
 ROOT = Path(__file__).parents[2]

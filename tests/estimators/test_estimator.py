@@ -777,7 +777,7 @@ def test_extreme_logits_keep_finite_log_probabilities():
         ({"missing_chunks": "eror"}, r"missing_chunks='eror' is unknown. Did you mean 'error'\?"),
         (
             {"class_weight": "balance"},
-            r"class_weight='balance' is unknown; needed is 'balanced', a dict",
+            r"class_weight='balance' is unknown; expected 'balanced', a dict",
         ),
         ({"C": 0}, r"C=0; needed is a positive number, or inf"),
         ({"C": -1.0}, r"C=-1.0; needed is a positive number, or inf"),
@@ -882,9 +882,9 @@ def test_a_memory_limit_that_is_too_small():
         ),
         (
             lambda X, y, w: (X, y, np.where(np.arange(len(y)) == 250, -1.0, w)),
-            r"sample_weight row 250: the weight is -1.0; needed",
+            r"sample_weight row 250: the weight is -1.0; expected",
         ),
-        (lambda X, y, w: (X, y, 0 * w), r"weights are all zero; needed is a positive sum"),
+        (lambda X, y, w: (X, y, 0 * w), r"weights are all zero; expected a positive sum"),
         (
             lambda X, y, w: (X, y[:-1], w),
             r"y has 599 rows and X has 600; expected one value per row. Check",
@@ -903,7 +903,7 @@ def test_a_memory_limit_that_is_too_small():
         ),
         (
             lambda X, y, w: (X, np.where(np.arange(len(y)) == 7, np.nan, y), w),
-            r"y row 7: the label is nan.*needed is a class",
+            r"y row 7: the label is nan.*expected a class",
         ),
     ],
 )
@@ -931,7 +931,7 @@ def test_nan_is_named_by_row_and_column(kind, value, tmp_path):
     }[kind]()
     with pytest.raises(
         DataError,
-        match=rf"X row 431, column 2: the value is {value}; needed are finite numbers.*Fill or leave out",
+        match=rf"X row 431, column 2: the value is {value}; expected finite numbers.*Fill in such values",
     ):
         SoftmaxRegression().fit(bad, y)
     row = 31 if kind == "dask" else 431  # a lazy block does not know where it lies

@@ -6,7 +6,7 @@ import reference
 from numpy.testing import assert_array_equal
 
 from dsoftmax.data.block import Block
-from dsoftmax.first_pass.held_out import MARKS, Held, folds, held_by, marks, places, uniform
+from dsoftmax.first_pass.held_out import MARKS, HeldOut, fold_of, folds, marks, places, uniform
 
 SPLITMIX = [0xE220A8397B1DCDAF, 0x6E789E6AA1B965F4, 0x06C45D188009454F, 0xF88BB8A8724C81EC]
 """The first numbers of SplitMix64 with seed 0, as its authors' program prints them."""
@@ -42,13 +42,13 @@ def test_folds_hold_every_row_once_and_no_group_twice(n):
         len({int(fold) for fold in masks.argmax(axis=0)[groups == group]}) == 1
         for group in range(300)
     )
-    assert_array_equal(held_by(folds(n), where), masks.argmax(axis=0))
+    assert_array_equal(fold_of(folds(n), where), masks.argmax(axis=0))
     assert masks.mean(axis=1).min() > 0.6 / n
 
 
 def test_what_no_part_holds_has_the_number_after_the_last():
     where = np.array([0.0, 0.1, 0.2, 0.5, 0.9])
-    assert held_by([Held(0.1, 0.2), Held(0.5, 1.0)], where).tolist() == [2, 0, 2, 1, 1]
+    assert fold_of([HeldOut(0.1, 0.2), HeldOut(0.5, 1.0)], where).tolist() == [2, 0, 2, 1, 1]
 
 
 def test_marks_tell_groups_apart_while_they_are_few():

@@ -14,9 +14,10 @@ from dsoftmax.engines import plan as memory
 from dsoftmax.engines.serial import SerialEngine
 from dsoftmax.engines.threads import ThreadsEngine
 from dsoftmax.first_pass import sample
-from dsoftmax.first_pass.held_out import Held, places
+from dsoftmax.first_pass.finish import finish
+from dsoftmax.first_pass.held_out import HeldOut, places
 from dsoftmax.first_pass.sample import Draw, leverages, plan_draw
-from dsoftmax.first_pass.visit import Collect, finish
+from dsoftmax.first_pass.visit import Collect
 from dsoftmax.sums.totals import Totals
 from dsoftmax.training.budget import memory_budget
 
@@ -147,8 +148,8 @@ def test_small_data_are_drawn_whole_unless_they_are_more_than_is_needed(rng):
 
 def test_held_out_rows_leave_the_sample(rng):
     X, y = rng.normal(size=(3000, 3)), rng.integers(0, 3, 3000)
-    held, totals = Held(0.0, 0.3), Totals()
-    totals.add(Collect(1.0, draw=Draw(0.3, 0), helds=(held,))(Block(X, y)))
+    held, totals = HeldOut(0.0, 0.3), Totals()
+    totals.add(Collect(1.0, draw=Draw(0.3, 0), held_out=(held,))(Block(X, y)))
     found = finish(totals.result(), None)
     left = found.without(0, held)
     out = held.mask(places(Block(X, y)))

@@ -15,13 +15,15 @@ from numpy.testing import assert_allclose, assert_array_equal
 from dsoftmax.data.block import Block, Names
 from dsoftmax.data.features import rows_between
 from dsoftmax.errors import DataError
-from dsoftmax.first_pass.held_out import Held, folds
+from dsoftmax.first_pass.finish import finish
+from dsoftmax.first_pass.held_out import HeldOut, folds
 from dsoftmax.first_pass.labels import MAX_CLASSES, Encoder, given_classes
 from dsoftmax.first_pass.leaf_sums import FEW_FEATURES, labels_and_codes, tile_rows
 from dsoftmax.first_pass.sample import Draw
 from dsoftmax.first_pass.statistics import Statistics
-from dsoftmax.first_pass.visit import Collect, finish
-from dsoftmax.kernels.compiled import kernel as fused
+from dsoftmax.first_pass.visit import Collect
+from dsoftmax.kernels.compiled.availability import available
+from dsoftmax.kernels.compiled.csr_sums import csr_sums
 from dsoftmax.runs.checkpoint import from_arrays, to_arrays
 from dsoftmax.sums.totals import Totals
 
@@ -74,9 +76,7 @@ def test_statistics_equal_the_loops_over_any_partition(problem, data):
             assert_allclose(found.gram[j, c], entry, rtol=1e-11, atol=1e-11)
 
 
-@pytest.mark.skipif(
-    not fused.available(), reason="numba is not installed: pip install 'dsoftmax[fast]'"
-)
+@pytest.mark.skipif(not available(), reason="numba is not installed: pip install 'dsoftmax[fast]'")
 @pytest.mark.parametrize("order", ["ascending", "backwards", "twice", "full column"])
 @pytest.mark.parametrize("index", ["i4", "i8"])
 @pytest.mark.parametrize("dtype", ["f4", "f8", "i2", "u1", "g"])
@@ -102,13 +102,13 @@ def test_compiled_sums_of_sparse_rows_are_those_of_numpy(rng, dtype, index, orde
     found = []
     for kernel in ("numpy", "fused"):
         totals = Totals()
-        totals.add(Collect(helds=held, kernel=kernel)(Block(X.copy(), y, weights)), 500)
+        totals.add(Collect(held_out=held, kernel=kernel)(Block(X.copy(), y, weights)), 500)
         found.append(finish(totals.result(), None))
     for name in ("class_rows", "low", "high", "held_rows"):
         assert_array_equal(getattr(found[1], name), getattr(found[0], name))
     for name in ("class_sums", "squares", "absolute", "held_sums"):
         assert_allclose(getattr(found[1], name), getattr(found[0], name), rtol=1e-13, atol=1e-11)
-    taken = fused.csr_sums(X, y, weights, 4) is not None
+    taken = csr_sums(X, y, weights, 4) is not None
     assert taken == (dtype != "g" and order in ("ascending", "full column"))
 
 
@@ -203,7 +203,7 @@ def test_rows_that_are_held_out_are_summed_apart_and_the_sample_knows_its_own(rn
     helds, totals = folds(2), Totals()
     for rows in (slice(0, 130), slice(130, 500)):
         block = Block(X[rows], y[rows], None, rows.start, groups=groups[rows])
-        totals.add(Collect(draw=Draw(1.0, 0), helds=helds)(block), block.n_rows)
+        totals.add(Collect(draw=Draw(1.0, 0), held_out=helds)(block), block.n_rows)
     found = finish(totals.result(), None)
     for fold, held in enumerate(helds):
         for k in range(3):
@@ -221,11 +221,11 @@ def test_rows_that_are_held_out_are_summed_apart_and_the_sample_knows_its_own(rn
     [(0, 0.5, 1, False), (0, 1, 1, True), (0, 0.5, 0, True), (0.5, 0.5, 1, True)],
 )
 def test_a_part_that_is_held_out_must_have_rows_and_leave_some(low, high, weight, refused):
-    held, totals = Held(low, high), Totals()
+    held, totals = HeldOut(low, high), Totals()
     where = np.array([reference.place(row) for row in range(40)])
     inside = (where >= low) & (where < high)
     totals.add(
-        Collect(helds=(held,))(
+        Collect(held_out=(held,))(
             Block(np.ones((40, 1)), np.arange(40) % 2, np.where(inside, weight, 1.0))
         ),
         40,
@@ -236,7 +236,7 @@ def test_a_part_that_is_held_out_must_have_rows_and_leave_some(low, high, weight
         return
     with pytest.raises(
         DataError,
-        match=f"The validation rows are {inside.sum()} of 40 rows; needed .* Pass another validation_fraction",
+        match=f"The validation set has {inside.sum()} of 40 rows; expected .* Pass another validation_fraction",
     ):
         found.require_held([held])
 
@@ -264,9 +264,9 @@ def test_a_bad_weight_is_named_with_its_row(bad):
 
 def test_row_numbers_are_not_taken_for_classes(monkeypatch):
     n = MAX_CLASSES + 1
-    with pytest.raises(DataError, match="kinds holds 50,001 different labels"):
+    with pytest.raises(DataError, match="kinds contains 50,001 different labels"):
         Collect()(Block(np.zeros((n, 1), "f4"), np.arange(n), None, 0, NAMES))
-    monkeypatch.setattr("dsoftmax.first_pass.visit.MAX_CLASSES", 50)
+    monkeypatch.setattr("dsoftmax.first_pass.checks.MAX_CLASSES", 50)
     totals = Totals()
     for start in (0, 30):
         totals.add(Collect()(Block(np.zeros((30, 1)), np.arange(30) + start)))

@@ -21,7 +21,7 @@ from dsoftmax.errors import DataError, OptionError
 from dsoftmax.first_pass.labels import Encoder
 from dsoftmax.objective.class_weights import class_weight_vector
 from dsoftmax.objective.objective import Objective
-from dsoftmax.objective.visit import Evaluate, Question
+from dsoftmax.objective.visit import Evaluate, Part, Question
 from dsoftmax.solvers.protocol import Query
 
 DOUBLE = np.dtype("f8")
@@ -272,8 +272,8 @@ def test_balanced_weights_use_the_weighted_counts(rng):
 @pytest.mark.parametrize(
     ("class_weight", "kind", "message"),
     [
-        ("balance", OptionError, "class_weight='balance' is unknown; needed is 'balanced'"),
-        ([1, 2], OptionError, "needed is 'balanced', a dict"),
+        ("balance", OptionError, "class_weight='balance' is unknown; expected 'balanced'"),
+        ([1, 2], OptionError, "expected 'balanced', a dict"),
         ({7: 1.0}, DataError, r"names 7, which is not among the 2 classes \[0 1\]"),
         ({0: -1.0}, DataError, "at least 0"),
         ({0: np.nan}, DataError, "finite"),
@@ -294,8 +294,8 @@ def test_queries_that_share_a_pass_get_their_own_answers(rng):
     together = Evaluate(tuple(Question(query, None, DOUBLE) for query in queries), encoder)(block)
     for i, query in enumerate(queries):
         alone = Evaluate((Question(query, None, DOUBLE),), encoder)(block)
-        for part in ("value", "gradient", "product"):
-            assert_array_equal(together[f"{part} {i}"], alone[f"{part} 0"])
+        for quantity in ("value", "gradient", "product"):
+            assert_array_equal(together[Part(quantity, i)], alone[Part(quantity)])
 
 
 def test_sparse_and_dense_have_the_same_F(rng):

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
-from dsoftmax.kernels.compiled import kernel as fused
+from dsoftmax.kernels.compiled import availability
 from dsoftmax.sums.exact import SLAB, ExactSum
 from dsoftmax.sums.totals import Grouped, Largest, Totals
 
@@ -241,7 +241,8 @@ WAYS = [
     pytest.param(
         "compiled",
         marks=pytest.mark.skipif(
-            not fused.available(), reason="numba is not installed: pip install 'dsoftmax[fast]'"
+            not availability.available(),
+            reason="numba is not installed: pip install 'dsoftmax[fast]'",
         ),
     ),
 ]
@@ -250,7 +251,7 @@ WAYS = [
 def choose(way, patch):
     from dsoftmax.kernels.compiled import digits
 
-    patch.setattr(fused, "loops_of_digits", lambda: digits if way == "compiled" else None)
+    patch.setattr(availability, "loops_of_digits", lambda: digits if way == "compiled" else None)
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -266,7 +267,7 @@ def test_a_zero_beside_a_number_that_needs_room_cuts_nothing_off(way, monkeypatc
 
 
 @pytest.mark.skipif(
-    not fused.available(), reason="numba is not installed: pip install 'dsoftmax[fast]'"
+    not availability.available(), reason="numba is not installed: pip install 'dsoftmax[fast]'"
 )
 def test_the_compiled_loops_leave_what_the_sweeps_leave(rng, monkeypatch):
     leaves = [

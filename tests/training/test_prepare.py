@@ -76,7 +76,7 @@ def test_every_model_has_its_C_and_the_rows_that_judge_it():
     expected += [(C, None, None) for C in (0.1, 1.0)]
     found = [(one.settings.C, one.held_out, one.part) for one in prepared.members]
     assert found == expected
-    assert prepared.visit.helds == folds(3)
+    assert prepared.visit.held_out == folds(3)
 
 
 @pytest.mark.parametrize("settings", [Settings(validation_fraction=0.1), Settings()])

@@ -25,13 +25,13 @@ from dsoftmax.engines.kept.block_file import describe_block, read_block, write_b
 from dsoftmax.engines.serial import SerialEngine
 from dsoftmax.engines.threads import ThreadsEngine
 from dsoftmax.errors import DataError, OptionError
-from dsoftmax.first_pass.held_out import VALIDATION, folds, held_by, places
+from dsoftmax.first_pass.held_out import VALIDATION, fold_of, folds, places
 from dsoftmax.first_pass.labels import Encoder
 from dsoftmax.first_pass.sample import Draw
 from dsoftmax.first_pass.visit import Collect
 from dsoftmax.kernels.choose import KERNELS
-from dsoftmax.kernels.compiled.kernel import available
-from dsoftmax.objective.visit import Evaluate, Question
+from dsoftmax.kernels.compiled.availability import available
+from dsoftmax.objective.visit import Evaluate, Part, Question
 from dsoftmax.results.stored_model import load_model
 from dsoftmax.solvers.protocol import Query
 from dsoftmax.training.loop import train
@@ -195,7 +195,7 @@ def test_a_block_stays_one_of_validation_in_leaves_and_in_a_spool(rng, tmp_path)
     assert all(leaf.validation for leaf in leaves)
     write_block(tmp_path / "block", *describe_block(3, block))
     assert read_block(tmp_path / "block", 3, None).validation
-    assert not any(held_by(folds(3), places(leaf)).min() < 3 for leaf in leaves)
+    assert not any(fold_of(folds(3), places(leaf)).min() < 3 for leaf in leaves)
     assert all(VALIDATION.mask(places(leaf)).all() for leaf in leaves)
 
 
@@ -215,7 +215,7 @@ def test_the_first_pass_checks_validation_rows_and_adds_nothing_of_them(rng):
 @pytest.mark.parametrize("kernel", [one for one in KERNELS if one == "numpy" or available()])
 @pytest.mark.parametrize("sparse", [False, True])
 def test_validation_rows_are_scored_and_in_no_other_sum(kernel, sparse, rng, monkeypatch):
-    monkeypatch.setattr("dsoftmax.objective.visit.SCORED_VALUES", 64)
+    monkeypatch.setattr("dsoftmax.objective.scores.SCORED_VALUES", 64)
     X, y, w = rng.normal(size=(50, 3)), rng.integers(0, 3, 50), rng.uniform(1, 2, 50)
     theta, trial = rng.normal(size=(2, 3, 4))
     query = Query(theta, trials=trial[None], direction=trial, hessian=not sparse, moments=True)
@@ -224,17 +224,17 @@ def test_validation_rows_are_scored_and_in_no_other_sum(kernel, sparse, rng, mon
     )
     stored = scipy.sparse.csr_array(X) if sparse else X
     found = visit(Block(stored, y, w, validation=True))
-    for point, name in ((theta, "held 0"), (trial, "held.0 0")):
+    for point, name in ((theta, Part("held")), (trial, Part("held", point=1))):
         hits = (X @ point[:, :-1].T + point[:, -1]).argmax(axis=1) == y
         assert_allclose(
             found.pop(name), [reference.value(point, X, y, w), w @ hits, w.sum()], rtol=1e-12
         )
     others = visit(Block(stored, y, w))
-    assert set(found) == set(others) - {"held 0", "held.0 0"}
+    assert set(found) == set(others) - {Part("held"), Part("held", point=1)}
     for name, part in found.items():
         assert np.shape(part) == np.shape(others[name])
         assert not np.any(part), name
-    assert_array_equal(others["held 0"], 0)
+    assert_array_equal(others[Part("held")], 0)
 
 
 def test_what_cannot_judge_is_refused_by_name(rows):

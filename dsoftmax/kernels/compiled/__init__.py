@@ -1,1 +1,1 @@
-"""The same mathematics in compiled loops (numba)."""
+"""The same sums in compiled loops (numba)."""

@@ -1,4 +1,4 @@
-"""How the loops are compiled: without the interpreter's lock, and kept on the disk for the next process."""
+"""Compilation of the loops: without the interpreter's lock, with the machine code stored for the next process."""
 
 import itertools
 import logging
@@ -42,11 +42,11 @@ event.register("numba:compile", _SayThatItCompiles())
 
 
 def compiled(function: Callable[..., Any]) -> Any:
-    """Compile at the first call of each combination of types.
+    """Compile a function at the first call of each combination of types.
 
-    Arithmetic keeps its order: nothing here is allowed to reassociate. The machine code lies beside the source, or in the
-    user's cache directory where that cannot be written (``NUMBA_CACHE_DIR`` names another); where neither can, every
-    process compiles for itself.
+    Arithmetic keeps its order: LLVM may not reassociate it. The machine code is stored beside the source, or in the
+    user's cache directory if that folder is read-only; ``NUMBA_CACHE_DIR`` names another. If neither can be written,
+    every process compiles for itself.
     """
     try:
         dispatcher = njit(function, nogil=True, cache=True)
@@ -60,22 +60,22 @@ def compiled(function: Callable[..., Any]) -> Any:
 def forget_stale(folder: str) -> None:
     """Remove machine code of other sources from a folder.
 
-    numba throws it away when the file of the function itself changes, and would go on with what was compiled from another `vectors`,
-    `blocks` or `plan`.
+    numba removes it if the function's own file changes. It would keep code that was compiled from other versions of
+    `simd`, `registers` or `shapes`.
     """
-    with suppress(OSError):  # a folder that cannot be written was left by who could
+    with suppress(OSError):  # whoever can write to the folder has left its machine code
         stamp = Path(folder) / "dsoftmax-fused.sources"
         if stamp.is_file() and stamp.read_text() == _sources():
             return
-        for kept in itertools.chain(Path(folder).glob("*.nbi"), Path(folder).glob("*.nbc")):
-            kept.unlink(missing_ok=True)
+        for stale in itertools.chain(Path(folder).glob("*.nbi"), Path(folder).glob("*.nbc")):
+            stale.unlink(missing_ok=True)
         stamp.parent.mkdir(parents=True, exist_ok=True)
         stamp.write_text(_sources())
 
 
 @cache
 def _sources() -> str:
-    """What all machine code here is made of: this folder's files, and the constants that they take from outside."""
+    """Return a hash of this folder's files and of the constants that they import: the sources of all machine code."""
     files = sorted(Path(__file__).parent.glob("*.py"))
     return blake2b(
         b"".join(file.read_bytes() for file in files) + repr(softmax.LOWEST).encode(),

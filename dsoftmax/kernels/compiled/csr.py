@@ -1,7 +1,7 @@
-"""The loops over CSR: row after row, and blocks of rows and columns where θ is too large for the cache.
+"""The loops over CSR: row after row if θ fits the cache, else panel after panel of columns.
 
-The second are propagation blocking: Beamer, Asanović and Patterson (2017), "Reducing Pagerank Communication via Propagation
-Blocking", with the entries of the matrix in place of the messages: they are sorted into blocks by counting.
+Panels are propagation blocking: Beamer, Asanović and Patterson (2017), "Reducing Pagerank Communication via Propagation
+Blocking". The entries of the matrix stand for the messages. They are sorted into panels by counting.
 """
 
 from typing import Any
@@ -14,15 +14,17 @@ from dsoftmax.kernels.compiled.shapes import COLUMN_BITS, SLICE_VECTORS
 from dsoftmax.kernels.compiled.simd import constant, exp, larger, largest, load, log1p, store, total
 
 TURN = 32
-"""Columns that are turned from (classes, columns) to (columns, classes), and back, at a time."""
+"""Columns transposed at a time from (classes, columns) to (columns, classes), or back."""
 NEVER = -1e30
-"""The logit of classes that fill the last vector: their P is 0."""
+"""Logit of the padding classes in the last vector, whose P is 0."""
 
 
 @compiled
 def _row_residuals(z: Any, at: Any, width: Any, label: Any, weight: Any, lanes: Any) -> Any:
-    """Replace the logits of one row, from place ``at`` on, by sᵢ(Pᵢₖ − 1{yᵢ=k}); return Σⱼ exp(zⱼ − max z) − 1, and z of the label
-    less max z."""
+    """Replace the logits of one row, from place ``at`` on, by sᵢ(Pᵢₖ − 1{yᵢ=k}).
+
+    Return Σⱼ exp(zⱼ − max z) − 1, and z of the label less max z.
+    """
     top, label, stop = load(z, at), at + label, at + width
     for j in range(at + lanes, stop, lanes):
         top = larger(load(z, j), top)
@@ -47,13 +49,11 @@ def _row_residuals(z: Any, at: Any, width: Any, label: Any, weight: Any, lanes: 
 
 @compiled
 def _losses(excess: Any, z_own: Any, s: Any, start: Any, rows: Any, lanes: Any) -> Any:
-    """Σ sᵢ(log Σⱼ exp zⱼ − z of the label) of the rows of a tile, which begins at row ``start``."""
+    """Return Σ sᵢ(log Σⱼ exp zⱼ − z of the label) over a tile, which begins at row ``start``."""
     excess[rows : rows + lanes] = 0
     z_own[rows : rows + lanes] = 0
     value = 0.0
-    for r in range(
-        0, rows, lanes
-    ):  # what is past the last row of the tile is zero, whatever its weight
+    for r in range(0, rows, lanes):  # zero beyond the last row of the tile, whatever the weight
         value += total((log1p(load(excess, r)) - load(z_own, r)) * load(s, start + r))
     return value
 
@@ -62,7 +62,10 @@ def _losses(excess: Any, z_own: Any, s: Any, start: Any, rows: Any, lanes: Any) 
 def _turn_in(
     theta: Any, d: Any, k: Any, n_classes: Any, columns: Any, table: Any, base: Any, pitch: Any
 ) -> Any:
-    """Copy classes k : k + n_classes of θ, (K, d) flat, to ``table``, (columns, pitch) from ``base`` on; fill up with zeros."""
+    """Copy classes k : k + n_classes of θ, (K, d) flat, to ``table``, (columns, pitch) from ``base`` on.
+
+    Zeros fill each row of the table.
+    """
     for j in range(0, columns, TURN):
         stop = min(j + TURN, columns)
         for c in range(n_classes):
@@ -76,7 +79,7 @@ def _turn_in(
 def _turn_out(
     sums: Any, pitch: Any, columns: Any, gradient: Any, d: Any, k: Any, n_classes: Any, first: Any
 ) -> Any:
-    """Add ``sums``, (columns, pitch), to classes k : k + n_classes and the columns from ``first`` on of ``gradient``."""
+    """Add ``sums``, (columns, pitch), to ``gradient``: classes k : k + n_classes, columns from ``first`` on."""
     for j in range(0, columns, TURN):
         for c in range(n_classes):
             to = (k + c) * d + first
@@ -94,7 +97,7 @@ def _entries(
     pointers_tag: Any,
     row: Any,
 ) -> Any:
-    """Where the values and the columns of a row lie, and how many there are."""
+    """Return the addresses of the values and the columns of a row, and their number."""
     here = pointers + row * pointers_tag.itemsize
     first = whole_at(here, pointers_tag)
     count = whole_at(here + pointers_tag.itemsize, pointers_tag) - first
@@ -102,15 +105,15 @@ def _entries(
 
 
 @compiled
-def csr(
+def add_rows(
     theta: Any, K: Any, p: Any, data: Any, data_tag: Any, indices: Any, indices_tag: Any, pointers: Any, pointers_tag: Any,
     y: Any, s: Any, n: Any, gradient: Any, lanes: Any, tile: Any, batch: Any, pitch: Any, table: Any, sums: Any, Z: Any,
 ) -> Any:  # fmt: skip
     """Return J and add ∇J to ``gradient``, (K, p+1) flat as ``theta`` is: row after row, with vectors of classes.
 
-    A batch of rows has its logits first, and is added to the sums then: so that θ alone is in the cache, or the sums alone. ``table``
-    and ``sums`` (p·pitch) have room for θ and for the sums of a tile, in the compute dtype, ``Z`` (batch·pitch) for the logits;
-    ``data``, ``indices`` and ``pointers`` are addresses.
+    The loop first computes the logits of a batch of rows, then adds the batch to the sums. So either θ or the sums
+    alone fill the cache. Buffers in the compute dtype are ``table`` (p·pitch) for θ, ``sums`` (p·pitch) for the sums of
+    a tile, and ``Z`` (batch·pitch) for the logits. ``data``, ``indices`` and ``pointers`` are addresses.
     """
     d, value = p + 1, 0.0
     last, intercepts = np.zeros(pitch, table.dtype), np.empty(pitch, table.dtype)
@@ -172,9 +175,9 @@ def _partition(
     data: Any, data_tag: Any, indices: Any, indices_tag: Any, pointers: Any, pointers_tag: Any,
     rows: Any, shift: Any, ends: Any, places: Any, numbers: Any,
 ) -> Any:  # fmt: skip
-    """Sort the entries of a tile into blocks of 2^shift columns, rows ascending; ``ends[b]`` is where block b ends.
+    """Sort the entries of a tile into panels of 2^shift columns, rows ascending; panel b ends at ``ends[b]``.
 
-    A place is the row of the tile, and in its low bits the column of the block; a number is in the compute dtype.
+    A place holds the row in the tile, and in its low bits the column in the panel. Numbers are in the compute dtype.
     """
     first = whole_at(pointers, pointers_tag)
     last = whole_at(pointers + rows * pointers_tag.itemsize, pointers_tag)
@@ -197,7 +200,7 @@ def _partition(
 
 @compiled
 def _rows_that_fit(pointers: Any, pointers_tag: Any, most_rows: Any, most_entries: Any) -> Any:
-    """How many rows make a tile: at least one."""
+    """Return the number of rows of a tile: at least one."""
     first, rows = whole_at(pointers, pointers_tag), 1
     while (
         rows < most_rows
@@ -209,16 +212,16 @@ def _rows_that_fit(pointers: Any, pointers_tag: Any, most_rows: Any, most_entrie
 
 
 @compiled
-def csr_blocked(
+def add_panels(
     theta: Any, K: Any, p: Any, data: Any, data_tag: Any, indices: Any, indices_tag: Any, pointers: Any, pointers_tag: Any,
     y: Any, s: Any, n: Any, gradient: Any, lanes: Any, tile: Any, shift: Any,
     table: Any, Z: Any, sums: Any, ends: Any, places: Any, numbers: Any,
 ) -> Any:  # fmt: skip
-    """Return J and add ∇J to ``gradient``, (K, p+1) flat as ``theta`` is: blocks of rows and columns that stay in the cache.
+    """Return J and add ∇J to ``gradient``, (K, p+1) flat as ``theta`` is: tiles of rows and panels of columns.
 
-    The classes are cut into slices of at most `SLICE_VECTORS` vectors. ``table`` (p·pitch) holds θ slice by slice, each (p, width);
-    ``Z`` (tile·pitch) the logits of a tile in the same way; ``sums`` those of a slice of one block of columns. The entries of
-    a tile are sorted into blocks of columns once; every slice runs through them twice.
+    Both stay in the cache. The classes are cut into slices of at most `SLICE_VECTORS` vectors. ``table`` (p·pitch) holds
+    θ slice by slice, each (p, width). ``Z`` (tile·pitch) holds the logits of a tile in the same way. ``sums`` holds the
+    sums of one slice over one panel. The entries of a tile are sorted into panels once. Every slice reads them twice.
     """
     vectors, d, itemsize = -(-K // lanes), p + 1, pointers_tag.itemsize
     slices, columns = -(-vectors // SLICE_VECTORS), 1 << shift
@@ -303,6 +306,6 @@ def csr_blocked(
 
 @compiled
 def _slice(i: Any, slices: Any, vectors: Any, lanes: Any) -> Any:
-    """The first class of slice i, and how many classes it has."""
+    """Return the first class of slice i, and its number of classes."""
     first, stop = i * vectors // slices, (i + 1) * vectors // slices
     return first * lanes, (stop - first) * lanes

@@ -1,8 +1,8 @@
 """The loops over dense rows.
 
-``X`` is not an array here but an address, two strides in bytes and a ``tag`` of its dtype, so that every layout shares one
-compiled loop. ``theta``, the scratch and the results are flat. A column of ones is appended to a tile, so that the
-intercepts are products like all others.
+``X`` is an address, two strides in bytes and a ``tag`` of its dtype, so every layout shares one compiled loop.
+``theta``, the scratch and the results are flat. A tile ends with a column of ones, so intercepts are products like all
+others.
 """
 
 from typing import Any
@@ -25,24 +25,24 @@ from dsoftmax.kernels.compiled.simd import (
 
 @compiled
 def even(n: Any, most: Any) -> Any:
-    """Return the size of the first of the fewest blocks of at most ``most`` that n is cut into, nearly equal."""
+    """Return the size of the first part if n is cut into the fewest, nearly equal parts of at most ``most``."""
     return -(-n // -(-n // most))
 
 
 @compiled
 def residuals(
-    Z: Any, pitch: Any, K: Any, columns: Any, y: Any, s: Any, start: Any, room: Any, lanes: Any
+    Z: Any, pitch: Any, K: Any, columns: Any, y: Any, s: Any, start: Any, scratch: Any, lanes: Any
 ) -> Any:
-    """Return J of some rows and replace their logits by sᵢ(Pᵢₖ − 1{yᵢ=k}).
+    """Return J of some rows; replace their logits by sᵢ(Pᵢₖ − 1{yᵢ=k}) in place.
 
     Parameters
     ----------
     Z : flat, logit k of row r at ``k·pitch + r``
     columns : int
-        Rows, a multiple of the lanes.
+        Number of rows, a multiple of the lanes.
     y, s : flat, of the dtype of Z
-        Codes and weights; row r has theirs at ``start + r``.
-    room : (2·columns,) scratch
+        Codes and weights; those of row r are at ``start + r``.
+    scratch : (2·columns,)
     """
     for r in range(0, columns, lanes):
         label = load(y, start + r)
@@ -55,25 +55,23 @@ def residuals(
             z = load(Z, k * pitch + r) - top
             e = exp(z)
             store(Z, k * pitch + r, e)
-            others = others + where_equal(
-                number, label, zero, e
-            )  # Σ over k ≠ y, so that 1 − P of the label does not cancel
+            # Σ over k ≠ y, so that 1 − P of the label does not cancel
+            others = others + where_equal(number, label, zero, e)
             z_own = where_equal(number, label, z, z_own)
             number = number + one
-        store(room, r, others)
-        store(room, columns + r, z_own)
+        store(scratch, r, others)
+        store(scratch, columns + r, z_own)
     value = 0.0
-    for r in range(
-        0, columns, lanes
-    ):  # apart from the other loops: long chains of few steps, which overlap here
-        others, z_own, weight = load(room, r), load(room, columns + r), load(s, start + r)
+    # A loop of its own: its long chains of few steps overlap here.
+    for r in range(0, columns, lanes):
+        others, z_own, weight = load(scratch, r), load(scratch, columns + r), load(s, start + r)
         own = exp(z_own)
         scale = weight / (others + own)
         value += total((log1p(others + (own - constant(own, 1.0))) - z_own) * weight)
-        store(room, r, scale)
-        store(room, columns + r, constant(own, 0.0) - others * scale)
+        store(scratch, r, scale)
+        store(scratch, columns + r, constant(own, 0.0) - others * scale)
     for r in range(0, columns, lanes):
-        label, scale, mine = load(y, start + r), load(room, r), load(room, columns + r)
+        label, scale, mine = load(y, start + r), load(scratch, r), load(scratch, columns + r)
         number, one = constant(label, 0.0), constant(label, 1.0)
         for k in range(K):
             store(
@@ -87,12 +85,12 @@ def residuals(
 def tile_residuals(
     Z: Any, K: Any, columns: Any, y: Any, s: Any, width: Any, pitch: Any, lanes: Any
 ) -> Any:
-    """Return J of a tile of any number of rows, (K, columns), whose logits are replaced by the residuals.
+    """Return J of a tile with any number of rows, (K, columns); replace its logits by residuals in place.
 
-    ``width`` rows at a time are copied to where they lie close together: in the tile, the logits of one row are whole
-    pages apart.
+    The logits of one row lie whole pages apart in the tile. The loop copies ``width`` rows at a time to a part where
+    they lie close together.
     """
-    part, room = np.zeros(K * pitch, Z.dtype), np.empty(2 * width, Z.dtype)
+    part, scratch = np.zeros(K * pitch, Z.dtype), np.empty(2 * width, Z.dtype)
     value = 0.0
     for c in range(0, columns, width):
         w = min(width, columns - c)
@@ -102,7 +100,7 @@ def tile_residuals(
                 store(part, k * pitch + i, load(Z, k * columns + c + i))
             for i in range(full, w):
                 part[k * pitch + i] = Z[k * columns + c + i]
-        value += residuals(part, pitch, K, -(-w // lanes) * lanes, y, s, c, room, lanes)
+        value += residuals(part, pitch, K, -(-w // lanes) * lanes, y, s, c, scratch, lanes)
         for k in range(K):
             for i in range(0, full, lanes):
                 store(Z, k * columns + c + i, load(part, k * pitch + i))
@@ -124,15 +122,14 @@ def take_by_feature(
     columns: Any,
     lanes: Any,
 ) -> None:
-    """Convert stored rows to ``X[j·pitch + r]``; rows up to ``columns`` are zeros."""
+    """Convert stored rows to ``X[j·pitch + r]``; add rows of zeros up to ``columns``."""
     size, done = tag.itemsize, 0
     if stride == size and p >= lanes:
         done = rows // lanes * lanes
         for r in range(0, done, lanes):
             for j in range(0, p, lanes):
-                j = min(
-                    j, p - lanes
-                )  # the last square overlaps the one before, and writes what is there already
+                # The last square overlaps the one before, and writes the same numbers again.
+                j = min(j, p - lanes)
                 take_turned(
                     here + r * row_stride + j * size, row_stride, tag, X, j * pitch + r, pitch
                 )
@@ -188,7 +185,7 @@ def add_product(
 
 @compiled
 def add_totals(sums: Any, found: Any, lanes: Any) -> None:
-    """Add the lanes of each vector of partial sums to ``found``, and begin anew."""
+    """Add the lanes of each vector of partial sums to ``found``; reset the partial sums to zero."""
     for i in range(len(found)):
         found[i] += total(load(sums, i * lanes))
     sums[:] = 0
@@ -201,11 +198,11 @@ def narrow(
 ) -> Any:  # fmt: skip
     """Return J and add ∇J to ``gradient``: vectors of rows.
 
-    A tile is (p+1, tile), its logits (K, tile). Sums for the gradient are vectors too, (K, p+1, lanes), whose lanes are added
-    every 4,096 rows.
+    A tile is (p+1, tile), its logits (K, tile). Sums for the gradient are vectors too, (K, p+1, lanes). Their lanes are
+    added every 4,096 rows.
     """
     d = p + 1
-    X, Z, room = (
+    X, Z, scratch = (
         np.empty(d * tile, theta.dtype),
         np.empty(K * tile, theta.dtype),
         np.empty(2 * tile, theta.dtype),
@@ -220,7 +217,7 @@ def narrow(
             X, tile, address + start * row_stride, row_stride, stride, tag, p, rows, columns, lanes
         )
         logits(theta, K, d, X, Z, tile, columns, lanes)
-        value += residuals(Z, tile, K, columns, y, s, start, room, lanes)
+        value += residuals(Z, tile, K, columns, y, s, start, scratch, lanes)
         add_product(Z, K, X, d, sums, tile, columns, lanes)
         since += rows
         if since >= 4096 or start + tile >= n:
@@ -261,10 +258,10 @@ def wide(
 ) -> Any:  # fmt: skip
     """Return J and add ∇J to ``gradient``: vectors of features.
 
-    A tile is (tile, pitch) with zeros after the one, as in the rows of ``theta``, (K, pitch); its logits are (K, tile). Sums for
-    the gradient, (K, pitch), are moved to float64 every 4,096 rows.
+    A tile is (tile, pitch), with zeros after the one, as in the rows of ``theta``, (K, pitch). Its logits are (K, tile).
+    Sums for the gradient, (K, pitch), move to float64 every 4,096 rows.
     """
-    X, Z, room = (
+    X, Z, scratch = (
         np.zeros(tile * pitch, theta.dtype),
         np.empty(K * tile, theta.dtype),
         np.empty(2 * tile, theta.dtype),
@@ -301,7 +298,7 @@ def wide(
                 )
                 k += m
             r += c
-        value += residuals(Z, tile, K, columns, y, s, start, room, lanes)
+        value += residuals(Z, tile, K, columns, y, s, start, scratch, lanes)
         for j in range(0, pitch, 2 * lanes):
             k = 0
             while k < K:

@@ -1,7 +1,7 @@
-"""The loops of `dsoftmax.sums.exact.ExactSum`: one or two passes over its entries in place of a dozen sweeps.
+"""The loops of `dsoftmax.sums.exact.ExactSum`: one or two sweeps over its entries instead of a dozen.
 
-A sum has bins of 2^DIGIT_BITS; its scales, its flags and the digits of its three bins are arrays of n entries. Every step is exact, so
-what is left is what the sweeps of NumPy leave.
+The bins of a sum are 2^DIGIT_BITS wide. Its scales, its flags and the digits of its three bins are arrays of n
+entries. Every step is exact, so the loops leave the same digits as NumPy's sweeps.
 """
 
 import math
@@ -14,7 +14,7 @@ from dsoftmax.kernels.compiled.shapes import DIGIT_BITS
 
 BASE = float(2**DIGIT_BITS)
 FRACTION, BIAS = 52, 1023
-"""Bits of the fraction of a float64, and what is added to its exponent."""
+"""Bits of the fraction of a float64, and the bias of its exponent."""
 
 
 @compiled
@@ -41,7 +41,7 @@ def add_digits(values: Any, scale: Any, broken: Any, first: Any, second: Any, th
         of_scale[i] = (BIAS - DIGIT_BITS * top) << FRACTION
     for i in range(len(values)):
         rest = values[i] * scale[i]
-        rest = rest if abs(rest) < BASE else 0.0  # not finite
+        rest = rest if abs(rest) < BASE else 0.0  # 0 if it is not finite
         digit = np.trunc(rest)
         first[i] += np.int64(digit)
         rest = (rest - digit) * BASE
@@ -55,7 +55,7 @@ def merge_digits(
     scale: Any, broken: Any, first: Any, second: Any, third: Any,
     other_scale: Any, other_broken: Any, other_first: Any, other_second: Any, other_third: Any,
 ) -> Any:  # fmt: skip
-    """Add another sum, which stays as it is. Work 6 integer operations and 100 bytes an entry."""
+    """Add another sum, which does not change. Work 6 integer operations and 100 bytes an entry."""
     of_scale, of_other = scale.view(np.int64), other_scale.view(np.int64)
     for i in range(len(scale)):
         broken[i] |= other_broken[i]
@@ -78,7 +78,7 @@ def merge_digits(
 
 @compiled
 def rounded_digits(scale: Any, broken: Any, first: Any, second: Any, third: Any, out: Any) -> Any:
-    """Round a sum to ``out``; nan where a flag stands. Work 12 operations and 41 bytes an entry."""
+    """Round a sum to ``out``; nan if its flag is set. Work 12 operations and 41 bytes an entry."""
     mask = (1 << DIGIT_BITS) - 1
     for i in range(len(scale)):
         negative = first[i] + ((second[i] + (third[i] >> DIGIT_BITS)) >> DIGIT_BITS) < 0

@@ -1,4 +1,4 @@
-"""The loop of the first pass over CSR rows: the sums by class and by feature, in one sweep over the stored values."""
+"""The loop of the first pass over CSR rows: sums by class and by feature in one sweep over the stored values."""
 
 from typing import Any
 
@@ -8,18 +8,18 @@ from dsoftmax.kernels.compiled.compile import compiled
 from dsoftmax.kernels.compiled.registers import take, whole_at
 
 SQUARES, ABSOLUTE, LOW, HIGH, COUNT, FIELDS = 0, 1, 2, 3, 4, 8
-"""Places of a feature's sums, which lie in one line of the cache."""
+"""Places of the sums of one feature, which share a cache line."""
 
 
 @compiled
-def csr(
+def add_rows(
     data: Any, data_tag: Any, indices: Any, indices_tag: Any, pointers: Any, pointers_tag: Any, codes: Any, w: Any, n: Any, p: Any,
     by_class: Any, features: Any, values: Any,
 ) -> Any:  # fmt: skip
-    """Add the rows to ``by_class``, (labels, p+1), and to ``features``, (p, FIELDS); return Σ wᵢ‖x̃ᵢ‖₁, or -1 where a row's columns do
-    not ascend.
+    """Add the rows to ``by_class``, (labels, p+1), and to ``features``, (p, FIELDS).
 
-    ``data``, ``indices`` and ``pointers`` are addresses; ``codes`` and ``w`` are (n,), ``values`` is scratch of the longest row.
+    Return Σ wᵢ‖x̃ᵢ‖₁, or -1 if the columns of some row do not ascend. ``data``, ``indices`` and ``pointers`` are
+    addresses. ``codes`` and ``w`` are (n,). ``values`` is scratch for the longest row.
     """
     mass = 0.0
     for i in range(n):

@@ -1,6 +1,6 @@
-"""The loops of the Hessian over dense rows: summed over pairs of classes, and its products at one point.
+"""The loops of the Hessian over dense rows: sums over pairs of classes, and products at one point.
 
-Conventions are those of `dsoftmax.kernels.compiled.dense`; vectors hold rows.
+Conventions are those of `dsoftmax.kernels.compiled.dense`. Vectors hold rows.
 """
 
 from typing import Any
@@ -15,7 +15,7 @@ from dsoftmax.kernels.compiled.simd import constant, exp, larger, load, lowest, 
 
 @compiled
 def probabilities(Z: Any, pitch: Any, K: Any, columns: Any, lanes: Any) -> None:
-    """Replace logits by probabilities, whose products are no subnormal numbers either."""
+    """Replace logits by probabilities; products of two probabilities are no subnormal numbers either."""
     for r in range(0, columns, lanes):
         top = load(Z, r)
         for k in range(1, K):
@@ -32,7 +32,7 @@ def probabilities(Z: Any, pitch: Any, K: Any, columns: Any, lanes: Any) -> None:
 
 
 @compiled
-def pairs(
+def add_pairs(
     theta: Any,
     K: Any,
     p: Any,
@@ -46,10 +46,10 @@ def pairs(
     found: Any,
     lanes: Any,
 ) -> None:
-    """Add Σ sᵢpᵢₖpᵢₗx̃ᵢx̃ᵢᵀ to ``found``, (K·(K-1)/2, d·(d+1)/2), for the pairs k < l: upper triangles, row by row.
+    """Add Σ sᵢpᵢₖpᵢₗx̃ᵢx̃ᵢᵀ of the pairs k < l to ``found``, (K·(K-1)/2, d·(d+1)/2): upper triangles, row by row.
 
-    The products of one feature with those after it are formed in the cache, then multiplied with all pairs. Sums are vectors, whose
-    lanes are added every 4,096 rows.
+    The loop forms the products of one feature with those after it in the cache, then multiplies them with all pairs.
+    Sums are vectors whose lanes are added every 4,096 rows.
     """
     d = p + 1
     n_pairs, n_products = K * (K - 1) // 2, d * (d + 1) // 2
@@ -100,7 +100,7 @@ def pairs(
 
 
 @compiled
-def point(
+def store_probabilities(
     theta: Any,
     K: Any,
     p: Any,
@@ -113,7 +113,7 @@ def point(
     P: Any,
     lanes: Any,
 ) -> None:
-    """Store the probabilities at θ, ``P[first·K + k·tile + r]`` of a tile that begins with row ``first``."""
+    """Store the probabilities at θ: ``P[first·K + k·tile + r]`` in a tile that begins with row ``first``."""
     X, Z = np.empty((p + 1) * tile, theta.dtype), np.empty(K * tile, theta.dtype)
     X[p * tile :] = 1
     for start in range(0, n, tile):
@@ -128,11 +128,14 @@ def point(
 
 
 @compiled
-def product(
+def add_product_at(
     direction: Any, K: Any, p: Any, address: Any, row_stride: Any, stride: Any, tag: Any, P: Any, s: Any, n: Any, tile: Any,
     found: Any, lanes: Any,
 ) -> None:  # fmt: skip
-    """Add Σ sᵢx̃ᵢPᵢₖ(aᵢₖ − Σₗ Pᵢₗaᵢₗ) to ``found``, (K, d), with aᵢ the logits of a direction and P of `point`."""
+    """Add Σ sᵢx̃ᵢPᵢₖ(aᵢₖ − Σₗ Pᵢₗaᵢₗ) to ``found``, (K, d), with P of `store_probabilities`.
+
+    aᵢ are the logits of the direction.
+    """
     d = p + 1
     X, A = np.empty(d * tile, direction.dtype), np.empty(K * tile, direction.dtype)
     sums = np.zeros(K * d * lanes, direction.dtype)

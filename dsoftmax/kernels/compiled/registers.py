@@ -1,12 +1,12 @@
-"""The inner loops of products as intrinsics: blocks of sums that stay in registers while the loop runs.
+"""The inner loops of products as intrinsics: register tiles of sums that stay in registers while the loop runs.
 
 ``outer`` and ``inner`` are the two ways to cut a product of matrices (Goto and van de Geijn 2008, "Anatomy of
-high-performance matrix multiplication", section 4): as a sum of outer products, with one number of A against vectors of B, or as
-dot products, with vectors of A against vectors of B. A block is at most `OUTER` or `INNER` vectors, which with the operands
-are the 16 vector registers of AVX2.
+high-performance matrix multiplication", section 4). ``outer`` sums outer products: one number of A times vectors of B.
+``inner`` sums dot products: vectors of A times vectors of B. A register tile has at most `OUTER` or `INNER` vectors.
+With the operands they fill the 16 vector registers of AVX2.
 
-Places are element numbers in flat arrays, as in `dsoftmax.kernels.compiled.simd`; addresses are integers, strides of stored data
-are bytes.
+Places are element numbers in flat arrays, as in `dsoftmax.kernels.compiled.simd`. Addresses are integers. Strides of
+stored data are in bytes.
 """
 
 from collections.abc import Callable
@@ -30,13 +30,13 @@ from dsoftmax.kernels.compiled.simd import (
 )
 
 OUTER = (6, 2)
-"""The most rows of A, and the vectors of B, of a block of `outer`."""
+"""Most rows of A, and number of vectors of B, in a register tile of `outer`."""
 INNER = (4, 4, 3)
-"""The most rows of B of a block of `inner`, by its rows of A less one."""
+"""Most rows of B in a register tile of `inner` with 1, 2 and 3 rows of A."""
 
 
 def _choose(builder: Any, n: Any, most: int, build: Callable[[int], None]) -> None:
-    """Build a body for every n from 1 to ``most`` and a switch between them."""
+    """Build a body for every n from 1 to ``most``, and a switch between them."""
     after = builder.append_basic_block("chosen")
     switch = builder.switch(n, after)
     for size in range(1, most + 1):
@@ -56,7 +56,7 @@ class _Flat:
         self.data = context.make_array(array_type)(context, builder, array).data
 
     def at(self, *terms: Any) -> Any:
-        """The address of the sum of the terms: values, or pairs that are multiplied."""
+        """Return the address at the sum of the terms: values, or pairs of factors."""
         place = None
         for term in terms:
             if isinstance(term, tuple):
@@ -78,22 +78,23 @@ class _Flat:
 
 
 class _Sums:
-    """Vectors that start at zero or at what is stored, and live in registers while a loop adds to them."""
+    """Vectors that start at zero or at stored values, and live in registers while a loop adds to them."""
 
     def __init__(self, builder: Any, kind: Vector, starts: dict[Any, Any]) -> None:
         self.builder, self.kind = builder, kind
-        self.room = {name: cgutils.alloca_once(builder, llvm(kind)) for name in starts}
+        self.registers = {name: cgutils.alloca_once(builder, llvm(kind)) for name in starts}
         for name, start in starts.items():
             builder.store(
-                ir.Constant(llvm(kind), None) if start is None else start, self.room[name]
+                ir.Constant(llvm(kind), None) if start is None else start, self.registers[name]
             )
 
     def add_product(self, name: Any, a: Any, b: Any) -> None:
-        room = self.room[name]
-        self.builder.store(fused(self.builder, self.kind, a, b, self.builder.load(room)), room)
+        register = self.registers[name]
+        added = fused(self.builder, self.kind, a, b, self.builder.load(register))
+        self.builder.store(added, register)
 
     def items(self) -> Any:
-        return ((name, self.builder.load(room)) for name, room in self.room.items())
+        return ((name, self.builder.load(one)) for name, one in self.registers.items())
 
 
 @intrinsic
@@ -107,7 +108,7 @@ def outer(
     """C[i, v] += Σₜ A[i, t]·B[t, v], for ``n_rows`` rows i and two vectors v, over ``count`` steps t.
 
     A[i, t] lies at ``a + i·a_row + t·a_step``, B[t, v] at ``b + t·b_step + v·lanes``, C[i, v] at ``c + i·c_row + v·lanes``.
-    ``fresh`` (a literal) stores the sums in place of adding them.
+    ``fresh`` (a literal) stores the sums instead of adding them.
     """
     kind = OF[A.dtype]
     most, vectors = OUTER
@@ -157,8 +158,9 @@ def inner(
 ) -> Any:  # fmt: skip
     """C[i, j] (+)= Σₜ A[i, t]·B[j, t], for ``n_rows`` rows i and ``n_columns`` rows j, over ``count`` numbers t.
 
-    Rows lie at ``a + i·a_row`` and ``b + j·b_row``, ``count`` is a multiple of the lanes. With ``summed`` (a literal) C[i, j] is
-    one number at ``c + i·c_row + j·c_column`` and is stored; without, it is a vector of partial sums there, and is added to.
+    Rows lie at ``a + i·a_row`` and ``b + j·b_row``. ``count`` is a multiple of the lanes. C[i, j] lies at
+    ``c + i·c_row + j·c_column``. With ``summed`` (a literal) it is one number, which is stored. Otherwise it is a vector
+    of partial sums, which is added to.
     """
     kind = OF[A.dtype]
 
@@ -208,7 +210,7 @@ def inner(
 
 
 def _as_float(builder: Any, stored: Any, value: Any, target: Any) -> Any:
-    """Convert one number or a vector of what is stored to the float type ``target``."""
+    """Convert one stored number, or a vector of them, to the float type ``target``."""
     if stored in types.integer_domain:
         return (builder.sitofp if stored.signed else builder.uitofp)(value, target)
     scalar = target.element if isinstance(target, ir.VectorType) else target
@@ -218,7 +220,7 @@ def _as_float(builder: Any, stored: Any, value: Any, target: Any) -> Any:
 
 
 def _stored_at(context: Any, builder: Any, stored: Any, address: Any, lanes: int) -> Any:
-    """Load numbers as they are stored, at an integer address, aligned or not."""
+    """Load numbers in their stored dtype from an integer address, aligned or not."""
     one = context.get_value_type(stored)
     kind = one if lanes == 1 else ir.VectorType(one, lanes)
     return builder.load(builder.inttoptr(address, kind.as_pointer()), align=1)
@@ -226,7 +228,10 @@ def _stored_at(context: Any, builder: Any, stored: Any, address: Any, lanes: int
 
 @intrinsic
 def take(typing: Any, address: Any, tag: Any, out: Any, place: Any, lanes: Any) -> Any:
-    """Convert ``lanes`` (a literal, 1 or those of a vector) stored numbers from an address on, into ``out``."""
+    """Convert ``lanes`` stored numbers from an address on, into ``out``.
+
+    ``lanes`` is a literal: 1, or more for a whole vector.
+    """
     kind = OF[out.dtype]
     if not isinstance(lanes, types.Literal):
         return None
@@ -235,11 +240,12 @@ def take(typing: Any, address: Any, tag: Any, out: Any, place: Any, lanes: Any) 
     def build(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         address, _, out_, place, _ = args
         found = _stored_at(context, builder, tag.dtype, address, width)
-        room = _Flat(context, builder, sig.args[2], out_)
+        target = _Flat(context, builder, sig.args[2], out_)
         if width == 1:
-            builder.store(_as_float(builder, tag.dtype, found, llvm(kind).element), room.at(place))
+            number = _as_float(builder, tag.dtype, found, llvm(kind).element)
+            builder.store(number, target.at(place))
         else:
-            room.store(_as_float(builder, tag.dtype, found, llvm(kind)), place)
+            target.store(_as_float(builder, tag.dtype, found, llvm(kind)), place)
         return context.get_dummy_value()
 
     return types.void(types.intp, tag, out, types.intp, lanes), build
@@ -249,13 +255,13 @@ def take(typing: Any, address: Any, tag: Any, out: Any, place: Any, lanes: Any) 
 def take_turned(
     typing: Any, address: Any, stride: Any, tag: Any, out: Any, place: Any, pitch: Any
 ) -> Any:
-    """Convert a square of ``lanes`` rows (``stride`` bytes apart) and columns, and store its columns ``pitch`` apart."""
+    """Convert a square of ``lanes`` rows and columns; store its columns ``pitch`` apart. Rows are ``stride`` bytes apart."""
     kind = OF[out.dtype]
     lanes, half = kind.lanes, kind.lanes // 2
 
     def build(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         address, stride, _, out_, place, pitch = args
-        room = _Flat(context, builder, sig.args[3], out_)
+        target = _Flat(context, builder, sig.args[3], out_)
         rows = []
         for i in range(lanes):
             here = builder.add(address, builder.mul(stride, ir.Constant(stride.type, i)))
@@ -267,7 +273,7 @@ def take_turned(
                     llvm(kind),
                 )
             )
-        # Within the halves, which is where a processor shuffles cheaply: pairs (i, i + width) swap their off-diagonal parts.
+        # Pairs (i, i + width) swap their off-diagonal parts within the halves, where processors shuffle cheaply.
         width = 1
         while width < half:
             low = [
@@ -296,7 +302,7 @@ def take_turned(
                 builder, a, b, [*range(half, lanes), *range(lanes + half, 2 * lanes)]
             )
         for j in range(lanes):
-            room.store(rows[j], place, (pitch, j))
+            target.store(rows[j], place, (pitch, j))
         return context.get_dummy_value()
 
     n = types.intp
@@ -305,7 +311,7 @@ def take_turned(
 
 @intrinsic
 def whole_at(typing: Any, address: Any, tag: Any) -> Any:
-    """The integer at an address."""
+    """Load the integer at an address."""
 
     def build(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         found = _stored_at(context, builder, tag.dtype, args[0], 1)
@@ -345,8 +351,8 @@ def scatter(
 ) -> Any:  # fmt: skip
     """C[i, v] += numbersₜ·A[j, v] over ``count`` entries from ``first`` on, for ``n_vectors`` vectors v.
 
-    i is the row and j the column of placesₜ (uint32) with ``to_rows`` (a literal), else the other way; A[j, v] lies at
-    ``a + (j·n_vectors + v)·lanes``, C likewise.
+    With ``to_rows`` (a literal), i is the row and j the column of placesₜ (uint32). Otherwise i is the column and j the
+    row. A[j, v] lies at ``a + (j·n_vectors + v)·lanes``, C likewise.
     """
     kind = OF[A.dtype]
     if not isinstance(to_rows, types.Literal):
@@ -400,8 +406,8 @@ def _sparse(typing: Any, data_tag: Any, indices_tag: Any, table: Any, z: Any, ga
 
         def body(size: int) -> None:
             shifts = [ir.Constant(place.type, v * kind.lanes) for v in range(size)]
-            held = [row.vector(place, shift) for shift in shifts]
-            sums = _Sums(builder, kind, dict(enumerate(held)))
+            starts = [row.vector(place, shift) for shift in shifts]
+            sums = _Sums(builder, kind, dict(enumerate(starts)))
             with cgutils.for_range(builder, count) as loop:
                 at = [
                     builder.add(
@@ -426,7 +432,7 @@ def _sparse(typing: Any, data_tag: Any, indices_tag: Any, table: Any, z: Any, ga
                     if gather:
                         sums.add_product(v, number, there)
                     else:
-                        rows.store(fused(builder, kind, number, held[v], there), start, shift)
+                        rows.store(fused(builder, kind, number, starts[v], there), start, shift)
             if gather:
                 for v, value in sums.items():
                     row.store(value, place, shifts[v])

@@ -1,19 +1,18 @@
 """SIMD lanes as one value inside numba functions: loads, arithmetic, exp and log1p.
 
-numba has no vector type and leaves it to LLVM whether a loop over an array becomes vector instructions. A `Vector` here is
-LLVM's own ``<lanes x float>``: it lives in a register, ``a * b`` is one instruction, and a kernel is written as it shall run.
-Widths are fixed in bytes, not asked of the processor, so that the order of every sum is a property of the dtype; LLVM
-cuts a vector into what the processor has.
+numba has no vector type. It leaves to LLVM whether a loop over an array becomes vector instructions. A `Vector` is
+LLVM's own ``<lanes x float>``: it lives in a register, and ``a * b`` is one instruction. Its width is fixed in bytes for
+all processors, so the order of every sum follows from the dtype. LLVM cuts a vector into those of the processor.
 
 Conventions
 -----------
-An array argument is flat and contiguous, and a place in it is an element number: ``load(a, i)`` is ``a[i : i + lanes]``,
-unaligned and unchecked. ``tag`` is an array of any length whose dtype says what lies at an address.
+An array argument is flat and contiguous. A place in it is an element number: ``load(a, i)`` is ``a[i : i + lanes]``,
+unaligned and unchecked. ``tag`` is an array of any length that has the dtype of the numbers at an address.
 
 References
 ----------
-exp: Cody and Waite (1980), Software Manual for the Elementary Functions, chapter 6, with the Taylor polynomial in place of
-the rational one. log1p: the correction for what 1 + u rounds off is W. Kahan's; the logarithm is the atanh series.
+exp: Cody and Waite (1980), Software Manual for the Elementary Functions, chapter 6, with the Taylor polynomial instead
+of the rational one. log1p: W. Kahan's correction for the part that 1 + u rounds off; the logarithm is the atanh series.
 """
 
 import math
@@ -80,7 +79,7 @@ for _op, _build in (
     _register(_op, _build)
 
 
-# What the intrinsics are built of; also for those of `dsoftmax.kernels.compiled.registers`.
+# The parts of the intrinsics, here and in `dsoftmax.kernels.compiled.registers`.
 
 
 def pointer(context: Any, builder: Any, array_type: Any, array: Any, place: Any) -> Any:
@@ -120,7 +119,7 @@ def shuffled(builder: Any, a: Any, b: Any, order: Iterable[int]) -> Any:
 
 
 def fused(builder: Any, kind: Vector, a: Any, b: Any, c: Any) -> Any:
-    """Return a·b + c, rounded once where the processor can."""
+    """Return a·b + c, rounded once if the processor can."""
     vector = llvm(kind)
     name = f"llvm.fmuladd.v{kind.lanes}f{kind.dtype.bitwidth}"
     function = builder.module.globals.get(name)
@@ -130,7 +129,7 @@ def fused(builder: Any, kind: Vector, a: Any, b: Any, c: Any) -> Any:
 
 
 def across(builder: Any, kind: Vector, value: Any, join: Any) -> Any:
-    """Return all lanes joined into one number, by halves."""
+    """Return one number that joins all lanes, by halves."""
     lanes = kind.lanes
     while lanes > 1:
         lanes //= 2
@@ -141,7 +140,7 @@ def across(builder: Any, kind: Vector, value: Any, join: Any) -> Any:
 
 @intrinsic
 def load(typing: Any, array: Any, place: Any) -> Any:
-    """``array[place : place + lanes]``."""
+    """Load ``array[place : place + lanes]``."""
     kind = OF[array.dtype]
 
     def build(context: Any, builder: Any, sig: Any, args: Any) -> Any:
@@ -152,7 +151,7 @@ def load(typing: Any, array: Any, place: Any) -> Any:
 
 @intrinsic
 def store(typing: Any, array: Any, place: Any, value: Any) -> Any:
-    """``array[place : place + lanes] = value``."""
+    """Store ``array[place : place + lanes] = value``."""
     kind = OF[array.dtype]
 
     def build(context: Any, builder: Any, sig: Any, args: Any) -> Any:
@@ -164,7 +163,7 @@ def store(typing: Any, array: Any, place: Any, value: Any) -> Any:
 
 @intrinsic
 def splat(typing: Any, array: Any, place: Any) -> Any:
-    """``array[place]`` in every lane."""
+    """Return ``array[place]`` in every lane."""
     kind = OF[array.dtype]
 
     def build(context: Any, builder: Any, sig: Any, args: Any) -> Any:
@@ -175,7 +174,7 @@ def splat(typing: Any, array: Any, place: Any) -> Any:
 
 @intrinsic
 def constant(typing: Any, like: Any, number: Any) -> Any:
-    """A number in every lane, of the type of ``like``."""
+    """Return a number in every lane, with the type of ``like``."""
 
     def build(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         scalar = args[1] if sig.return_type == DOUBLE else builder.fptrunc(args[1], ir.FloatType())
@@ -186,7 +185,7 @@ def constant(typing: Any, like: Any, number: Any) -> Any:
 
 @intrinsic
 def lowest(typing: Any, like: Any) -> Any:
-    """`dsoftmax.kernels.softmax.LOWEST` of a dtype in every lane."""
+    """Return `dsoftmax.kernels.softmax.LOWEST` of the dtype in every lane."""
 
     def build(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         return splat_of(
@@ -198,7 +197,7 @@ def lowest(typing: Any, like: Any) -> Any:
 
 @intrinsic
 def fma(typing: Any, a: Any, b: Any, c: Any) -> Any:
-    """a·b + c."""
+    """Return a·b + c."""
 
     def build(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         return fused(builder, a, *args)
@@ -208,7 +207,7 @@ def fma(typing: Any, a: Any, b: Any, c: Any) -> Any:
 
 @intrinsic
 def larger(typing: Any, a: Any, b: Any) -> Any:
-    """The larger of two, lane by lane."""
+    """Return the larger of two, lane by lane."""
 
     def build(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         return builder.select(builder.fcmp_ordered(">", *args), *args)
@@ -218,7 +217,7 @@ def larger(typing: Any, a: Any, b: Any) -> Any:
 
 @intrinsic
 def where_equal(typing: Any, a: Any, b: Any, yes: Any, no: Any) -> Any:
-    """``yes`` where a equals b, else ``no``."""
+    """Return ``yes`` in the lanes in which a equals b, else ``no``."""
 
     def build(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         return builder.select(builder.fcmp_ordered("==", args[0], args[1]), args[2], args[3])
@@ -228,7 +227,7 @@ def where_equal(typing: Any, a: Any, b: Any, yes: Any, no: Any) -> Any:
 
 @intrinsic
 def where_less(typing: Any, a: Any, b: Any, yes: Any, no: Any) -> Any:
-    """``yes`` where a is less than b, else ``no``."""
+    """Return ``yes`` in the lanes in which a is less than b, else ``no``."""
 
     def build(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         return builder.select(builder.fcmp_ordered("<", args[0], args[1]), args[2], args[3])
@@ -238,7 +237,7 @@ def where_less(typing: Any, a: Any, b: Any, yes: Any, no: Any) -> Any:
 
 @intrinsic
 def largest(typing: Any, value: Any) -> Any:
-    """The largest of the lanes."""
+    """Return the largest of the lanes."""
 
     def build(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         return across(
@@ -253,7 +252,7 @@ def largest(typing: Any, value: Any) -> Any:
 
 @intrinsic
 def total(typing: Any, value: Any) -> Any:
-    """The sum of the lanes."""
+    """Return the sum of the lanes."""
 
     def build(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         return across(builder, value, args[0], builder.fadd)
@@ -262,18 +261,18 @@ def total(typing: Any, value: Any) -> Any:
 
 
 def _layout(kind: Vector) -> tuple[int, int]:
-    """The bits of the fraction, and the exponent's bias."""
+    """Return the bits of the fraction, and the bias of the exponent."""
     return (23, 127) if kind == SINGLE else (52, 1023)
 
 
 @intrinsic
 def power_of_two(typing: Any, exponent: Any) -> Any:
-    """2ⁿ for whole n of normal results."""
+    """Return 2ⁿ for whole n whose power is a normal number."""
 
     def build(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         fraction, bias = _layout(exponent)
         bits = whole(exponent)
-        # n + bias + 2^fraction has n + bias in its low bits: a conversion that every processor has as a vector
+        # n + bias + 2^fraction has n + bias in its low bits. Every processor has this conversion for vectors.
         magic = ir.Constant(llvm(exponent), [float(bias + 1.5 * 2**fraction)] * exponent.lanes)
         moved = builder.bitcast(builder.fadd(args[0], magic), bits)
         return builder.bitcast(
@@ -284,12 +283,11 @@ def power_of_two(typing: Any, exponent: Any) -> Any:
 
 
 def _split(builder: Any, kind: Vector, value: Any) -> tuple[Any, Any]:
-    """The bits of m and, as an integer, n, with value = m·2ⁿ and m between √½ and √2."""
+    """Return the bits of m, and the integer n, with value = m·2ⁿ and m between √½ and √2."""
     fraction, bias = _layout(kind)
     bits, lanes = whole(kind), kind.lanes
-    root_half = (
-        math.isqrt(2 ** (2 * fraction + 1)) - 2**fraction + ((bias - 1) << fraction)
-    )  # the bits of √½
+    # The bits of √½.
+    root_half = math.isqrt(2 ** (2 * fraction + 1)) - 2**fraction + ((bias - 1) << fraction)
     raw = builder.bitcast(value, bits)
     width = ir.Constant(bits, [fraction] * lanes)
     n = builder.ashr(builder.sub(raw, ir.Constant(bits, [root_half] * lanes)), width)
@@ -298,7 +296,7 @@ def _split(builder: Any, kind: Vector, value: Any) -> tuple[Any, Any]:
 
 @intrinsic
 def fraction_of(typing: Any, value: Any) -> Any:
-    """M, with value = m·2ⁿ > 0 and m between √½ and √2."""
+    """Return m, with value = m·2ⁿ > 0 and m between √½ and √2."""
 
     def build(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         return builder.bitcast(_split(builder, value, args[0])[0], llvm(value))
@@ -308,14 +306,13 @@ def fraction_of(typing: Any, value: Any) -> Any:
 
 @intrinsic
 def exponent_of(typing: Any, value: Any) -> Any:
-    """N, as a float."""
+    """Return n of `fraction_of` as a float."""
 
     def build(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         fraction, _ = _layout(value)
         bits = whole(value)
-        magic = ir.Constant(
-            llvm(value), [1.5 * 2**fraction] * value.lanes
-        )  # as in `power_of_two`, the other way
+        # The conversion of `power_of_two`, reversed.
+        magic = ir.Constant(llvm(value), [1.5 * 2**fraction] * value.lanes)
         n = builder.add(_split(builder, value, args[0])[1], builder.bitcast(magic, bits))
         return builder.fsub(builder.bitcast(n, llvm(value)), magic)
 
@@ -323,20 +320,20 @@ def exponent_of(typing: Any, value: Any) -> Any:
 
 
 def exp(v: Any) -> Any:
-    """E to the power of v ≤ 0, lane by lane, to 1.5 ulp; 0 below `dsoftmax.kernels.softmax.LOWEST`."""
+    """Return exp(v) for v ≤ 0, lane by lane, to 1.5 ulp; 0 below `dsoftmax.kernels.softmax.LOWEST`."""
     raise NotImplementedError
 
 
 def log1p(u: Any) -> Any:
-    """Log(1 + u) for u ≥ 0, lane by lane, to 3 ulp."""
+    """Return log(1 + u) for u ≥ 0, lane by lane, to 3 ulp."""
     raise NotImplementedError
 
 
 LOG2_E = 1 / math.log(2)
-# ln 2 in two parts; the first has few enough digits that its product with any exponent is exact
+# ln 2 in two parts. The first has so few digits that its product with any exponent is exact.
 LN2_HIGH_32, LN2_LOW_32 = 0.693359375, -2.12194440054690583e-4
 LN2_HIGH_64, LN2_LOW_64 = 6.93147180369123816490e-01, 1.90821492927058770002e-10
-ROUND_32, ROUND_64 = 1.5 * 2**23, 1.5 * 2**52  # adding and taking away rounds to a whole number
+ROUND_32, ROUND_64 = 1.5 * 2**23, 1.5 * 2**52  # adding and subtracting rounds
 C2, C3, C4, C5, C6, C7, C8, C9, C10, C11, C12, C13 = (1 / math.factorial(n) for n in range(2, 14))
 
 

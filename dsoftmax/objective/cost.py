@@ -1,0 +1,33 @@
+"""What a pass cost."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from dsoftmax.sums.totals import Totals
+from dsoftmax.sums.work import Done
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Time and work of a pass.
+
+    Attributes
+    ----------
+    seconds : float
+        Wall time.
+    rows, bytes : int
+        Rows that were visited, and decoded bytes of X.
+    work : dict from str to Done
+        Work of each worker, by its name; this process has the name "".
+    """
+
+    seconds: float
+    rows: int
+    bytes: int
+    work: Mapping[str, Done]
+
+    @classmethod
+    def since(cls, started: float, totals: Totals) -> "Cost":
+        """Return the cost of a pass that started at ``started`` (`time.perf_counter`) and gave these totals."""
+        return cls(time.perf_counter() - started, totals.n_rows, totals.n_bytes, totals.work)
