@@ -16,8 +16,8 @@ from dsoftmax.kernels.choose import choose_kernel
 from dsoftmax.kernels.compiled import availability
 from dsoftmax.objective.visit import Evaluate, Question
 from dsoftmax.solvers.protocol import Query
-from dsoftmax.training.budget import expected_footprint
 from dsoftmax.training.loop import train
+from dsoftmax.training.prepare import prepare
 from dsoftmax.training.settings import Settings
 
 pytestmark = NEEDS_NUMBA
@@ -34,7 +34,9 @@ def source(rng):
     return opened(X, (X @ rng.normal(size=(4, 3)) + rng.gumbel(size=(300, 3))).argmax(axis=1))
 
 
-def test_auto_is_fused_where_numba_is(source):
+def test_auto_is_fused_where_numba_is_and_the_work_is_worth_compiling(source, monkeypatch):
+    assert train(source, SerialEngine(), Settings(max_iter=2)).run.kernel == "numpy"
+    monkeypatch.setattr("dsoftmax.kernels.choose.FUSED_VALUES", 300 * 4)
     assert train(source, SerialEngine(), Settings(max_iter=2)).run.kernel == "fused"
 
 
@@ -64,14 +66,12 @@ def test_a_resumed_run_keeps_to_its_kernel(source):
         source,
         SerialEngine(),
         Settings(solver="lbfgs", kernel="numpy"),
-        watchers=[lambda record, run: seen.append(run)],
+        watchers=[lambda record, runs: seen.append(runs)],
     )
     again = train(source, SerialEngine(), Settings(solver="lbfgs"), resume=seen[2])
     assert again.run.kernel == "numpy"
     assert_array_equal(again.model.theta, whole.model.theta)
-    with pytest.raises(
-        OptionError, match=r"kernel='fused', but the run to resume used 'numpy'"
-    ):
+    with pytest.raises(OptionError, match=r"kernel='fused', but the run to resume used 'numpy'"):
         train(source, SerialEngine(), Settings(kernel="fused"), resume=seen[2])
 
 
@@ -80,7 +80,9 @@ def test_numba_that_is_missing_is_named(without_numba):
         OptionError, match=r"pip install 'dsoftmax\[fast\]', or pass kernel='numpy'"
     ):
         Settings(kernel="fused").check()
-    with pytest.raises(OptionError, match=r"which this run used.*start a new run with kernel='numpy'"):
+    with pytest.raises(
+        OptionError, match=r"which this run used.*start a new run with kernel='numpy'"
+    ):
         choose_kernel("auto", "fused")
     visit = Evaluate(
         (Question(Query(np.zeros((2, 2))), None, np.dtype("f4")),), Encoder(np.arange(2)), "fused"
@@ -99,5 +101,5 @@ def test_the_first_pass_is_projected_with_the_code_that_it_runs(rng, sparse):
     X = rng.normal(size=(300, 4))
     source = opened(scipy.sparse.csr_array(X) if sparse else X, rng.integers(0, 3, 300))
     for kernel in ("numpy", "fused"):
-        projected = expected_footprint(source, Settings(kernel=kernel), None).code
+        projected = prepare(source, Settings(kernel=kernel)).footprint.code
         assert projected == (availability.CODE_BYTES if sparse and kernel == "fused" else 0)

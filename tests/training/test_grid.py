@@ -164,7 +164,7 @@ def test_a_fold_that_no_group_falls_into_is_named_with_what_the_others_hold(data
         f"fold {_listed(empty)} has no row",
     ):
         assert part in str(error.value)
-    assert "hash of its group" in str(error.value)
+    assert "hash of a row's group" in str(error.value)
 
 
 @pytest.mark.parametrize("n", [4, 6, 9])

@@ -6,16 +6,16 @@ import sys
 import numpy as np
 import pytest
 import scipy.sparse
+from dsoftmax.kernels.compiled.availability import available
 from opening import opened
 
 from dsoftmax.data.block import Names
-from dsoftmax.data.source import Columns
+from dsoftmax.data.columns import ColumnBytes
 from dsoftmax.engines.serial import SerialEngine
 from dsoftmax.errors import MemoryLimitError, OptionError
 from dsoftmax.first_pass.held_out import VALIDATION, folds
 from dsoftmax.kernels import choose
 from dsoftmax.kernels.choose import FUSED_FROM, FUSED_VALUES, choose_kernel
-from dsoftmax.kernels.compiled.kernel import available
 from dsoftmax.solvers.auto import SURROGATE, SURROGATE_ENTRIES
 from dsoftmax.solvers.table import SOLVERS, Choice
 from dsoftmax.training.grid import Grid
@@ -31,7 +31,7 @@ needs_numba = pytest.mark.skipif(
 class Metadata:
     """A source that knows its sizes and refuses to load a chunk."""
 
-    sparse, resident, names, columns = False, False, Names(), Columns(label=8)
+    sparse, resident, names, columns = False, False, Names(), ColumnBytes(label=8)
 
     def __init__(self, n_rows, n_features, dtype="f4", sparse=False, bytes_per_value=None):
         self.n_features, self.dtype, self.sparse = n_features, np.dtype(dtype), sparse
