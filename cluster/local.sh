@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# A dask cluster on this machine, as on any other: a scheduler, two workers, and a training run that reaches them by the
-# scheduler's address.
+# Train on a dask cluster of this machine: a scheduler and two workers. The training run finds them
+# by the address of the scheduler, as on any cluster. Takes the arguments of `dsoftmax train`:
 #
-#   cluster/local.sh data.zarr --features X --labels y --out run     (any options of `dsoftmax train`)
+#   cluster/local.sh data.zarr --features X --labels y --out run
 set -euo pipefail
 if [ $# -eq 0 ]; then
-  sed -n '2,6p' "$0" >&2
+  sed -n '2,5p' "$0" >&2
   exit 1
 fi
 

@@ -58,11 +58,10 @@ WALLS = {
     },
     "cli": {
         "dsoftmax", "errors", "system", "data", "data/zarr", "sums", "engines", "engines/kept",
-        "engines/cluster", "solvers", "training",
+        "engines/cluster", "solvers", "results", "training", "runs", "cli/demo",
     },
     "cli/commands": {
-        "errors", "system", "data", "engines", "solvers", "results", "training", "runs", "cli",
-        "cli/demo",
+        "errors", "system", "data", "engines", "results", "training", "runs", "cli", "cli/demo",
     },
     "cli/demo": {"errors", "system"},
 }  # fmt: skip

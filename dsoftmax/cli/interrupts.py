@@ -1,8 +1,9 @@
-"""Ctrl-C and SIGTERM, which schedulers send before they kill, as one orderly end of a command.
+"""Orderly end of a command after Ctrl-C or SIGTERM. Schedulers send SIGTERM before they kill.
 
-A signal raises KeyboardInterrupt in the main thread, wherever it is: in the middle of a pass that is what is wanted. Where
-it is not, while files are written, modules imported and processes started, `shielded` holds it back to the end of the
-block. A second wish, more than `GRACE` seconds after the first, ends the process at once: nothing that hangs can hold it.
+A signal raises KeyboardInterrupt in the main thread, at any line. In a pass this is right. While
+files are written, modules are imported or processes are started, `shielded` delays it to the end of
+the block. A second signal ends the process at once, even if the process hangs. It must arrive more
+than `GRACE` seconds after the first.
 """
 
 import atexit
@@ -14,28 +15,32 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, NoReturn
 
+from dsoftmax.cli.exit_codes import STOPPED
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 GRACE = 1.0
-"""Seconds in which further signals are the same wish: ``timeout`` and some schedulers send theirs twice."""
-STOPPED = 3
-"""Exit code of what was stopped."""
-NOTHING = "Interrupted; this command has completed nothing."
+"""Time after the first signal in which further signals are ignored, in seconds.
+
+``timeout`` and some schedulers send their signal twice.
+"""
+NOTHING = "Interrupted before anything was completed."
 
 
-class _Wish:
-    """What was asked by signals, and what holds them back.
+class _Signals:
+    """The handler of the signals, and its state.
 
     Attributes
     ----------
     handled : bool
-        Whether signals come here.
+        Whether this handler is installed.
     alone : bool
-        Whether this process is ours alone to end.
+        Whether the process runs nothing but the command, so a second signal may end it.
     shields : int
+        Number of `shielded` blocks that are open.
     since : float, optional
-        When the first signal came (monotonic seconds).
+        Time of the first signal, in monotonic seconds.
     pending : bool
-        Whether it came behind a shield, and KeyboardInterrupt is due.
+        Whether a signal arrived in a shielded block, so KeyboardInterrupt is due at its end.
     code : int, optional
         Exit code of a process that is ending.
     """
@@ -58,7 +63,7 @@ class _Wish:
         elif self.alone:
             os.write(
                 2,
-                b"\nStopped at once. Files that were complete are whole; the same command goes on.\n",
+                b"\nStopped at once. Complete files are intact. The same command resumes.\n",
             )
             os._exit(STOPPED)
         self.pending = self.shields > 0
@@ -66,38 +71,41 @@ class _Wish:
             raise KeyboardInterrupt
 
 
-_wish = _Wish()
+_signals = _Signals()
 
 
 @contextmanager
 def handled(alone: bool = False) -> Iterator[None]:
-    """Take SIGINT and SIGTERM for the time of the block; inside another such block, and beside the main thread, do nothing.
+    """Handle SIGINT and SIGTERM while the block runs.
+
+    Inside another such block, or in another thread than the main one, do nothing.
 
     Parameters
     ----------
     alone : bool
-        Whether the process does nothing but this: a second wish may end it at once, and it keeps the handlers to its end.
+        Whether the process runs nothing but the block. A second signal may then end the process at
+        once, and the handlers stay to its end.
     """
-    global _wish
-    if _wish.handled:
+    global _signals
+    if _signals.handled:
         yield
         return
-    wish = _Wish()
+    mine = _Signals()
     hook = sys.unraisablehook
     try:
-        before = [signal.signal(number, wish) for number in SIGNALS]
+        before = [signal.signal(number, mine) for number in SIGNALS]
     except ValueError:  # not the main thread
         yield
         return
-    wish.handled, wish.alone = True, alone
-    outer, _wish = _wish, wish
+    mine.handled, mine.alone = True, alone
+    outer, _signals = _signals, mine
     if alone:
         atexit.register(_end)
 
     def quiet(unraisable: Any) -> None:
-        # Raised where Python cannot pass it on, in a destructor: `require_none` raises it again after the pass. What it left half
-        # made may fail in its own destructor afterwards.
-        if wish.since is None and not isinstance(unraisable.exc_value, KeyboardInterrupt):
+        # Python cannot pass on a KeyboardInterrupt that a destructor raises. `require_none` raises
+        # it again after the pass. Objects that it left half made may fail in their destructors.
+        if mine.since is None and not isinstance(unraisable.exc_value, KeyboardInterrupt):
             hook(unraisable)
 
     sys.unraisablehook = quiet
@@ -106,28 +114,28 @@ def handled(alone: bool = False) -> Iterator[None]:
     finally:
         if not alone:
             sys.unraisablehook = hook
-            _wish = outer
+            _signals = outer
             for number, handler in zip(SIGNALS, before, strict=True):
                 signal.signal(number, handler)
 
 
 @contextmanager
 def shielded() -> Iterator[None]:
-    """Hold signals back to the end of the block.
+    """Delay signals to the end of the block.
 
     Raises
     ------
     KeyboardInterrupt
-        At the end, if a signal came.
+        A signal arrived in the block. Raised at its end.
     """
-    wish = _wish
-    wish.shields += 1
+    signals = _signals
+    signals.shields += 1
     try:
         yield
     finally:
-        wish.shields -= 1
-        if wish.pending and not wish.shields:
-            wish.pending = False
+        signals.shields -= 1
+        if signals.pending and not signals.shields:
+            signals.pending = False
             raise KeyboardInterrupt
 
 
@@ -135,8 +143,8 @@ def shielded() -> Iterator[None]:
 def unwrapped() -> Iterator[None]:
     """Raise the KeyboardInterrupt that an error of the block wraps.
 
-    Where a signal arrives in ``__set_name__`` or in a library's extension, a RuntimeError or a SystemError comes out, with
-    the KeyboardInterrupt as its cause.
+    A signal may arrive in ``__set_name__`` or in a library's extension. Python then raises a
+    RuntimeError or a SystemError, and the KeyboardInterrupt is its cause.
 
     Raises
     ------
@@ -156,33 +164,39 @@ def unwrapped() -> Iterator[None]:
 
 
 def require_none() -> None:
-    """Raise if a signal has come, also one whose KeyboardInterrupt was lost on its way.
+    """Raise if a signal has arrived, even if its KeyboardInterrupt was lost in a destructor.
 
     Raises
     ------
     KeyboardInterrupt
     """
-    if _wish.since is not None:
+    if _signals.since is not None:
         raise KeyboardInterrupt
 
 
 def _end() -> None:
-    """End the process here, after what registered later: the interpreter would first give the signals back, which then kill it."""
-    if _wish.code is not None:
+    """End the process after all exit functions that registered later.
+
+    The interpreter would next restore the default handlers, and a signal would then kill it.
+    """
+    if _signals.code is not None:
         with suppress(OSError):
             sys.stdout.flush()
             sys.stderr.flush()
-        os._exit(_wish.code)
+        os._exit(_signals.code)
 
 
 def leave(code: int) -> NoReturn:
-    """End the process with its exit code; threads that wait for a disk or a network do not hold one that was stopped."""
-    _wish.code = code
+    """End the process with an exit code.
+
+    A stopped process does not wait for threads that wait for a disk or a network.
+    """
+    _signals.code = code
     try:
         sys.stdout.flush()
         sys.stderr.flush()
-    except OSError:  # the end of the interpreter would try again, and show a traceback
+    except OSError:  # the interpreter would try again at its end, and print a traceback
         os._exit(code or 1)
-    if _wish.since is not None:
+    if _signals.since is not None:
         os._exit(code)
     sys.exit(code)

@@ -1,4 +1,4 @@
-"""Lines that the package logs, shown to the user of a command."""
+"""Messages that the package logs, printed for the user of a command."""
 
 import logging
 from collections.abc import Iterator
@@ -8,6 +8,8 @@ from rich.console import Console
 
 
 class _Handler(logging.Handler):
+    """Print each message on a console."""
+
     def __init__(self, console: Console) -> None:
         super().__init__(logging.INFO)
         self.console = console
@@ -18,7 +20,7 @@ class _Handler(logging.Handler):
 
 @contextmanager
 def noted(console: Console) -> Iterator[None]:
-    """Show on a console what the package logs, such as the line that a kernel is compiled."""
+    """Print what the package logs in the block, such as the message that a kernel is compiled."""
     log, handler = logging.getLogger("dsoftmax"), _Handler(console)
     level = log.level
     log.addHandler(handler)

@@ -1,158 +1,27 @@
-"""One spelling of every option, shared by all commands."""
+"""The options that several commands share, each with one spelling and one help text."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
 import click
 
-from dsoftmax.errors import OptionError
+from dsoftmax.cli.engine_choice import ENGINES, engine_choice
+from dsoftmax.cli.parameters import Bytes, Known, Numbers, SolverOption
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
-ENGINES = ("serial", "threads", "cluster")
 DTYPES = ("float32", "float64")
 KERNELS = ("auto", "numpy", "fused")
 MISSING = ("error", "fill")
-SCORINGS = ("accuracy", "log_loss")
-
-
-class Bytes(click.ParamType):
-    """A size such as 512MiB or 2GiB."""
-
-    name = "SIZE"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        if isinstance(value, int):
-            return value
-        from dsoftmax.system.units import parse_bytes
-
-        return parse_bytes(value, "--memory" if param is None else param.opts[-1])
-
-
-class Known(click.ParamType):
-    """A name from a short list; the nearest is suggested."""
-
-    def __init__(self, known: tuple[str, ...]) -> None:
-        self.known = known
-        self.name = "|".join(known)
-
-    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
-        return f"[{self.name}]"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        if value in self.known:
-            return str(value)
-        from dsoftmax.errors import unknown_option
-
-        option = param.opts[-1] if param is not None else "option"
-        raise unknown_option(option, value, self.known)
-
-
-class Numbers(click.ParamType):
-    """A number, or several with commas between them."""
-
-    name = "NUMBER[,…]"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[float, ...]:
-        if not isinstance(value, str):
-            return tuple(value)
-        try:
-            return tuple(float(part) for part in value.split(","))
-        except ValueError:
-            option = param.opts[-1] if param is not None else "option"
-            raise OptionError(
-                f"{option} {value}: needed is a number, or several with commas between them: 0.01,0.1,1."
-            ) from None
-
-
-class SolverOption(click.Option):
-    """Names the solvers in the help that is asked for, from their own table."""
-
-    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
-        from dsoftmax.solvers.table import AUTO, SOLVERS
-
-        self.help = f"How to get to the optimum: {', '.join((AUTO, *SOLVERS))}."
-        return super().get_help_record(ctx)
-
-
-@dataclass(frozen=True)
-class EngineChoice:
-    """Where the passes run.
-
-    Attributes
-    ----------
-    engine : {"serial", "threads", "cluster"}
-    workers : int or None
-        Processes of a cluster that is started for this command; the cores when None.
-    scheduler, scheduler_file : str or None
-        A cluster that runs already.
-    spool : str or None
-        Directory for decoded blocks.
-    spool_limit : int or None
-        Bytes of them in each process.
-    memory : int or None
-        Bytes for this process, or for all workers that are started.
-    """
-
-    engine: str
-    workers: int | None = None
-    scheduler: str | None = None
-    scheduler_file: str | None = None
-    memory: int | None = None
-    spool: str | None = None
-    spool_limit: int | None = None
-
-
-def engine_choice(
-    engine: str | None,
-    workers: int | None,
-    scheduler: str | None,
-    scheduler_file: str | None,
-    memory: int | None,
-    spool: str | None = None,
-    spool_limit: int | None = None,
-) -> EngineChoice:
-    """Return where the passes run.
-
-    Raises
-    ------
-    OptionError
-        The options contradict each other, or one of them would do nothing.
-    """
-    cluster = {"--workers": workers, "--scheduler": scheduler, "--scheduler-file": scheduler_file}
-    given = [name for name, value in cluster.items() if value is not None]
-    if len(given) > 1:
-        raise OptionError(
-            f"{' and '.join(given)} contradict each other; a pass runs in one place. Give one of them."
-        )
-    if given and engine not in (None, "cluster"):
-        raise OptionError(
-            f"{given[0]} belongs to --engine cluster; --engine {engine} runs in this process. Leave one out."
-        )
-    if workers is not None and workers < 1:
-        raise OptionError(f"--workers {workers}: a cluster needs at least one worker process.")
-    if memory is not None and (scheduler or scheduler_file):
-        raise OptionError(
-            "--memory does nothing on a cluster that runs already: its workers keep the limit they were started with "
-            "(`dask worker --memory-limit`). Leave --memory out."
-        )
-    chosen = engine or ("cluster" if given else "threads")
-    if spool is not None and chosen == "serial":
-        raise OptionError(
-            "--spool does nothing for --engine serial, which keeps no blocks. Leave one of them out."
-        )
-    if spool_limit is not None and spool is None:
-        raise OptionError(
-            "--spool-limit does nothing without --spool DIRECTORY. Give both, or leave it out."
-        )
-    return EngineChoice(chosen, workers, scheduler, scheduler_file, memory, spool, spool_limit)
+SCORINGS = {"accuracy": "accuracy", "neg_log_loss": "log_loss", "log_loss": "log_loss"}
+"""Score of a grid for each value of --scoring. scikit-learn calls log_loss neg_log_loss."""
 
 
 def _chain(*decorators: Decorator) -> Decorator:
+    """Return one decorator that adds all these options, in this order."""
+
     def apply(function: Callable[..., Any]) -> Callable[..., Any]:
         for decorator in reversed(decorators):
             function = decorator(function)
@@ -166,68 +35,104 @@ run_argument = click.argument("run", metavar="RUN", type=click.Path(path_type=Pa
 features_option = click.option(
     "--features",
     metavar="ARRAY",
-    help="Array of the features in DATA (X, group/X), or another store. Not needed where DATA is an array.",
+    help="Path of the feature array in DATA, such as X or group/X, or of an array in another "
+    "store. Leave it out if DATA is an array.",
 )
 labels_option = click.option(
     "--labels",
     metavar="ARRAY",
     required=True,
-    help="Array of the labels, in DATA or another store.",
+    help="Path of the label array, in DATA or in another store.",
 )
 weights_option = click.option(
-    "--weights", metavar="ARRAY", help="Array of sample weights, in DATA or another store."
+    "--weights",
+    metavar="ARRAY",
+    help="Path of the sample weights, in DATA or in another store.",
 )
 groups_option = click.option(
     "--groups",
     metavar="ARRAY",
-    help="Array of groups: rows of one group are held out together, by --folds.",
+    help="Path of the group of each row, in DATA or in another store. --folds and "
+    "--validation-fraction hold out whole groups.",
 )
 validation_option = click.option(
     "--validation",
     metavar="DATA",
-    help="Stop where the loss on this store, with arrays of the same names, gets no better.",
+    help="Store of a validation set, with arrays of the same names. Training stops when the "
+    "loss on it no longer falls.",
 )
 missing_option = click.option(
     "--missing-chunks",
     type=Known(MISSING),
     default="error",
     show_default=True,
-    help="What a chunk that is not stored means.",
+    help="Meaning of a chunk that is absent from the store: an error, or a chunk of fill values.",
 )
 memory_option = click.option(
-    "--memory", type=Bytes(), help="Memory allowed, such as 2GiB; no limit if left out."
+    "--memory",
+    type=Bytes(),
+    help="Memory limit of this process, such as 2GiB.  [default: no limit]",
 )
 overwrite_option = click.option(
-    "--overwrite", is_flag=True, help="Replace what an earlier command wrote."
+    "--overwrite", is_flag=True, help="Replace the output of an earlier command."
 )
+
+
+def _joined(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Pass the engine options to a command as one `EngineChoice`, named ``choice``."""
+
+    @wraps(function)
+    def command(*args: Any, **options: Any) -> Any:
+        names = (
+            "engine", "workers", "scheduler", "scheduler_file", "memory", "spool", "spool_limit",
+        )  # fmt: skip
+        chosen = {name: options.pop(name) for name in names}
+        return function(*args, choice=engine_choice(**chosen), **options)
+
+    return command
+
 
 engine_options = _chain(
     click.option(
         "--engine",
         type=Known(ENGINES),
-        help="Where passes run; threads, or cluster with an option below.",
+        help="Where the passes run: one thread or all threads of this process, or a dask cluster.  "
+        "[default: threads; cluster with --workers, --scheduler or --scheduler-file]",
     ),
     click.option(
         "--workers",
         type=int,
         metavar="N",
-        help="Start a dask cluster of N processes on this machine.",
+        help="Start a dask cluster of N worker processes on this machine.",
     ),
-    click.option("--scheduler", metavar="ADDRESS", help="Use the dask cluster at tcp://host:port."),
     click.option(
-        "--scheduler-file", metavar="FILE", help="Use the dask cluster that this file names."
+        "--scheduler",
+        metavar="ADDRESS",
+        help="Use the running dask cluster at this address, such as tcp://host:8786.",
     ),
-    memory_option,
+    click.option(
+        "--scheduler-file",
+        metavar="FILE",
+        help="Use the running dask cluster whose scheduler wrote this file.",
+    ),
+    click.option(
+        "--memory",
+        type=Bytes(),
+        help="Memory limit, such as 2GiB: of this process, or of this process and all --workers "
+        "together.  [default: no limit]",
+    ),
     click.option(
         "--spool",
         metavar="DIRECTORY",
-        help="Keep decoded blocks on this local disk, where memory does not hold them.",
+        help="Directory on a local disk for decoded blocks that memory cannot cache. Later passes "
+        "read them from there.",
     ),
     click.option(
         "--spool-limit",
         type=Bytes(),
-        help="Of the disk for each process.  [default: half of what is free]",
+        help="Disk space of each process in --spool.  [default: half of the free space]",
     ),
+    _joined,
 )
 objective_options = _chain(
     click.option(
@@ -236,51 +141,61 @@ objective_options = _chain(
         type=Numbers(),
         default="1.0",
         show_default=True,
-        help="Inverse strength of the penalty; inf for none. Several, with --folds, share the passes.",
+        help="Inverse strength of the penalty; inf for no penalty. With --folds, several values "
+        "separated by commas; all of them train in the same passes.",
     ),
     click.option(
         "--l1-ratio",
         type=float,
         default=0.0,
         show_default=True,
-        help="Part of the penalty that is L1; the rest is L2.",
+        help="Fraction of the penalty that is L1, 0 to 1. The rest is L2.",
     ),
     click.option(
         "--folds",
         type=int,
         metavar="N",
-        help="Score every C on N folds, and keep the model of the best.",
+        help="Cross-validate every C on N folds, and save the model with the best C.",
     ),
     click.option(
         "--scoring",
-        type=Known(SCORINGS),
-        help="Of --folds: the best C by this.  [default: accuracy]",
+        type=Known(tuple(SCORINGS)),
+        help="Score that chooses C with --folds: the highest mean accuracy, or the lowest mean "
+        "log loss. neg_log_loss and log_loss mean the same.  [default: accuracy]",
     ),
     click.option(
         "--validation-fraction",
         type=float,
-        metavar="PART",
-        help="Hold out this part of the rows, and stop where it gets no better.",
+        metavar="FRACTION",
+        help="Hold out this fraction of the rows as a validation set. Training stops when the "
+        "loss on it no longer falls.",
     ),
     click.option("--solver", cls=SolverOption, metavar="NAME", default="auto", show_default=True),
-    click.option("--no-intercept", is_flag=True, help="Leave the intercepts at 0."),
+    click.option("--no-intercept", is_flag=True, help="Fix the intercepts at 0."),
     click.option(
-        "--class-weight", metavar="WEIGHTS", help="balanced, or label=weight,label=weight."
+        "--class-weight",
+        metavar="WEIGHTS",
+        help="Weights of the classes: balanced, or label=weight,label=weight.",
     ),
     click.option(
         "--classes",
         metavar="LABELS",
-        help="The classes, a,b,c; found in the first pass if left out.",
+        help="All class labels, separated by commas.  [default: the labels that the first pass "
+        "finds]",
     ),
     click.option(
-        "--dtype", type=Known(DTYPES), help="Of the products; by what is stored if left out."
+        "--dtype",
+        type=Known(DTYPES),
+        help="Dtype of the products.  [default: float32 if it holds the stored values exactly, "
+        "otherwise float64]",
     ),
     click.option(
         "--kernel",
         type=Known(KERNELS),
         default="auto",
         show_default=True,
-        help="What computes; fused needs numba, and is faster.",
+        help="Implementation of the arithmetic. fused is compiled by numba, and is faster on "
+        "large data.",
     ),
 )
 stopping_options = _chain(
@@ -289,16 +204,21 @@ stopping_options = _chain(
         type=float,
         default=1e-4,
         show_default=True,
-        help="Converged when max|∇F| is at most this.",
+        help="Training has converged when max|∇F| is at most this.",
     ),
     click.option(
-        "--max-iter", type=int, default=100, show_default=True, help="Iterations at most."
+        "--max-iter",
+        type=int,
+        default=100,
+        show_default=True,
+        help="Largest number of iterations.",
     ),
     click.option(
         "--n-iter-no-change",
         type=int,
         default=5,
         show_default=True,
-        help="Of --validation and --validation-fraction: stop after so many iterations without a smaller loss.",
+        help="Training with a validation set stops after this number of iterations without a "
+        "smaller loss on it.",
     ),
 )

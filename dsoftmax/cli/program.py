@@ -1,7 +1,7 @@
 """The command line: ``dsoftmax demo | inspect | train | predict | evaluate``.
 
-Exit codes: 0 converged or done, 1 usage or data error, 3 stopped before convergence. Every error is one message on
-stderr. Commands import what they need when they run, so that ``dsoftmax --help`` is fast.
+Every error is one message on stderr; `dsoftmax.cli.exit_codes` lists the exit codes. Commands
+import their modules when they run, so ``dsoftmax --help`` is fast.
 """
 
 import os
@@ -15,20 +15,21 @@ import click
 
 from dsoftmax import __version__
 from dsoftmax.cli import interrupts
+from dsoftmax.cli.exit_codes import DONE, FAILED, STOPPED
 from dsoftmax.errors import DsoftmaxError
 
-FAILED, STOPPED = 1, interrupts.STOPPED
 COMMANDS = {
-    "demo": "Make a synthetic scene larger than the memory allowed, train on it, and compare with plain NumPy.",
-    "inspect": "Say what is stored and what training would do; reads metadata only.",
-    "train": "Train to the optimum; the same command again goes on where it stopped.",
-    "predict": "Write the labels of new rows, chunk by chunk.",
-    "evaluate": "Compare a model with labelled rows: loss, accuracy, every class.",
+    "demo": "Train on a synthetic scene larger than the memory limit, and check with NumPy.",
+    "inspect": "Show the stored arrays and the plan of training. Reads metadata only.",
+    "train": "Train to the optimum. The same command again resumes a stopped run.",
+    "predict": "Predict the labels of new rows, chunk by chunk.",
+    "evaluate": "Score a model on labelled rows.",
 }
+"""Name and summary of each command, in the order of ``dsoftmax --help``."""
 
 
 class Program(click.Group):
-    """The group of all commands, and the one place where errors become messages and exit codes."""
+    """The group of all commands. Here errors become messages and exit codes."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -61,7 +62,7 @@ class Program(click.Group):
         """Run a command and exit with its code."""
         extra.pop("standalone_mode", None)
         args = list(sys.argv[1:] if args is None else args)
-        extra.setdefault("obj", ["dsoftmax", *args])  # what was typed, for messages and run.json
+        extra.setdefault("obj", ["dsoftmax", *args])  # the command line, for messages and run.json
         try:
             with interrupts.handled(), interrupts.unwrapped():
                 code = super().main(args=args, prog_name=prog_name, standalone_mode=False, **extra)
@@ -79,10 +80,11 @@ class Program(click.Group):
             code = STOPPED
         except Exception as error:
             code = _explain(error)
-        sys.exit(code if isinstance(code, int) else 0)
+        sys.exit(code if isinstance(code, int) else DONE)
 
 
 def _explain(error: Exception) -> int:
+    """Print one message for an error, and return the exit code."""
     if os.environ.get("DSOFTMAX_DEBUG"):
         import traceback
 
@@ -92,16 +94,18 @@ def _explain(error: Exception) -> int:
     elif isinstance(error, OSError) and error.strerror:
         where = " → ".join(str(name) for name in (error.filename, error.filename2) if name)
         _say(
-            f"{error.strerror}{f': {where}' if where else ''}. Files that were complete before are as they were."
+            f"{error.strerror}{f': {where}' if where else ''}. "
+            "Files that were complete before are unchanged."
         )
     elif isinstance(error, MemoryError):
         _say(
-            f"This machine has no memory left ({error or type(error).__name__}). Pass --memory, so that the plan keeps to it."
+            f"This machine has no memory left ({error or type(error).__name__}). "
+            "Pass --memory SIZE, and the plan stays below this limit."
         )
     else:
         _say(
-            f"Unexpected {type(error).__name__}: {error}. This is a defect of dsoftmax; please report it with the command and "
-            "the traceback that DSOFTMAX_DEBUG=1 shows."
+            f"Unexpected {type(error).__name__}: {error}. This is a defect of dsoftmax. "
+            "Please report it with the command and the traceback, which DSOFTMAX_DEBUG=1 prints."
         )
     return FAILED
 
@@ -115,7 +119,10 @@ def _say(message: str) -> None:
 )
 @click.version_option(__version__, prog_name="dsoftmax")
 def main() -> None:
-    """Exact softmax regression (multinomial logistic regression) for data that does not fit in memory.
+    """Exact softmax regression (multinomial logistic regression) for data larger than memory.
 
-    Start with `dsoftmax demo`, or with your own data: `dsoftmax inspect data.zarr --features X --labels y`.
+    Start with `dsoftmax demo`. With your own data, start with
+    `dsoftmax inspect data.zarr --features X --labels y`.
+
+    Exit codes: 0 converged or done, 1 error, 3 stopped before convergence.
     """

@@ -1,4 +1,7 @@
-"""One live line on a terminal, plain lines elsewhere: how far log₁₀ max|∇F| has walked to log₁₀ tol."""
+"""Progress of a run: one live line on a terminal, plain lines elsewhere.
+
+Progress is the distance that log₁₀ max|∇F| has come towards log₁₀ tol.
+"""
 
 import math
 import time
@@ -16,15 +19,15 @@ from rich.text import Text
 from dsoftmax.sums.work import Ongoing
 
 SLOW = 0.5
-"""Seconds after which a pass shows how far it has come."""
+"""Age of a pass, in seconds, after which the live display shows its rows and workers."""
 SHOWN_WORKERS = 8
-"""Workers that have a line of their own, the slowest first."""
+"""Number of workers with a line of their own, the slowest first."""
 WINDOW = 12
-"""Passes that the estimate of what is left looks back on."""
+"""Number of last passes from which the remaining time is estimated."""
 
 
 class Record(Protocol):
-    """What a watcher is told of a pass; see `dsoftmax.training.record.Record`."""
+    """The record of a pass that a watcher gets: see `dsoftmax.training.record.Record`."""
 
     @property
     def pass_(self) -> int: ...
@@ -45,14 +48,16 @@ class Record(Protocol):
 
 
 class Walk:
-    """The way of log₁₀ max|∇F| to log₁₀ tol, as far as the passes seen tell.
+    """The path of log₁₀ max|∇F| towards log₁₀ tol, and an estimate of the remaining time.
 
     Parameters
     ----------
     tol : float
+        Tolerance on max|∇F|.
     max_iter : int
+        Largest number of iterations.
     began_at : float, optional
-        max|∇F| of the first pass, where this is the continuation of a run.
+        max|∇F| after the first pass of a run that is resumed.
     """
 
     def __init__(self, tol: float, max_iter: int, began_at: float | None = None) -> None:
@@ -62,7 +67,7 @@ class Walk:
         self._recent: deque[tuple[int, int, float, float]] = deque(maxlen=WINDOW)
 
     def add(self, record: Record) -> None:
-        """Take one pass."""
+        """Add the record of one pass."""
         self.last = record
         if record.gradient_max > 0 and math.isfinite(record.objective):
             size = math.log10(record.gradient_max)
@@ -71,7 +76,7 @@ class Walk:
 
     @property
     def done(self) -> float:
-        """The part of the way that lies behind, 0 … 1."""
+        """The completed fraction of the path, 0 … 1."""
         if self.last is None or self.first is None or not self._recent:
             return 0.0
         size = self._recent[-1][2]
@@ -82,12 +87,16 @@ class Walk:
 
     @property
     def seconds_left(self) -> float | None:
-        """What is left at the pace of the last passes, to tol or to max_iter; None where they tell nothing."""
+        """Estimated seconds to tol or to max_iter, whichever comes first.
+
+        The estimate extends the last passes: a line through their log₁₀ max|∇F|, and their mean
+        duration. None with fewer than three passes, or if neither end comes closer.
+        """
         if len(self._recent) < 3:
             return None
         passes = [pass_ for pass_, *_ in self._recent]
         sizes = [size for _, _, size, _ in self._recent]
-        pace = sum(seconds for *_, seconds in self._recent) / len(self._recent)
+        pass_seconds = sum(seconds for *_, seconds in self._recent) / len(self._recent)
         n, mean_pass, mean_size = len(passes), sum(passes) / len(passes), sum(sizes) / len(sizes)
         slope = sum((a - mean_pass) * (b - mean_size) for a, b in zip(passes, sizes, strict=True))
         slope /= n * (n * n - 1) / 12  # Σ(x − x̄)² of n successive integers
@@ -95,24 +104,26 @@ class Walk:
         left = math.inf if iterations <= 0 else (self.max_iter - self._recent[-1][1]) / iterations
         if slope < 0 and self.tol > 0:
             left = min(left, max(sizes[-1] - math.log10(self.tol), 0.0) / -slope)
-        return left * pace if math.isfinite(left) else None
+        return left * pass_seconds if math.isfinite(left) else None
 
 
 class Progress:
-    """A watcher that shows the run to people.
+    """A watcher that prints the progress of a run.
 
     Parameters
     ----------
     tol : float
+        Tolerance on max|∇F|.
     max_iter : int
+        Largest number of iterations.
     console : rich Console
-        Where to show it; the live line needs a terminal.
+        Console of the output. The live line needs a terminal.
     every : float
-        Seconds between plain lines; the first and the last pass are always shown.
+        Minimum time between plain lines, in seconds. The first and the last pass always print.
     began_at : float, optional
-        max|∇F| of the first pass, where this is the continuation of a run.
+        max|∇F| after the first pass of a run that is resumed.
     ongoing : callable, optional
-        Returns the pass that runs now, for the live line.
+        Function that returns the progress of the current pass, for the live line.
     """
 
     def __init__(
@@ -167,39 +178,35 @@ class Progress:
         if math.isfinite(record.objective):
             words += [
                 f"F {record.objective:.6f}",
-                f"log₁₀ max|∇F| {_log(record.gradient_max)} → {_log(self.walk.tol)}",
+                f"log₁₀ max|∇F| {_log(record.gradient_max)} (target {_log(self.walk.tol)})",
             ]
-        pace = max(record.seconds, 1e-9)
-        words += [rate(record.rows / pace, "rows/s"), rate(record.bytes / pace, "B/s")]
-        return [*words, f"{100 * record.kept:.0f} % from memory"] if record.kept else words
+        seconds = max(record.seconds, 1e-9)
+        words += [rate(record.rows / seconds, "rows/s"), rate(record.bytes / seconds, "B/s")]
+        return [*words, f"{100 * record.kept:.0f} % cached"] if record.kept else words
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         grid = Table.grid(padding=(0, 1))
         waited = time.monotonic() - self._since
         record = self.walk.last
         if record is None:
-            yield Text(f"first pass: classes, ranges and sums … {waited:.0f} s")
+            what = "pass 1: classes, ranges and sums" if self.walk.first is None else "resuming"
+            yield Text(f"{what} … {waited:.0f} s")
             yield from self._pass()
             return
         cells: list[Any] = [Text("  ".join(self._words(record)), no_wrap=True, overflow="ellipsis")]
         cells.append(ProgressBar(total=1.0, completed=self.walk.done, width=16))
         left = self.walk.seconds_left
         text = "" if left is None else f"about {clock(max(left - waited, 0.0))} left"
-        cells.append(
-            Text(
-                text
-                if waited < max(3 * record.seconds, 2.0)
-                else f"pass {record.pass_ + 1}: {clock(waited)}",
-                no_wrap=True,
-            )
-        )
+        if waited >= max(3 * record.seconds, 2.0):  # a late pass makes the estimate worthless
+            text = f"pass {record.pass_ + 1}: {clock(waited)}"
+        cells.append(Text(text, no_wrap=True))
         grid.add_row(*cells)
         yield grid
         if waited >= SLOW:
             yield from self._pass()
 
     def _pass(self) -> Iterator[Text]:
-        """How far the pass that runs has come, and how fast each worker is."""
+        """Yield the rows of the current pass in percent, and the throughput of each worker."""
         ongoing = self.ongoing()
         done, rows = ongoing.done, max(ongoing.rows, 1)
         visited = sum(one.rows for one in done.values())
@@ -210,13 +217,14 @@ class Progress:
             return
         slowest_first = sorted(done.items(), key=lambda item: item[1].pace)
         for name, one in slowest_first[:SHOWN_WORKERS]:
-            share = f"{100 * one.rows / rows:.0f} %"
-            text = f"    worker {name}: {share}, {rate(one.pace, 'rows/s')}, {100 * one.kept:.0f} % from memory"
+            text = (
+                f"    worker {name}: {100 * one.rows / rows:.0f} % of the rows, "
+                f"{rate(one.pace, 'rows/s')}, {100 * one.kept:.0f} % cached"
+            )
             yield Text(text, no_wrap=True, overflow="ellipsis")
         if len(done) > SHOWN_WORKERS:
-            yield Text(
-                f"    and {len(done) - SHOWN_WORKERS} faster ones, up to {rate(slowest_first[-1][1].pace, 'rows/s')}"
-            )
+            fastest = rate(slowest_first[-1][1].pace, "rows/s")
+            yield Text(f"    and {len(done) - SHOWN_WORKERS} faster workers, up to {fastest}")
 
 
 def _log(value: float) -> str:
@@ -232,7 +240,7 @@ def rate(value: float, unit: str) -> str:
 
 
 def clock(seconds: float) -> str:
-    """Return a duration as people say it: 0.4 s, 40 s, 2:05 min, 1:02:03 h."""
+    """Return a duration in words, such as 0.4 s, 40 s, 2:05 min or 1:02:03 h."""
     if seconds < 9.95:
         return f"{seconds:.1f} s"
     if seconds < 100:

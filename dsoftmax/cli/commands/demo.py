@@ -1,44 +1,47 @@
-"""``dsoftmax demo``: a synthetic scene, trained on as any data would be, and checked against plain NumPy."""
+"""``dsoftmax demo``: train on a synthetic scene, and check the result with plain NumPy."""
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-import rich.progress
 
 from dsoftmax.cli import interrupts
-from dsoftmax.cli.options import ENGINES, Bytes, EngineChoice, Known, engine_choice
-from dsoftmax.cli.program import STOPPED
+from dsoftmax.cli.engine_choice import ENGINES, EngineChoice, engine_choice
+from dsoftmax.cli.exit_codes import STOPPED
+from dsoftmax.cli.parameters import Bytes, Known
+from dsoftmax.cli.sections import SectionedCommand
 
 if TYPE_CHECKING:
     from dsoftmax.cli.demo.scene import Scene
-    from dsoftmax.cli.show import Outcome
-    from dsoftmax.data.source import Source
-    from dsoftmax.runs.directory import RunDirectory
-    from dsoftmax.training.settings import Settings
-
 
 MEMORY = 384 * 2**20
-"""Allowed for this process; on a cluster for each worker."""
+"""Default memory limit of each process, in bytes."""
+LARGEST_SIZE = 1000
+"""Largest size of a scene, in memory limits."""
 
 
-@click.command("demo")
-@click.option("--memory", type=Bytes(), help="Memory allowed.  [default: 384MiB for each process]")
+@click.command("demo", cls=SectionedCommand)
+@click.option(
+    "--memory", type=Bytes(), help="Memory limit, such as 2GiB.  [default: 384MiB per process]"
+)
 @click.option(
     "--size",
     type=float,
     default=3.0,
     show_default=True,
-    help="Size of the scene, in units of the memory allowed.",
+    help="Size of the decoded scene, as a multiple of the memory limit.",
 )
 @click.option(
-    "--engine", type=Known(ENGINES), help="Where passes run; threads, or cluster with --workers."
+    "--engine",
+    type=Known(ENGINES),
+    help="Where the passes run.  [default: threads; cluster with --workers]",
 )
 @click.option(
-    "--workers", type=int, metavar="N", help="Start a dask cluster of N processes on this machine."
+    "--workers",
+    type=int,
+    metavar="N",
+    help="Start a dask cluster of N worker processes on this machine.",
 )
 @click.option(
     "--dir",
@@ -47,13 +50,13 @@ MEMORY = 384 * 2**20
     type=click.Path(path_type=Path),
     default=Path("dsoftmax-demo"),
     show_default=True,
-    help="Where the scene is kept; a scene that is there is used again.",
+    help="Directory for the scene. A scene that is already there is used again.",
 )
 @click.option(
     "--out",
     metavar="DIRECTORY",
     type=click.Path(path_type=Path),
-    help="Where the run is kept.  [default: DIR/run]",
+    help="Run directory.  [default: DIR/run]",
 )
 @click.pass_context
 def command(
@@ -66,173 +69,90 @@ def command(
     directory: Path,
     out: Path | None,
 ) -> int:
-    """Make a synthetic scene several times larger than the memory allowed, train on it, and compare with plain NumPy."""
+    """Make a synthetic scene larger than the memory limit, train on it, and compare with NumPy.
+
+    The scene is a satellite image that is invented: spectra of six land-cover classes. Plain NumPy
+    then computes F and ∇F at the same θ, and the command prints the differences.
+    """
     choice = engine_choice(engine, workers, None, None, memory)
     with interrupts.shielded():
-        from dsoftmax.cli.commands.train import interrupted, train_in
-        from dsoftmax.cli.data import open_data
-        from dsoftmax.cli.demo import scene as demo
-        from dsoftmax.cli.demo.textbook import textbook_pass
-        from dsoftmax.cli.show import diagnostics
+        from dsoftmax.cli.demo.scene import plan_scene
+        from dsoftmax.cli.demo_check import compare, open_scene, require_memory
+        from dsoftmax.cli.show_run import summary
+        from dsoftmax.cli.training_run import say_interrupted, train_in
         from dsoftmax.errors import OptionError
         from dsoftmax.runs.directory import RunDirectory
-        from dsoftmax.system.process import available_cores
         from dsoftmax.training.settings import Settings
 
-    if not 0 < size <= 1000:
-        raise OptionError(f"--size {size:g}: needed is a positive number of at most 1000.")
-    n_workers = (choice.workers or available_cores()) if choice.engine == "cluster" else 1
-    allowed = memory or MEMORY * (n_workers + (choice.engine == "cluster"))
-    choice = EngineChoice(
-        choice.engine, n_workers if choice.engine == "cluster" else None, memory=allowed
-    )
-    scene = demo.plan_scene(directory / "scene.zarr", int(size * allowed))
+    if not 0 < size <= LARGEST_SIZE:
+        raise OptionError(
+            f"--size is {size:g}; expected a number above 0 and at most {LARGEST_SIZE}."
+        )
+    choice, allowed = _limited(choice)
+    scene = plan_scene(directory / "scene.zarr", int(size * allowed))
     run = RunDirectory(out or directory / "run")
     _require_ours(directory)
     run.require_free()
-    console = diagnostics()
-    started = time.perf_counter()
-    if demo.is_complete(scene):
-        console.print(f"Using the synthetic scene in {scene.path}.", soft_wrap=True)
-    else:
-        with _bar(
-            "making the synthetic scene", scene.n_pixels + scene.held_out_lines * demo.WIDTH
-        ) as advance:
-            demo.make_scene(scene, advance)
-        console.print(
-            f"Made a synthetic scene in {scene.path}: {time.perf_counter() - started:.1f} s.",
-            soft_wrap=True,
-        )
-    source = open_data(str(scene.path), "X", "y")
-    settings = Settings()
+    _provide(scene)
+    require_memory(scene, choice)
+    source, settings = open_scene(scene), Settings()
     try:
         outcome = train_in(run, source, settings, choice, {"missing_chunks": "error"}, ctx.obj)
+        summary(run, outcome, choice)
+        compare(scene, source, settings, choice, outcome).show(scene, choice, outcome)
     except KeyboardInterrupt:
-        interrupted(run, ctx.obj)
+        say_interrupted(run, ctx.obj)
         return STOPPED
-    ours = None if choice.engine == "cluster" else _pass_seconds(source, settings, choice, outcome)
-    with _bar("the same F and ∇F by plain NumPy", scene.n_pixels) as advance:
-        textbook = textbook_pass(scene, outcome.result.run.state.theta, settings.C, advance)
-    _show(scene, run, outcome, choice, textbook, ours)
-    return 0 if outcome.result.converged else STOPPED
+    return outcome.exit_code
 
 
-def _pass_seconds(
-    source: "Source", settings: "Settings", choice: EngineChoice, outcome: "Outcome"
-) -> float:
-    """Return the seconds of a pass that finds F and ∇F at one point, as plain NumPy does; a solver's pass may find more."""
-    from dsoftmax.cli.data import open_engine
-    from dsoftmax.solvers.protocol import Query
-    from dsoftmax.training.budget import solver_bytes
-    from dsoftmax.training.objectives import make_objective
+def _limited(choice: EngineChoice) -> tuple[EngineChoice, int]:
+    """Return the choice with its number of workers and its memory limit, and this limit."""
+    from dsoftmax.system.process import available_cores
 
-    run = outcome.result.run
-    with open_engine(choice) as engine:
-        engine.reserve(solver_bytes(run.solver, run.statistics))  # the run is still here
-        objective = make_objective(source, engine, settings, run.statistics, False, run.kernel)
-        return objective.answer(Query(run.state.theta))[1].seconds
+    if choice.engine != "cluster":
+        allowed = choice.memory or MEMORY
+        return EngineChoice(choice.engine, memory=allowed), allowed
+    n_workers = choice.workers or available_cores()
+    allowed = choice.memory or MEMORY * (n_workers + 1)
+    return EngineChoice(choice.engine, n_workers, memory=allowed), allowed
+
+
+def _provide(scene: "Scene") -> None:
+    """Make the scene, unless it is already there."""
+    from dsoftmax.cli.demo.scene import WIDTH, is_complete, make_scene
+    from dsoftmax.cli.show import diagnostics, progress_bar
+
+    if is_complete(scene):
+        diagnostics().print(f"Using the synthetic scene in {scene.path}.", soft_wrap=True)
+        return
+    started = time.perf_counter()
+    n_pixels = scene.n_pixels + scene.held_out_lines * WIDTH
+    with progress_bar("making the synthetic scene", n_pixels, "pixels") as advance:
+        make_scene(scene, advance)
+    seconds = time.perf_counter() - started
+    diagnostics().print(
+        f"Made a synthetic scene in {scene.path} in {seconds:.1f} s.", soft_wrap=True
+    )
 
 
 def _require_ours(directory: Path) -> None:
+    """Raise if the directory holds anything but a demo.
+
+    Raises
+    ------
+    OutputExistsError
+    """
     from dsoftmax.errors import OutputExistsError
 
     if not directory.exists():
         return
     if not directory.is_dir():
-        raise OutputExistsError(f"{directory} is a file. Pass another --dir; it is not touched.")
-    foreign = [
-        entry.name
-        for entry in directory.iterdir()
-        if entry.name not in ("scene.zarr", ".scene.zarr.draft", "run")
-    ]
+        raise OutputExistsError(f"{directory} is a file, and stays as it is. Pass another --dir.")
+    ours = ("scene.zarr", ".scene.zarr.draft", "run")
+    foreign = sorted(entry.name for entry in directory.iterdir() if entry.name not in ours)
     if foreign and not (directory / "scene.zarr").is_dir():
         raise OutputExistsError(
-            f"{directory} exists and holds other things ({sorted(foreign)[0]}). Pass another --dir; what is there is not touched."
+            f"{directory} already holds something else ({foreign[0]}), and stays as it is. "
+            "Pass another --dir."
         )
-
-
-@contextmanager
-def _bar(what: str, pixels: int) -> Iterator[Callable[[int], None]]:
-    from dsoftmax.cli.show import diagnostics
-
-    console = diagnostics()
-    columns = (
-        rich.progress.TextColumn("{task.description}", markup=False),
-        rich.progress.BarColumn(),
-        rich.progress.TaskProgressColumn(),
-        rich.progress.TimeRemainingColumn(),
-    )
-    with rich.progress.Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
-    ) as progress:
-        task = progress.add_task(what, total=pixels)
-        yield lambda done: progress.advance(task, done)
-
-
-def _show(
-    scene: "Scene",
-    run: "RunDirectory",
-    outcome: "Outcome",
-    choice: EngineChoice,
-    textbook: object,
-    ours: float | None,
-) -> None:
-    import numpy as np
-
-    from dsoftmax.cli.data import open_data
-    from dsoftmax.cli.demo import scene as demo
-    from dsoftmax.cli.demo.textbook import TextbookPass
-    from dsoftmax.cli.show import memory_line, output, show_facts, summary
-    from dsoftmax.engines.threads import ThreadsEngine
-    from dsoftmax.results.evaluate import evaluate
-    from dsoftmax.system.units import size
-
-    assert isinstance(textbook, TextbookPass)
-    result, console = outcome.result, output()
-    held_out = evaluate(
-        result.model,
-        open_data(str(scene.path), "held_out/X", "held_out/y"),
-        ThreadsEngine(memory_limit=None if choice.engine == "cluster" else choice.memory),
-    )
-    summary(run, outcome, choice)
-    difference = float(np.abs(textbook.gradient - result.run.state.gradient).max())
-    assert choice.memory is not None
-    times = scene.n_bytes / choice.memory
-    facts = [
-        (
-            "the data",
-            f"synthetic: {scene.lines:,} × {demo.WIDTH:,} pixels × {demo.N_BANDS} bands, {len(demo.CLASSES)} classes",
-        ),
-        ("size", f"{size(scene.n_bytes)} decoded, {times:.1f} times the memory allowed"),
-        ("memory", f"peak {memory_line(choice)}: making the scene, training and NumPy together"),
-        (
-            "held out",
-            f"{100 * held_out.accuracy:.2f} % of {held_out.n_rows:,} pixels right, log loss {held_out.log_loss:.4f}",
-        ),
-    ]
-    console.print("\nThe scene", style="bold")
-    show_facts(console, facts)
-    facts = [
-        (
-            "F",
-            f"{textbook.value:.10g}; differs by {abs(textbook.value - result.run.state.value):.1e}",
-        ),
-        ("∇F", f"differs by {difference:.1e} at most; max|∇F| = {result.run.gradient_max:.1e}"),
-        ("a pass", f"{textbook.seconds:.2f} s"),
-    ]
-    if ours is not None:
-        faster = f"{textbook.seconds / ours:.1f} times as fast"
-        facts[-1] = (
-            "a pass",
-            f"{textbook.seconds:.2f} s; dsoftmax {ours:.2f} s for F and ∇F alone, as here, {faster}",
-        )
-    console.print("\nPlain NumPy at the same θ, one process, chunk by chunk", style="bold")
-    show_facts(console, facts)
-    console.print("\nNext, on your own data", style="bold")
-    for line in (
-        "dsoftmax inspect data.zarr --features X --labels y --memory 2GiB",
-        "dsoftmax train data.zarr --features X --labels y --memory 2GiB --out run",
-        "dsoftmax evaluate run data.zarr --features X --labels y",
-        "dsoftmax predict run new.zarr --features X --out labels.zarr",
-    ):
-        console.print(f"  {line}", soft_wrap=True)

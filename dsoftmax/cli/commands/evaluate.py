@@ -1,4 +1,4 @@
-"""``dsoftmax evaluate``: a model against labelled rows, in one pass."""
+"""``dsoftmax evaluate``: score a model on labelled rows, in one pass."""
 
 import json
 from pathlib import Path
@@ -6,9 +6,10 @@ from pathlib import Path
 import click
 
 from dsoftmax.cli import interrupts
+from dsoftmax.cli.engine_choice import EngineChoice
+from dsoftmax.cli.exit_codes import DONE
 from dsoftmax.cli.options import (
     data_argument,
-    engine_choice,
     engine_options,
     features_option,
     labels_option,
@@ -16,9 +17,10 @@ from dsoftmax.cli.options import (
     run_argument,
     weights_option,
 )
+from dsoftmax.cli.sections import SectionedCommand
 
 
-@click.command("evaluate")
+@click.command("evaluate", cls=SectionedCommand)
 @run_argument
 @data_argument
 @features_option
@@ -34,29 +36,28 @@ def command(
     labels: str,
     weights: str | None,
     missing_chunks: str,
-    engine: str | None,
-    workers: int | None,
-    scheduler: str | None,
-    scheduler_file: str | None,
-    memory: int | None,
-    spool: str | None,
-    spool_limit: int | None,
+    choice: EngineChoice,
     as_json: bool,
 ) -> int:
-    """Compare the model of RUN with the labelled rows of DATA: log loss, accuracy, and every class."""
-    choice = engine_choice(engine, workers, scheduler, scheduler_file, memory, spool, spool_limit)
+    """Score the model of RUN on the labelled rows of DATA.
+
+    RUN is a run directory, or a model.zarr. The command prints the log loss, the accuracy, the
+    precision and recall of every class, and the confusion matrix.
+    """
     with interrupts.shielded():
-        from dsoftmax.cli.commands.predict import open_model
-        from dsoftmax.cli.data import open_data, open_engine
-        from dsoftmax.cli.show import metrics_tables, output
+        from dsoftmax.cli.open_data import open_data
+        from dsoftmax.cli.open_engine import open_engine
+        from dsoftmax.cli.open_model import open_model
+        from dsoftmax.cli.show import output
+        from dsoftmax.cli.show_metrics import metrics_tables
         from dsoftmax.results.evaluate import evaluate
 
     model = open_model(run)
     source = open_data(data, features, labels, weights, missing_chunks)
-    with open_engine(choice) as where:
-        metrics = evaluate(model, source, where)
+    with open_engine(choice) as engine:
+        metrics = evaluate(model, source, engine)
     if as_json:
         click.echo(json.dumps(metrics.as_dict()))
     else:
         metrics_tables(metrics, output())
-    return 0
+    return DONE

@@ -1,1 +1,1 @@
-"""The synthetic scene of ``dsoftmax demo``, and the textbook loop that checks its training."""
+"""The synthetic scene of ``dsoftmax demo``, and the NumPy loop that checks its training."""

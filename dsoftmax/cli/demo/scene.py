@@ -1,8 +1,9 @@
-"""A synthetic scene, larger than the memory allowed, and the textbook NumPy loop that checks what training finds on it.
+"""A synthetic satellite scene that is larger than the memory limit.
 
-The scene is invented: a smooth map of land-cover classes, and for each pixel the spectrum of its class with correlated
-noise, in standardised reflectances. Classes overlap, so that no classifier gets every pixel right. Every chunk comes from
-its own random generator, so that the scene does not depend on the cores that make it.
+The scene is invented: a smooth map of land-cover classes, with a spectrum in every pixel. A
+spectrum is the mean of its class plus correlated noise, in standardised reflectances. Classes
+overlap, so no classifier gets every pixel right. Every chunk has a random generator of its own, so
+the scene does not depend on the number of cores.
 """
 
 import json
@@ -26,26 +27,28 @@ Float = NDArray[np.float64]
 CLASSES = ("water", "forest", "grass", "crops", "soil", "built")
 N_BANDS = 32
 WIDTH = 2048
-"""Pixels of an image row."""
+"""Pixels in an image row."""
 CHUNK_LINES = 16
-"""Image rows of a chunk: 4 MiB of float32."""
+"""Image rows in a chunk, which then holds 4 MiB of float32."""
 WAVES = 8
-"""Plane waves that make up the field of a class."""
+"""Number of plane waves whose sum is the field of a class."""
 STEP = 2.0**-7
-"""Of the reflectances, as a sensor has one: exact in float32, and it lets the chunks be compressed."""
+"""Resolution of the reflectances, as of a sensor. It is exact in float32, and chunks compress."""
 SEED = 2
+"""Seed of all random generators."""
 
 
 @dataclass(frozen=True)
 class Scene:
-    """Where a scene is and how large.
+    """Path and size of a scene.
 
     Attributes
     ----------
     path : Path
-        Zarr group with ``X``, ``y`` for training and ``held_out/X``, ``held_out/y``, which lie south of it.
+        Zarr group with ``X`` and ``y`` for training. ``held_out/X`` and ``held_out/y`` are the
+        pixels to the south, which training does not see.
     lines, held_out_lines : int
-        Image rows of `WIDTH` pixels.
+        Number of image rows of `WIDTH` pixels in each part.
     """
 
     path: Path
@@ -58,24 +61,27 @@ class Scene:
 
     @property
     def n_bytes(self) -> int:
-        """Bytes of X, decoded, held-out part not counted."""
+        """Decoded size of ``X`` in bytes, without the held-out part."""
         return self.n_pixels * N_BANDS * 4
 
 
 def plan_scene(path: Path, n_bytes: int) -> Scene:
-    """Return the scene that takes at least ``n_bytes`` decoded; whole chunks, and a sixteenth of it held out."""
+    """Return the smallest scene of whole chunks with at least ``n_bytes`` decoded bytes.
+
+    The held-out part has one sixteenth of its size.
+    """
     line = WIDTH * N_BANDS * 4
     chunks = max(-(-n_bytes // (line * CHUNK_LINES)), 4)
     return Scene(path, chunks * CHUNK_LINES, max(chunks // 16, 1) * CHUNK_LINES)
 
 
 def is_complete(scene: Scene) -> bool:
-    """Return whether this scene stands there already.
+    """Return whether this scene already exists.
 
     Raises
     ------
     OutputExistsError
-        Something else does.
+        Something else has its path.
     """
     if not scene.path.exists():
         return False
@@ -83,12 +89,14 @@ def is_complete(scene: Scene) -> bool:
         about = json.loads((scene.path / "zarr.json").read_text())["attributes"]["dsoftmax_demo"]
     except (OSError, ValueError, KeyError, TypeError):
         raise OutputExistsError(
-            f"{scene.path} exists and is not a scene of this demo. Pass another --dir; what is there is not touched."
+            f"{scene.path} exists, is not a scene of this demo, and stays as it is. "
+            "Pass another --dir."
         ) from None
     if about != _about(scene):
         raise OutputExistsError(
-            f"{scene.path} holds a scene of another size ({about.get('lines')} image rows; needed are {scene.lines}). Pass another "
-            "--dir, the --size and --memory of that scene, or remove it."
+            f"{scene.path} holds a scene of another size: {about.get('lines')} image rows; "
+            f"expected {scene.lines}. Pass another --dir, or the --size and --memory of that "
+            "scene, or remove it."
         )
     return True
 
@@ -104,13 +112,13 @@ def _about(scene: Scene) -> dict[str, Any]:
 
 
 def make_scene(scene: Scene, watch: Callable[[int], None] | None = None) -> None:
-    """Write the scene chunk by chunk, on all cores; it appears whole or not at all.
+    """Write the scene chunk by chunk, on all cores. It appears complete or not at all.
 
     Parameters
     ----------
     scene : Scene
     watch : callable, optional
-        Called with the pixels written, after every chunk.
+        Called with the number of pixels of each chunk that was written.
 
     Raises
     ------
@@ -149,7 +157,7 @@ def _write_scene(scene: Scene, path: Path, watch: Callable[[int], None] | None) 
             chunks=(step, N_BANDS),
             compressors=codec,
         )
-        # Class 0 is the fill value: a chunk of nothing but water is written all the same.
+        # Class 0 is the fill value, and a chunk may be all water. Such a chunk must be stored too.
         y = group.create_array(
             "y",
             shape=(lines * WIDTH,),
@@ -181,19 +189,20 @@ def _write_scene(scene: Scene, path: Path, watch: Callable[[int], None] | None) 
 
 @dataclass(frozen=True)
 class _Maker:
-    """The laws of the scene.
+    """The random parameters of the scene, and the pixels that follow from them.
 
     Attributes
     ----------
     waves : (K, WAVES, 2) float64
-        Angular frequencies along and across the image rows (1/pixel).
+        Angular frequencies of the waves down and along the image rows, in 1/pixel.
     phases : (K, WAVES) float64
+        Phases of the waves.
     means : (K, bands) float32
         Mean spectra.
     modes : (n, bands) float32
-        Smooth curves, times standard normal numbers: what correlates the bands.
+        Smooth curves that correlate the bands. The noise of a pixel is their random combination.
     spreads : (K,) float32
-        How far the pixels of a class lie from its mean.
+        Scale of the noise of a class.
     """
 
     waves: Float
@@ -217,7 +226,7 @@ class _Maker:
         )
 
     def chunk(self, number: int) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-        """Return the spectra and classes of a chunk's pixels."""
+        """Return the spectra and the classes of the pixels of a chunk."""
         rng = np.random.default_rng([SEED, number])
         classes = self.classes(number * CHUNK_LINES, CHUNK_LINES).ravel()
         spectra = rng.standard_normal((len(classes), N_BANDS), np.float32)
@@ -230,7 +239,7 @@ class _Maker:
         return spectra, classes
 
     def classes(self, first_line: int, lines: int) -> NDArray[np.uint8]:
-        """Return the map of classes: where the field of a class, a sum of plane waves, is the highest of all."""
+        """Return the class of each pixel: the class whose sum of plane waves is the largest."""
         down = np.arange(first_line, first_line + lines)[:, None]
         along = np.arange(WIDTH)[:, None]
         fields = []
@@ -241,6 +250,6 @@ class _Maker:
 
 
 def _curves(rng: np.random.Generator, n: int, height: float) -> NDArray[np.float32]:
-    """Smooth curves over the bands, (n, bands)."""
+    """Return smooth random curves over the bands, (n, bands)."""
     cosines = np.cos(np.pi * np.arange(1, 9)[:, None] * np.linspace(0, 1, N_BANDS))
     return (height * rng.standard_normal((n, 8)) @ cosines).astype(np.float32)

@@ -1,4 +1,4 @@
-"""The textbook NumPy loop that checks what training finds."""
+"""F and ∇F by a textbook NumPy loop, to check what training finds."""
 
 import time
 from collections.abc import Callable
@@ -17,14 +17,16 @@ Float = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class TextbookPass:
-    """F and ∇F at a point, by plain NumPy.
+    """F and ∇F at one point, by plain NumPy.
 
     Attributes
     ----------
     value : float
+        F.
     gradient : (K, p+1) float64
+        ∇F.
     seconds : float
-        Reading included.
+        Duration of the pass, with reading.
     """
 
     value: float
@@ -35,19 +37,29 @@ class TextbookPass:
 def textbook_pass(
     scene: Scene, theta: Float, C: float, watch: Callable[[int], None] | None = None
 ) -> TextbookPass:
-    """Evaluate F and ∇F over the whole scene as a textbook would, chunk by chunk so that it fits; float32 products.
+    """Compute F and ∇F over the scene by the textbook formula, with products in float32.
+
+    The loop reads one chunk after the other, because the whole scene exceeds the memory limit.
 
     Parameters
     ----------
     scene : Scene
     theta : (K, p+1) float64
-        K ≥ 3.
+        Weights and intercepts of K ≥ 3 classes.
     C : float
+        Inverse strength of the L2 penalty.
     watch : callable, optional
-        Called with the pixels read, after every chunk.
+        Called with the number of pixels of each chunk that was read.
+
+    Raises
+    ------
+    OptionError
+        ``theta`` has fewer than three rows.
     """
     if len(theta) < 3:
-        raise OptionError("The textbook formula is for three classes or more.")
+        raise OptionError(
+            f"theta has {len(theta)} rows; the textbook formula expects three classes or more."
+        )
     root = zarr.open_group(scene.path, mode="r", use_consolidated=False)
     stored: Any = root["X"]
     labels: Any = root["y"]

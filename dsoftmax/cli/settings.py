@@ -1,0 +1,137 @@
+"""Settings and grid from the options of `train` and `inspect`."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dsoftmax.cli.options import SCORINGS
+from dsoftmax.errors import OptionError
+from dsoftmax.training.grid import Grid
+from dsoftmax.training.settings import Settings
+
+
+def make_settings(
+    label_dtype: np.dtype,
+    *,
+    C: tuple[float, ...],
+    l1_ratio: float,
+    solver: str,
+    tol: float,
+    max_iter: int,
+    no_intercept: bool,
+    class_weight: str | None,
+    classes: str | None,
+    dtype: str | None,
+    kernel: str,
+    validation_fraction: float | None,
+    n_iter_no_change: int,
+    folds: int | None,
+    scoring: str | None,
+    grouped: bool = False,
+    validated: bool = False,
+) -> tuple[Settings, Grid | None]:
+    """Return the settings that the options name, and the grid of a cross-validation.
+
+    Parameters
+    ----------
+    label_dtype : numpy dtype
+        Dtype of the stored labels. The labels that are typed become this dtype.
+    grouped : bool
+        Whether the rows have groups.
+    validated : bool
+        Whether a validation set is given.
+
+    Returns
+    -------
+    Settings
+    Grid or None
+        None without ``folds``.
+
+    Raises
+    ------
+    OptionError
+    """
+    if len(C) > 1 and folds is None:
+        raise OptionError(
+            f"--C names {len(C)} values, and nothing chooses among them. "
+            "Pass --folds N too, or one value."
+        )
+    if scoring is not None and folds is None:
+        raise OptionError("--scoring does nothing without --folds. Pass both, or neither.")
+    if grouped and folds is None and validation_fraction is None:
+        raise OptionError(
+            "--groups does nothing without --folds or --validation-fraction. "
+            "Pass one of them too, or leave out --groups."
+        )
+    settings = Settings(
+        C=C[0],
+        l1_ratio=l1_ratio,
+        solver=solver,
+        tol=tol,
+        max_iter=max_iter,
+        fit_intercept=not no_intercept,
+        class_weight=_class_weight(class_weight, label_dtype),
+        classes=None if classes is None else _labels(classes.split(","), label_dtype, "--classes"),
+        dtype=dtype,
+        kernel=kernel,
+        validation_fraction=validation_fraction,
+        n_iter_no_change=n_iter_no_change,
+    )
+    grid = None
+    if folds is not None:
+        grid = Grid(np.sort(np.array(C)), folds, SCORINGS[scoring or "accuracy"])
+    if grid is not None:
+        grid.check("--C", "--folds")
+    settings.check()
+    if grid is not None and validation_fraction is not None:
+        raise OptionError(
+            "--validation-fraction and --folds both hold out rows. Pass only one of them."
+        )
+    if validated and (folds is not None or validation_fraction is not None):
+        other = "--folds" if validation_fraction is None else "--validation-fraction"
+        raise OptionError(
+            f"--validation and {other} both choose a validation set. Pass only one of them."
+        )
+    return settings, grid
+
+
+def _labels(texts: list[str], dtype: np.dtype, option: str) -> NDArray:
+    """Return typed labels in the dtype of the stored ones, (K,)."""
+    texts = [text.strip() for text in texts]
+    if "" in texts:
+        raise OptionError(
+            f"{option} has an empty label; expected labels separated by single commas; "
+            "pass for example a,b,c."
+        )
+    if len(set(texts)) < len(texts):
+        twice = next(text for text in texts if texts.count(text) > 1)
+        raise OptionError(f"{option} names {twice} twice; expected every class once.")
+    if dtype.kind in "OTUS":
+        return np.array(texts).astype("S" if dtype.kind == "S" else str)
+    try:
+        if dtype.kind == "b":
+            return np.array([{"true": True, "false": False}[text.lower()] for text in texts])
+        return np.array([int(text) if dtype.kind in "iu" else float(text) for text in texts], dtype)
+    except (ValueError, KeyError, OverflowError):
+        raise OptionError(
+            f"{option} is {','.join(texts)}; expected {dtype}, the dtype of the stored labels; "
+            "pass labels of that dtype."
+        ) from None
+
+
+def _class_weight(text: str | None, dtype: np.dtype) -> Any:
+    """Return class weights as `Settings` takes them: None, "balanced", or a dict by label."""
+    if text is None or text == "balanced":
+        return text
+    pairs = [pair.rpartition("=") for pair in text.split(",")]
+    try:
+        weights = [float(weight) for label, equals, weight in pairs if label and equals]
+    except ValueError:
+        weights = []
+    if len(weights) < len(pairs):
+        raise OptionError(
+            f"--class-weight is {text!r}; expected balanced, or label=weight,label=weight."
+        )
+    labels = _labels([label for label, _, _ in pairs], dtype, "--class-weight")
+    return dict(zip(labels.tolist(), weights, strict=True))

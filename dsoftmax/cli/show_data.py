@@ -1,0 +1,29 @@
+"""The stored arrays of a source, one line each, as `inspect` prints them."""
+
+import math
+from collections.abc import Sequence
+
+from dsoftmax.data.source import Source
+from dsoftmax.system.units import size
+
+
+def stored_facts(source: Source) -> list[tuple[str, str]]:
+    """Return the path of each array, and its shape, dtype, size, chunks, format and compressors."""
+    facts = []
+    names, dtypes = vars(source.names), dict(source.dtypes.items())
+    for part, about in source.describe()["arrays"].items():
+        parts = [f"{_product(about['shape'])} {about['dtype']}"]
+        itemsize = dtypes[part].itemsize
+        if itemsize:
+            parts.append(f"{size(itemsize * math.prod(about['shape']))} decoded")
+        parts.append(f"chunks of {_product(about['chunks'])}")
+        if about["shards"]:
+            parts.append(f"shards of {_product(about['shards'])}")
+        parts.append(f"Zarr v{about['format']}")
+        parts += about["compressors"] or ["not compressed"]
+        facts.append((names[part], ", ".join(parts)))
+    return facts
+
+
+def _product(shape: Sequence[int]) -> str:
+    return " × ".join(f"{n:,}" for n in shape)
