@@ -128,7 +128,7 @@ class Score(Visit):
 
 
 @dataclass(frozen=True)
-class Hits:
+class Hits(Visit):
     """Visit that sums the weight of the rows whose label is predicted, and of all rows.
 
     Attributes
