@@ -58,7 +58,7 @@ class SoftmaxRegressionCV(SoftmaxPredictor):
     n_iter_ : (n_folds, n_Cs) int32
         Iterations of each model of a fold.
     n_passes_ : int
-        Passes of the whole grid, including the first one for statistics.
+        Number of passes of the whole grid, including the first one for statistics.
     coef_, intercept_, classes_, objective_, status_, history_, model_, solver_
         As `SoftmaxRegression`, for the best C, trained on all rows.
     n_features_in_, feature_names_in_

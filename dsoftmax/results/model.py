@@ -19,8 +19,8 @@ Float = NDArray[np.float64]
 class Model:
     """Softmax regression with fixed coefficients, as `dsoftmax.load_model` returns it.
 
-    A model predicts as the estimators do: a dask array gives a lazy dask array, a Zarr array is
-    read chunk by chunk on the threads of this process, other kinds of rows are in memory.
+    A model predicts as the estimators do. A dask array gives a lazy dask array. A Zarr array is
+    read chunk by chunk, on the threads of this process.
 
     Attributes
     ----------

@@ -106,6 +106,7 @@ def test_a_missing_group_is_named_with_its_row(values):
 def test_what_is_no_group_is_refused(values, message):
     with pytest.raises(
         DataError,
-        match=message + r"[^;]*; expected integers, whole floats, booleans or strings of one kind",
+        match=message
+        + r"[^;]*; expected integers, whole floats, booleans or strings of one kind",
     ):
         group_keys(np.asarray(values), "g", 7)

@@ -114,7 +114,9 @@ def test_a_missing_group_is_named_with_its_row_in_the_whole(column, tmp_path, mo
     monkeypatch.setattr("dsoftmax.data.memory.CHUNK_BYTES", 2000)
     values = np.arange(stored.N, dtype=float)
     values[250] = np.nan
-    source = opened(np.ones((stored.N, 5)), groups=COLUMNS[column](values, tmp_path), names=NAMES)
+    source = opened(
+        np.ones((stored.N, 5)), groups=COLUMNS[column](values, tmp_path), names=NAMES
+    )
     numbers = [chunk for chunk, stop in enumerate(np.cumsum(source.chunk_rows)) if stop > 250]
     with pytest.raises(DataError, match="store/g row 250: the group is nan"):
         source.load(numbers[0])
@@ -170,12 +172,13 @@ def test_the_contract_finds_groups_that_are_not_numbered_as_they_must():
     source = opened(X, groups=groups)
     check_source(source, X, groups=groups)
     with pytest.raises(
-        AssertionError,
-        match="the groups of the blocks, one after the other, differs from the original",
+        AssertionError, match="the groups of the blocks, one after the other, differs from the original"
     ):
         check_source(source, X, groups=groups[::-1])
     with pytest.raises(AssertionError, match="pickled share"):
-        check_source(Regrouped(source.table, source.chunk_rows, source.chunk_bytes))
+        check_source(
+            Regrouped(source.table, source.chunk_rows, source.chunk_bytes)
+        )
     with pytest.raises(AssertionError, match="groups is missing from the blocks"):
         check_source(opened(X), X, groups=groups)
 
@@ -714,9 +717,9 @@ def test_dask_arrays_are_cut_anew_by_their_owner_and_arrays_in_memory_need_nothi
     assert namespace["X"].chunks[0] == (7, 7, 7, 7, 7, 5)
     assert opened(np.zeros((4, 2))).smaller_chunks(2) == ""
     assert (
-        opened(zarr.create_array(zarr.storage.MemoryStore(), data=np.ones((4, 2)))).smaller_chunks(
-            2
-        )
+        opened(
+            zarr.create_array(zarr.storage.MemoryStore(), data=np.ones((4, 2)))
+        ).smaller_chunks(2)
         == ""
     )
 
@@ -851,7 +854,9 @@ def test_the_command_for_another_shape_works_as_it_stands(values, X, options, tm
     subprocess.run(command, shell=True, check=True, cwd=tmp_path, capture_output=True)
     again = zarr.open_array(folder / "it-rows", mode="r")
     if X is None:
-        check_source(opened(again), values.reshape(-1, values.shape[-1] if values.ndim > 1 else 1))
+        check_source(
+            opened(again), values.reshape(-1, values.shape[-1] if values.ndim > 1 else 1)
+        )
     else:
         assert_array_equal(opened(np.ones(X), again).load(0).y, values.ravel())
 

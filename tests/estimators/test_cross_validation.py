@@ -142,7 +142,7 @@ def test_models_that_stop_early_are_counted_in_a_warning():
         ({"Cs": []}, "at least one"),
         ({"Cs": "many"}, "expected a number of values"),
         ({"Cs": 0}, "at least one"),
-        ({"cv": 1}, r"^cv=1\b.*whole number of at least 2"),
+        ({"cv": 1}, r"^cv=1\b.*whole number that is at least 2"),
         ({"Cs": [-1, 2]}, r"^Cs=\[-1.0, 2.0\].* positive numbers"),
         ({"Cs": [2, 2]}, r"^Cs=\[2.0, 2.0\]"),
     ],

@@ -352,8 +352,7 @@ def test_some_rows_of_a_damaged_chunk_are_an_error_with_its_cause(tmp_path):
 
 @pytest.mark.parametrize("zarr_format", [2, 3])
 @pytest.mark.parametrize(
-    ("blocksize", "small"),
-    [(0, True), (blosc.SMALL_BLOCK_BYTES, True), (blosc.SMALL_BLOCK_BYTES + 1, False)],
+    ("blocksize", "small"), [(0, True), (blosc.SMALL_BLOCK_BYTES, True), (blosc.SMALL_BLOCK_BYTES + 1, False)]
 )
 def test_chunks_with_blocks_as_large_as_chunks_are_not_read_by_rows(
     zarr_format, blocksize, small, tmp_path
