@@ -134,7 +134,7 @@ def test_a_memory_limit_that_is_too_small():
         ),
         (
             lambda X, y, w: (X, y + 0.5, w),
-            r"y row 0: the label is .*\.5\. Unknown label type: continuous.*use a regression",
+            r"y row 0: the label is .*\.5\. Unknown label type: continuous.*Use a regression",
         ),
         (
             lambda X, y, w: (X, y, np.where(np.arange(len(y)) == 250, -1.0, w)),
@@ -187,7 +187,7 @@ def test_nan_is_named_by_row_and_column(kind, value, tmp_path):
     }[kind]()
     with pytest.raises(
         DataError,
-        match=rf"X row 431, column 2: the value is {value}.* finite numbers.*Fill or leave out",
+        match=rf"X row 431, column 2: the value is {value}.* finite numbers.*Fill in such values",
     ):
         SoftmaxRegression().fit(bad, y)
     row = 31 if kind == "dask" else 431  # a lazy block does not know where it lies

@@ -1,0 +1,118 @@
+"""A model comes back from the disk as it was saved, or an error says why it does not."""
+
+import json
+
+import numpy as np
+import pytest
+import zarr
+from numpy.testing import assert_array_equal
+
+from dsoftmax.errors import OutputExistsError, ReadError, WriteError
+from dsoftmax.results.model import Model
+from dsoftmax.results.stored_model import load_model, save_model
+
+CLASSES = {
+    "integers": np.array([-1, 5, 2**40]),
+    "small integers": np.array([0, 1, 2], np.int8),
+    "booleans": np.array([False, True]),
+    "floats": np.array([0.0, 1.0, 2.0], np.float32),
+    "strings": np.array(["a", "bee", "é"]),
+    "bytes": np.array([b"a", b"bee", b"\xff"]),
+}
+
+
+def model_of(rng, classes, p=4):
+    return Model(
+        rng.normal(size=(len(classes), p + 1)), classes, {"C": 1.0, "status": "Converged ≤ 1e-4"}
+    )
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_a_model_comes_back_bit_for_bit(rng, tmp_path, kind):
+    model = model_of(rng, CLASSES[kind])
+    save_model(model, tmp_path / "deep" / "model.zarr")
+    again = load_model(str(tmp_path / "deep" / "model.zarr"))
+    assert again.theta.tobytes() == model.theta.tobytes()
+    assert again.theta.dtype == np.float64
+    assert_array_equal(again.classes, model.classes)
+    assert again.classes.dtype == model.classes.dtype
+    assert again.about == model.about
+
+
+def test_any_zarr_reader_reads_it_and_no_pickle_is_in_it(rng, tmp_path):
+    model = model_of(rng, CLASSES["strings"])
+    save_model(model, tmp_path / "model.zarr")
+    group = zarr.open_group(tmp_path / "model.zarr", mode="r")
+    assert_array_equal(group["coef"][:], model.theta[:, :-1])
+    assert_array_equal(group["intercept"][:], model.theta[:, -1])
+    metadata = json.loads((tmp_path / "model.zarr" / "zarr.json").read_text())
+    assert metadata["attributes"]["classes"] == ["a", "bee", "é"]
+
+
+def test_nothing_is_overwritten_unless_asked(rng, tmp_path):
+    path = tmp_path / "model.zarr"
+    first, second = model_of(rng, CLASSES["integers"]), model_of(rng, CLASSES["integers"])
+    save_model(first, path)
+    with pytest.raises(OutputExistsError, match="overwrite=True"):
+        save_model(second, path)
+    assert_array_equal(load_model(path).theta, first.theta)
+    save_model(second, path, overwrite=True)
+    assert_array_equal(load_model(path).theta, second.theta)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["model.zarr"]
+
+
+def test_a_failed_save_leaves_what_stood_there(rng, tmp_path, monkeypatch):
+    path = tmp_path / "model.zarr"
+    first = model_of(rng, CLASSES["integers"])
+    save_model(first, path)
+    monkeypatch.setattr(
+        "dsoftmax.system.files._exchange",
+        lambda draft, path: (_ for _ in ()).throw(OSError("disk full")),
+    )
+    with pytest.raises(WriteError, match="disk full"):
+        save_model(model_of(rng, CLASSES["integers"]), path, overwrite=True)
+    assert_array_equal(load_model(path).theta, first.theta)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["model.zarr"]
+
+
+def test_a_file_in_the_way_is_replaced_too(rng, tmp_path):
+    path = tmp_path / "model.zarr"
+    path.write_text("something")
+    model = model_of(rng, CLASSES["integers"])
+    save_model(model, path, overwrite=True)
+    assert_array_equal(load_model(path).theta, model.theta)
+
+
+@pytest.mark.parametrize("damage", ["absent", "empty", "no coef", "classes", "truncated", "file"])
+def test_what_is_no_model_is_a_read_error(rng, tmp_path, damage):
+    path = tmp_path / "model.zarr"
+    if damage == "file":
+        path.write_text("hello")
+    elif damage == "empty":
+        path.mkdir()
+    elif damage != "absent":
+        save_model(model_of(rng, CLASSES["integers"]), path)
+    if damage == "no coef":
+        (path / "coef" / "zarr.json").unlink()
+    if damage == "classes":
+        metadata = json.loads((path / "zarr.json").read_text())
+        metadata["attributes"]["classes"] = [1, 2]
+        (path / "zarr.json").write_text(json.dumps(metadata))
+    if damage == "truncated":
+        (path / "coef" / "c" / "0" / "0").write_bytes(b"123")
+    with pytest.raises(ReadError, match="does not hold a model"):
+        load_model(path)
+
+
+def test_a_lost_chunk_of_coefficients_is_not_read_as_zeros(rng, tmp_path):
+    path = tmp_path / "model.zarr"
+    save_model(model_of(rng, CLASSES["integers"]), path)
+    (path / "coef" / "c" / "0" / "0").unlink()
+    with pytest.raises(ReadError, match="does not hold a model"):
+        load_model(path)
+
+
+def test_coefficients_that_are_zero_are_written_and_read(tmp_path):
+    path = tmp_path / "model.zarr"
+    save_model(Model(np.zeros((2, 3)), np.arange(2)), path)
+    assert_array_equal(load_model(path).theta, np.zeros((2, 3)))
