@@ -11,17 +11,10 @@ from dsoftmax.cli.engine_choice import EngineChoice
 from dsoftmax.data.source import Source
 from dsoftmax.engines.base import Engine
 from dsoftmax.engines.choose import make_engine
+from dsoftmax.engines.fit import require_fit
 from dsoftmax.engines.kept.spool import SpoolTo
-from dsoftmax.engines.plan import (
-    Plan,
-    equal_parts,
-    needs_of,
-    plan_pass,
-    planned_part,
-    require_fit,
-    spare_bytes,
-    units_bytes,
-)
+from dsoftmax.engines.limits import equal_parts, planned_part, spare_bytes
+from dsoftmax.engines.plan import Plan, needs_of, plan_pass, units_bytes
 from dsoftmax.engines.serial import SerialEngine
 from dsoftmax.engines.threads import ThreadsEngine
 from dsoftmax.engines.visit import Footprint

@@ -215,15 +215,15 @@ class Progress:
         yield Text(f"  {100 * min(visited / rows, 1.0):.0f} % of the rows", no_wrap=True)
         if set(done) == {""}:
             return
-        slowest_first = sorted(done.items(), key=lambda item: item[1].pace)
+        slowest_first = sorted(done.items(), key=lambda item: item[1].throughput)
         for name, one in slowest_first[:SHOWN_WORKERS]:
             text = (
                 f"    worker {name}: {100 * one.rows / rows:.0f} % of the rows, "
-                f"{rate(one.pace, 'rows/s')}, {100 * one.kept:.0f} % cached"
+                f"{rate(one.throughput, 'rows/s')}, {100 * one.cached:.0f} % cached"
             )
             yield Text(text, no_wrap=True, overflow="ellipsis")
         if len(done) > SHOWN_WORKERS:
-            fastest = rate(slowest_first[-1][1].pace, "rows/s")
+            fastest = rate(slowest_first[-1][1].throughput, "rows/s")
             yield Text(f"    and {len(done) - SHOWN_WORKERS} faster workers, up to {fastest}")
 
 

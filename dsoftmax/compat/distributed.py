@@ -1,7 +1,7 @@
 """Parts of distributed that are private, or that its documentation does not fix.
 
-The rest of the package uses documented names of distributed only. Each name here says what it stands for, and
-`tests/compat/test_distributed_compat.py` says which one broke.
+The rest of the package uses documented names of distributed only. Each name here says what it
+stands for, and `tests/compat/test_distributed_compat.py` says which one broke.
 """
 
 import warnings
@@ -60,7 +60,8 @@ class WorkerInfo:
 def workers_of(client: Client, timeout: float) -> dict[str, WorkerInfo]:
     """Ask the scheduler for all its workers, by address.
 
-    `Client.scheduler_info` answers from a copy that is seconds old, and lists five workers unless told otherwise.
+    `Client.scheduler_info` answers from a copy that is seconds old, and lists five workers
+    unless told otherwise.
 
     Raises
     ------
@@ -161,7 +162,8 @@ def threads_of(worker: Worker) -> int:
 
 
 def memory_of(worker: Worker) -> tuple[int | None, list[float]]:
-    """Return the memory limit of this worker, and the fractions of it at which dask spills and pauses.
+    """Return the memory limit of this worker, and the fractions of it at which dask spills and
+    pauses.
 
     Returns
     -------

@@ -1,7 +1,8 @@
-"""Ways to visit chunks and add what the visits say; no softmax in here.
+"""The contract of an engine: a way to visit all chunks and add the sums of the visits.
 
-An engine has one method that matters, ``total(visit, source)``: call ``visit`` on every leaf of every chunk and return the
-added `Totals`. All engines return the same bits, because the leaves are cut by the source and added without order.
+An engine has one method that matters, ``total(visit, source)``. It calls ``visit`` on every leaf of
+every chunk and returns the added `Totals`. All engines return the same bits, because the source
+cuts the leaves and their sums are added without order. No engine knows of softmax.
 """
 
 from typing import Protocol, runtime_checkable
@@ -21,9 +22,9 @@ class Engine(Protocol):
     n_threads : int
         Cores that compute, over all workers.
     process_limit : int or None
-        Bytes that each process which computes may take; None for no limit.
+        Bytes that each computing process may use; None for no limit.
     ongoing : Ongoing
-        The pass that runs now, or the last, for those who watch from another thread.
+        The pass that runs now, or the last one, for watchers on other threads.
     """
 
     @property
@@ -37,10 +38,10 @@ class Engine(Protocol):
         """Visit every chunk once and return the added sums."""
 
     def reserve(self, n_bytes: int) -> None:
-        """Say what the caller holds in this process (bytes): what is planned here leaves so much alone."""
+        """Reserve the bytes that the caller allocates in this process: plans leave them alone."""
 
     def describe(self) -> str:
         """Return one line for people."""
 
     def close(self) -> None:
-        """Give back what the engine holds on workers."""
+        """Release the memory and the files that the engine has on workers and in this process."""

@@ -30,23 +30,25 @@ def make_engine(
     Parameters
     ----------
     engine : {"auto", "serial", "threads", "cluster"}, dask Client, or Engine
-        "auto" takes the active dask client if there is one, else this machine's threads; "cluster" needs an active client.
+        "auto" is the active dask client if there is one, else this machine's threads. "cluster"
+        needs an active client.
     memory_limit : int, optional
         Bytes that this process may use.
     spool : SpoolTo, optional
-        Where to put decoded blocks that are not kept in memory; for "serial", which keeps none, an error.
+        Where decoded blocks are spooled that are not cached in memory. "serial" caches none and
+        raises.
 
     Raises
     ------
     OptionError
-        The name is unknown, there is no active client, or a spool is given with an engine that cannot use it.
+        The name is unknown, there is no active client, or the engine cannot use a spool.
     """
     from dsoftmax.engines.serial import SerialEngine
     from dsoftmax.engines.threads import ThreadsEngine
 
     if spool is not None and (engine == "serial" or isinstance(engine, Engine)):
         which = (
-            "engine='serial', which keeps no blocks"
+            "engine='serial', which caches no blocks"
             if isinstance(engine, str)
             else "an engine that was made before"
         )

@@ -1,31 +1,21 @@
 """The blocks of a pass, loaded ahead of the threads that compute."""
 
-import itertools
 import threading
-import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from queue import Empty, SimpleQueue
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from dsoftmax.data.block import Block, Encoded, slices_of
+from dsoftmax.data.block import Block, Encoded
 from dsoftmax.data.buffer import Buffer
-from dsoftmax.data.features import Features
 from dsoftmax.data.source import Share
 from dsoftmax.engines.kept.memory import Cache, owned
 from dsoftmax.engines.plan import Plan
-from dsoftmax.errors import ReadError
+from dsoftmax.engines.retry import RetriedRows, Retries
 from dsoftmax.sums.work import Meter
-
-LOADS = 3
-"""Times that a chunk which cannot be read is tried; storage far away fails now and then."""
-PAUSE = 0.1
-"""Seconds before the second try; four times as long before each further one."""
 
 
 class Slot:
@@ -37,47 +27,17 @@ class Slot:
 
     @property
     def buffer(self) -> Buffer:
-        """Room for the largest block of X, made when it is first wanted."""
+        """Buffer of the bytes of the largest X, allocated at its first use."""
         if self._buffer is None:
             self._buffer = np.empty(self.n_bytes, np.uint8)
         return self._buffer
 
 
-class Decoding(Encoded):
-    """Encoded rows that are fetched again where they cannot be decoded.
-
-    Parameters
-    ----------
-    rows : Encoded
-    again : callable
-        Fetches their block.
-    pause : callable
-        Called with how often it was tried and the error, which it raises when that was often enough.
-    """
-
-    def __init__(
-        self, rows: Encoded, again: Callable[[], Block], pause: Callable[[int, ReadError], None]
-    ) -> None:
-        self.shape, self.dtype = rows.shape, rows.dtype
-        self._rows, self._again, self._pause = rows, again, pause
-
-    def slices(self, n_rows: int) -> Iterator[NDArray]:
-        rows: Features | Encoded = self._rows
-        done = 0
-        for attempt in itertools.count(1):
-            try:
-                for start, piece in enumerate(slices_of(rows, n_rows)):
-                    if start == done:  # what was visited stays so
-                        yield piece
-                        done += 1
-                return
-            except ReadError as error:
-                self._pause(attempt, error)
-            rows = self._again().X
-
-
 class Feed:
-    """The blocks of a pass, handed to the threads that compute: what was loaded ahead first, else what is in memory.
+    """The blocks of a pass, handed to the threads that compute.
+
+    Blocks that were loaded ahead come first, so that the disk works while cached blocks are
+    visited.
 
     Parameters
     ----------
@@ -85,21 +45,22 @@ class Feed:
     chunks : sequence of int
     plan : Plan
     resident : bool
-        Whether all blocks are in memory anyway, so that nothing is loaded ahead.
+        Whether all blocks are views of memory, so that nothing is loaded ahead.
     cache : Cache, optional
-        Gives the blocks it keeps, and keeps others while it has room.
+        Cache of blocks, which takes further blocks up to its budget.
     meter : Meter, optional
+        Counts the work.
     spool : Share, optional
-        Of the same blocks: loads those that are not kept.
+        Share of the same blocks that loads those which are not cached in memory.
     whole : bool
-        Whether blocks are not visited leaf by leaf, so that none may come encoded.
+        Whether blocks are visited whole and not leaf by leaf, so that none may come encoded.
 
     Attributes
     ----------
     threads : int
-        That compute.
+        Number of threads that compute.
     readers : int
-        Threads that load ahead.
+        Number of threads that load ahead.
     """
 
     def __init__(
@@ -116,16 +77,17 @@ class Feed:
         self.share, self.plan = share, plan
         self.cache, self.meter = cache or Cache(), meter or Meter()
         self._fetch = (spool or share).load if whole else (spool or share).fetch
-        self._here: deque[int] = deque()
+        self._in_memory: deque[int] = deque()
         self._stored: deque[int] = deque()
-        for chunk in chunks:  # asked once: the cache may be another's too
-            (self._here if resident or chunk in self.cache else self._stored).append(chunk)
+        for chunk in chunks:  # asked once: other visits may use the cache too
+            (self._in_memory if resident or chunk in self.cache else self._stored).append(chunk)
         self.threads = max(min(plan.threads, len(chunks)), 1)
         self.readers = min(plan.threads, plan.blocks, len(self._stored))
         self._reading = self.readers
         self._free: SimpleQueue[Slot | None] = SimpleQueue()
         self._ready: SimpleQueue[tuple[Block, Slot] | None] = SimpleQueue()
-        self._lock, self._stopped = threading.Lock(), False
+        self._lock, self._stopped = threading.Lock(), threading.Event()
+        self._retries = Retries(self.meter, self._stopped)
         largest = plan.needs.block
         for _ in range(plan.blocks):
             self._free.put(Slot(largest))
@@ -135,21 +97,13 @@ class Feed:
     def read(self) -> None:
         """Load chunks until none is left, on a thread of its own."""
         try:
-            while (slot := self._free.get()) is not None and not self._stopped:
+            while (slot := self._free.get()) is not None and not self._stopped.is_set():
                 try:
                     chunk = self._stored.popleft()
                 except IndexError:
                     self._free.put(slot)
                     break
-                keep = self.cache.has_room(self.plan.needs.block)
-                if keep:
-                    block = owned(self._patiently(self.share.load, chunk))
-                    self.cache.keep(chunk, block)
-                else:
-                    block = self._patiently(self._fetch, chunk, slot.buffer)
-                    if isinstance(block.X, Encoded):
-                        again = partial(self._patiently, self._fetch, chunk, slot.buffer)
-                        block = replace(block, X=Decoding(block.X, again, self._pause))
+                block = self._load(chunk, slot)
                 self._ready.put((block, slot))
                 del block
         except BaseException:
@@ -161,29 +115,26 @@ class Feed:
         if last:
             self._end()
 
-    def _patiently(self, load: Callable[..., Block], *what: Any) -> Block:
-        for attempt in itertools.count(1):
-            try:
-                return load(*what)
-            except ReadError as error:
-                self._pause(attempt, error)
-        raise AssertionError("unreachable")
-
-    def _pause(self, attempt: int, error: ReadError) -> None:
-        """Wait before a chunk is tried once more, or raise its error: it was tried often enough."""
-        if attempt == LOADS or self._stopped:
-            raise error
-        self.meter.retry()
-        time.sleep(PAUSE * 4 ** (attempt - 1))
+    def _load(self, chunk: int, slot: Slot) -> Block:
+        """Return the block of a chunk: cached if it fits, else in the slot's buffer or encoded."""
+        if self.cache.fits(self.plan.needs.block):
+            block = owned(self._retries.load(self.share.load, chunk))
+            self.cache.add(chunk, block)
+            return block
+        block = self._retries.load(self._fetch, chunk, slot.buffer)
+        if isinstance(block.X, Encoded):
+            again = partial(self._retries.load, self._fetch, chunk, slot.buffer)
+            block = replace(block, X=RetriedRows(block.X, again, self._retries))
+        return block
 
     def blocks(self) -> Iterator[Block]:
-        """Yield blocks to one computing thread; each is good until the next is asked for."""
-        while not self._stopped:
+        """Yield blocks to one computing thread; each is valid until the next is asked for."""
+        while not self._stopped.is_set():
             found = self._loaded(wait=False)
-            if found is None and (chunk := self._next_here()) is not None:
+            if found is None and (chunk := self._next_in_memory()) is not None:
                 block = self.cache.get(chunk)
-                block = self._patiently(self.share.load, chunk) if block is None else block
-                self.meter.add(block.n_rows, block.nbytes, kept=True)
+                block = self._retries.load(self.share.load, chunk) if block is None else block
+                self.meter.add(block.n_rows, block.nbytes, cached=True)
                 yield block
                 continue
             if found is None:
@@ -191,30 +142,33 @@ class Feed:
                 if found is None:
                     return
             block, slot = found
-            self.meter.add(block.n_rows, block.nbytes, kept=False)
+            self.meter.add(block.n_rows, block.nbytes, cached=False)
             yield block
             del block, found
             self._free.put(slot)
 
-    def _next_here(self) -> int | None:
+    def _next_in_memory(self) -> int | None:
         try:
-            return self._here.popleft()
+            return self._in_memory.popleft()
         except IndexError:
             return None
 
     def _loaded(self, wait: bool) -> tuple[Block, Slot] | None:
-        """Return a block that was loaded; None where there is none yet, or none any more when told to wait."""
+        """Return a block that was loaded ahead.
+
+        None means that none is ready, or after a wait that no further block comes.
+        """
         try:
             found = self._ready.get(block=wait)
         except Empty:
             return None
         if found is None:
-            self._ready.put(None)  # the end is the end for all
+            self._ready.put(None)  # the other threads end too
         return found
 
     def stop(self) -> None:
         """Let every thread end at its next chunk."""
-        self._stopped = True
+        self._stopped.set()
         self._end()
 
     def _end(self) -> None:

@@ -1,4 +1,4 @@
-"""The reference meaning of a pass: one chunk after the other, in this thread."""
+"""The reference meaning of a pass: one chunk after another, in this thread."""
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -7,7 +7,9 @@ from typing import Any
 
 from dsoftmax.data.block import Block
 from dsoftmax.data.source import Source
-from dsoftmax.engines.plan import Plan, needs_of, plan_pass, process_bytes, require_fit
+from dsoftmax.engines.fit import require_fit
+from dsoftmax.engines.limits import process_bytes
+from dsoftmax.engines.plan import Plan, needs_of, plan_pass
 from dsoftmax.engines.visit import Footprint, Visit
 from dsoftmax.sums.totals import Totals
 from dsoftmax.sums.work import Meter, Ongoing
@@ -20,7 +22,7 @@ def add_block(
     totals: Totals,
     lock: AbstractContextManager[Any] | None = None,
 ) -> None:
-    """Visit the leaves of a block and add them to ``totals``, which ``lock`` guards where threads share them."""
+    """Visit the leaves of a block and add them to ``totals``; ``lock`` guards shared totals."""
     guard = lock or nullcontext()
     for leaf in block.leaves():
         sums = visit(leaf)
@@ -29,7 +31,7 @@ def add_block(
 
 
 class SerialEngine:
-    """Visit one chunk after the other, in this thread."""
+    """Visit one chunk after another, in this thread."""
 
     n_threads = 1
 

@@ -1,4 +1,4 @@
-"""A pass on this machine's cores: threads that compute, and as many that load ahead of them into buffers used again."""
+"""A pass on this machine's cores: threads compute, and as many load ahead into reused buffers."""
 
 import threading
 from collections import deque
@@ -9,9 +9,11 @@ from typing import Any, TypeVar
 from dsoftmax.data.block import Block
 from dsoftmax.data.source import Source
 from dsoftmax.engines.feed import Feed
+from dsoftmax.engines.fit import require_fit
 from dsoftmax.engines.kept.memory import Cache
 from dsoftmax.engines.kept.spool import Spool, SpoolTo
-from dsoftmax.engines.plan import Plan, needs_of, plan_pass, process_bytes, require_fit, spare_bytes
+from dsoftmax.engines.limits import process_bytes, spare_bytes
+from dsoftmax.engines.plan import Plan, needs_of, plan_pass
 from dsoftmax.engines.serial import add_block
 from dsoftmax.engines.visit import Footprint, Visit
 from dsoftmax.sums.totals import Totals
@@ -24,10 +26,10 @@ T = TypeVar("T")
 
 
 def on_threads(work: Callable[[Iterator[Block]], T], feed: Feed) -> list[T]:
-    """Hand the blocks of a feed to ``work`` on its threads and return what each thread's ``work`` returned.
+    """Hand the blocks of a feed to ``work`` on its threads, and return the result of each thread.
 
-    A block is good until ``work`` asks for the next one. The first error stops all threads at their next chunk and is
-    raised; a chunk that cannot be read is tried `LOADS` times. Where one thread is enough, it is the caller's.
+    A block is valid until ``work`` asks for the next one. The first error stops all threads at
+    their next chunk and is raised. A feed with one thread and no readers runs on the caller's.
     """
     keep_freed_memory()
     if feed.readers + feed.threads == 1:
@@ -43,7 +45,8 @@ def on_threads(work: Callable[[Iterator[Block]], T], feed: Feed) -> list[T]:
 
     with one_blas_thread(), ThreadPoolExecutor(feed.readers + feed.threads, "dsoftmax") as pool:
         try:
-            # No name holds a future that fails: its error knows of this frame, and blocks would stay until the collector comes.
+            # No name refers to a future that fails. Its error refers to this frame, so that blocks
+            # would stay in memory until the garbage collector runs.
             computing = deque(pool.submit(compute) for _ in range(feed.threads))
             reading = deque(pool.submit(feed.read) for _ in range(feed.readers))
             done = []
@@ -52,7 +55,7 @@ def on_threads(work: Callable[[Iterator[Block]], T], feed: Feed) -> list[T]:
             while reading:
                 reading.popleft().result()
             return done
-        except BaseException:  # Ctrl-C too: let the threads end before the interpreter goes on
+        except BaseException:  # after Ctrl-C too, the threads end before the interpreter continues
             feed.stop()
             raise
 
@@ -60,8 +63,8 @@ def on_threads(work: Callable[[Iterator[Block]], T], feed: Feed) -> list[T]:
 def visit_all(visit: Callable[[Block], Mapping[str, Any]], feed: Feed) -> Totals:
     """Visit the blocks of a feed on its threads and return their totals.
 
-    A thread that has no block left merges what others have finished, two by two: with large sums and many cores, one thread that
-    merged them all would keep the others waiting.
+    A thread without further blocks merges finished totals, two at a time. One thread that merged
+    large sums of many cores would let the other threads wait.
     """
     totals = [Totals() for _ in range(min(feed.plan.totals, feed.threads))]
     locks = [threading.Lock() for _ in totals]
@@ -101,12 +104,13 @@ class ThreadsEngine:
     Parameters
     ----------
     n_threads : int, optional
-        The cores this process may run on when None.
+        Number of threads that compute; one for each core that this process may run on when None.
     memory_limit : int, optional
-        Bytes that this process may use. Fewer threads run where not all their blocks fit; what is left keeps decoded blocks
-        from pass to pass. Without a limit, a quarter of the memory that is free keeps blocks.
+        Bytes that this process may use. Fewer threads run if their blocks do not all fit. The rest
+        of the bytes caches decoded blocks between passes. Without a limit, a quarter of the free
+        memory caches blocks.
     spool : SpoolTo, optional
-        Where to put decoded blocks that are not kept in memory.
+        Where decoded blocks are spooled that are not cached in memory.
 
     Attributes
     ----------
@@ -152,7 +156,7 @@ class ThreadsEngine:
         return Ongoing(rows=self._rows, working={"": self._meter.done})
 
     def plan(self, source: Source, work: Footprint | None = None) -> Plan:
-        """Return how a pass is made, so that it fits in the memory allowed.
+        """Return the plan of a pass, which fits in the memory allowed.
 
         Raises
         ------

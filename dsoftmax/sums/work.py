@@ -1,4 +1,4 @@
-"""What a process has done in a pass so far: counted by the threads that work, read by whoever watches."""
+"""The work of a pass so far: counted by the threads that work, read by watchers."""
 
 import threading
 import time
@@ -13,32 +13,34 @@ class Done:
 
     Attributes
     ----------
-    rows, bytes : int
-        Visited; bytes of X, decoded.
-    kept_bytes : int
-        Of them, those that were in memory already.
+    rows : int
+        Number of rows visited.
+    bytes : int
+        Decoded bytes of their X.
+    cached_bytes : int
+        Bytes among them that were in memory already.
     retries : int
-        Chunks that failed to load and were tried again.
+        Number of times that a chunk failed to load and was tried again.
     seconds : float
         Wall time.
     peak : int
-        The most memory the process has held so far (bytes).
+        Peak memory of the process so far, in bytes.
     """
 
     rows: int = 0
     bytes: int = 0
-    kept_bytes: int = 0
+    cached_bytes: int = 0
     retries: int = 0
     seconds: float = 0.0
     peak: int = 0
 
     @property
-    def kept(self) -> float:
-        """The part of the bytes that was in memory already, 0 … 1."""
-        return self.kept_bytes / self.bytes if self.bytes else 0.0
+    def cached(self) -> float:
+        """Fraction of the bytes that was in memory already, 0 … 1."""
+        return self.cached_bytes / self.bytes if self.bytes else 0.0
 
     @property
-    def pace(self) -> float:
+    def throughput(self) -> float:
         """Rows a second."""
         return self.rows / self.seconds if self.seconds > 0 else 0.0
 
@@ -46,7 +48,7 @@ class Done:
         return Done(
             self.rows + other.rows,
             self.bytes + other.bytes,
-            self.kept_bytes + other.kept_bytes,
+            self.cached_bytes + other.cached_bytes,
             self.retries + other.retries,
             self.seconds + other.seconds,
             max(self.peak, other.peak),
@@ -54,45 +56,47 @@ class Done:
 
 
 class Meter:
-    """Counts what is done. Thread-safe."""
+    """Counter of the work of one process in one pass. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._rows = self._bytes = self._kept = self._retries = 0
+        self._rows = self._bytes = self._cached = self._retries = 0
         self._started = time.perf_counter()
 
-    def add(self, rows: int, n_bytes: int, kept: bool) -> None:
+    def add(self, rows: int, n_bytes: int, cached: bool) -> None:
         """Count one block."""
         with self._lock:
             self._rows += rows
             self._bytes += n_bytes
-            self._kept += n_bytes * kept
+            self._cached += n_bytes * cached
 
     def retry(self) -> None:
-        """Count a chunk that is loaded once more."""
+        """Count a chunk that is loaded again."""
         with self._lock:
             self._retries += 1
 
     @property
     def done(self) -> Done:
-        """What has been done since the meter was made."""
+        """Work since the meter was made."""
         seconds = time.perf_counter() - self._started
         with self._lock:
-            return Done(self._rows, self._bytes, self._kept, self._retries, seconds, peak_bytes())
+            return Done(self._rows, self._bytes, self._cached, self._retries, seconds, peak_bytes())
 
 
 @dataclass
 class Ongoing:
-    """The pass that runs, as far as its workers have told.
+    """The pass that runs, as far as its workers have reported.
 
     Attributes
     ----------
     number : int
-        Of the pass, for the engine.
+        Number of the pass in its engine.
     rows : int
-        Of the source.
-    finished, working : dict from str to Done
-        By worker: work that has come back, and what was reported of the work it is at.
+        Number of rows of the source.
+    finished : dict from str to Done
+        Work of each worker on pieces that are done.
+    working : dict from str to Done
+        Work of each worker on the piece that it visits now, as last reported.
     """
 
     number: int = -1
@@ -102,7 +106,7 @@ class Ongoing:
 
     @property
     def done(self) -> dict[str, Done]:
-        """What each worker has done, by its name."""
-        finished, working = dict(self.finished), dict(self.working)  # reports come in meanwhile
+        """Work of each worker, by its name."""
+        finished, working = dict(self.finished), dict(self.working)  # reports arrive meanwhile
         names = sorted({*finished, *working})
         return {name: finished.get(name, Done()) + working.get(name, Done()) for name in names}

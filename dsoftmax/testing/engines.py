@@ -18,12 +18,10 @@ from dsoftmax.errors import DataError
 from dsoftmax.sums.totals import Grouped, Largest, Totals
 from dsoftmax.testing.require import _require
 
-# --- engines -----------------------------------------------------------------------------------------------------------
-
 
 @dataclass(frozen=True)
 class Probe(Visit):
-    """A visit with a part of every kind; fails on the leaf that holds row ``bad_row``."""
+    """A visit that returns sums of every kind, and fails on the leaf that contains ``bad_row``."""
 
     bad_row: int = -1
 
@@ -42,18 +40,19 @@ class Probe(Visit):
 def check_engine(engine: Engine) -> None:
     """Check that an engine keeps the contract of `dsoftmax.engines.base.Engine`.
 
-    Every row is visited once, also in chunks of no rows; the totals are those of a loop, bit for bit, again and again; the
-    error of a visit comes back as it was raised, and the engine goes on to work after it.
+    1. Every row is visited once, also if some chunks have no rows.
+    2. The totals are those of a loop, bit for bit, in every pass.
+    3. The error of a visit is raised as it is, and the engine works after it.
 
     Parameters
     ----------
     engine : Engine
-        Left open.
+        Stays open.
 
     Raises
     ------
     AssertionError
-        Naming the rule that is broken.
+        The message names the rule that is broken.
     """
     _require(
         isinstance(engine, Engine),
@@ -63,7 +62,7 @@ def check_engine(engine: Engine) -> None:
     line = engine.describe()
     _require(
         isinstance(line, str) and line and "\n" not in line,
-        f"describe() is {line!r}; needed is one line",
+        f"describe() is {line!r}; expected one line",
     )
     for rows in ([40] * 13, [7, 0, 300, 1, 12], [5]):
         source = _probe_source(np.array(rows, np.int64))
@@ -94,11 +93,16 @@ def _probe_source(chunk_rows: NDArray[np.int64]) -> RowSource:
 
 def _require_totals(found: Totals, expected: Totals, rows: list[int]) -> None:
     at = f"chunks of {rows} rows: "
-    for name in ("n_rows", "n_bytes"):
-        one, two = getattr(found, name), getattr(expected, name)
-        _require(one == two, f"{at}{name} is {one}, needed is {two}")
-    one, two = found.result(), expected.result()
-    _require(set(one) == set(two), f"{at}found the sums {sorted(one)}, needed are {sorted(two)}")
+    for name, one, two in (
+        ("n_rows", found.n_rows, expected.n_rows),
+        ("n_bytes", found.n_bytes, expected.n_bytes),
+    ):
+        _require(one == two, f"{at}{name} is {one}; expected {two}")
+    _require_sums(found.result(), expected.result(), at)
+
+
+def _require_sums(one: Mapping[str, Any], two: Mapping[str, Any], at: str) -> None:
+    _require(set(one) == set(two), f"{at}the sums are {sorted(one)}; expected {sorted(two)}")
     _require(
         one["sums"].tobytes() == two["sums"].tobytes(),
         f"{at}float sums differ: {one['sums']} and {two['sums']}",
@@ -106,6 +110,6 @@ def _require_totals(found: Totals, expected: Totals, rows: list[int]) -> None:
     for name in ("rows", "high"):
         _require(
             np.array_equal(one[name], two[name]),
-            f"{at}{name} is {one[name]}, needed is {two[name]}",
+            f"{at}{name} is {one[name]}; expected {two[name]}",
         )
-    _require(one["by"] == two["by"], f"{at}grouped sums are {one['by']}, needed are {two['by']}")
+    _require(one["by"] == two["by"], f"{at}grouped sums are {one['by']}; expected {two['by']}")

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from dsoftmax.engines.plan import MARGIN, PROCESS_BYTES
+from dsoftmax.engines.limits import MARGIN, PROCESS_BYTES
 from dsoftmax.errors import MemoryLimitError
 from dsoftmax.first_pass.statistics import Statistics
 from dsoftmax.kernels.footprint import gradient_bytes

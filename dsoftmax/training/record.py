@@ -58,7 +58,7 @@ class Record:
     @property
     def kept(self) -> float:
         """Part of the bytes that was cached in memory before the pass, 0 … 1."""
-        return sum(self.work.values(), Done()).kept
+        return sum(self.work.values(), Done()).cached
 
     def as_dict(self) -> dict[str, Any]:
         """Return the record under the names of the history file: "pass" is ``pass_``."""
@@ -83,7 +83,7 @@ def _work(done: Done) -> dict[str, Any]:
     return {
         "rows": done.rows,
         "seconds": done.seconds,
-        "kept": done.kept,
+        "kept": done.cached,
         "retries": done.retries,
         "peak": done.peak,
     }

@@ -47,7 +47,8 @@ from dsoftmax.data.source import Source
 from dsoftmax.data.table import Table as Data
 from dsoftmax.engines.base import Engine
 from dsoftmax.engines.cluster.connect import local_cluster
-from dsoftmax.engines.plan import Plan, needs_of, process_bytes
+from dsoftmax.engines.limits import process_bytes
+from dsoftmax.engines.plan import Plan, needs_of
 from dsoftmax.engines.threads import ThreadsEngine
 from dsoftmax.first_pass.labels import Encoder
 from dsoftmax.kernels.choose import KERNELS

@@ -7,7 +7,7 @@ from pathlib import Path
 from command_data import P
 from commands import DATA, refused, run
 
-from dsoftmax.engines.plan import process_bytes
+from dsoftmax.engines.limits import process_bytes
 from dsoftmax.solvers.auto import SURROGATE_ENTRIES
 
 

@@ -23,18 +23,18 @@ from dsoftmax.data.source import Share
 from dsoftmax.data.zarr.local import blosc
 from dsoftmax.engines.base import Engine
 from dsoftmax.engines.choose import make_engine
-from dsoftmax.engines.feed import LOADS, Feed
+from dsoftmax.engines.feed import Feed
 from dsoftmax.engines.kept.spool import SpoolTo
+from dsoftmax.engines.limits import PROCESS_BYTES, process_bytes
 from dsoftmax.engines.plan import (
     LEAF_ENTRY_BYTES,
     LOADING,
-    PROCESS_BYTES,
     Needs,
     Plan,
     needs_of,
     plan_pass,
-    process_bytes,
 )
+from dsoftmax.engines.retry import LOADS
 from dsoftmax.engines.serial import SerialEngine
 from dsoftmax.engines.threads import ThreadsEngine, visit_all
 from dsoftmax.engines.visit import Footprint
@@ -79,7 +79,7 @@ def test_an_engine_that_is_wrong_fails_the_contract():
             totals.n_rows -= 1
             return totals
 
-    with pytest.raises(AssertionError, match="n_rows is 519, needed is 520"):
+    with pytest.raises(AssertionError, match="n_rows is 519; expected 520"):
         check_engine(Forgetful())
 
 
@@ -262,9 +262,9 @@ def test_what_the_limit_leaves_keeps_blocks_and_never_more():
         before = len(source.loads)
         again = engine.total(rows_and_labels, source)
         assert bits(again.result()) == bits(first.result())
-        assert again.work[""].kept_bytes == 1600 * (10 - len(source.loads[before:])) > 0
-        assert again.work[""].kept_bytes <= kept + 1600
-    assert first.work[""].kept_bytes == 0
+        assert again.work[""].cached_bytes == 1600 * (10 - len(source.loads[before:])) > 0
+        assert again.work[""].cached_bytes <= kept + 1600
+    assert first.work[""].cached_bytes == 0
 
 
 def test_without_a_limit_everything_that_there_is_room_for_stays():
@@ -272,7 +272,7 @@ def test_without_a_limit_everything_that_there_is_room_for_stays():
     engine.total(rows_and_labels, source)
     done = engine.total(rows_and_labels, source).work[""]
     assert sorted(source.loads) == list(range(10))
-    assert (done.rows, done.bytes, done.kept) == (1000, 16_000, 1.0)
+    assert (done.rows, done.bytes, done.cached) == (1000, 16_000, 1.0)
     other = Counting(4)
     engine.total(rows_and_labels, other)
     assert sorted(other.loads) == list(range(4))  # another source's blocks are others
@@ -364,14 +364,14 @@ def test_what_memory_does_not_keep_is_read_back_from_the_spool(tmp_path):
 
 def test_a_spool_that_cannot_be_made_says_so(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(OptionError, match=r"spool='.*file'.*Needed is a directory on a local disk"):
+    with pytest.raises(OptionError, match=r"spool is .*file.*expected a directory on a local disk"):
         ThreadsEngine(2, spool=SpoolTo(str(tmp_path / "file"))).total(rows_and_labels, Counting(2))
 
 
 @pytest.mark.parametrize("fails", [1, LOADS - 1])
 @pytest.mark.parametrize("engine", ["threads", "1 thread"])
 def test_a_chunk_that_fails_to_read_is_read_again(engine, fails, monkeypatch):
-    monkeypatch.setattr("dsoftmax.engines.feed.PAUSE", 0.001)
+    monkeypatch.setattr("dsoftmax.engines.retry.PAUSE", 0.001)
     source = Counting(10, fails={3: fails})
     totals = ENGINES[engine]().total(rows_and_labels, source)
     assert bits(totals.result()) == bits(
@@ -382,7 +382,7 @@ def test_a_chunk_that_fails_to_read_is_read_again(engine, fails, monkeypatch):
 
 
 def test_a_chunk_that_always_fails_to_read_stops_the_pass_with_its_name(monkeypatch):
-    monkeypatch.setattr("dsoftmax.engines.feed.PAUSE", 0.001)
+    monkeypatch.setattr("dsoftmax.engines.retry.PAUSE", 0.001)
     source = Counting(10, fails={3: 10**6})
     with pytest.raises(ReadError, match="chunk 3 is out of reach"):
         ThreadsEngine(2).total(rows_and_labels, source)
@@ -415,7 +415,7 @@ def failing(monkeypatch, fails):
 
 @pytest.mark.parametrize("fails", [0, 1, LOADS - 1, 10**6])
 def test_a_chunk_that_fails_to_be_decoded_is_fetched_again(fails, tmp_path, monkeypatch):
-    monkeypatch.setattr("dsoftmax.engines.feed.PAUSE", 0.001)
+    monkeypatch.setattr("dsoftmax.engines.retry.PAUSE", 0.001)
     monkeypatch.setattr("dsoftmax.data.leaves.LEAST_LEAF_ROWS", 4096)
     monkeypatch.setattr("dsoftmax.data.leaves.LEAF_BYTES", 4 * 40 * 4096)
     source, engine = in_blosc(tmp_path), ThreadsEngine(2)

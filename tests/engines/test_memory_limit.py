@@ -108,7 +108,7 @@ GIVEN_BACK = """
 import numpy as np
 import scipy.linalg  # imported here, and not while memory is counted
 import zarr
-from dsoftmax.engines.plan import process_bytes
+from dsoftmax.engines.limits import process_bytes
 from dsoftmax.engines.threads import ThreadsEngine
 from dsoftmax.system.process import resident_bytes
 from dsoftmax.training.settings import Settings

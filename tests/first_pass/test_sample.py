@@ -10,7 +10,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from opening import opened
 
 from dsoftmax.data.block import Block
-from dsoftmax.engines import plan as memory
+from dsoftmax.engines import limits as memory
 from dsoftmax.engines.serial import SerialEngine
 from dsoftmax.engines.threads import ThreadsEngine
 from dsoftmax.first_pass import sample

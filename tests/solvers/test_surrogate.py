@@ -9,7 +9,7 @@ from scipy.optimize import minimize
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 
-from dsoftmax.engines.plan import process_bytes
+from dsoftmax.engines.limits import process_bytes
 from dsoftmax.engines.serial import SerialEngine
 from dsoftmax.errors import MemoryLimitError
 from dsoftmax.solvers.algebra.conjugate_gradients import conjugate_gradients

@@ -6,7 +6,6 @@ import sys
 import numpy as np
 import pytest
 import scipy.sparse
-from dsoftmax.kernels.compiled.availability import available
 from opening import opened
 
 from dsoftmax.data.block import Names
@@ -16,6 +15,7 @@ from dsoftmax.errors import MemoryLimitError, OptionError
 from dsoftmax.first_pass.held_out import VALIDATION, folds
 from dsoftmax.kernels import choose
 from dsoftmax.kernels.choose import FUSED_FROM, FUSED_VALUES, choose_kernel
+from dsoftmax.kernels.compiled.availability import available
 from dsoftmax.solvers.auto import SURROGATE, SURROGATE_ENTRIES
 from dsoftmax.solvers.table import SOLVERS, Choice
 from dsoftmax.training.grid import Grid

@@ -1,4 +1,4 @@
-"""Reach a dask cluster: the active client, a scheduler by its address, or worker processes on this machine."""
+"""A dask cluster: the active client, a scheduler at an address, or worker processes of our own."""
 
 import logging
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from distributed import Client, LocalCluster, default_client, get_worker
 
 from dsoftmax.engines.cluster.engine import ClusterEngine
 from dsoftmax.engines.kept.spool import SpoolTo
-from dsoftmax.engines.plan import equal_parts
+from dsoftmax.engines.limits import equal_parts
 from dsoftmax.errors import ClusterError, OptionError
 from dsoftmax.system.process import available_cores
 
@@ -39,8 +39,9 @@ def active_client(required: bool) -> Client | None:
         if not required:
             return None
         raise OptionError(
-            "engine='cluster' inside a task of a dask worker, as under joblib's dask backend, would wait for "
-            "that worker itself. Pass engine='threads' (or 'auto', which uses threads here), or fit outside of tasks."
+            "engine='cluster' inside a task of a dask worker, as under joblib's dask backend, "
+            "would wait for that worker itself. Pass engine='threads' (or 'auto', which uses "
+            "threads here), or fit outside of tasks."
         )
     try:
         return default_client()
@@ -89,8 +90,8 @@ def connected(
         client = Client(**options, timeout=timeout)
     except (OSError, ValueError) as error:
         raise ClusterError(
-            f"No dask scheduler answered at {where} within {timeout:g} s ({type(error).__name__}). Check the "
-            "address, and that `dask scheduler` runs there and can be reached from here."
+            f"No dask scheduler answered at {where} within {timeout:g} s ({type(error).__name__}). "
+            "Check the address, and that `dask scheduler` runs there and can be reached from here."
         ) from error
     with client:
         yield ClusterEngine(client, spool=spool)
@@ -120,8 +121,9 @@ def local_cluster(
     n_workers = cores if n_workers is None else n_workers
     if n_workers < 1:
         raise OptionError(f"workers is {n_workers}; expected at least one. Pass another number.")
-    # The memory of a worker is planned before anything is read (`dsoftmax.engines.plan`). Dask's own remedies stay off: they
-    # would spill the blocks of every pass, or wait for memory that is used on purpose. Killing the worker stays on.
+    # The memory of a worker is planned before anything is read (`dsoftmax.engines.plan`).
+    # Dask's own remedies stay off: they would spill the blocks of every pass, or wait for
+    # memory that is used on purpose. Killing the worker stays on.
     settings = {
         f"distributed.worker.memory.{remedy}": False for remedy in ("target", "spill", "pause")
     }
@@ -134,7 +136,7 @@ def local_cluster(
             processes=True,
             dashboard_address=":0",
             memory_limit=each or 0,
-            silence_logs=logging.CRITICAL,  # errors come back to the caller without the workers' logs
+            silence_logs=logging.CRITICAL,  # the caller gets errors without the workers' logs
         ) as cluster,
         Client(cluster) as client,
     ):

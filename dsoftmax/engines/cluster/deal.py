@@ -1,4 +1,5 @@
-"""Which worker gets which chunks, and the pieces that its share is cut into. Pure functions of names and sizes."""
+"""Which worker gets which chunks, and the pieces that its share is cut into. Pure functions of
+names and sizes."""
 
 import itertools
 from collections.abc import Collection, Mapping, Sequence
@@ -84,7 +85,8 @@ def deal(
         Threads of each worker, by name.
     chunk_bytes : (n_chunks,) int64
     owners : (n_chunks,) object, optional
-        Name of the worker that stores each chunk: see `owners_of`. The chunks are hashed to the workers when None.
+        Name of the worker that stores each chunk: see `owners_of`. The chunks are hashed to the
+        workers when None.
     """
     names = sorted(n_threads)
     if owners is not None:
@@ -99,7 +101,8 @@ def owners_of(holders: Sequence[Sequence[str]], names: Mapping[str, str]) -> NDA
     Parameters
     ----------
     holders : sequence of sequence of str
-        Addresses of the workers that store a part of each chunk; the first that is in ``names`` gets the chunk.
+        Addresses of the workers that store a part of each chunk; the first that is in ``names``
+        gets the chunk.
     names : mapping from str to str
         Names of the workers by address. The first name gets the chunks that none of them stores.
     """
@@ -125,8 +128,8 @@ def cut(hands: Collection[Hand], throughput: Mapping[str, float], whole: bool) -
     Returns
     -------
     list of list of Piece
-        Pieces of each share in their order. A short share is one piece. Others are four, and the first of them is
-        smaller if the worker is slow.
+        Pieces of each share in their order. A short share is one piece. Others are four, and
+        the first of them is smaller if the worker is slow.
     """
     known = [throughput[one.name] for one in hands if throughput.get(one.name)]
     fair = sum(one.n_bytes for one in hands) / sum(known) if len(known) == len(hands) else None
@@ -154,8 +157,9 @@ def bounds(chunk_bytes: Chunks, throughput: float | None, fair: float | None) ->
     throughput : float or None
         Bytes a second of the owner.
     fair : float or None
-        Seconds in which all workers together would visit all chunks. The first piece of a worker that needs longer for
-        its share is shortened in proportion, so that others can take the rest.
+        Seconds in which all workers together would visit all chunks. The first piece of a
+        worker that needs longer for its share is shortened in proportion, so that others can
+        take the rest.
     """
     n_bytes = int(chunk_bytes.sum())
     seconds = n_bytes / throughput if throughput else None

@@ -1,22 +1,25 @@
 """Which worker is asked for which piece, and when a piece is stolen or duplicated.
 
-`Dispatch` is a state machine without input and output. It is told what happened and at which time, and returns commands:
-`Ask` a worker for a piece, `Cancel` a request, `GiveUp` the pass. It reads no clock and knows nothing of dask.
+`Dispatch` is a state machine without input and output. It is told what happened and at which
+time, and returns commands: `Ask` a worker for a piece, `Cancel` a request, `GiveUp` the pass.
+It reads no clock and knows nothing of dask.
 
 The policy
 ----------
-1. A worker is asked for two pieces of its own share, and for the next one whenever one is done. It works on the first and
-   need not wait for the second.
-2. A worker that has finished its own share steals a piece that nobody has begun: the last one of the worker that is
-   furthest behind. It does not steal if reading the piece takes longer than waiting for the owner, who may have it in memory.
-3. A piece that is late is duplicated: an idle worker is asked for it too. The first answer counts, and the other request is
-   cancelled. A duplicate whose worker is silent is cancelled, and another worker is asked.
-4. A piece that is lost on a worker that does not own it is asked of its owner again, and not stolen by the same worker
-   again. A piece that is lost on its owner ends
-   the pass, because dask has then tried it on other workers already.
+1. A worker is asked for two pieces of its own share, and for the next one whenever one is done.
+   It works on the first and need not wait for the second.
+2. A worker that has finished its own share steals a piece that nobody has begun: the last one
+   of the worker that is furthest behind. It does not steal if reading the piece takes longer
+   than waiting for the owner, who may have it in memory.
+3. A piece that is late is duplicated: an idle worker is asked for it too. The first answer
+   counts, and the other request is cancelled. A duplicate whose worker is silent is cancelled,
+   and another worker is asked.
+4. A piece that is lost on a worker that does not own it is asked of its owner again, and not
+   stolen by the same worker again. A piece that is lost on its owner ends the pass, because
+   dask has then tried it on other workers already.
 
-Stolen and duplicated pieces carry their own data, because their owner may not answer any more. Sums are exact, so none of
-this changes a bit.
+Stolen and duplicated pieces carry their own data, because their owner may not answer any more.
+Sums are exact, so none of this changes a bit.
 """
 
 import itertools
@@ -31,7 +34,8 @@ QUEUED = 2
 PATIENCE = 4.0
 """Factor over its expected time after which a piece is late."""
 PATIENCE_SECONDS = 10.0
-"""Shortest time after which a piece is late, in seconds. Halved if its worker is paused or silent."""
+"""Shortest time after which a piece is late, in seconds. Halved if its worker is paused or
+silent."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +91,8 @@ class Request:
     worker : str
         Address of the worker that was asked.
     since : float
-        Time of the request or, if later, of the worker's last answer: seconds on the caller's clock.
+        Time of the request or, if later, of the worker's last answer: seconds on the caller's
+        clock.
     duplicate : int or None
         Number of the other request for the same piece.
     """
@@ -106,7 +111,8 @@ class Dispatch:
     pieces : sequence of sequence of Piece
         Pieces of each worker, in the order in which it visits them.
     reading : mapping from str to float
-        Bytes a second at which workers visit chunks that are not cached, by address, as far as known.
+        Bytes a second at which workers visit chunks that are not cached, by address, as far as
+        known.
     timeout : float
         Seconds after which a piece is late if its owner's throughput is unknown.
 
@@ -145,7 +151,8 @@ class Dispatch:
         )
 
     def has_waited(self, now: float) -> bool:
-        """Return whether a request may be late, so that `tick` is worth a question to the scheduler."""
+        """Return whether a request may be late, so that `tick` is worth a question to the
+        scheduler."""
         return any(now - one.since >= PATIENCE_SECONDS / 2 for one in self.running.values())
 
     def start(self, now: float) -> list[Command]:
@@ -175,7 +182,8 @@ class Dispatch:
         ----------
         request : int
         recoverable : bool
-            Whether the same piece may succeed on another worker: it was lost, or did not fit in memory.
+            Whether the same piece may succeed on another worker: it was lost, or did not fit in
+            memory.
         now : float
         """
         one = self.running.pop(request, None)
@@ -211,8 +219,10 @@ class Dispatch:
                 commands.append(Cancel(one.duplicate))
                 one.duplicate = None
             if one.duplicate is None and idle:
-                # The worker itself comes last. It may wait for θ, which a silent worker has; a duplicate carries θ.
-                helper = min(idle, key=lambda worker, own=one.worker: worker == own)  # type: ignore[misc]
+                # The worker itself comes last. It may wait for θ, which a silent worker has; a
+                # duplicate carries θ.
+                others = [worker for worker in idle if worker != one.worker]
+                helper = (others or idle)[0]
                 idle.remove(helper)
                 asked = self._ask(one.piece, helper, now, duplicate=request)
                 one.duplicate = asked.request
@@ -244,7 +254,8 @@ class Dispatch:
         return [] if self.running else self._ask_owners(now)
 
     def _next_for(self, worker: str, now: float) -> list[Command]:
-        """Ask a worker that has answered for its next piece, or let it steal one if it has nothing to do."""
+        """Ask a worker that has answered for its next piece, or let it steal one if it has
+        nothing to do."""
         if queue := self._queues[worker]:
             return [self._ask(queue.popleft(), worker, now)]
         if any(one.worker == worker for one in self.running.values()):
@@ -259,7 +270,8 @@ class Dispatch:
         return [Cancel(last), self._ask(piece, worker, now)]
 
     def _victim(self, thief: str, now: float) -> str | None:
-        """Return the worker from which to steal: the one furthest behind whose last piece the thief finishes sooner."""
+        """Return the worker from which to steal: the one furthest behind whose last piece the
+        thief finishes sooner."""
         asked: dict[str, list[Request]] = {worker: [] for worker in self._queues}
         for one in self.running.values():
             asked[one.worker].append(one)
@@ -283,7 +295,8 @@ class Dispatch:
         return asked[-1].piece
 
     def _seconds_left(self, worker: str, asked: Sequence[Request], now: float) -> float:
-        """Return how long a worker needs for the pieces that it was asked for and those in its queue."""
+        """Return how long a worker needs for the pieces that it was asked for and those in its
+        queue."""
         pieces = (*(one.piece for one in asked), *self._queues[worker])
         seconds = sum(piece.expected for piece in pieces)
         if asked:

@@ -1,10 +1,13 @@
-"""A pass on a dask cluster: a few tasks per worker, and partial sums that are added on the cluster in a tree.
+"""A pass on a dask cluster: a few tasks per worker, and partial sums that are added on the
+cluster in a tree.
 
-The number of tasks in a pass does not depend on the number of chunks. There are up to four tasks per worker, merges if there
-are many partial sums, and at most one task that holds the point θ.
+The number of tasks in a pass does not depend on the number of chunks. There are up to four
+tasks per worker, merges if there are many partial sums, and at most one task that holds the
+point θ.
 
-`deal` decides which worker has which chunks and how its share is cut, `dispatch` who is asked for which piece, and `waiting`
-how long any answer may take. This module carries their decisions out.
+`deal` decides which worker has which chunks and how its share is cut, `dispatch` who is asked
+for which piece, and `waiting` how long any answer may take. This module carries their decisions
+out.
 """
 
 import itertools
@@ -20,7 +23,6 @@ from distributed import Client, Future
 from dsoftmax.compat.distributed import (
     CLOSED,
     LOST,
-    WorkerInfo,
     address_of,
     cancel,
     dumps,
@@ -32,34 +34,23 @@ from dsoftmax.compat.distributed import (
 from dsoftmax.data.source import Source
 from dsoftmax.engines.cluster.deal import Piece, cut
 from dsoftmax.engines.cluster.dispatch import Ask, Cancel, Command, Dispatch
+from dsoftmax.engines.cluster.needs import require_memory, visit_tasks
 from dsoftmax.engines.cluster.placement import Placed, Placement, stored_parts
 from dsoftmax.engines.cluster.reports import forget, listen
+from dsoftmax.engines.cluster.tree import FAN_IN, add_in_tree, is_direct, merge_bytes
 from dsoftmax.engines.cluster.versions import different_version
 from dsoftmax.engines.cluster.waiting import Waiting, ready
-from dsoftmax.engines.cluster.worker import VisitTask, merge, visit_lent, visit_piece
+from dsoftmax.engines.cluster.worker import VisitTask, visit_lent, visit_piece
 from dsoftmax.engines.kept.spool import SpoolTo
-from dsoftmax.engines.plan import (
-    Needs,
-    keepable_bytes,
-    needs_of,
-    plan_pass,
-    planned_part,
-    process_bytes,
-    require_fit,
-    units_bytes,
-)
+from dsoftmax.engines.limits import process_bytes
 from dsoftmax.engines.visit import Footprint, Visit
 from dsoftmax.errors import ClusterError, DsoftmaxError, MemoryLimitError, OptionError
-from dsoftmax.sums.exact import ENTRY_BYTES
 from dsoftmax.sums.totals import Totals
 from dsoftmax.sums.work import Done, Ongoing
 
-FAN_IN = 8
-"""Number of partial sums that one merge adds."""
 INLINE_BYTES = 32 * 1024
-"""Largest visit that is sent with each task, in bytes. A larger one is the result of a task of its own."""
-DIRECT_BYTES = 64 * 2**20
-"""Largest partial sums that the driver adds, in bytes, all of them together. Larger ones are added on the workers."""
+"""Largest visit that is sent with each task, in bytes. A larger one is the result of a task of
+its own."""
 ATTEMPTS = 5
 """Number of times that a lost pass is tried."""
 
@@ -79,7 +70,7 @@ class Attempt:
     team : list of Placed
     tasks : dict from str to VisitTask
         Task of each worker's whole share, by address.
-    kept : list of Future
+    futures : list of Future
         Futures to release at the end.
     """
 
@@ -89,7 +80,7 @@ class Attempt:
     point: Any
     team: list[Placed]
     tasks: dict[str, VisitTask] = field(default_factory=dict)
-    kept: list[Future] = field(default_factory=list)
+    futures: list[Future] = field(default_factory=list)
 
     @property
     def by_address(self) -> dict[str, Placed]:
@@ -131,7 +122,8 @@ class ClusterEngine:
     ) -> None:
         if client.asynchronous:
             raise OptionError(
-                "The dask client is asynchronous; expected one made with asynchronous=False. Pass another."
+                "The dask client is asynchronous; expected one with asynchronous=False. Pass "
+                "another."
             )
         self.client, self.driver_limit = client, driver_limit
         self.n_tasks = self.n_attempts = self.n_stolen = 0
@@ -177,10 +169,11 @@ class ClusterEngine:
         """
         if self.driver_limit is not None and process_bytes() + n_bytes > self.driver_limit:
             raise MemoryLimitError(
-                f"The process that drives the workers may use {self.driver_limit / 2**20:,.0f} MiB of the "
-                f"memory allowed. It takes {process_bytes() / 2**20:,.0f} MiB, data such as a dask graph "
-                f"included, and the solver's vectors take {n_bytes / 2**20:,.0f} MiB. Allow more, start fewer "
-                "workers, or make a graph of fewer blocks."
+                f"The process that drives the workers may use {self.driver_limit / 2**20:,.0f} "
+                f"MiB of the memory allowed. It takes {process_bytes() / 2**20:,.0f} MiB, data "
+                "such as a dask graph included, and the solver's vectors take "
+                f"{n_bytes / 2**20:,.0f} MiB. Allow more, start fewer workers, or make a graph "
+                "of fewer blocks."
             )
 
     def total(self, visit: Visit, source: Source) -> Totals:
@@ -203,8 +196,9 @@ class ClusterEngine:
             except CLOSED as error:
                 raise self.waiting.lost() from error
         raise ClusterError(
-            f"A pass was lost {ATTEMPTS} times, the last time with {last}. Look at the workers' logs: "
-            "workers that die at the same work mostly lack memory. Give them more, or store X in smaller chunks."
+            f"A pass was lost {ATTEMPTS} times, the last time with {last}. Look at the workers' "
+            "logs. Workers that die at the same work mostly lack memory: give them more, or "
+            "store X in smaller chunks."
         )
 
     def heard(self, number: int, worker: str, done: Done) -> None:
@@ -212,18 +206,19 @@ class ClusterEngine:
         if number != self.ongoing.number:
             return
         before = self.ongoing.working.get(worker)
-        if before is None or done.rows != before.rows:  # a stalled worker reports the same for ever
+        if before is None or done.rows != before.rows:  # a stalled worker repeats its report
             self.waiting.progressed()
         self.ongoing.working[worker] = done
 
-    # --- one attempt at a pass -----------------------------------------------------------------------
+    # --- one attempt at a pass ---
 
     def _attempt(self, visit: Visit, source: Source, number: int, key: str) -> Totals:
         self.waiting.begin()
         listen(self.client, self._run, self)
         work = visit.footprint(source.n_features, source.sparse)
         workers = self.waiting.for_workers()
-        self._require_memory(source, work, workers)
+        self.reserve(0)
+        require_memory(source, work, workers.values(), self.driver_limit is not None)
         attempt = Attempt(key, source, visit, visit, self.placement.place(source, workers))
         self.ongoing = Ongoing(number, int(source.chunk_rows.sum()))
         self.waiting.progressed()
@@ -232,30 +227,13 @@ class ClusterEngine:
             pieces = self._cut(attempt, work, number)
             return self._added(self._visited(attempt, pieces), work.sums, attempt)
         except BaseException:
-            cancel(self.client, attempt.kept)
+            cancel(self.client, attempt.futures)
             raise
         finally:
             # Released now, and not when the last traceback that refers to the futures is collected.
-            for future in attempt.kept:
+            for future in attempt.futures:
                 future.release()
             self.placement.release_replaced()
-
-    def _require_memory(
-        self, source: Source, work: Footprint, workers: dict[str, WorkerInfo]
-    ) -> None:
-        """Raise before anything is read if the driver, or a worker with one block, does not fit.
-
-        The plan that a worker makes for itself is exact.
-
-        Raises
-        ------
-        MemoryLimitError
-        """
-        self.reserve(0)
-        limits = [planned_part(one.memory_limit) for one in workers.values() if one.memory_limit]
-        if limits:
-            needs = _worker_needs(source, work, min(limits), 2 * work.sums * ENTRY_BYTES)
-            require_fit(plan_pass(needs), source, 0 if self.driver_limit is None else len(limits))
 
     def _send_point(self, attempt: Attempt) -> None:
         """Make a large visit the result of a task, which workers fetch from each other."""
@@ -266,30 +244,20 @@ class ClusterEngine:
         )  # dask sends arrays as they are, but pickles bytes
         key = f"dsoftmax-point-{attempt.key}"
         attempt.point = submit(self.client, loads, as_array, key=key, **_any_of(attempt.team))
-        attempt.kept.append(attempt.point)
+        attempt.futures.append(attempt.point)
         self.n_tasks += 1
 
     def _cut(self, attempt: Attempt, work: Footprint, number: int) -> list[list[Piece]]:
         """Cut the shares into pieces, and plan the task of each share.
 
-        Large sums stay one for each worker, because several would allocate more memory than cutting is worth.
+        Shares with large sums stay whole, because several sums of one worker would allocate
+        more memory than cutting is worth.
         """
-        team, source = attempt.team, attempt.source
-        small = len(team) > 1 and FAN_IN * work.sums * ENTRY_BYTES <= DIRECT_BYTES
-        pieces = cut([one.hand for one in team], self._throughput, whole=not small)
-        n_pieces = sum(len(own) for own in pieces)
-        # A merge allocates its parts and its own sum, exact and rounded.
-        merging = (min(max(n_pieces, 2), FAN_IN + 1) * ENTRY_BYTES + 8) * work.sums
-        common = _worker_needs(source, work, None, merging)
-        hosts = [one.hand.host for one in team]
-        for one in team:
-            chunks = one.hand.chunks
-            total = keepable_bytes(source, chunks)
-            needs = replace(common, n_chunks=len(chunks), total=total)
-            neighbours = hosts.count(one.hand.host)
-            attempt.tasks[one.hand.address] = VisitTask(
-                0, len(chunks), needs, source.resident, neighbours, self._run, number
-            )
+        hands = [one.hand for one in attempt.team]
+        whole = len(hands) < 2 or not is_direct(FAN_IN, work.sums)
+        pieces = cut(hands, self._throughput, whole)
+        reserve = merge_bytes(sum(len(own) for own in pieces), work.sums)
+        attempt.tasks = visit_tasks(attempt.source, hands, work, reserve, self._run, number)
         return pieces
 
     def _visited(self, attempt: Attempt, pieces: Sequence[Sequence[Piece]]) -> list[Future]:
@@ -327,7 +295,7 @@ class ClusterEngine:
         for command in commands:
             if isinstance(command, Ask):
                 futures[command.request] = self._asked(command, attempt)
-                attempt.kept.append(futures[command.request])
+                attempt.futures.append(futures[command.request])
                 self.n_tasks += 1
                 self.n_stolen += command.lent
             elif isinstance(command, Cancel):
@@ -346,10 +314,8 @@ class ClusterEngine:
             return submit(self.client, visit_piece, attempt.point, owner.cached, task, **where)
         # Another worker than the owner gets nothing that only the owner has.
         chunks = owner.hand.chunks[piece.start : piece.stop]
-        share, stored = (
-            attempt.source.share(chunks.tolist()),
-            stored_parts(attempt.source, chunks, owner.on_cluster),
-        )
+        share = attempt.source.share(chunks.tolist())
+        stored = stored_parts(attempt.source, chunks, owner.on_cluster)
         task = replace(task, start=0, stop=len(chunks))
         point = attempt.visit if ask.duplicate else attempt.point
         return submit(self.client, visit_lent, point, share, chunks, stored, task, **where)
@@ -376,22 +342,13 @@ class ClusterEngine:
         self.ongoing.finished[worker] = self.ongoing.finished.get(worker, Done()) + spent
 
     def _added(self, results: Sequence[Future], sums: int, attempt: Attempt) -> Totals:
-        """Add the totals of all pieces: on the workers in a tree while they are many or large, the last ones here."""
-        results = sorted(results, key=lambda future: str(future.key))
-        last = False
-        for level in itertools.count():
-            few = len(results) <= FAN_IN and len(results) * sums * ENTRY_BYTES <= DIRECT_BYTES
-            if last or few:
-                break
-            groups = [results[i : i + FAN_IN] for i in range(0, len(results), FAN_IN)]
-            where, last = _any_of(attempt.team), len(groups) == 1
-            key = f"dsoftmax-merge-{attempt.key}-{level}"
-            results = [
-                submit(self.client, merge, group, last, key=f"{key}-{i}", **where)
-                for i, group in enumerate(groups)
-            ]
-            self.n_tasks += len(results)
-            attempt.kept += results
+        """Add the totals of all pieces: on the workers in a tree while they are many or large,
+        the last ones here."""
+        results, merges = add_in_tree(
+            self.client, results, sums, attempt.key, _any_of(attempt.team)
+        )
+        self.n_tasks += len(merges)
+        attempt.futures += merges
         self.waiting.for_all(results, list(attempt.by_address), self.waiting.timeout)
         first, *others = gathered(self.client, results, self.waiting.timeout)
         for other in others:
@@ -407,15 +364,9 @@ class ClusterEngine:
         """Note the throughput of each worker, for the next pass."""
         for name, done in totals.work.items():
             self._throughput[name] = done.bytes / max(done.seconds, 1e-6)
-            if done.kept < 0.5:
+            if done.cached < 0.5:
                 self._reading[name] = self._throughput[name]
         self.ongoing.finished, self.ongoing.working = dict(totals.work), {}
-
-
-def _worker_needs(source: Source, work: Footprint, allowed: int | None, reserve: int) -> Needs:
-    """Return the needs of a worker, which may load a piece of another share beside the labels of its own."""
-    units = units_bytes(source.columns, shares=2)
-    return needs_of(source, work, 1, allowed, reserve=reserve, units=units)
 
 
 def _any_of(team: Sequence[Placed]) -> dict[str, Any]:

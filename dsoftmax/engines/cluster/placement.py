@@ -1,7 +1,7 @@
 """The shares that workers have, as futures on the cluster.
 
-A worker gets its share once, as the result of a submitted task, so that dask computes it again if the worker dies. Workers
-that stay in the cluster keep their share while others come and go.
+A worker gets its share once, as the result of a submitted task, so that dask computes it again
+if the worker dies. Workers that stay in the cluster keep their share while others come and go.
 """
 
 import uuid
@@ -81,8 +81,9 @@ class Placement:
     def begin(self) -> None:
         """Forget all shares, for another source.
 
-        The cluster drops them and their cached blocks now, even if the traceback of an error refers to them. The caches of
-        the new source have another key, because a worker may be busy with the source before.
+        The cluster drops them and their cached blocks now, even if the traceback of an error
+        refers to them. The caches of the new source have another key, because a worker may be
+        busy with the source before.
         """
         if self._placed:
             cancel(self.client, [future for one in self._placed.values() for future in one.futures])
@@ -121,7 +122,7 @@ class Placement:
         return self.in_order
 
     def release_replaced(self) -> None:
-        """Release the shares of earlier plans, whose caches the new shares have taken over by now."""
+        """Release the shares of earlier plans, whose caches the new shares use by now."""
         for one in self._replaced:
             for future in one.futures:
                 future.release()
@@ -154,7 +155,8 @@ class Placement:
         return submit(self.client, function, *args, **options)
 
     def _owners(self, source: Source, names: dict[str, str]) -> NDArray[np.object_] | None:
-        """Return the name of the worker that stores each chunk; None if the chunks are loaded from storage."""
+        """Return the name of the worker that stores each chunk; None if the chunks are loaded
+        from storage."""
         needs = [source.needs(chunk) for chunk in range(len(source.chunk_rows))]
         everything = [future for futures in needs for future in futures]
         if not everything:

@@ -1,4 +1,5 @@
-"""Reports of a visit that runs: workers send them on a topic of dask, and the engine of their run hears them."""
+"""Reports of a visit that runs: workers send them on a topic of dask, and the engine of their
+run hears them."""
 
 import threading
 import time
@@ -14,11 +15,13 @@ from dsoftmax.sums.work import Done, Meter
 TICK = 0.5
 """Time between two reports of a visit, in seconds."""
 TOPIC = "dsoftmax"
-"""Topic of all reports of all runs: the scheduler stores the last events of every topic as long as it lives."""
+"""Topic of all reports of all runs: the scheduler stores the last events of every topic as long
+as it lives."""
 
 
 class Reporter:
-    """Report every `TICK` seconds what the visits of this process have done, on one thread for all of them."""
+    """Report every `TICK` seconds what the visits of this process have done, on one thread for
+    all of them."""
 
     def __init__(self) -> None:
         self._visits: dict[int, Callable[[], None]] = {}
@@ -81,7 +84,8 @@ class Listener(Protocol):
 
 
 _listeners: weakref.WeakValueDictionary[str, Listener] = weakref.WeakValueDictionary()
-"""Listeners by run. A client never forgets the handlers of its topics, so that handlers must not refer to an engine."""
+"""Listeners by run. A client never forgets the handlers of its topics, so that handlers must
+not refer to an engine."""
 
 
 def listen(client: Client, run: str, listener: Listener) -> None:

@@ -20,7 +20,8 @@ def check_versions(client: Client, addresses: Sequence[str], timeout: float) -> 
     if not addresses:
         return
 
-    # A function inside a function is pickled whole. Another one would be looked up in the dsoftmax of the worker.
+    # A function inside a function is pickled whole. Another one would be looked up in the
+    # dsoftmax of the worker.
     def version() -> str:
         try:
             from dsoftmax import __version__
@@ -36,6 +37,7 @@ def check_versions(client: Client, addresses: Sequence[str], timeout: float) -> 
 def different_version(client: Client, who: str) -> ClusterError:
     """Build the error that names a scheduler or worker with another version."""
     return ClusterError(
-        f"dsoftmax {__version__} runs here, and not at {who} of the cluster at {address_of(client)}. "
+        f"dsoftmax {__version__} runs here, and not at {who} of the cluster at "
+        f"{address_of(client)}. "
         "Install the same version for the scheduler and every worker, and start them again."
     )

@@ -1,10 +1,10 @@
 """Every wait for a cluster, and the limit of each.
 
-=============================  ==========================================================================
-no worker, or no scheduler     `ClusterError` after `Waiting.timeout` seconds
-workers, but no more rows      `ClusterError` after `STALL_SECONDS`
-all workers replaced           TimeoutError: the pass is tried again
-=============================  ==========================================================================
+==========================  ================================================
+no worker or no scheduler   `ClusterError` after `Waiting.timeout` seconds
+workers, but no more rows   `ClusterError` after `STALL_SECONDS`
+all workers replaced        TimeoutError: the pass is tried again
+==========================  ================================================
 """
 
 import time
@@ -16,7 +16,8 @@ from dsoftmax.compat.distributed import WorkerInfo, address_of, workers_of
 from dsoftmax.errors import ClusterError
 
 SILENT_SECONDS = 15.0
-"""Age of a worker's last heartbeat, in seconds, after which it gets nothing to do. Measured from the newest heartbeat of all."""
+"""Age of a worker's last heartbeat, in seconds, after which it gets nothing to do. Measured
+from the newest heartbeat of all."""
 WAIT_SECONDS = 2.0
 """Time between two looks at the cluster during a wait, in seconds."""
 STALL_SECONDS = 600.0
@@ -166,19 +167,20 @@ class Waiting:
         if self._alone_since is not None and now - self._alone_since > self.timeout:
             raise self.lost(f"has not answered or had no worker for {self.timeout:g} s")
         if present and team and not any(address in present for address in team):
-            # A task that loses its last worker waits for one at the same address, even if others may run it.
+            # A task that loses its last worker waits for one at the same address, even if
+            # others may run it.
             raise TimeoutError("all workers were lost, and others have come")
         if now - self._progress > STALL_SECONDS:
             raise ClusterError(
                 f"No worker of the cluster at {address_of(self.client)} has made progress for "
-                f"{STALL_SECONDS:g} s. Look at their logs. Restart them, then run the same command: "
-                "it resumes after the last pass."
+                f"{STALL_SECONDS:g} s. Look at their logs. Restart them, then run the same "
+                "command: it resumes after the last pass."
             )
 
     def lost(self, what: str = "does not answer") -> ClusterError:
         """Build the error of a cluster that has no scheduler or no worker."""
         return ClusterError(
             f"The cluster at {address_of(self.client)} {what} (limit: {self.timeout:g} s, client: "
-            f"{self.client.status}). Start the scheduler (`dask scheduler`) and a worker "
-            "(`dask worker ADDRESS`) again, then run the same command: it resumes after the last pass."
+            f"{self.client.status}). Start the scheduler (`dask scheduler`) and a worker (`dask "
+            "worker ADDRESS`) again, then run the same command: it resumes after the last pass."
         )

@@ -1,6 +1,8 @@
-"""Work on a worker: its share of the chunks, its cached blocks, and the visit to a piece of a share.
+"""Work on a worker: its share of the chunks, its cached blocks, and the visit to a piece of a
+share.
 
-Tasks may run twice and on any worker. What a worker stores between tasks makes them faster and changes nothing else.
+Tasks may run twice and on any worker. What a worker stores between tasks makes them faster and
+changes nothing else.
 """
 
 import threading
@@ -21,14 +23,11 @@ from dsoftmax.engines.cluster.reports import reporter
 from dsoftmax.engines.feed import Feed
 from dsoftmax.engines.kept.memory import Cache
 from dsoftmax.engines.kept.spool import SpoolTo
+from dsoftmax.engines.limits import PROCESS_BYTES, planned_part, process_bytes, spare_bytes
 from dsoftmax.engines.plan import (
-    PROCESS_BYTES,
     Needs,
     Plan,
     plan_pass,
-    planned_part,
-    process_bytes,
-    spare_bytes,
 )
 from dsoftmax.engines.threads import visit_all
 from dsoftmax.engines.visit import Visit
@@ -46,7 +45,8 @@ class BoundShare:
 
 
 class CachedShare:
-    """A share on the worker that owns it, with the worker's cache and spool. It is pickled as a `BoundShare`."""
+    """A share on the worker that owns it, with the worker's cache and spool. It is pickled as a
+    `BoundShare`."""
 
     def __init__(self, bound: BoundShare, source: str, spool: SpoolTo | None) -> None:
         self.bound = bound
@@ -93,7 +93,8 @@ class Home:
     Attributes
     ----------
     busy : Lock
-        Locked by the visit that runs: one visit at a time uses the memory and the threads of the worker.
+        Locked by the visit that runs: one visit at a time uses the memory and the threads of
+        the worker.
     process : int
         Bytes of the process before the first visit.
     spare : int
@@ -109,7 +110,8 @@ class Home:
         self.caches: weakref.WeakValueDictionary[str, Cache] = weakref.WeakValueDictionary()
 
     def cache(self, source: str) -> Cache:
-        """Return the cache of a source. The shares of an old plan and of a new one have the same cache."""
+        """Return the cache of a source. The shares of an old plan and of a new one have the
+        same cache."""
         with _homes_lock:  # shares arrive on any thread
             return self.caches.setdefault(source, Cache())
 
@@ -153,7 +155,8 @@ def visit_lent(
     stored: Sequence[Sequence[Any]],
     task: VisitTask,
 ) -> Totals:
-    """Visit a piece of another worker's share. All data come with the task: the owner may not answer any more."""
+    """Visit a piece of another worker's share. All data come with the task: the owner may not
+    answer any more."""
     return visit_piece(visit, bind_share(share, chunks, stored), task)
 
 
@@ -198,7 +201,8 @@ def visit_piece(visit: Visit, whose: CachedShare | BoundShare, task: VisitTask) 
 
 
 def _planned(needs: Needs, here: Home, cache: Cache, name: str) -> Plan:
-    """Return the plan of a visit beside the caches of other sources, which are emptied if it does not fit."""
+    """Return the plan of a visit beside the caches of other sources, which are emptied if it
+    does not fit."""
     others = [one for one in here.caches.values() if one is not cache]
     plan = plan_pass(replace(needs, process=here.process + sum(one.n_bytes for one in others)))
     if not plan.fits:
@@ -208,9 +212,10 @@ def _planned(needs: Needs, here: Home, cache: Cache, name: str) -> Plan:
     if not plan.fits:
         assert needs.allowed is not None
         raise MemoryLimitError(
-            f"The worker {name} may use {needs.allowed / 2**20:,.0f} MiB of its memory limit, and its process "
-            f"takes {here.process / 2**20:,.0f} MiB of them. A pass needs at least {plan.projected / 2**20:,.0f} "
-            "MiB. Start the worker with more (`dask worker --memory-limit`), or store X in chunks of fewer rows."
+            f"The worker {name} may use {needs.allowed / 2**20:,.0f} MiB of its memory limit, "
+            f"and its process takes {here.process / 2**20:,.0f} MiB of them. A pass needs at "
+            f"least {plan.projected / 2**20:,.0f} MiB. Start the worker with more (`dask worker "
+            "--memory-limit`), or store X in chunks of fewer rows."
         )
     return plan
 
@@ -218,8 +223,8 @@ def _planned(needs: Needs, here: Home, cache: Cache, name: str) -> Plan:
 class CurrentTask:
     """The task that runs on this thread.
 
-    Dask cannot stop a function that runs. A task whose answer no longer counts would delay the tasks that do count: its
-    piece was done by another worker, or its pass was given up.
+    Dask cannot stop a function that runs. A task whose answer no longer counts would delay the
+    tasks that do count: its piece was done by another worker, or its pass was given up.
     """
 
     def __init__(self) -> None:
@@ -233,7 +238,8 @@ class CurrentTask:
 
 
 def allowed_bytes(worker: Worker) -> int | None:
-    """Return the bytes of its memory limit that a worker may use before dask spills, pauses or kills it."""
+    """Return the bytes of its memory limit that a worker may use before dask spills, pauses or
+    kills it."""
     limit, fractions = memory_of(worker)
     return None if limit is None else planned_part(limit, *fractions)
 

@@ -1,7 +1,7 @@
-"""A decoded block in a file: a head, a description in JSON, and the arrays one after the other, with checksums.
+"""A decoded block in a file: a head, a description in JSON, and the arrays, with checksums.
 
-The checksum is CRC-32C, which processors have an instruction for: 4 MiB take 0.2 ms, where zlib's CRC-32 takes 1.7 ms and
-decoding the same from Zstandard 5 ms.
+The checksum is CRC-32C, because processors have an instruction for it. 4 MiB take 0.2 ms; zlib's
+CRC-32 takes 1.7 ms, and decoding them from Zstandard 5 ms.
 """
 
 import json
@@ -21,18 +21,18 @@ from dsoftmax.data.table import Names
 from dsoftmax.system.spans import read_into
 
 MAGIC = b"dsoftmax block 1"
-HEAD = struct.Struct(
-    "<16sQQII"
-)  # magic; bytes of the description, and of all parts; the CRC-32C of each
+HEAD = struct.Struct("<16sQQII")
+"""Head of a file: magic, bytes of the description and of all arrays, and the CRC-32C of both."""
 STRINGS = np.dtypes.StringDType()
 
 
 def describe_block(chunk: int, block: Block) -> tuple[bytes, list[NDArray]] | None:
-    """Return the description of a block, and the arrays to write; None if it could not come back as it is.
+    """Return the description of a block and the arrays to write; None if they cannot be restored.
 
-    Labels of variable length travel in fixed width and get their dtype back on reading. What a fixed width would change
-    is refused, as are labels that are neither strings nor numbers, and X that is not contiguous: sums over it might round
-    otherwise than over a copy.
+    Labels of variable length are written in fixed width and get their dtype back on reading. Three
+    kinds of block are refused: labels that a fixed width would change, labels that are neither
+    strings nor numbers, and X that is not contiguous. Sums over such X might round differently
+    from sums over a copy.
     """
     X, y = block.X, block.y
     parts: dict[str, NDArray] = {}
@@ -65,7 +65,7 @@ def describe_block(chunk: int, block: Block) -> tuple[bytes, list[NDArray]] | No
         part.dtype.hasobject or np.dtype(part.dtype.str) != part.dtype for part in parts.values()
     ):
         return None
-    # The memory order is kept, for the same reason.
+    # The memory order stays the same, because sums over another order might round differently.
     order = {
         name: "C" if part.flags.c_contiguous or part.ndim == 1 else "F"
         for name, part in parts.items()
@@ -80,7 +80,7 @@ def describe_block(chunk: int, block: Block) -> tuple[bytes, list[NDArray]] | No
 
 
 def fixed_width(labels: NDArray) -> NDArray | None:
-    """Return strings of variable length in fixed width; None unless the way back gives the same."""
+    """Return strings of variable length in fixed width; None if they would not be the same."""
     words = labels.tolist()
     if not words or not all(type(word) is str for word in words):
         return None
@@ -89,12 +89,12 @@ def fixed_width(labels: NDArray) -> NDArray | None:
 
 
 def write_block(path: Path, description: bytes, parts: list[NDArray]) -> None:
-    """Write a described block into a new file; no fsync, for it is a cache.
+    """Write a described block into a new file, without fsync, because the file is a cache.
 
     Raises
     ------
     OSError
-        As the system says; the file may then be there in part.
+        The file cannot be written. A part of it may exist.
     """
     flat = [part.reshape(-1).view(np.uint8) for part in parts if part.nbytes]
     checksum = 0
@@ -110,12 +110,12 @@ def write_block(path: Path, description: bytes, parts: list[NDArray]) -> None:
 
 
 def read_block(path: Path, chunk: int, buffer: Buffer | None) -> Block:
-    """Return a block from its file, dense X in ``buffer`` where it has room.
+    """Return a block from its file, with dense X in ``buffer`` if the buffer is large enough.
 
     Raises
     ------
     OSError, ValueError
-        There is no such file, or it is not what was written for this chunk.
+        The file does not exist, or is not what was written for this chunk.
     """
     with path.open("rb", buffering=0) as file:
         magic, n_description, n_parts, description_sum, parts_sum = HEAD.unpack(

@@ -1,8 +1,9 @@
-"""A folder that is gone when its process is: removed by it, or by the next one that comes to the same directory.
+"""A folder that does not outlive its process.
 
-The folder ``NAME`` stands beside a file ``NAME.lock``, on which its owner holds a lock (flock) as long as it lives. The system
-lets go of a dead process's lock, so one that can be had marks a folder that nobody uses. Process numbers, which are used
-again, play no part.
+The process removes the folder at its end. If it is killed, the next process that uses the same
+parent directory does. The file ``NAME.lock`` beside the folder ``NAME`` is locked (flock) while the
+owner lives. The system releases the lock of a dead process, so that a free lock marks a folder
+without an owner. Process numbers play no part, because systems use them again.
 """
 
 import os
@@ -17,7 +18,7 @@ PREFIX = "dsoftmax-spool-"
 
 
 class SpoolDirectory:
-    """A new folder in ``parent``, after removing what dead processes left there.
+    """A new folder in ``parent``, made after the folders of dead processes are removed.
 
     Attributes
     ----------
@@ -34,14 +35,13 @@ class SpoolDirectory:
             lock(self._lock, wait=True)
             if _same(self._lock, self._lock_file):
                 break
-            os.close(
-                self._lock
-            )  # another process came between opening and locking, and took it for a leftover
+            # Another process removed the file between opening and locking.
+            os.close(self._lock)
         self.folder.mkdir(mode=0o700)
         self._owner = os.getpid()
 
     def remove(self) -> None:
-        """Remove the folder and let go of its lock; in a forked child, which shares both, do nothing."""
+        """Remove the folder and release its lock, unless this is a forked child that shares both."""
         if os.getpid() != self._owner:
             return
         _remove(self.folder)
@@ -56,12 +56,11 @@ def remove_leftovers(parent: Path) -> list[str]:
         folder = lock_file.with_suffix("")
         try:
             handle = os.open(lock_file, os.O_RDWR | os.O_CLOEXEC)
-        except OSError:  # gone by now, or another user's
+        except OSError:  # removed by now, or another user's
             continue
         try:
-            if lock(handle) and _same(
-                handle, lock_file
-            ):  # where there are no locks, leftovers stay
+            # On a file system without locks, the folders of dead processes stay.
+            if lock(handle) and _same(handle, lock_file):
                 _remove(folder)
                 lock_file.unlink(missing_ok=True)
                 removed.append(folder.name)
@@ -71,11 +70,14 @@ def remove_leftovers(parent: Path) -> list[str]:
 
 
 def _remove(folder: Path) -> None:
-    """Remove a folder in which threads may be writing: under another name, where they make no new files."""
-    gone = folder.with_name(f"{folder.name}.gone")
+    """Remove a folder in which threads may be writing.
+
+    The folder is renamed first, so that they make no new files in it.
+    """
+    renamed = folder.with_name(f"{folder.name}.gone")
     with suppress(OSError):
-        folder.rename(gone)
-    shutil.rmtree(gone, ignore_errors=True)
+        folder.rename(renamed)
+    shutil.rmtree(renamed, ignore_errors=True)
 
 
 def _lock_path(folder: Path) -> Path:

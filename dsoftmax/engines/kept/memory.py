@@ -1,7 +1,8 @@
-"""Decoded blocks that stay with a process from pass to pass: a pinned set within a budget.
+"""Decoded blocks that stay in memory between passes: a pinned set within a budget.
 
-A pass meets every chunk once, always in about the same order. A cache that makes room for the latest would have thrown away
-each block just before it is met again; blocks that came first and stay are met in every pass.
+Every pass meets all chunks once, in about the same order. A cache that evicts the oldest block
+would evict each block just before it is met again. Blocks that came first and stay are met in
+every pass.
 """
 
 import sys
@@ -18,14 +19,14 @@ from dsoftmax.system.allocator import giving_back
 
 
 class Cache:
-    """Blocks by their chunk, up to a number of bytes; the first come stay. Thread-safe.
+    """Blocks by their chunk, within a budget; the first blocks stay. Thread-safe.
 
     Attributes
     ----------
     budget : int
-        Bytes.
+        Bytes that the blocks may take.
     n_bytes : int
-        Held now.
+        Bytes of the blocks that are cached now.
     """
 
     def __init__(self, budget: int = 0) -> None:
@@ -37,47 +38,48 @@ class Cache:
         return chunk in self._blocks
 
     def get(self, chunk: int) -> Block | None:
-        """Return the block of a chunk, None where it is not kept."""
+        """Return the block of a chunk; None if it is not cached."""
         return self._blocks.get(chunk)
 
-    def has_room(self, n_bytes: int) -> bool:
-        """Return whether a block of so many bytes would be kept."""
+    def fits(self, n_bytes: int) -> bool:
+        """Return whether the budget allows another block of ``n_bytes``."""
         return self.n_bytes + n_bytes <= self.budget
 
-    def keep(self, chunk: int, block: Block) -> bool:
-        """Keep a block that owns its memory, if there is room."""
-        size = held_bytes(block)
+    def add(self, chunk: int, block: Block) -> bool:
+        """Cache a block that owns its memory, if the budget allows it."""
+        size = allocated_bytes(block)
         with self._lock:
-            if chunk in self._blocks or not self.has_room(size):
+            if chunk in self._blocks or not self.fits(size):
                 return False
             self._blocks[chunk] = block
             self.n_bytes += size
         return True
 
     def retain(self, chunks: NDArray[np.int64]) -> None:
-        """Let go of all blocks but those of these chunks."""
+        """Evict all blocks except those of these chunks."""
         wanted = set(chunks.tolist())
         with self._lock:
-            gone = [chunk for chunk in self._blocks if chunk not in wanted]
-            with giving_back() if gone else nullcontext():
-                for chunk in gone:
-                    self.n_bytes -= held_bytes(self._blocks.pop(chunk))
+            evicted = [chunk for chunk in self._blocks if chunk not in wanted]
+            with giving_back() if evicted else nullcontext():
+                for chunk in evicted:
+                    self.n_bytes -= allocated_bytes(self._blocks.pop(chunk))
 
     def resize(self, budget: int) -> None:
-        """Change the budget; blocks that no longer fit go, the latest first."""
+        """Change the budget, and evict the latest blocks until the others fit."""
         with self._lock:
             self.budget = budget
             with giving_back() if self.n_bytes > budget else nullcontext():
                 while self.n_bytes > budget:
-                    self.n_bytes -= held_bytes(self._blocks.popitem()[1])
+                    self.n_bytes -= allocated_bytes(self._blocks.popitem()[1])
 
     def __del__(self) -> None:
-        # The allocator gives each thread a heap: what one of them has freed, the others would take once more from the system.
+        # Evicted memory is returned to the system at once, because glibc's heaps of the threads do
+        # not share it.
         self.resize(0)
 
 
-def held_bytes(block: Block) -> int:
-    """Return what a block takes with its labels, weights and groups (bytes)."""
+def allocated_bytes(block: Block) -> int:
+    """Return the bytes of a block, with its labels, weights and groups."""
     others = sum(part.nbytes for part in (block.y, block.weights, block.groups) if part is not None)
     words = (
         sum(sys.getsizeof(word) for word in block.y)
@@ -88,7 +90,7 @@ def held_bytes(block: Block) -> int:
 
 
 def owned(block: Block) -> Block:
-    """Return the block with labels, weights and groups that are no views of something larger, which would be kept with them."""
+    """Return the block without views of larger arrays, which would stay in memory with the views."""
 
     def alone(part: NDArray | None) -> NDArray | None:
         return part.copy() if part is not None and part.base is not None else part

@@ -1,7 +1,8 @@
-"""Decoded blocks on a fast local disk: what is slow to load (remote, well compressed) is decoded once and then read back.
+"""Decoded blocks on a fast local disk.
 
-A spool is a cache of this process. It survives nothing and promises nothing: whatever is wrong with it, the block is loaded
-from where it came.
+Remote or well compressed chunks are slow to load. A spool decodes each of them once and reads the
+decoded block back in later passes. It is a cache of this process: it does not outlive the process,
+and a block whose file is damaged is loaded from its source.
 """
 
 import errno
@@ -27,14 +28,14 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 @dataclass(frozen=True)
 class SpoolTo:
-    """Where spools are made.
+    """Directory and limit of spools.
 
     Attributes
     ----------
     directory : str
-        On a local disk of every machine that computes; made where it does not exist.
+        Directory on a local disk of every machine that computes; made if it does not exist.
     limit : int, optional
-        Bytes of each process; half of what the disk has free when None.
+        Bytes of each process; half of the free bytes of the disk when None.
     """
 
     directory: str
@@ -55,37 +56,40 @@ class SpoolTo:
             )
         except OSError as error:
             raise OptionError(
-                f"spool={self.directory!r}: {error}. Needed is a directory on a local disk that can be written. Pass another, or "
-                "leave it out: blocks are then decoded in every pass."
+                f"spool is {self.directory!r} ({error}); expected a directory on a local disk "
+                "that can be written. Pass another, or leave it out: blocks are then decoded in "
+                "every pass."
             ) from error
         return spool
 
 
 class Spool(Share):
-    """A share whose blocks are kept decoded in files, as far as they fit.
+    """A share whose blocks are spooled to files, as far as the limit allows.
 
     Parameters
     ----------
     share : Share
-        What loads the blocks.
+        Share that loads the blocks.
     directory : path
-        Of a local disk. It gets a folder of this spool's own, which `close`, or the end of the process, removes; what dead
-        processes left there is removed first.
+        Directory on a local disk, in which the spool makes a folder of its own. `close` or the end
+        of the process removes the folder. Folders of dead processes are removed first.
     limit_bytes : int
-        Of all files.
+        Bytes of all files.
 
     Attributes
     ----------
     n_blocks, n_bytes : int
-        Kept now.
+        Number and bytes of the blocks that are spooled now.
     n_read : int
-        Loads that were answered from files.
+        Number of loads that were answered from files.
     n_damaged : int
-        Files that were lost or not as they had been written; their blocks are loaded from the share from then on.
+        Number of files that were lost or damaged. Their blocks are loaded from the share from then
+        on.
     full : bool
-        Whether the disk, a quota or a limit on file sizes ended the writing; what is kept already goes on to be read.
+        Whether the disk, a quota or a limit on file sizes ended the writing. Blocks that were
+        spooled before are still read.
     error : OSError or None
-        What ended the writing.
+        Error that ended the writing.
 
     Raises
     ------
@@ -94,8 +98,9 @@ class Spool(Share):
 
     Notes
     -----
-    Thread-safe; not picklable. A block is written by the thread that loaded it first. Nothing is evicted: passes go through
-    all chunks in a ring, where evicting would make room for what is needed last.
+    Thread-safe; not picklable. The thread that loads a block first writes it. Nothing is evicted:
+    every pass meets all chunks in the same order, so that eviction would always remove the block
+    that is read next.
     """
 
     def __init__(self, share: Share, directory: str | os.PathLike[str], limit_bytes: int) -> None:
@@ -103,23 +108,23 @@ class Spool(Share):
         self.n_blocks = self.n_bytes = self.n_read = self.n_damaged = 0
         self.error: OSError | None = None
         self._sizes: dict[int, int] = {}
-        self._left: set[int] = set()  # being written, refused or damaged: loaded from the share
+        self._from_share: set[int] = set()  # being written, refused or damaged
         self._lock, self._closed = threading.Lock(), False
         self._directory = SpoolDirectory(Path(directory))
         self._finalizer = weakref.finalize(self, self._directory.remove)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        raise TypeError("A Spool lives in one process; pickle the share that it wraps.")
+        raise TypeError("A Spool belongs to one process; pickle the share that it wraps.")
 
     @property
     def full(self) -> bool:
         return self.error is not None and self.error.errno in FULL
 
     def load(self, chunk: int, buffer: Buffer | None = None) -> Block:
-        """Return the rows of a chunk: from its file if there is a sound one, else from the share."""
+        """Return the rows of a chunk, from its file if that is sound, else from the share."""
         with self._lock:
-            kept = chunk in self._sizes
-        if kept:
+            spooled = chunk in self._sizes
+        if spooled:
             try:
                 block = read_block(self._path(chunk), chunk, buffer)
             except (OSError, ValueError):
@@ -129,8 +134,8 @@ class Spool(Share):
                     self.n_read += 1
                 return block
         block = self.share.load(chunk, buffer)
-        if not kept:
-            self._keep(chunk, block)
+        if not spooled:
+            self._write(chunk, block)
         return block
 
     def close(self) -> None:
@@ -144,16 +149,16 @@ class Spool(Share):
     def _path(self, chunk: int) -> Path:
         return self._directory.folder / f"{chunk}.block"
 
-    def _keep(self, chunk: int, block: Block) -> None:
+    def _write(self, chunk: int, block: Block) -> None:
         with self._lock:
             if (
                 self._closed
                 or self.error is not None
-                or chunk in self._left
+                or chunk in self._from_share
                 or chunk in self._sizes
             ):
                 return
-            self._left.add(chunk)
+            self._from_share.add(chunk)
         described = describe_block(chunk, block)
         if described is None:
             return
@@ -178,16 +183,16 @@ class Spool(Share):
         with self._lock:
             if not self._closed:
                 self._sizes[chunk] = size
-                self._left.discard(chunk)
+                self._from_share.discard(chunk)
                 self.n_blocks += 1
 
     def _drop(self, chunk: int) -> None:
-        """Forget a file. The disk that failed its block once is not asked for it again."""
+        """Forget a damaged file. Its block is not spooled again."""
         with self._lock:
             size = self._sizes.pop(chunk, None)
             if size is None:  # another thread was here first
                 return
-            self._left.add(chunk)
+            self._from_share.add(chunk)
             self.n_blocks -= 1
             self.n_bytes -= size
             self.n_damaged += 1

@@ -19,11 +19,12 @@ from dsoftmax.data.block import Block, Names
 from dsoftmax.data.columns import ColumnBytes
 from dsoftmax.data.source import Share
 from dsoftmax.engines.choose import make_engine
-from dsoftmax.engines.cluster import engine as cluster_module
+from dsoftmax.engines.cluster import tree
 from dsoftmax.engines.cluster.connect import connected, local_cluster
-from dsoftmax.engines.cluster.engine import FAN_IN, ClusterEngine
+from dsoftmax.engines.cluster.engine import ClusterEngine
+from dsoftmax.engines.cluster.tree import FAN_IN
 from dsoftmax.engines.cluster.worker import CachedShare
-from dsoftmax.engines.plan import process_bytes
+from dsoftmax.engines.limits import process_bytes
 from dsoftmax.engines.serial import SerialEngine
 from dsoftmax.engines.threads import ThreadsEngine
 from dsoftmax.errors import ClusterError, DataError, MemoryLimitError, OptionError
@@ -259,7 +260,7 @@ def test_large_sums_come_to_the_driver_rounded(
         return {"sum": block.X.sum(axis=0) / 3, "rows": block.n_rows}
 
     source = opened(np.random.default_rng(0).standard_normal((9_000, 4)), np.zeros(9_000, int))
-    monkeypatch.setattr(cluster_module, "DIRECT_BYTES", -1)
+    monkeypatch.setattr(tree, "DIRECT_BYTES", -1)
     with local_cluster(n_workers) as engine:
         totals = engine.total(total, source)
     assert type(totals.parts["sum"]) is Rounded
@@ -286,7 +287,7 @@ def test_what_a_worker_still_keeps_of_one_source_is_not_taken_for_another(
         ]
         assert busy.cache.n_bytes > 0  # held as by a visit that nobody waits for any more
         found = engine.total(total, second)
-        assert not found.work["0"].kept_bytes
+        assert not found.work["0"].cached_bytes
         np.testing.assert_array_equal(
             found.result()["sum"], SerialEngine().total(total, second).result()["sum"]
         )

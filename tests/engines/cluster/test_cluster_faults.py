@@ -34,7 +34,8 @@ from dsoftmax.engines.cluster import deal, dispatch, waiting
 from dsoftmax.engines.cluster import engine as cluster_module
 from dsoftmax.engines.cluster.connect import connected
 from dsoftmax.engines.cluster.dispatch import QUEUED
-from dsoftmax.engines.cluster.engine import ATTEMPTS, FAN_IN, ClusterEngine
+from dsoftmax.engines.cluster.engine import ATTEMPTS, ClusterEngine
+from dsoftmax.engines.cluster.tree import FAN_IN
 from dsoftmax.engines.cluster.worker import merge as plain_merge
 from dsoftmax.engines.serial import SerialEngine
 from dsoftmax.engines.visit import Footprint
@@ -287,8 +288,8 @@ def test_a_worker_killed_anywhere_changes_no_bit(
 ):
     mischief = Mischief(tmp_path, "SIGKILL")
     if where == "merging":
-        monkeypatch.setattr(cluster_module, "DIRECT_BYTES", -1)  # all sums are added on the workers
-        monkeypatch.setattr(cluster_module, "merge", partial(in_merge, mischief))
+        monkeypatch.setattr(tree, "DIRECT_BYTES", -1)  # all sums are added on the workers
+        monkeypatch.setattr(tree, "merge", partial(in_merge, mischief))
     with engine_of(pair) as engine:
         if where == "computing":
             total = engine.total
@@ -722,7 +723,7 @@ def test_what_is_kept_is_not_read_again_and_goes_with_its_engine(pair, source, t
         log.take()
         totals = engine.total(rows_and_sum, seen)
         assert len(log.take()) <= 4
-        assert sum(done.kept_bytes for done in totals.work.values()) >= 0.9 * totals.n_bytes
+        assert sum(done.cached_bytes for done in totals.work.values()) >= 0.9 * totals.n_bytes
         assert totals.result()["sum"].tobytes() == first.result()["sum"].tobytes()
         assert sum(pair.run(kept_bytes).values()) > 0
         other = Watched(source, Slow(0.0))
