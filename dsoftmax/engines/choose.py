@@ -35,8 +35,8 @@ def make_engine(
     memory_limit : int, optional
         Bytes that this process may use.
     spool : SpoolTo, optional
-        Where decoded blocks are spooled that are not cached in memory. "serial" caches none and
-        raises.
+        Directory and limit of the spool for decoded blocks that are not cached in memory.
+        "serial" caches none and raises.
 
     Raises
     ------

@@ -52,7 +52,7 @@ def _found(plan: Plan, n_workers: int) -> str:
 
 
 def _cure(plan: Plan, source: Source) -> tuple[str, str]:
-    """Return how to store the arrays so that a block fits, and the command; empty if nothing helps."""
+    """Return how to store the arrays so that a block fits, and the command; empty without cure."""
     needs, parts = plan.needs, plan.parts
     assert needs.allowed is not None
     _, rows = largest_block(source)

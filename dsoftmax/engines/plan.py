@@ -23,8 +23,8 @@ LOADING = 2
 """Factor on the stored bytes of a chunk that loading it allocates in addition to the block: the
 stored bytes, and a copy in Zarr's and dask's own readers."""
 LEAF_ENTRY_BYTES = 32
-"""Bytes of an entry of the sums in a thread that works on a leaf: θ in the dtype of the products,
-the sum of the leaf, and the copies that the product needs for its memory order."""
+"""Bytes of an entry of the sums in a thread that works on a leaf. They are θ in the dtype of the
+products, the sum of the leaf, and copies of both in the memory order of the product."""
 
 
 @dataclass(frozen=True)

@@ -110,7 +110,7 @@ class ThreadsEngine:
         of the bytes caches decoded blocks between passes. Without a limit, a quarter of the free
         memory caches blocks.
     spool : SpoolTo, optional
-        Where decoded blocks are spooled that are not cached in memory.
+        Directory and limit of the spool for decoded blocks that are not cached in memory.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""A cluster without dask: workers with a fake clock that carry out the commands of a `Dispatch`, as an engine does."""
+"""A cluster without dask: workers with a fake clock that carry out the commands of a `Dispatch`."""
 
 from dataclasses import dataclass, field
 
@@ -12,7 +12,10 @@ TICK = 2.0
 
 
 def pieces_of(owner, *seconds, known=True):
-    """The pieces of a share that take so long at the owner's throughput, which may be unknown to the dispatcher."""
+    """The pieces of a share, with the seconds that each takes its owner.
+
+    The dispatcher may not know the seconds.
+    """
     return [
         Piece(
             owner,
@@ -68,7 +71,7 @@ class Simulation:
         self.now, self.asked = 0.0, {}
 
     def run(self, limit=100_000):
-        """Run until the pass ends, and return the pieces of the answers that count, in their order."""
+        """Run until the pass ends, and return the pieces of the answers that count, in order."""
         self._carry_out(self.dispatch.start(self.now))
         for _ in range(limit):
             if self.dispatch.finished:
@@ -81,7 +84,7 @@ class Simulation:
         raise AssertionError("the pass does not end")
 
     def _step(self):
-        """Advance the clock to the next answer, at most by `TICK`; return the requests that are done by then."""
+        """Advance the clock to the next answer, at most by `TICK`; return the requests that end."""
         working = [
             one for one in self.members.values() if one.queue and not one.is_frozen(self.now)
         ]

@@ -99,7 +99,7 @@ class ClusterEngine:
     driver_limit : int, optional
         Bytes that this process may use if it shares a memory limit with its workers.
     spool : SpoolTo, optional
-        Where each worker spools decoded blocks that it does not cache in memory.
+        Directory and limit of each worker's spool for blocks that it does not cache in memory.
 
     Attributes
     ----------

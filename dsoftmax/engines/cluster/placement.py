@@ -62,7 +62,7 @@ class Placement:
         Name of the engine's run.
     waiting : Waiting
     spool : SpoolTo, optional
-        Where each worker spools decoded blocks that it does not cache in memory.
+        Directory and limit of each worker's spool for blocks that it does not cache in memory.
     """
 
     def __init__(self, client: Client, run: str, waiting: Waiting, spool: SpoolTo | None) -> None:

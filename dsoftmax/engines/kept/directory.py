@@ -41,7 +41,7 @@ class SpoolDirectory:
         self._owner = os.getpid()
 
     def remove(self) -> None:
-        """Remove the folder and release its lock, unless this is a forked child that shares both."""
+        """Remove the folder and release its lock, except in a forked child, which shares both."""
         if os.getpid() != self._owner:
             return
         _remove(self.folder)

@@ -90,7 +90,7 @@ def allocated_bytes(block: Block) -> int:
 
 
 def owned(block: Block) -> Block:
-    """Return the block without views of larger arrays, which would stay in memory with the views."""
+    """Return the block without views of larger arrays, which the views would keep in memory."""
 
     def alone(part: NDArray | None) -> NDArray | None:
         return part.copy() if part is not None and part.base is not None else part

@@ -77,7 +77,7 @@ def test_all_throughputs_must_be_known_before_a_first_piece_is_shortened():
     hands = [hand("slow", [MIB] * 80), hand("fast", [MIB] * 80)]
     known = {"slow": 1.0 * MIB, "fast": 7.0 * MIB}
     slow, fast = cut(hands, known, whole=False)
-    # Both together visit 160 MiB in 20 s, of which the slow one visits 20 MiB. Half of that is its first piece.
+    # Both together visit 160 MiB in 20 s. The slow one visits 20 MiB, half of them in one piece.
     assert (slow[0].stop, fast[0].stop) == (10, 40)
     slow, fast = cut(hands, {"slow": 1.0 * MIB}, whole=False)
     assert slow[0].stop == 40
