@@ -1,6 +1,7 @@
-"""A running dask cluster: the estimator finds the active client, and the bits are those of one core.
+"""A running dask cluster: the estimator finds the active client, and gives the bits of one core.
 
-Here the cluster is two processes on this machine; `Client("tcp://scheduler:8786")` would be one elsewhere.
+This cluster is two processes on this machine. `Client("tcp://scheduler:8786")` would use one
+elsewhere.
 
     python examples/dask_cluster.py
 """

@@ -1,4 +1,4 @@
-"""In memory: the same answer as scikit-learn, from the same lines.
+"""Data in memory: scikit-learn's answer from scikit-learn's lines.
 
 python examples/in_memory.py
 """
@@ -19,7 +19,7 @@ def main() -> None:
     print(model.status_)
     print("classes:", *model.classes_)
     print(f"F = {model.objective_:.6f} after {model.n_passes_} passes over the data")
-    print(f"accuracy on rows it has not seen: {model.score(X[15_000:], y[15_000:]):.3f}")
+    print(f"accuracy on unseen rows: {model.score(X[15_000:], y[15_000:]):.3f}")
 
 
 if __name__ == "__main__":

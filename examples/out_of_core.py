@@ -1,6 +1,6 @@
-"""Out of core: a Zarr store several times larger than the memory allowed.
+"""Out of core: a Zarr store several times larger than the memory limit.
 
-The rows are written chunk by chunk, trained on chunk by chunk, and predicted chunk by chunk. They are never all in memory.
+Writing, training and prediction each visit one chunk at a time. The rows are never all in memory.
 
     python examples/out_of_core.py [directory]
 """
@@ -15,13 +15,13 @@ import zarr
 from dsoftmax import SoftmaxRegression
 from dsoftmax.system.process import peak_bytes
 
-ALLOWED = 256 * 2**20
+LIMIT = 256 * 2**20
 N_ROWS, N_FEATURES, CHUNK_ROWS = 3_200_000, 64, 20_000
 NAMES = ["bare", "crop", "forest", "urban", "water"]
 
 
 def write_rows(path: Path) -> zarr.Group:
-    """Write 0.8 GB of made-up rows, a chunk at a time."""
+    """Write 0.8 GB of synthetic rows, one chunk at a time."""
     group = zarr.create_group(path)
     X = group.create_array(
         "X",
@@ -47,11 +47,12 @@ def write_rows(path: Path) -> zarr.Group:
 def main(directory: str) -> None:
     group = write_rows(Path(directory) / "rows.zarr")
     X, y = group["X"], group["y"]
-    model = SoftmaxRegression(memory_limit=ALLOWED).fit(X, y)
+    model = SoftmaxRegression(memory_limit=LIMIT).fit(X, y)
     print(model.status_)
     print("rows of each class predicted:", *np.bincount(model.predict(X), minlength=len(NAMES)))
     print(
-        f"data {X.nbytes / 2**20:,.0f} MiB, memory allowed {ALLOWED / 2**20:,.0f} MiB, peak {peak_bytes() / 2**20:,.0f} MiB"
+        f"data {X.nbytes / 2**20:,.0f} MiB, memory limit {LIMIT / 2**20:,.0f} MiB,"
+        f" peak {peak_bytes() / 2**20:,.0f} MiB"
     )
 
 

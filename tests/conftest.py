@@ -24,14 +24,14 @@ def rng():
 
 @pytest.fixture
 def one_thread():
-    """scikit-learn's BLAS threads spin, and hold each other up, where other processes want the cores too."""
+    """Run BLAS on one thread: scikit-learn's BLAS threads spin while other processes need cores."""
     with threadpool_limits(1):
         yield
 
 
 @pytest.fixture
 def small_sample(monkeypatch):
-    """Let the first pass draw no more than about an eighth of data that it would otherwise draw whole."""
+    """Let the first pass draw at most about 1/8 of data that it would otherwise draw whole."""
     from dsoftmax.first_pass import sample
 
     monkeypatch.setattr(sample, "LEAST_BYTES", 0)

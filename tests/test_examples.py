@@ -1,4 +1,4 @@
-"""Every example runs as its first lines say, and prints what it is there to show."""
+"""Every example runs as its first lines say, and prints what it is meant to show."""
 
 import os
 import re
@@ -30,14 +30,14 @@ def test_in_memory() -> None:
     assert "Converged" in run("in_memory.py")
 
 
-def test_out_of_core_stays_within_the_memory_allowed(tmp_path: Path) -> None:
+def test_out_of_core_stays_within_the_memory_limit(tmp_path: Path) -> None:
     printed = run("out_of_core.py", str(tmp_path))
-    found = re.search(r"data ([\d,]+) MiB, memory allowed ([\d,]+) MiB, peak ([\d,]+) MiB", printed)
+    found = re.search(r"data ([\d,]+) MiB, memory limit ([\d,]+) MiB, peak ([\d,]+) MiB", printed)
     assert found, printed
-    data, allowed, peak = (int(number.replace(",", "")) for number in found.groups())
+    data, limit, peak = (int(number.replace(",", "")) for number in found.groups())
     assert "Converged" in printed
-    assert data >= 3 * allowed
-    assert peak <= allowed
+    assert data >= 3 * limit
+    assert peak <= limit
 
 
 def test_a_dask_cluster_gives_the_bits_of_one_core() -> None:

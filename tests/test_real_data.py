@@ -1,6 +1,7 @@
-"""Real data from a Zarr store: scikit-learn's optimum on a sample, and the whole sets trained to the tolerance.
+"""Real data from a Zarr store: scikit-learn's optimum on a sample, and whole sets to the tolerance.
 
-Covertype's features run from metres to 0/1; it is trained raw, as stored, and standardised, Fashion-MNIST divided by 255.
+Covertype's features run from metres to 0/1. It is trained raw, as stored, and standardised.
+Fashion-MNIST is divided by 255.
 """
 
 import os
@@ -29,7 +30,7 @@ pytestmark = [
 
 
 def plain_objective(coef: NDArray, intercept: NDArray, X: NDArray, y: NDArray, C: float) -> float:
-    """F in the textbook way, in float64."""
+    """Return F by the textbook formula, in float64."""
     Z = X.astype(np.float64) @ coef.T + intercept
     Z -= Z.max(axis=1, keepdims=True)
     losses = np.log(np.exp(Z).sum(axis=1)) - Z[np.arange(len(y)), y]
@@ -55,7 +56,7 @@ def standardised(X: NDArray) -> NDArray:
 def stored(path: Path, X: NDArray, y: NDArray, chunk_rows: int) -> zarr.Group:
     group = zarr.create_group(path)
     group.create_array("X", data=X, chunks=(chunk_rows, X.shape[1]))
-    # In map order whole chunks are of class 0, the fill value, and would be left out.
+    # The rows are in map order, so whole chunks have class 0. Zarr would leave out the fill value.
     group.create_array("y", data=y, chunks=(chunk_rows,), config={"write_empty_chunks": True})
     return group
 
@@ -105,8 +106,8 @@ def test_raw_covtype_is_read_as_stored_and_reaches_the_optimum(
     value = plain_objective(model.coef_, model.intercept_, X, y, 1.0)
     assert model.objective_ == pytest.approx(value, rel=1e-9)
     assert [record["rows"] for record in model.history_] == [581_012] * model.n_passes_
-    # The penalty of raw features is weaker than that of standardised ones but for those whose spread is below 1: the optimum is
-    # bounded by what scikit-learn finds on a sample, evaluated on all rows.
+    # scikit-learn's optimum of a sample, scaled back, bounds the optimum of all rows from above.
+    # Its penalty is stronger for every feature whose spread exceeds 1.
     rows, labels = sample(X, y)
     scale = rows.std(axis=0).clip(1e-9)
     theirs = LogisticRegression(C=1.0, tol=1e-6, max_iter=500, solver="newton-cholesky").fit(

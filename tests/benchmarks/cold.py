@@ -1,10 +1,15 @@
-"""A pass over stored data that are not in the page cache, beside what the disk gives to plain reads of the same files.
+"""Passes over stored data that are not in the page cache, beside plain reads of the same files.
 
     python tests/benchmarks/cold.py [MiB decoded] [folder on the disk to measure]
 
-Before each measurement the system is asked to forget the files (posix_fadvise, DONTNEED). "raw" reads them from end to end, with as
-many threads as the pass has readers; "pass" is a pass of this process's threads with nothing kept, "warm" the same with the files in
-the page cache. A pass that is bound by the disk is as fast as "raw", one that is bound by decoding and computing as "warm".
+Before each measurement the system is asked to forget the files (posix_fadvise, DONTNEED).
+
+* "raw" reads the files from end to end, with as many threads as the pass has readers.
+* "pass, cold" is a pass of this process's threads, with nothing cached.
+* "pass, warm" is the same pass with the files in the page cache.
+
+A pass bound by the disk is as fast as "raw". A pass bound by decoding and computing is as fast as
+"warm".
 """
 
 import os
@@ -36,7 +41,7 @@ CODECS = {"none": None, "lz4": BloscCodec(cname="lz4", clevel=5), "zstd": ZstdCo
 
 
 def write(folder: Path, n_bytes: int, codec: object) -> zarr.Group:
-    """Store int16 of 10 bits each, no two chunks alike, and their labels."""
+    """Store random int16 of 10 bits each, and their labels. No two chunks are equal."""
     rng = np.random.default_rng(0)
     step = CHUNK_BYTES // (2 * P)
     n = step * max(n_bytes // CHUNK_BYTES, 2)
@@ -52,7 +57,7 @@ def write(folder: Path, n_bytes: int, codec: object) -> zarr.Group:
 
 
 def forget(files: list[Path]) -> None:
-    """Have the system drop these files from its cache."""
+    """Drop these files from the page cache."""
     for path in files:
         descriptor = os.open(path, os.O_RDONLY)
         os.fsync(descriptor)
@@ -61,7 +66,7 @@ def forget(files: list[Path]) -> None:
 
 
 def read(path: Path) -> None:
-    """Read a file from end to end into memory that is used again."""
+    """Read a file from end to end into a reused buffer."""
     buffer = bytearray(READ_BYTES)
     with path.open("rb", buffering=0) as file:
         while file.readinto(buffer):

@@ -1,4 +1,4 @@
-"""Count the passes that a solver needs until it is close to the optimum, judged by plain NumPy."""
+"""Count the passes that a solver needs to get close to the optimum, judged by plain NumPy."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -21,27 +21,27 @@ from dsoftmax.training.run import Run
 from dsoftmax.training.settings import Settings
 
 ROUNDING = 1e-6
-"""Part of F that rounding in float32 may hide: a point whose recorded F is further off is not looked at again."""
+"""Part of F that rounding in float32 may hide: points further from the goal are not checked."""
 TIGHT = 1e-10
-"""The optimum is looked for until about this part of F is unknown."""
+"""The search for the optimum stops when about this part of F is unknown."""
 
 
 @dataclass
 class Path:
-    """Where a run was after each of its passes.
+    """The points of a run after each of its passes.
 
     Attributes
     ----------
     thetas : list of (K, p+1) float64
         The accepted point after each pass; the first pass collects statistics.
     values : list of float
-        F there as the run recorded it.
+        F at these points, as the run recorded it.
     solver : str
-        What "auto" became.
+        The solver that "auto" chose.
     share : float
-        Part of the rows that its sample held.
+        Part of the rows that are in the sample.
     out_of_time : bool
-        Whether the clock ended it.
+        Whether the clock ended the run.
     """
 
     thetas: list[NDArray] = field(default_factory=list)
@@ -55,7 +55,7 @@ class Path:
         return len(self.values)
 
     def passes(self, plain: PlainObjective, optimum: float, gap: float) -> int | None:
-        """Return after how many passes F − F* ≤ gap·F*; None where that was never so."""
+        """Return the number of passes until F − F* ≤ gap·F*, or None if that never came."""
         for number, (theta, value) in enumerate(zip(self.thetas, self.values, strict=True), 1):
             if value <= optimum * (1 + gap + ROUNDING) and plain.value(theta) <= optimum * (
                 1 + gap
@@ -77,7 +77,7 @@ def follow(
     seconds: float = np.inf,
     dtype: Any = None,
 ) -> Path:
-    """Return the path of a run until ``enough`` says so, or the solver can do no better.
+    """Return the path of a run until ``enough`` is true, or the solver is stuck.
 
     Parameters
     ----------
@@ -86,13 +86,13 @@ def follow(
     solver : str
         "auto" or a name in `dsoftmax.solvers.table.SOLVERS`.
     enough : callable
-        Asked after each pass.
+        Called after each pass.
     most : int
-        Passes at most.
+        Most passes.
     seconds : float
-        After which the run ends too.
+        Most seconds.
     dtype : optional
-        Of the products; what a user gets when None.
+        Dtype of the products. None is the default of a user.
     """
     path, began = Path(), time.perf_counter()
 
@@ -122,7 +122,7 @@ def follow_to(
     most: int,
     seconds: float = np.inf,
 ) -> Path:
-    """Return the path of a run that ends where F ≤ ``value``."""
+    """Return the path of a run that ends when F ≤ ``value``."""
 
     def there(record: Record, run: Run) -> bool:
         return record.objective <= value * (1 + ROUNDING) and plain.value(run.state.theta) <= value
@@ -138,10 +138,11 @@ def look_for_optimum(
     unknown: float = TIGHT,
     dtype: Any = "float64",
 ) -> tuple[Bounds, Path]:
-    """Return what is proven of F* from where the default solver comes to within a time (s), refined, and its path.
+    """Return bounds of F*, and the path of the default solver to the point that gives them.
 
-    The point comes from the package, what is proven of it does not: see `optimum_bounds`. The run ends where its gradient says that
-    about the part ``unknown`` of F* is not known.
+    The point comes from the package, the proof does not: see `optimum_bounds`. The run ends after
+    ``seconds``, or when its gradient says that about the part ``unknown`` of F* is not known. The
+    last point is refined.
     """
 
     def close(record: Record, run: Run) -> bool:
@@ -153,6 +154,6 @@ def look_for_optimum(
 
 
 def joined(known: Bounds, found: Bounds) -> Bounds:
-    """Return the better point, and the better bound."""
+    """Return the better point with the better bound."""
     point = found if found.value < known.value else known
     return replace(point, lower=max(found.lower, known.lower))

@@ -1,11 +1,13 @@
-"""Value and gradient of one block beside the machine's own rates, textbook NumPy and scikit-learn, all in one run.
+"""Value and gradient of one block, beside the machine's own rates, textbook NumPy and scikit-learn.
 
     python tests/benchmarks/kernels.py [seconds per figure]
 
-One thread. For each shape the NumPy kernel, the compiled one, the textbook formula, scikit-learn's own loss and gradient and the
-two float32 products of a tile (sgemm) take turns. The roofline of a shape is the sum of what its products, its exponentials and
-one reading of its stored bytes would take at the machine's rates, with the better of this shape's sgemm and that of a large
-square; the share is that time over the measured one. Compare figures within a run, never across runs.
+One thread. For each shape these take turns in one run: the NumPy kernel, the compiled kernel, the
+textbook formula, scikit-learn's own loss and gradient, and the two float32 products of a tile
+(sgemm). The roofline of a shape is a time at the machine's rates. It is the sum of the shape's
+products, its exponentials and one reading of its stored bytes. The rate of products is the better
+of this shape's sgemm and that of a large square. The share is the roofline over the measured
+time. Compare figures within a run, never across runs.
 """
 
 import sys
@@ -32,7 +34,7 @@ DENSE = [(12, 8, "u2"), (54, 7, "i2"), (784, 10, "u1"), (384, 150, "f4"), (1024,
 SPARSE = [(20_000, 20, 0.002), (20_000, 20, 0.02), (65_536, 75, 0.002)]
 BLOCK_BYTES = 32 * 2**20
 LARGE = (512, 512, 4096)
-"""K, p and rows of a product that BLAS is at its best with."""
+"""K, p and rows of a product at which BLAS is fastest."""
 KERNELS = {"numpy": softmax.value_and_gradient} | (
     {"fused": fused.value_and_gradient} if available() else {}
 )
@@ -55,14 +57,14 @@ class Problem:
 
     @property
     def flops(self) -> int:
-        """Of the two products."""
+        """Floating-point operations of the two products."""
         K, d = self.theta.shape
         return 4 * K * (self.X.nnz if scipy.sparse.issparse(self.X) else (d - 1) * self.X.shape[0])
 
 
 @dataclass(frozen=True)
 class Figures:
-    """What was measured for one problem.
+    """The figures of one problem.
 
     Attributes
     ----------
@@ -70,7 +72,7 @@ class Figures:
     seconds : dict
         Median seconds a block of "numpy", "fused", "textbook" and "scikit-learn".
     sgemm : float
-        Flops a second of the products of a tile of this shape; nan for CSR.
+        Rate of the products of a tile of this shape, in flops a second; nan for CSR.
     roofline : float
         Seconds a block at the machine's rates; nan for CSR.
     """
@@ -107,7 +109,7 @@ def problems() -> Iterator[Problem]:
 
 
 def textbook(theta: NDArray, X: NDArray, y: NDArray) -> NDArray:
-    """The gradient on the whole block at once, in float32."""
+    """Return the gradient of the whole block, in float32, without the intercepts."""
     X = X.astype(np.float32)
     Z = X @ theta[:, :-1].T.astype(np.float32) + theta[:, -1].astype(np.float32)
     Z -= Z.max(axis=1, keepdims=True)
@@ -117,7 +119,7 @@ def textbook(theta: NDArray, X: NDArray, y: NDArray) -> NDArray:
 
 
 def textbook_sparse(theta: NDArray, X: scipy.sparse.csr_array, y: NDArray) -> NDArray:
-    """The two products of SciPy on the whole block at once."""
+    """Return the gradient of the whole block by two products of SciPy."""
     Z = X @ theta[:, :-1].T.astype(np.float32) + theta[:, -1].astype(np.float32)
     Z -= Z.max(axis=1, keepdims=True)
     P = np.exp(Z)
@@ -127,7 +129,7 @@ def textbook_sparse(theta: NDArray, X: scipy.sparse.csr_array, y: NDArray) -> ND
 
 
 def scikit_learn(theta: NDArray, X: object, y: NDArray) -> Callable[[], object]:
-    """scikit-learn's loss and gradient, on data that are float32 or float64 already, as its solvers have them."""
+    """Return scikit-learn's loss and gradient, on float32 or float64 data as its solvers use."""
     ready = X if X.dtype in (np.float32, np.float64) else X.astype(np.float64)  # type: ignore[attr-defined]
     loss = LinearModelLoss(base_loss=HalfMultinomialLoss(n_classes=len(theta)), fit_intercept=True)
     coef, labels = np.asfortranarray(theta, ready.dtype), y.astype(ready.dtype)  # type: ignore[attr-defined]
@@ -135,7 +137,7 @@ def scikit_learn(theta: NDArray, X: object, y: NDArray) -> Callable[[], object]:
 
 
 def measure(problem: Problem, machine: Rates, least: float) -> Figures:
-    """Return the figures of one problem; call with BLAS at one thread."""
+    """Return the figures of one problem. The caller sets BLAS to one thread."""
     X, y, theta = problem.X, problem.y, problem.theta
     sparse = scipy.sparse.issparse(X)
     plain = textbook_sparse if sparse else textbook
@@ -163,7 +165,8 @@ def main(least: float) -> None:
     with threadpool_limits(1):
         machine = rates(least)
         table = Table(
-            title=f"one thread; memory {machine.read / 1e9:.1f} GB/s, exp {machine.exp / 1e9:.2f} G/s"
+            title=f"one thread; memory {machine.read / 1e9:.1f} GB/s,"
+            f" exp {machine.exp / 1e9:.2f} G/s"
         )
         heads = (
             "Mrows/s",

@@ -1,8 +1,9 @@
-"""What this machine can do: rates that kernels are measured against, taken in the same run.
+"""Rates of this machine, which kernels are compared with in the same run.
 
     python tests/benchmarks/machine.py [seconds per figure]
 
-One thread. Rates move with the clock, the neighbours and the temperature: compare figures of one run, never of two.
+One thread. Rates change with the clock, the neighbours and the temperature: compare figures of
+one run only.
 """
 
 import statistics
@@ -25,14 +26,14 @@ SHAPES = [(8, 12), (7, 54), (10, 784), (32, 128), (150, 384), (1000, 1024)]
 
 @dataclass(frozen=True)
 class Rates:
-    """One thread of this machine.
+    """The rates of one thread of this machine.
 
     Attributes
     ----------
     read : float
-        Bytes a second that a sum over 256 MiB reads.
+        Memory that a sum over 256 MiB reads, in bytes a second.
     exp : float
-        Float32 exponentials a second in the cache: the better of NumPy's and the compiled ones.
+        Float32 exponentials a second in the cache, by NumPy or compiled, whichever is faster.
     """
 
     read: float
@@ -40,9 +41,10 @@ class Rates:
 
 
 def interleaved(works: Mapping[str, Callable[[], object]], least: float) -> dict[str, float]:
-    """Return the median seconds of each work; in turns, so that what slows the machine slows all of them.
+    """Return the median seconds of each work.
 
-    Each is called once to warm up, then at least three times, until the turns took ``least`` seconds for each.
+    The works take turns, so whatever slows the machine slows all of them. Each is called once to
+    warm up, then at least three times, until the turns took ``least`` seconds a work.
     """
     for work in works.values():
         work()
@@ -70,13 +72,13 @@ def sgemm_work(K: int, p: int, rows: int) -> tuple[Callable[[], object], int]:
 
 
 def read_rate(least: float) -> float:
-    """Bytes a second that a sum over 256 MiB reads."""
+    """Return the bytes a second that a sum over 256 MiB reads."""
     values = np.ones(64 * 2**20, np.float32)
     return values.nbytes / interleaved({"read": values.sum}, least)["read"]
 
 
 def exp_rates(least: float) -> dict[str, float]:
-    """Float32 exponentials a second in the cache, NumPy's and the compiled ones."""
+    """Return float32 exponentials a second in the cache, by NumPy and compiled."""
     values, out = np.full(2**12, -1, np.float32), np.empty(2**12, np.float32)
     works: dict[str, Callable[[], object]] = {"numpy": lambda: np.exp(values, out=out)}
     if available():
@@ -99,7 +101,7 @@ def _compiled_exp() -> Callable[[NDArray, NDArray, int], None]:
 
 
 def rates(least: float) -> Rates:
-    """Measure this machine."""
+    """Return the rates of this machine."""
     return Rates(read_rate(least), max(exp_rates(least).values()))
 
 

@@ -1,8 +1,9 @@
-"""Peak memory beside the memory allowed, on data ten times as large: dense and CSR, threads and worker processes.
+"""Peak memory beside the memory limit, on data ten times as large.
 
     python tests/benchmarks/memory.py [MiB allowed for each process]
 
-Every case trains in a process of its own; the peak is what the system counted for it (VmHWM), and for its workers.
+The data are dense or CSR, on threads or on worker processes. Every case trains in its own
+process. The peak is the system's own count (VmHWM) for that process and its workers.
 """
 
 import json
@@ -21,7 +22,7 @@ from zarr.codecs import BloscCodec
 
 TIMES = 10
 PASSES = 2
-"""That a case makes: the statistics, which fill what is kept, and a value and gradient."""
+"""Passes of a case: statistics, which fill the cache, and a value and gradient."""
 P_DENSE, K_DENSE = 64, 8
 P_SPARSE, K_SPARSE, DENSITY = 20_000, 5, 0.02
 
@@ -48,12 +49,17 @@ def main():
         if len(records) == memory.PASSES:
             raise Enough
 
-    engine = local_cluster(2, 3 * allowed) if place == "processes" else nullcontext(ThreadsEngine(memory_limit=allowed))
+    engine = nullcontext(ThreadsEngine(memory_limit=allowed))
+    if place == "processes":
+        engine = local_cluster(2, 3 * allowed)
     with suppress(Enough), engine as engine:
         train(source, engine, Settings(tol=0.0), watchers=[watch])
     workers = [done.peak for record in records for name, done in record.work.items() if name]
-    print(json.dumps({"peak": max([peak_bytes(), *workers]), "driver": peak_bytes(), "workers": max(workers, default=0),
-                      "bytes": records[-1].bytes, "kept": records[-1].kept, "passes": len(records)}))
+    print(json.dumps({
+        "peak": max([peak_bytes(), *workers]), "driver": peak_bytes(),
+        "workers": max(workers, default=0), "bytes": records[-1].bytes, "kept": records[-1].kept,
+        "passes": len(records),
+    }))
 
 if __name__ == "__main__":
     main()
@@ -61,7 +67,7 @@ if __name__ == "__main__":
 
 
 def write_dense(folder: Path, n_bytes: int) -> None:
-    """A Zarr group with X float32, in which a few rows come again and again, so that it takes little of the disk, and y."""
+    """Write a Zarr group with X float32 and y. X repeats a few rows, so it needs little disk."""
     rng = np.random.default_rng(0)
     step = 4 * 2**20 // (4 * P_DENSE)
     n = -(-n_bytes // (4 * step * P_DENSE)) * step
@@ -75,9 +81,7 @@ def write_dense(folder: Path, n_bytes: int) -> None:
     )
     y = group.create_array("y", shape=(n,), dtype="u1", chunks=(16 * step,))
     X[:step] = np.tile(rng.integers(0, 16, (64, P_DENSE), np.uint8), (step // 64, 1))
-    for number in range(
-        1, n // step
-    ):  # all chunks are alike: a copy costs less than compressing again
+    for number in range(1, n // step):  # equal chunks: a copy costs less than compressing again
         (folder / f"dense.zarr/X/c/{number}").mkdir()
         shutil.copy(folder / "dense.zarr/X/c/0/0", folder / f"dense.zarr/X/c/{number}/0")
     y[:] = rng.integers(0, K_DENSE, n, np.uint8)
@@ -85,7 +89,7 @@ def write_dense(folder: Path, n_bytes: int) -> None:
 
 @cache
 def csr_parts(rows: int) -> tuple[object, object, object]:
-    """The values, columns and pointers of a block; the same for all, so that a block costs little more than its memory."""
+    """Return values, columns and pointers that all blocks share, so a block costs little time."""
     count = int(P_SPARSE * DENSITY)
     columns = np.sort(
         (np.arange(rows * count, dtype=np.int32) * 487 % P_SPARSE).reshape(rows, count)
@@ -98,7 +102,7 @@ def csr_parts(rows: int) -> tuple[object, object, object]:
 
 
 def csr_block(number: int, rows: int) -> object:
-    """A block of CSR, made where it is wanted: the same for the same number."""
+    """Return a block of CSR. The same number gives the same block."""
     import scipy.sparse
 
     values, columns, pointers = csr_parts(rows)
@@ -108,7 +112,7 @@ def csr_block(number: int, rows: int) -> object:
 
 
 def opened(what: str) -> object:
-    """Return the source: a Zarr group by its path, or "csr:BYTES"."""
+    """Return a source: a Zarr group by its path, or "csr:BYTES"."""
     from dsoftmax.data.open import open_source
     from dsoftmax.data.table import Table as Data
 
@@ -120,9 +124,8 @@ def opened(what: str) -> object:
     import scipy.sparse
 
     row_bytes = 8 * int(P_SPARSE * DENSITY)
-    rows = (
-        4 * 2**20 // row_bytes
-    )  # dask's metadata do not tell the density: a block is planned for with 5 %
+    # dask's metadata do not tell the density, so a block is planned with 5 %.
+    rows = 4 * 2**20 // row_bytes
     n_blocks = -(-int(what[4:]) // (rows * row_bytes))
     meta = scipy.sparse.csr_array((0, P_SPARSE), dtype=np.float32)
     make = dask.delayed(csr_block)
@@ -135,7 +138,7 @@ def opened(what: str) -> object:
 
 
 def measured(what: str, place: str, allowed: int, folder: Path) -> dict[str, float]:
-    """Train in a process of its own and return the largest peak of its processes, and what a pass visited and found kept.
+    """Train in a new process and return its figures: the largest peak, and what a pass visited.
 
     Parameters
     ----------
@@ -143,14 +146,14 @@ def measured(what: str, place: str, allowed: int, folder: Path) -> dict[str, flo
         See `opened`.
     place : {"threads", "processes"}
     allowed : int
-        Bytes for each process.
+        Memory limit of each process, in bytes.
     folder : Path
-        For the script.
+        A folder for the script.
 
     Raises
     ------
     RuntimeError
-        With what the process said.
+        The process failed; the message is its stderr.
     """
     script = folder / "train.py"
     script.write_text(TRAIN)
@@ -167,10 +170,10 @@ def main(allowed: int) -> None:
         "data",
         "where",
         "decoded MiB",
-        "times the memory allowed",
+        "times the limit",
         "largest peak MiB",
-        "of the allowed",
-        "kept",
+        "of the limit",
+        "from the cache",
     ):
         table.add_column(name, justify="right")
     with tempfile.TemporaryDirectory() as name:

@@ -1,11 +1,14 @@
-r"""How far a θ is from the optimum: F, its gradient and a proven lower bound of F*, in plain NumPy and float64.
+r"""Bounds of the optimum from a θ: F, its gradient and a proven lower bound of F*, in plain NumPy.
 
-Nothing here uses the package's kernels, solvers or sums, so that it can judge them. For K ≥ 3 classes and n rows
+Nothing here uses the package's kernels, solvers or sums, so it can judge them. All is float64.
+For K ≥ 3 classes and n rows
 
-.. math::  F(W, b) = \frac1n \sum_i (\log\textstyle\sum_k e^{z_{ik}} - z_{iy_i}) + \frac λ2 \|W\|^2,   z_i = W x_i + b,   λ = 1/(Cn)
+.. math::
+    F(W, b) = \frac1n \sum_i (\log\textstyle\sum_k e^{z_{ik}} - z_{iy_i}) + \frac λ2 \|W\|^2,
 
-G(W) = min_b F(W, b) is strongly convex with modulus λ (a minimum over some variables of a function that is convex in all stays
-convex, and λ/2·‖W‖² comes on top), so that with b at its minimum
+with :math:`z_i = W x_i + b` and :math:`λ = 1/(Cn)`. G(W) = min_b F(W, b) is strongly convex with
+modulus λ: a minimum over some variables of a convex function stays convex, and λ/2·‖W‖² is added.
+So with b at its minimum
 
 .. math::  F^* ≥ F(W, b) - \|∇_W F(W, b)\|^2 / (2λ)
 
@@ -25,22 +28,22 @@ Float = NDArray[np.float64]
 
 BLOCK_BYTES = 32 * 2**20
 NEWTON_ENTRIES = 1500
-"""With no more entries of θ than this, a θ is refined by Newton's method with the whole Hessian."""
+"""Most entries of a θ that is refined by Newton's method with the whole Hessian."""
 CLOSE = 1e-9
-"""A bound below this part of F needs no refining."""
+"""Unknown part of F that is small enough not to be refined."""
 REFINEMENTS, HALVINGS, INTERCEPT_STEPS = 8, 30, 30
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """What is proven of the optimum.
+    """Bounds of the optimum.
 
     Attributes
     ----------
     theta : (K, p+1) float64
         The best point known.
     value : float
-        F there, an upper bound of F*.
+        F at this point: an upper bound of F*.
     lower : float
         A lower bound of F*.
     """
@@ -51,7 +54,7 @@ class Bounds:
 
     @property
     def looseness(self) -> float:
-        """How much is not known of F*, as a part of it."""
+        """The unknown part of F*, relative to F."""
         return (self.value - self.lower) / self.value
 
 
@@ -63,7 +66,7 @@ class PlainObjective:
     ----------
     X : (n, p) ndarray or CSR
     y : (n,) integers
-        0 … K-1, K ≥ 3: two classes have a formula of their own.
+        Codes 0 … K-1. K ≥ 3, because two classes have another formula.
     penalty : float
         λ.
     """
@@ -74,7 +77,7 @@ class PlainObjective:
 
     @classmethod
     def of(cls, X: Any, y: NDArray, C: float) -> "PlainObjective":
-        """Return the objective of scikit-learn's C."""
+        """Return the objective for scikit-learn's C."""
         return cls(X, y, 1 / (C * len(y)))
 
     def _blocks(self) -> Iterator[tuple[Any, NDArray]]:
@@ -123,7 +126,7 @@ class PlainObjective:
         return H
 
     def with_best_intercepts(self, theta: Float) -> Float:
-        """Return θ with b at its minimum, by Newton's method on K numbers."""
+        """Return θ with b at its minimum, by Newton's method for K numbers."""
         theta = theta.copy()
         products = np.concatenate([np.asarray(X @ theta[:, :-1].T) for X, _ in self._blocks()])
         value, P = _losses(products + theta[:, -1], self.y)
@@ -141,7 +144,7 @@ class PlainObjective:
         return theta
 
     def bounds(self, theta: Float) -> Bounds:
-        """Return what θ proves of F*: see the top of this file."""
+        """Return the bounds that θ proves, by the inequality at the top of this file."""
         theta = self.with_best_intercepts(theta)
         value, gradient = self.value_and_gradient(theta)
         return Bounds(
@@ -149,7 +152,7 @@ class PlainObjective:
         )
 
     def refined(self, theta: Float) -> Bounds:
-        """Return the bounds of θ, or of where Newton's method leads from it while θ is small and they are loose."""
+        """Return the bounds of θ, after Newton steps if they are loose and θ is small."""
         best = self.bounds(theta)
         for _ in range(REFINEMENTS):
             if (
@@ -169,9 +172,8 @@ class PlainObjective:
         K, d = theta.shape
         H = self.hessian(theta)
         last = np.arange(d - 1, K * d, d)
-        H[np.ix_(last, last)] += (
-            1 / K
-        )  # a shift of all intercepts changes nothing: any curvature will do
+        # A shift of all intercepts changes nothing, so any curvature serves.
+        H[np.ix_(last, last)] += 1 / K
         scale = 1 / np.sqrt(np.diag(H))
         step = scale * scipy.linalg.solve(
             H * np.outer(scale, scale), scale * gradient.ravel(), assume_a="sym"
@@ -185,7 +187,7 @@ class PlainObjective:
 
 
 def _losses(Z: Float, y: NDArray) -> tuple[float, Float]:
-    """Return the sum of the losses of logits, and the probabilities, in place of the logits."""
+    """Return the sum of the losses, and the probabilities in the buffer of the logits."""
     chosen = Z[np.arange(len(y)), y]
     top = Z.max(axis=1)
     Z -= top[:, None]

@@ -1,11 +1,11 @@
-"""What a pass costs beside the workers' own time, against the number of chunks; the kernel does nothing.
+"""Overhead of the engine in a pass, against the number of chunks. The kernel does nothing.
 
     python tests/benchmarks/overhead.py [passes per figure]
 
-Two worker processes with 10, 1,000 and 100,000 chunks, then 64 workers in this process. A chunk holds one row and loading it
-costs nothing, so that all there is to see is the engine. "beside" is the wall time of a pass less the longest that a worker
-took for its share (medians); planning is what is beside it in the first pass, which gives every worker its share, less what
-is in an ordinary one.
+Two worker processes visit 10, 1,000 and 100,000 chunks, then 64 workers in this process do. A
+chunk has one row, and loading it costs nothing, so only the engine is seen. "Overhead" is the
+wall time of a pass minus the longest time that a worker computed (medians). "Planning" is the
+overhead of the first pass, which gives every worker its share, minus that of an ordinary pass.
 """
 
 import statistics
@@ -73,9 +73,16 @@ nothing = Nothing()
 
 
 def measure(engine: ClusterEngine, n_chunks: int, passes: int) -> list[float]:
-    """Return planning (s), its memory (bytes), a pass (s), the workers' own time (s), what is beside it (s), tasks a pass."""
+    """Return the figures of one number of chunks.
+
+    Returns
+    -------
+    list of float
+        Planning (seconds), its memory (bytes), a pass, the workers' own time and the overhead
+        (seconds), and tasks a pass.
+    """
     source = Empty(n_chunks)
-    engine.total(nothing, Empty(10))  # connections and imports are not planning
+    engine.total(nothing, Empty(10))  # connections and imports do not count as planning
     started = time.perf_counter()
     totals = engine.total(nothing, source)
     first = time.perf_counter() - started - max(done.seconds for done in totals.work.values())
@@ -89,7 +96,7 @@ def measure(engine: ClusterEngine, n_chunks: int, passes: int) -> list[float]:
         besides.append(walls[-1] - owns[-1])
     wall, beside = statistics.median(walls), statistics.median(besides)
     tasks = (engine.n_tasks - before) / passes
-    tracemalloc.start()  # after the times, which it would change
+    tracemalloc.start()  # last, because it would change the times
     engine.total(nothing, Empty(n_chunks))
     memory = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
@@ -105,7 +112,7 @@ def main(passes: int) -> None:
         "planning MB",
         "pass ms",
         "workers' own ms",
-        "beside ms",
+        "overhead ms",
         "tasks a pass",
     ):
         table.add_column(name, justify="right")

@@ -1,24 +1,28 @@
-"""Whole passes beside the kernel alone, textbook NumPy and scikit-learn, for every shape, all in one run.
+"""Whole passes beside the kernel alone, textbook NumPy and scikit-learn, for every shape.
 
-    python tests/benchmarks/passes.py [MiB decoded per shape] [words that the names of the shapes hold, such as "(12, 8)"]
+    python tests/benchmarks/passes.py [MiB decoded per shape] [words of names, such as "(12, 8)"]
 
-With 2,048 MiB and more a pass takes seconds; with the 256 MiB of the default, tenths of one.
+A pass takes seconds with 2,048 MiB and more, and tenths of a second with the default of 256 MiB.
 
 For each shape the same rows are visited in several ways, which take turns:
 
-* "kernel": the kernel on blocks in memory, one thread; its share of the roofline is that of ``kernels.py``;
-* "kernel, bare threads": a thread a core, each with its part of the leaves in memory, and no engine at all;
-* "threads, kept": a pass of this process's threads whose blocks are all kept in memory;
-* "Zarr, bare threads": a thread a core, each of which loads a chunk and then computes on it, and no engine;
-* "threads, Zarr": a pass over compressed Zarr (lz4), nothing kept, page cache warm;
-* "2 processes": a pass of a dask cluster of two worker processes over the same store, blocks kept;
-* "textbook" and "scikit-learn": on the whole block, one thread.
+* "kernel": the kernel on blocks in memory, one thread. Its share of the roofline is that of
+  ``kernels.py``.
+* "kernel, bare threads": a thread for each core, each with its slice of the leaves in memory, and
+  no engine.
+* "threads, cached": a pass of this process's threads, with all blocks cached.
+* "Zarr, bare threads": a thread for each core that loads a chunk and computes on it, and no
+  engine.
+* "threads, Zarr": a pass over compressed Zarr (lz4), nothing cached, page cache warm.
+* "2 processes": a pass of a dask cluster of two worker processes over the same store, blocks
+  cached.
+* "textbook" and "scikit-learn": the whole block on one thread.
 
-"of the cores" compares a pass with what its work would take if it were spread evenly: the kernel's seconds (and for "Zarr" the
-CPU seconds of reading and decoding, measured alone) over the number of cores. 1 is perfect; the goals are 1/1.1 kept and
-1/1.2 from Zarr. "of bare threads" compares it with what this machine's cores gave when no engine was there: it is what is left to
-the engine where the cores share their caches, their memory and their power, and with whatever else runs. CSR lies in dask
-blocks in memory, so there is nothing to decode.
+"Of the cores" is the time of the pass's work, spread evenly over the cores, over the time of the
+pass. The work is the kernel's seconds, and for "Zarr" also the CPU seconds of reading and
+decoding, measured alone. 1 is perfect. The goals are 1/1.1 from the cache and 1/1.2 from Zarr.
+"Of bare threads" compares a pass with the same cores without an engine, which share their caches,
+their memory and their power. CSR is in dask blocks in memory, so nothing is decoded.
 """
 
 import sys
@@ -57,13 +61,13 @@ from dsoftmax.objective.visit import Evaluate, Question
 from dsoftmax.solvers.protocol import Query
 
 FLOPS_A_BYTE = 200
-"""For each byte that was asked for: shapes with many classes, which do more with a byte, get fewer rows."""
+"""Most flops for each byte asked for. Shapes with many classes exceed it and get fewer rows."""
 CHUNK_BYTES = 8 * 2**20
 KERNEL = "fused" if available() else "numpy"
 
 
 def stored(problem: Problem, folder: Path, n_bytes: int) -> Source:
-    """Return the problem's rows again and again, about ``n_bytes`` of them: in compressed Zarr, or in memory for CSR."""
+    """Return about ``n_bytes`` of repeated rows of a problem: compressed Zarr, or CSR in memory."""
     X, y = problem.X, problem.y
     copies = max(n_bytes // problem.bytes, 1)
     if scipy.sparse.issparse(X):
@@ -85,7 +89,7 @@ def stored(problem: Problem, folder: Path, n_bytes: int) -> Source:
 
 
 def cpu_of_loading(source: Source) -> float:
-    """CPU seconds of loading all chunks in one thread, page cache warm."""
+    """Return the CPU seconds of loading all chunks in one thread, page cache warm."""
     buffer = np.empty(int(source.chunk_bytes.max()), np.uint8)
     best = np.inf
     for _ in range(2):
@@ -97,18 +101,21 @@ def cpu_of_loading(source: Source) -> float:
 
 
 def bare(source: Source, evaluate: Evaluate, threads: int, loaded: bool) -> Callable[[], None]:
-    """Return the work of a pass on plain threads, each with its part of the chunks, ``loaded`` before or by the thread itself."""
+    """Return the work of a pass on plain threads, each with its part of the chunks.
+
+    Chunks are loaded before if ``loaded``, otherwise by the thread that computes.
+    """
     (question,), buffers = evaluate.questions, threading.local()
     theta, dtype = question.query.theta, question.dtype
     chunks = range(len(source.chunk_rows))
-    held = {chunk: coded(source.load(chunk), evaluate) for chunk in chunks} if loaded else {}
+    blocks = {chunk: coded(source.load(chunk), evaluate) for chunk in chunks} if loaded else {}
 
     def part(first: int) -> None:
         if not hasattr(buffers, "one"):
             buffers.one = np.empty(int(source.chunk_bytes.max()), np.uint8)
         for chunk in chunks[first::threads]:
             for leaf, codes in (
-                held[chunk] if loaded else coded(source.load(chunk, buffers.one), evaluate)
+                blocks[chunk] if loaded else coded(source.load(chunk, buffers.one), evaluate)
             ):
                 KERNELS[KERNEL].value_and_gradient(theta, leaf.X, codes, None, dtype)
 
@@ -125,7 +132,7 @@ def coded(block: Block, evaluate: Evaluate) -> list[tuple[Block, NDArray]]:
 
 
 def streaming_limit(source: Source, threads: int, evaluate: Evaluate) -> int:
-    """The memory that just lets every thread read a block ahead, so that nothing is kept."""
+    """Return the least limit with which every thread reads a block ahead: nothing is cached."""
     work = evaluate.footprint(source.n_features, source.sparse)
     needs = needs_of(source, work, threads, None, process=process_bytes())
     return Plan(needs, threads, 2 * threads, threads).projected
@@ -173,9 +180,14 @@ def main(n_bytes: int, words: Sequence[str]) -> None:
             ways: dict[str, Callable[[], object]] = {
                 "kernel, bare threads": bare(source, evaluate, cores, loaded=True)
             }
-            ways["threads, kept"] = lambda e=kept, s=source, v=evaluate: e.total(v, s)
-            ideal = dict.fromkeys(("kernel, bare threads", "threads, kept"), block_seconds / cores)
-            best = {"threads, kept": "kernel, bare threads", "threads, Zarr": "Zarr, bare threads"}
+            ways["threads, cached"] = lambda e=kept, s=source, v=evaluate: e.total(v, s)
+            ideal = dict.fromkeys(
+                ("kernel, bare threads", "threads, cached"), block_seconds / cores
+            )
+            best = {
+                "threads, cached": "kernel, bare threads",
+                "threads, Zarr": "Zarr, bare threads",
+            }
             if not source.resident:
                 ways["Zarr, bare threads"] = bare(source, evaluate, cores, loaded=False)
                 ways["threads, Zarr"] = lambda e=streaming, s=source, v=evaluate: e.total(v, s)
@@ -204,6 +216,7 @@ def main(n_bytes: int, words: Sequence[str]) -> None:
 
 
 def checked(engine: Engine, evaluate: Evaluate, source: Source) -> object:
+    """Return the totals of a pass that visited every row."""
     totals = engine.total(evaluate, source)
     assert totals.n_rows == int(source.chunk_rows.sum())
     return totals

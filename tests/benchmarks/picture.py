@@ -3,8 +3,9 @@
     python tests/benchmarks/picture.py [--dask-ml PYTHON] [--rows N] [--out FILE.svg]
 
 The problem has two classes, because dask-ml has no multinomial model: covertype's class 2 against
-the rest, 581,012 rows, 54 standardised features and a column of ones, C = 1, float64. The column of
-ones stands for the intercept. So all packages minimise the same F, in which it is penalised too.
+the rest, 581,012 rows, 54 standardised features and a column of ones, C = 1, float64. The column
+of ones stands for the intercept. So all packages minimise the same F, in which it is penalised
+too.
 
 A pass is a visit to every row. Each package's visits are counted where it makes them:
 

@@ -1,7 +1,8 @@
-"""The real data sets by name, as the benchmarks and the tests of pass counts take them.
+"""The real data sets by name, for the benchmarks and for the tests of pass counts.
 
-``DSOFTMAX_DATA`` names the folder that holds them; digits are scikit-learn's own and need no folder. "standardised" is mean 0 and
-standard deviation 1 of each feature, "rms" the raw features divided by one number, their root mean square.
+``DSOFTMAX_DATA`` names their folder. Digits come with scikit-learn and need no folder.
+"Standardised" means mean 0 and standard deviation 1 of each feature. "rms" means raw features
+divided by one number, their root mean square.
 """
 
 import os
@@ -17,19 +18,19 @@ from numpy.typing import NDArray
 
 DATA = os.environ.get("DSOFTMAX_DATA")
 SAMPLE_ROWS = 60_000
-"""Of Covertype, where the whole set would take too long."""
+"""Rows of Covertype in the sets whose whole would take too long."""
 
 
 @dataclass(frozen=True)
 class Data:
-    """One set.
+    """A data set.
 
     Attributes
     ----------
     name : str
     X : (n, p) ndarray or CSR
     y : (n,) int64
-        Codes, 0 … K-1.
+        Codes 0 … K-1.
     """
 
     name: str
@@ -50,7 +51,7 @@ class Data:
 
     @property
     def n_entries(self) -> int:
-        """Of θ, intercepts included."""
+        """Number of entries of θ, intercepts included."""
         return (self.n_features + 1) * self.n_classes
 
 
@@ -64,30 +65,31 @@ def folder() -> Path:
     """
     if DATA is None:
         raise SystemExit(
-            "DSOFTMAX_DATA does not name the folder with covtype.npz, shuttle.npz, … Set it, or ask for digits only."
+            "DSOFTMAX_DATA is not set; expected the folder with covtype.npz, shuttle.npz, … "
+            "Set it, or ask for digits only."
         )
     return Path(DATA)
 
 
 def standardised(X: NDArray) -> NDArray[np.float32]:
-    """Mean 0 and standard deviation 1 of each feature; a constant one becomes 0."""
+    """Return features of mean 0 and standard deviation 1. A constant feature becomes 0."""
     X = X.astype(np.float64)
     return ((X - X.mean(axis=0)) / X.std(axis=0).clip(1e-9)).astype(np.float32)
 
 
 def by_rms(X: NDArray) -> NDArray[np.float32]:
-    """The features divided by one number, the root mean square of all values."""
+    """Return the features divided by one number, the root mean square of all values."""
     X = X.astype(np.float64)
     return (X / np.sqrt(np.mean(np.square(X)))).astype(np.float32)
 
 
 def raw(X: NDArray) -> NDArray:
-    """The features as stored."""
+    """Return the features as stored."""
     return X
 
 
 def by_255(X: NDArray) -> NDArray[np.float32]:
-    """Pixels from 0 to 1."""
+    """Return pixels from 0 to 1."""
     return (X / np.float32(255)).astype(np.float32)
 
 
@@ -103,11 +105,11 @@ def digits() -> tuple[NDArray, NDArray]:
     from sklearn.datasets import load_digits
 
     X, y = load_digits(return_X_y=True)
-    return X.astype(np.uint8), y  # they are whole numbers, 0 … 16
+    return X.astype(np.uint8), y  # integers 0 … 16
 
 
 def covtype(n_rows: int | None) -> tuple[NDArray, NDArray]:
-    """All rows, or ``n_rows`` drawn without replacement, in their order."""
+    """Return all rows, or ``n_rows`` drawn without replacement, in their order."""
     with np.load(folder() / "covtype.npz") as stored:
         X, y = stored["X"], stored["y"]
     if n_rows is None:
@@ -128,7 +130,7 @@ def banking77_tfidf() -> tuple[Any, NDArray]:
 
 
 def landsat() -> tuple[NDArray, NDArray]:
-    """Every pixel of the map that has a label and all bands."""
+    """Return every pixel of the map that has a label and all bands."""
     with np.load(folder() / "landsat7_nc.npz") as stored:
         bands, labels = np.moveaxis(stored["cube"], 0, -1), stored["landclass96"]
     seen = (labels > 0) & np.isfinite(bands).all(axis=-1)
@@ -160,7 +162,7 @@ SETS: dict[str, tuple[str, str]] = {
     for file, scales in _SCALED.items()
     for scale in scales
 }
-"""From the name of a set to its file and scale."""
+"""File and scale of each set, by its name."""
 
 
 @cache
@@ -176,14 +178,14 @@ def load(name: str) -> Data:
 
 
 def named(words: list[str]) -> list[str]:
-    """Return the sets whose names hold any of the words; all of them for no words.
+    """Return the sets whose names contain any of the words; all sets for no words.
 
     Raises
     ------
     SystemExit
-        No name holds one of them.
+        No name contains one of the words.
     """
     for word in words:
         if not any(word in name for name in SETS):
-            raise SystemExit(f"No set is called {word!r}; there are: {', '.join(SETS)}.")
+            raise SystemExit(f"No set is named {word!r}; expected one of: {', '.join(SETS)}.")
     return [name for name in SETS if not words or any(word in name for word in words)]

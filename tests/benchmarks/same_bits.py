@@ -2,8 +2,8 @@
 
     python tests/benchmarks/same_bits.py OLD NEW [--python PYTHON] [--kernels numpy,fused]
 
-``OLD`` and ``NEW`` are commits of this repository, or folders that hold a checkout. Each version is
-installed into a virtual environment of its own. ``--python`` names an interpreter that has all
+``OLD`` and ``NEW`` are commits of this repository, or folders that hold a checkout. Each version
+is installed into a virtual environment of its own. ``--python`` names an interpreter that has all
 dependencies: then nothing is installed, and the checkouts are put on its path.
 
 Seven fits run with every kernel, each through the public API or the command line:

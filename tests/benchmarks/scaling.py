@@ -1,12 +1,18 @@
-"""Whole passes on 1, 2, 4 … threads or processes beside one thread, with and without an engine, all in one run.
+"""Whole passes on 1, 2, 4 … threads or processes beside one thread, all in one run.
 
-    python tests/benchmarks/scaling.py [MiB decoded per shape] [words that the names of the shapes hold, such as "(12, 8)"]
+    python tests/benchmarks/scaling.py [MiB decoded per shape] [words of names, such as "(12, 8)"]
 
-For each shape the same rows are visited by more and more threads: "bare" without an engine, "kept" with all blocks in memory,
-"Zarr" from compressed chunks, bare and with the engine, whose readers are threads of their own; and by as many worker processes,
-which keep their blocks and share all cores of the machine. A figure is the share of the cores that is used: the seconds of one bare
-thread over the seconds times the cores. Where bare threads lose, the cores share what they wait for, or slow each other down;
-what an engine loses beside them is its own.
+For each shape more and more threads visit the same rows:
+
+* "bare": without an engine.
+* "cached": with an engine, all blocks cached.
+* "Zarr": from compressed chunks, bare and with the engine, whose readers have threads of their
+  own.
+* "processes": as many worker processes, which cache their blocks and share all cores.
+
+A figure is the share of the cores that is used: the seconds of one bare thread over the seconds
+times the cores. A loss of bare threads is the machine's: the cores share their caches and memory.
+The loss of an engine beside bare threads is its own.
 """
 
 import sys
@@ -29,7 +35,7 @@ from dsoftmax.objective.visit import Evaluate, Question
 from dsoftmax.solvers.protocol import Query
 from dsoftmax.system.process import available_cores
 
-WAYS = ("bare", "kept", "Zarr, bare", "Zarr", "processes")
+WAYS = ("bare", "cached", "Zarr, bare", "Zarr", "processes")
 
 
 def main(n_bytes: int, words: Sequence[str]) -> None:
@@ -55,7 +61,7 @@ def main(n_bytes: int, words: Sequence[str]) -> None:
                 works: dict[str, Callable[[], object]] = {
                     "bare": bare(source, evaluate, cores, loaded=True)
                 }
-                works["kept"] = lambda e=kept: checked(e, evaluate, source)  # noqa: B023
+                works["cached"] = lambda e=kept: checked(e, evaluate, source)  # noqa: B023
                 if not source.resident:
                     streaming = ThreadsEngine(cores, streaming_limit(source, cores, evaluate))
                     works["Zarr, bare"] = bare(source, evaluate, cores, loaded=False)

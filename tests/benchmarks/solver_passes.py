@@ -1,17 +1,18 @@
-"""Passes of every solver to the optimum of the real sets, with a strong and a weak penalty, all in one run.
+"""Passes of every solver to the optimum of the real sets, with a strong and a weak penalty.
 
-    python tests/benchmarks/solver_passes.py [sets] [--solvers auto,lbfgs] [--cap passes] [--seconds a run]
+    python tests/benchmarks/solver_passes.py [sets] [--solvers auto,lbfgs] [--cap N] [--seconds S]
 
-``sets`` are words that names of sets hold, such as "covtype-60k" or "shuttle raw"; all but the whole of Covertype when there are
-none. DSOFTMAX_DATA names the folder of the sets.
+``sets`` are words that names of sets contain, such as "covtype-60k" or "shuttle raw". Without
+words all sets run, except the whole of Covertype. DSOFTMAX_DATA names the folder of the sets.
 
-A cell is the number of passes, that of statistics included, after which the accepted θ is within a relative gap (F − F*)/F* of
-1e-3 and of 1e-6; F is computed in plain NumPy and float64 for it. "–" says that it was not reached in ``--cap`` passes, or that
-the solver ended before; "> 57" that the clock ended the run after so many. Products have the dtype that a user gets.
+A cell is the number of passes, statistics included, after which the accepted θ has a relative gap
+(F − F*)/F* of 1e-3 and of 1e-6. F is computed in plain NumPy and float64. "–" means that
+``--cap`` passes did not suffice, or that the solver ended before. "> 57" means that the clock
+ended the run after 57 passes. Products have the dtype that a user gets.
 
-F* is the best point found by any of the runs, and what is not known of it is bounded by strong convexity (``optimum_bounds.py``), as a
-part of F*, in the column "F* within": the point comes from the solvers, the proof does not. "sample" is the part of the rows
-that auto's sample held: 1 means that a few passes are no wonder.
+F* is the best point of all runs. The column "F* within" bounds the unknown part of F* by strong
+convexity (``optimum_bounds.py``): the point comes from the solvers, the proof does not. "sample"
+is the part of the rows in auto's sample. With 100 % few passes are expected.
 """
 
 import argparse
@@ -45,7 +46,10 @@ def cell(path: Path, plain: PlainObjective, optimum: float) -> str:
 def measured(
     data: Data, C: float, solvers: list[str], cap: int, seconds: float
 ) -> tuple[Bounds, dict[str, Path], dict[str, str]]:
-    """Return the optimum, and the path and the cell of each solver; again where a run found a better point than was known."""
+    """Return the optimum, and the path and the cell of each solver.
+
+    If a run finds a better point than was known, all runs are made again.
+    """
     plain = PlainObjective.of(data.X, data.y, C)
     known, _ = look_for_optimum(data, C, plain, seconds)
     sizes = Sizes(data.n_rows, data.n_classes, data.n_features, gram=True)
@@ -94,7 +98,8 @@ def main(names: list[str], solvers: list[str], cap: int, seconds: float) -> None
                 f"{max(known.looseness, 1e-16):.0e}",
             )
             print(
-                f"{name}, {label}: {'; '.join(cells.values())} ({time.perf_counter() - began:.0f} s)",
+                f"{name}, {label}: {'; '.join(cells.values())}"
+                f" ({time.perf_counter() - began:.0f} s)",
                 file=sys.stderr,
             )
     Console(width=max(Console().width, 170)).print(table)
@@ -104,14 +109,12 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(
         description="Passes of every solver to the optimum of the real sets."
     )
-    parser.add_argument(
-        "sets", nargs="*", help=f"words that names of sets hold, of: {', '.join(SETS)}"
-    )
+    parser.add_argument("sets", nargs="*", help=f"words of names of sets: {', '.join(SETS)}")
     parser.add_argument(
         "--solvers", default=",".join((AUTO, *(one for one in SOLVERS if one not in SLOW)))
     )
-    parser.add_argument("--cap", type=int, default=200, help="passes of a run (200)")
-    parser.add_argument("--seconds", type=float, default=120, help="seconds of a run (120)")
+    parser.add_argument("--cap", type=int, default=200, help="most passes of a run (200)")
+    parser.add_argument("--seconds", type=float, default=120, help="most seconds of a run (120)")
     given = parser.parse_args()
     chosen = (
         named(given.sets)

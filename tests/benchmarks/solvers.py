@@ -1,17 +1,22 @@
-"""Seconds to a relative gap of 1e-6 on the real sets, side by side with other packages, all in memory and in one run.
+"""Seconds to the optimum of the real sets, beside other packages.
 
-    python tests/benchmarks/solvers.py [sets] [--rivals lbfgs,saga] [--cap seconds] [--weak]
+    python tests/benchmarks/solvers.py [sets] [--rivals lbfgs,torch] [--cap seconds] [--weak]
 
-``sets`` are words that names of sets hold; DSOFTMAX_DATA names their folder. C = 1; with --weak λ = 1e-4. What can be imported
-is compared: scikit-learn's solvers, scikit-learn-intelex, PyTorch's LBFGS (float tensors, strong Wolfe line search) and Spark's
-LogisticRegression in this machine's cores, without standardisation in its penalty.
+``sets`` are words that names of sets contain. DSOFTMAX_DATA names their folder. C is 1, or λ is
+1e-4 with ``--weak``. All data are in memory. Every package that can be imported is compared:
+scikit-learn's solvers, scikit-learn-intelex, PyTorch's LBFGS (float tensors, strong Wolfe line
+search) and Spark's LogisticRegression on this machine's cores, without standardisation in its
+penalty.
 
-Everyone is run at tol = 1e-2, 1e-3, … until the coefficients it returns have F − F* ≤ 1e-6·F*, F in plain NumPy and float64
-(``optimum_bounds.py``, where F* comes from too); the time is that of this run alone, the least of three where it takes less than
-`REPEAT` seconds. Each may use one thread or all cores, and is given float64, then float32 where float64 got there: the best
-counts (ours: the data as stored; Spark: float64, all cores). One fit of a small problem comes before, and so do imports,
-conversions and the upload to Spark. Every package has a process of its own, which is ended where one try takes longer than
-``--cap`` seconds; then the cell says so. "–" means that no tol led there, "too large" that its Hessian would not fit.
+Each package runs at tol = 1e-2, 1e-3, … until its coefficients have F − F* ≤ 1e-6·F*. F is
+computed in plain NumPy and float64 (``optimum_bounds.py``, which also gives F*). The time is that
+of the last run alone, or the least of three runs if it takes less than `REPEAT` seconds.
+
+Each package may use one thread or all cores, and gets float64, then float32 if float64 succeeded.
+The best time counts. dsoftmax gets the data as stored, Spark float64 and all cores. Imports,
+conversions, the upload to Spark and one fit of a small problem come before. Every package has its
+own process, which is ended if one try takes longer than ``--cap`` seconds. Then the cell says so.
+"–" means that no tol succeeded, "too large" that the Hessian would not fit.
 """
 
 import argparse
@@ -42,15 +47,15 @@ TOLERANCES = tuple(10.0**-k for k in range(2, 13))
 REPEAT = 3.0
 WARM_ROWS = 500
 SETTING_UP = 180
-"""Seconds for imports, conversions and the first small fit."""
+"""Most seconds for imports, conversions and the first small fit."""
 NEWTON_ENTRIES = 5000
 MANY = 1_000_000
-"""Iterations, so that tol decides."""
+"""Most iterations: large enough that tol decides."""
 OURS = "dsoftmax"
 LAMBDA = 1e-4
 
 Fit = Callable[[float, int], NDArray]
-"""From tol and the most iterations to θ (K, p+1)."""
+"""A function from tol and the most iterations to θ (K, p+1)."""
 
 
 def ours(X: Any, y: NDArray, C: float, threads: int) -> Fit:
@@ -98,8 +103,8 @@ def torch_lbfgs(X: Any, y: NDArray, C: float, threads: int) -> Fit:
         W = torch.zeros((K, X.shape[1]), dtype=rows.dtype, requires_grad=True)
         b = torch.zeros(K, dtype=rows.dtype, requires_grad=True)
         optimiser = torch.optim.LBFGS(
-            [W, b], max_iter=most, max_eval=10 * most, tolerance_grad=tol, tolerance_change=0, history_size=10,
-            line_search_fn="strong_wolfe",
+            [W, b], max_iter=most, max_eval=10 * most, tolerance_grad=tol, tolerance_change=0,
+            history_size=10, line_search_fn="strong_wolfe",
         )  # fmt: skip
 
         def closure() -> Any:
@@ -152,20 +157,20 @@ def spark(X: Any, y: NDArray, C: float, threads: int) -> Fit:
 
 @dataclass(frozen=True)
 class Rival:
-    """A package and what it can be given.
+    """A package, and the data that it accepts.
 
     Attributes
     ----------
     prepare : callable
-        From X, y, C and the threads to what fits.
+        A function from X, y, C and the threads to a `Fit`.
     needs : str
-        The module to import.
+        Module to import.
     dtypes : tuple of str
-        Of X; "stored" for what it is.
+        Dtypes of X to try; "stored" is the dtype of the set.
     sparse : bool
         Whether X may be CSR.
     hessian : bool
-        Whether it holds a matrix of all entries of θ.
+        Whether it allocates a matrix of all entries of θ.
     """
 
     prepare: Callable[[Any, NDArray, float, int], Fit]
@@ -176,7 +181,7 @@ class Rival:
 
     @property
     def there(self) -> bool:
-        """Whether it can be imported."""
+        """Whether the package can be imported."""
         return find_spec(self.needs) is not None and (
             self.needs != "pyspark" or which("java") is not None
         )
@@ -204,14 +209,14 @@ def small(data: Data) -> Data:
 
 
 def converted(X: Any, dtype: str) -> Any:
-    """Return X in a dtype, in rows; CSR with the integers that scikit-learn wants."""
+    """Return X in a dtype, in row order; CSR keeps its integers."""
     if dtype == "stored":
         return X
     return X.astype(dtype) if scipy.sparse.issparse(X) else np.ascontiguousarray(X, dtype)
 
 
 def child(name: str, rival: str, C: float, dtype: str, threads: int, goal: float) -> None:
-    """Print a line of JSON when ready and after every try, until one is at the goal."""
+    """Print a line of JSON when ready and after every try, until a try reaches the goal."""
     warnings.simplefilter("ignore")
     data, kind = load(name), RIVALS[rival]
     plain = PlainObjective.of(data.X, data.y, C)
@@ -230,6 +235,7 @@ def child(name: str, rival: str, C: float, dtype: str, threads: int, goal: float
 
 
 def timed(fit: Fit, tol: float) -> tuple[float, NDArray]:
+    """Return the seconds of a fit, and its θ."""
     started = time.perf_counter()
     theta = fit(tol, MANY)
     return time.perf_counter() - started, theta
@@ -238,7 +244,7 @@ def timed(fit: Fit, tol: float) -> tuple[float, NDArray]:
 def seconds_of(
     name: str, rival: str, C: float, dtype: str, threads: int, goal: float, cap: float
 ) -> float | str:
-    """Return the seconds of a rival's first run that is at the goal, or why there is none."""
+    """Return the seconds of a rival's first run that reaches the goal, or why there is none."""
     environment = os.environ | {
         one: str(threads) for one in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
     }
@@ -282,7 +288,7 @@ def seconds_of(
 
 
 def best(data: Data, rival: str, C: float, goal: float, cap: float) -> float | str:
-    """Return the least seconds of all settings, or what the first of them said where none got there."""
+    """Return the least seconds of all settings. If all fail, return the reason of the first."""
     kind, cores = RIVALS[rival], len(os.sched_getaffinity(0))
     if kind.hessian and data.n_entries > NEWTON_ENTRIES:
         return "too large"
@@ -332,12 +338,10 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(
         description="Seconds to the optimum of the real sets, side by side."
     )
-    parser.add_argument(
-        "sets", nargs="*", help=f"words that names of sets hold, of: {', '.join(SETS)}"
-    )
+    parser.add_argument("sets", nargs="*", help=f"words of names of sets: {', '.join(SETS)}")
     parser.add_argument("--rivals", default=",".join(RIVALS), help=f"of: {', '.join(RIVALS)}")
-    parser.add_argument("--cap", type=float, default=60, help="seconds of a try (60)")
-    parser.add_argument("--weak", action="store_true", help=f"λ = {LAMBDA:g} for C = 1")
+    parser.add_argument("--cap", type=float, default=60, help="most seconds of a try (60)")
+    parser.add_argument("--weak", action="store_true", help=f"λ = {LAMBDA:g} instead of C = 1")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.child:

@@ -2,8 +2,8 @@
 
     python -m pytest tests/benchmarks/test_kernels.py
 
-One thread; a group of bars for each shape, fastest first. ``kernels.py`` prints shares of the machine's rates beside them. Every
-way is checked against scikit-learn's gradient before it is timed.
+One thread, and a group of bars for each shape, fastest first. ``kernels.py`` prints the shares of
+the machine's rates. Every way is compared with scikit-learn's gradient before it is timed.
 """
 
 import sys
@@ -34,10 +34,10 @@ def problem(request):
 
 @pytest.fixture(scope="module")
 def expected(problem):
-    """∇J of scikit-learn, (K, p+1), from float64."""
+    """∇J by scikit-learn, (K, p+1), in float64."""
     X = problem.X.astype(np.float64)
     gradient = kernels.scikit_learn(problem.theta, X, problem.y)()[1]
-    return gradient * len(problem.y)  # its loss is a mean over the rows
+    return gradient * len(problem.y)  # scikit-learn returns the mean over the rows
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -58,7 +58,7 @@ def test_gradient(way, problem, expected, benchmark):
     gradient = {"scikit-learn": lambda: found[1] * len(y), "textbook": lambda: found.T}.get(
         way, lambda: found[1]
     )()
-    columns = expected.shape[1] - (way == "textbook")  # which has no intercept
+    columns = expected.shape[1] - (way == "textbook")  # the textbook formula has no intercept
     size = np.abs(expected[:, :columns]).max()
     np.testing.assert_allclose(gradient, expected[:, :columns], rtol=0, atol=2e-4 * size)
     benchmark(work)
