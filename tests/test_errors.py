@@ -32,19 +32,19 @@ def test_every_error_is_in_the_table():
 
 @pytest.mark.parametrize("kind", BASES)
 def test_an_error_is_caught_by_its_standard_base_and_by_ours_and_survives_pickling(kind):
-    error = kind("X.zarr rows 0–9: found, needed, cure.")
+    error = kind("X.zarr rows 0–9: found, expected, cure.")
     assert isinstance(error, BASES[kind])
     assert isinstance(error, errors.DsoftmaxError)
     for protocol in (4, 5):
         again = pickle.loads(pickle.dumps(error, protocol))
         assert type(again) is kind
-        assert str(again) == "X.zarr rows 0–9: found, needed, cure."
+        assert str(again) == "X.zarr rows 0–9: found, expected, cure."
     pickling_support.install(
         error
     )  # as distributed does, for every exception that exists when it is imported
     again = pickle.loads(pickle.dumps(error))
     assert type(again) is kind
-    assert str(again) == "X.zarr rows 0–9: found, needed, cure."
+    assert str(again) == "X.zarr rows 0–9: found, expected, cure."
 
 
 @pytest.mark.parametrize(

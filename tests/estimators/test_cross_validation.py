@@ -147,12 +147,12 @@ def test_models_that_stop_early_are_counted_in_a_warning():
         ({"Cs": [2, 2]}, r"^Cs=\[2.0, 2.0\]"),
     ],
 )
-def test_options_that_make_no_sense(options, message):
+def test_invalid_options_of_the_grid_are_refused(options, message):
     with pytest.raises(OptionError, match=message):
         SoftmaxRegressionCV(**options).fit(*make_data(2))
 
 
-def test_many_folds_that_are_empty_are_not_all_listed():
+def test_the_error_of_many_empty_folds_is_short():
     X, y = make_data(2, n=30)
     with pytest.raises(
         DataError, match=r"The folds hold .*, … of 30 rows: fold .*, … has no row"

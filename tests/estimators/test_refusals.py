@@ -35,7 +35,7 @@ from dsoftmax.errors import DataError, MemoryLimitError, OptionError
         ({"fit_intercept": 1}, r"fit_intercept=1.* True or False"),
     ],
 )
-def test_options_that_make_no_sense(options, message):
+def test_invalid_options_are_refused(options, message):
     X, y = make_data(2)
     with pytest.raises(OptionError, match=message):
         SoftmaxRegression(**options).fit(X, y)
@@ -53,24 +53,24 @@ def test_options_that_make_no_sense(options, message):
         ),
     ],
 )
-def test_a_spool_that_nothing_would_use_is_an_error(options, message, tmp_path, monkeypatch):
+def test_a_spool_without_use_is_an_error(options, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(OptionError, match=message):
         SoftmaxRegression(**options).fit(*make_data(2))
 
 
-def test_the_limit_of_a_spool_reaches_it(tmp_path):
+def test_the_spool_gets_its_limit(tmp_path):
     assert SoftmaxRegression(spool=tmp_path, spool_limit="2KiB")._spool_to().limit == 2048
 
 
-def test_booleans_of_numpy_and_whole_floats_are_options_too(tmp_path):
+def test_numpy_booleans_and_whole_floats_are_valid_options(tmp_path):
     X, y = make_data(2)
     estimator = SoftmaxRegression(fit_intercept=np.bool_(False), memory_limit=1e9).fit(X, y)
     assert estimator.intercept_ == 0
     save_model(estimator.model_, tmp_path / "model")
 
 
-def test_what_is_no_array_is_refused_by_every_method(tmp_path):
+def test_every_method_refuses_arguments_that_are_no_arrays(tmp_path):
     X, y = make_data(3)
     group = zarr.create_group(tmp_path)
     rows, labels = (
@@ -100,7 +100,7 @@ def test_what_is_no_array_is_refused_by_every_method(tmp_path):
 
 
 @pytest.mark.parametrize("words", [False, True])
-def test_validation_labels_of_another_kind_are_named_as_theirs(words):
+def test_errors_of_validation_labels_name_y_val(words):
     X, y = make_data(3)
     labels = np.array(["a", "b", "c"])[y]
     with pytest.raises(
@@ -164,7 +164,7 @@ def test_a_memory_limit_that_is_too_small():
     ],
 )
 @pytest.mark.parametrize("lazy", [False, True])
-def test_data_that_cannot_answer(change, message, lazy):
+def test_invalid_data_are_refused(change, message, lazy):
     X, y = make_data(2)
     arrays = change(X, y, np.ones(len(y)))
     if lazy:
@@ -197,7 +197,7 @@ def test_nan_is_named_by_row_and_column(kind, value, tmp_path):
 
 
 @pytest.mark.parametrize("lazy", [False, True])
-def test_rows_that_are_not_a_table(lazy):
+def test_rows_need_two_dimensions(lazy):
     X, y = make_data(2)
     estimator = SoftmaxRegression().fit(X, y)
     for rows in (X[0], X[:, :, None]):

@@ -36,7 +36,7 @@ def test_training_starts_from_given_coefficients(n_classes, solver):
         ({"intercept_init": np.zeros(3)}, OptionError, "does nothing without coef_init"),
     ],
 )
-def test_coefficients_that_do_not_fit_are_refused(given, error, message):
+def test_start_coefficients_of_another_shape_are_refused(given, error, message):
     X, y = make_data(3)
     assert X.shape[1] == 5
     with pytest.raises(error, match=message):
@@ -70,7 +70,7 @@ def test_warm_start_from_coefficients_that_were_changed():
     assert ours.fit(X, y).n_passes_ == 2
 
 
-def test_warm_start_without_intercepts_holds_them_at_zero():
+def test_warm_start_without_intercepts_keeps_them_zero():
     X, y = make_data(3)
     ours = (
         SoftmaxRegression(warm_start=True, **TIGHT)

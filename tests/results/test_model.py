@@ -51,7 +51,7 @@ def test_centring_changes_no_probability(rng):
 
 
 @pytest.mark.parametrize("K", [2, 3])
-def test_centring_what_an_l1_penalty_has_placed_keeps_its_zeros(rng, K):
+def test_centring_after_an_l1_penalty_keeps_zeros(rng, K):
     theta, X = rng.normal(size=(K, 5)), rng.normal(size=(20, 4))
     theta[0] = 0
     found = centred(theta, keep_zeros=True)

@@ -182,7 +182,7 @@ def test_it_is_one_pass():
     assert len(passes) == 1
 
 
-def test_what_cannot_be_answered_is_an_error():
+def test_invalid_requests_are_refused():
     X, y = make_data(3)
     estimator = SoftmaxRegression(C=np.inf, **EXACT).fit(X, y)
     with pytest.raises(OptionError, match="reference=7 is no class"):
@@ -223,7 +223,7 @@ def test_a_hessian_that_does_not_fit_is_refused_before_the_pass():
         estimator.uncertainty(wide, y)
 
 
-def test_coefficients_that_are_not_the_optimum_of_these_rows_are_warned_of():
+def test_coefficients_far_from_the_optimum_of_these_rows_cause_a_warning():
     X, y = make_data(3)
     estimator = SoftmaxRegression(C=np.inf, **EXACT).fit(X, y)
     with pytest.warns(ConvergenceWarning, match="standard errors from the optimum"):

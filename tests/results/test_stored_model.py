@@ -61,7 +61,7 @@ def test_nothing_is_overwritten_unless_asked(rng, tmp_path):
     assert [entry.name for entry in tmp_path.iterdir()] == ["model.zarr"]
 
 
-def test_a_failed_save_leaves_what_stood_there(rng, tmp_path, monkeypatch):
+def test_a_failed_save_leaves_the_old_model(rng, tmp_path, monkeypatch):
     path = tmp_path / "model.zarr"
     first = model_of(rng, CLASSES["integers"])
     save_model(first, path)
@@ -75,7 +75,7 @@ def test_a_failed_save_leaves_what_stood_there(rng, tmp_path, monkeypatch):
     assert [entry.name for entry in tmp_path.iterdir()] == ["model.zarr"]
 
 
-def test_a_file_in_the_way_is_replaced_too(rng, tmp_path):
+def test_a_file_at_the_path_is_replaced(rng, tmp_path):
     path = tmp_path / "model.zarr"
     path.write_text("something")
     model = model_of(rng, CLASSES["integers"])
@@ -84,7 +84,7 @@ def test_a_file_in_the_way_is_replaced_too(rng, tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["absent", "empty", "no coef", "classes", "truncated", "file"])
-def test_what_is_no_model_is_a_read_error(rng, tmp_path, damage):
+def test_anything_but_a_model_is_a_read_error(rng, tmp_path, damage):
     path = tmp_path / "model.zarr"
     if damage == "file":
         path.write_text("hello")

@@ -55,7 +55,7 @@ def test_sizes(size, expected):
         "1 2 GB",
     ],
 )
-def test_what_is_no_size_names_the_option_and_the_units(size):
+def test_the_error_of_an_invalid_size_names_the_option_and_the_units(size):
     with pytest.raises(
         OptionError, match=r"memory=.* is no size; expected a positive number of bytes.*GiB"
     ):
