@@ -25,7 +25,7 @@ from dsoftmax.runs.history import History, read_history
 from dsoftmax.system.files import write_text
 from dsoftmax.training.grid import Grid
 from dsoftmax.training.loop import train
-from dsoftmax.training.prepare import prepare
+from dsoftmax.training.prepare import Resumed, prepare
 from dsoftmax.training.result import Result
 from dsoftmax.training.run import Run
 from dsoftmax.training.settings import Settings
@@ -91,10 +91,12 @@ def train_in(
         Ctrl-C or SIGTERM arrived. The checkpoint of the last pass is saved.
     DsoftmaxError
     """
-    used = directory.kernel() if settings.kernel == "auto" and not overwrite else None
+    resumed = None
+    if directory.has_checkpoint() and not overwrite:
+        resumed = Resumed(directory.kernel() if settings.kernel == "auto" else None)
     limit = process_limit(choice)
     prepared = prepare(
-        source, settings, grid, memory_limit=limit, validation=validation, used_kernel=used
+        source, settings, grid, memory_limit=limit, validation=validation, resumed=resumed
     )
     settings = replace(settings, kernel=prepared.kernel.name)
     plan_choice(prepared.source, choice)  # refuses before the first chunk is read

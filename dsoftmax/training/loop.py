@@ -18,7 +18,7 @@ from dsoftmax.training.budget import require_memory, solver_bytes
 from dsoftmax.training.first_pass import collect_statistics
 from dsoftmax.training.grid import Grid
 from dsoftmax.training.objectives import make_objective
-from dsoftmax.training.prepare import Prepared, prepare
+from dsoftmax.training.prepare import Prepared, Resumed, prepare
 from dsoftmax.training.record import Record, record_pass
 from dsoftmax.training.result import Result, Trained
 from dsoftmax.training.run import Run
@@ -74,8 +74,7 @@ def train(
         grid,
         memory_limit=engine.process_limit,
         validation=validation,
-        used_kernel=None if resume is None else resume[0].kernel,
-        used_solver=None if resume is None else Choice(resume[0].solver, resume[0].why),
+        resumed=None if resume is None else _resumed(resume[0]),
     )
     history: list[Record] = []
 
@@ -99,6 +98,10 @@ def train(
         if prepared.grid.n_folds and (missing := list(filter(_lacks_score, tracks))):
             watch(tracks, _score(missing))
     return Result(prepared.grid, tuple(map(_trained, prepared.grid.models, tracks)), history)
+
+
+def _resumed(run: Run) -> Resumed:
+    return Resumed(run.kernel, Choice(run.solver, run.why))
 
 
 def _tracks(

@@ -1,9 +1,7 @@
 """All that is decided before the first pass.
 
-Settings, metadata of the source and the memory limit decide it.
-
-Nothing is read here, and no engine is asked. `dsoftmax inspect` shows the same value that `train`
-follows.
+Settings, metadata of the source and the memory limit decide it. No chunk is read, and no engine is
+asked. `dsoftmax inspect` shows the same value that `train` follows.
 """
 
 from dataclasses import dataclass, replace
@@ -39,7 +37,7 @@ class Member:
     settings : Settings
         Settings of this model, with its C.
     held_out : HeldOut, optional
-        Rows that judge the model.
+        Rows that score the model, and that it does not learn from.
     part : int, optional
         Number of these rows among the parts of the statistics; None for a validation source,
         which the statistics do not count.
@@ -48,6 +46,22 @@ class Member:
     settings: Settings
     held_out: HeldOut | None = None
     part: int | None = None
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """What a run being resumed has decided already.
+
+    Attributes
+    ----------
+    kernel : str or None
+        Kernel of the run; None if the settings name it.
+    solver : Choice or None
+        Solver of the run, and the reason for it; None if the run is not loaded yet.
+    """
+
+    kernel: str | None = None
+    solver: Choice | None = None
 
 
 @dataclass(frozen=True)
@@ -147,8 +161,7 @@ def prepare(
     *,
     memory_limit: int | None = None,
     validation: Source | None = None,
-    used_kernel: str | None = None,
-    used_solver: Choice | None = None,
+    resumed: Resumed | None = None,
 ) -> Prepared:
     """Return all that is decided before the first pass.
 
@@ -163,10 +176,8 @@ def prepare(
         Memory limit of each process that computes, in bytes.
     validation : Source, optional
         Validation set.
-    used_kernel : str, optional
-        Kernel of the run being resumed.
-    used_solver : Choice, optional
-        Solver of the run being resumed.
+    resumed : Resumed, optional
+        Kernel and solver of the run being resumed; None for a new run.
 
     Raises
     ------
@@ -180,10 +191,10 @@ def prepare(
     if grid is not None:
         grid.check()
     settings.check()
-    _require_one_judge(settings, grid, validation)
+    _check_held_out(settings, grid, validation)
     everything = source if validation is None else with_validation(source, validation)
     members = _members(settings, grid, validation)
-    budget, resumed = memory_budget(memory_limit), used_kernel is not None
+    budget, used = memory_budget(memory_limit), resumed or Resumed()
     n_values = _stored_values(everything) * len(members)
     classes = settings.classes
     return Prepared(
@@ -192,18 +203,18 @@ def prepare(
         grid or Grid.single(settings.C),
         members,
         budget,
-        choose_kernel(settings.kernel, used_kernel, memory_limit, n_values),
+        choose_kernel(settings.kernel, used.kernel, memory_limit, n_values),
         first_dtype(everything, settings),
         None if classes is None else Encoder(given_classes(classes)),
         _gram_share(everything, settings, budget),
-        None if resumed else _draw(everything, settings, budget),
+        None if resumed is not None else _draw(everything, settings, budget),
         n_rows(source),
-        used_solver or _settled_solver(settings),
+        used.solver or _settled_solver(settings),
     )
 
 
-def _require_one_judge(settings: Settings, grid: Grid | None, validation: Source | None) -> None:
-    """Raise if two options say which rows judge the models."""
+def _check_held_out(settings: Settings, grid: Grid | None, validation: Source | None) -> None:
+    """Raise if two options hold out rows."""
     fraction = settings.validation_fraction is not None
     if validation is not None and fraction:
         raise OptionError(
@@ -230,7 +241,7 @@ def _members(
 
 
 def _stored_values(source: Source) -> int:
-    """Return the stored values of X: all of them if dense, those of the rows' entries if CSR."""
+    """Return the number of stored values of X."""
     if not source.sparse:
         return n_rows(source) * source.n_features
     return int(source.chunk_bytes.sum()) // (source.dtype.itemsize + INDEX_BYTES)

@@ -20,7 +20,7 @@ from dsoftmax.solvers.auto import SURROGATE, SURROGATE_ENTRIES
 from dsoftmax.solvers.table import SOLVERS, Choice
 from dsoftmax.training.grid import Grid
 from dsoftmax.training.loop import train
-from dsoftmax.training.prepare import prepare
+from dsoftmax.training.prepare import Resumed, prepare
 from dsoftmax.training.settings import Settings
 
 needs_numba = pytest.mark.skipif(
@@ -61,7 +61,7 @@ def test_products_are_in_the_smallest_dtype_that_holds_the_stored_values(stored,
     assert prepare(Metadata(100, 3, stored), Settings(dtype="float64")).dtype == "f8"
 
 
-def test_every_model_has_its_C_and_the_rows_that_judge_it():
+def test_every_model_has_its_C_and_the_rows_it_holds_out():
     source, other = Metadata(100, 3), Metadata(50, 3)
     (one,) = prepare(source, Settings(C=3.0)).members
     assert (one.settings.C, one.held_out, one.part) == (3.0, None, None)
@@ -80,7 +80,7 @@ def test_every_model_has_its_C_and_the_rows_that_judge_it():
 
 
 @pytest.mark.parametrize("settings", [Settings(validation_fraction=0.1), Settings()])
-def test_two_options_that_say_which_rows_judge_are_refused(settings):
+def test_two_options_that_hold_out_rows_are_refused(settings):
     source, grid = Metadata(100, 3), Grid(np.array([1.0]), 2)
     with pytest.raises(OptionError, match="does nothing if"):
         prepare(source, settings, grid, validation=Metadata(50, 3))
@@ -100,7 +100,7 @@ def test_the_solver_is_settled_at_once_or_by_the_number_of_classes():
     assert prepared.expect_solver(most).solver == SURROGATE
     assert prepared.expect_solver(most + 1).solver != SURROGATE
     used = prepare(
-        Metadata(100_000, 9), Settings(), used_kernel="numpy", used_solver=Choice("lbfgs", "before")
+        Metadata(100_000, 9), Settings(), resumed=Resumed("numpy", Choice("lbfgs", "before"))
     )
     assert used.expect_solver(3) == Choice("lbfgs", "before")
 
@@ -122,7 +122,7 @@ def test_memory_without_a_sample_is_refused_for_a_new_run_and_not_for_one_that_h
     source, settings = Metadata(10**6, 50), Settings(solver="surrogate")
     with pytest.raises(MemoryLimitError, match=r"solver='surrogate'.*solver='auto'"):
         prepare(source, settings, memory_limit=2**20)
-    assert prepare(source, settings, memory_limit=2**20, used_kernel="numpy").draw is None
+    assert prepare(source, settings, memory_limit=2**20, resumed=Resumed("numpy")).draw is None
     assert prepare(source, Settings(), memory_limit=2**20).draw is None
 
 
@@ -161,9 +161,9 @@ def test_zeros_that_CSR_does_not_store_are_no_work(rng, monkeypatch):
 
 
 def test_a_run_that_is_resumed_keeps_its_kernel_at_any_size():
-    assert chosen(Metadata(FUSED_VALUES, 8), used_kernel="numpy") == "numpy"
+    assert chosen(Metadata(FUSED_VALUES, 8), resumed=Resumed("numpy")) == "numpy"
     if available():
-        assert chosen(Metadata(10, 8), used_kernel="fused") == "fused"
+        assert chosen(Metadata(10, 8), resumed=Resumed("fused")) == "fused"
 
 
 @needs_numba
