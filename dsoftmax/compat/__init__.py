@@ -1,4 +1,1 @@
-"""Uses of other libraries beyond their documentation, one file per library.
-
-Tests say when one changed.
-"""
+"""Private or undocumented parts of other libraries, one file a library."""

@@ -25,7 +25,7 @@ def test_a_leaf_has_a_power_of_two_rows_between_the_bounds(p):
 @pytest.mark.parametrize("sparse", [False, True])
 @pytest.mark.parametrize("n", [0, 1, 8191, 8192, 8193, 20_000])
 def test_leaves_are_the_rows_in_their_order(rng, sparse, n, monkeypatch):
-    monkeypatch.setattr("dsoftmax.data.block.MOST_LEAF_ROWS", 8192)  # of CSR, whatever its width
+    monkeypatch.setattr("dsoftmax.data.block.MOST_LEAF_ROWS", 8192)  # CSR leaves do not depend on p
     p = 3000  # leaves of 8,192 rows
     X = scipy.sparse.random_array((n, p), density=1e-4, format="csr", rng=rng)
     X = X if sparse else np.broadcast_to(np.arange(n, dtype="f4")[:, None], (n, p))
@@ -53,7 +53,7 @@ def test_labels_weights_and_groups_may_be_absent():
     assert all(leaf.y is None and leaf.weights is None and leaf.groups is None for leaf in leaves)
 
 
-def test_nbytes_counts_what_is_held():
+def test_nbytes_counts_the_arrays_of_X():
     X = scipy.sparse.csr_array(np.eye(3, dtype="f4"))
     assert Block(X).nbytes == 3 * 4 + 3 * 4 + 4 * 4
     assert Block(np.zeros((5, 3), "f8")).nbytes == 120

@@ -15,10 +15,10 @@ from dsoftmax.data.groups import group_keys
 from dsoftmax.errors import DataError
 
 DIGESTS = {"cat": "3327dd2c7b9d982f", "béé": "4a25fa153b50caac", "": "e4a6a0577479b2b4"}
-"""As ``printf cat | b2sum -l 64`` prints them."""
+"""BLAKE2b digests of 64 bits, as ``printf cat | b2sum -l 64`` prints them."""
 
 
-def test_strings_have_the_digest_of_their_utf8_whatever_holds_them():
+def test_strings_have_the_digest_of_their_utf8_in_every_dtype():
     words = ["cat", "béé", "béé", "", "cat"]
     expected = [int.from_bytes(bytes.fromhex(DIGESTS[word]), "little") for word in words]
     for values in (
@@ -31,7 +31,10 @@ def test_strings_have_the_digest_of_their_utf8_whatever_holds_them():
         pd.Series(words, dtype="category"),
     ):
         assert group_keys(values).tolist() == expected
-    program = "import numpy as np; from dsoftmax.data.groups import group_keys; print(group_keys(np.array(['cat', 'béé'])).tolist())"
+    program = (
+        "import numpy as np; from dsoftmax.data.groups import group_keys; "
+        "print(group_keys(np.array(['cat', 'béé'])).tolist())"
+    )
     for seed in ("1", "2"):  # of Python's own hash
         fresh = subprocess.run(
             [sys.executable, "-c", program],
@@ -44,7 +47,7 @@ def test_strings_have_the_digest_of_their_utf8_whatever_holds_them():
 
 
 @pytest.mark.parametrize("dtype", ["i1", "u1", ">i2", "<u4", "i8", "u8", "f4", ">f8", object])
-def test_whole_numbers_are_their_own_in_every_dtype(dtype):
+def test_whole_numbers_are_their_own_keys_in_every_dtype(dtype):
     keys = group_keys(np.array([0, 7, 100, 7], dtype))
     assert keys.dtype == np.uint64
     assert keys.tolist() == [0, 7, 100, 7]
@@ -59,7 +62,7 @@ def test_numbers_at_the_ends_of_their_range_stay_apart():
 
 
 @given(st.lists(st.one_of(st.text(max_size=3), st.sampled_from(["a", "b"])), max_size=30))
-def test_rows_have_equal_numbers_where_their_groups_are_equal(words):
+def test_rows_have_equal_numbers_if_and_only_if_their_groups_are_equal(words):
     words = [word.replace("\0", "").encode("utf-8", "ignore").decode() for word in words]
     keys = group_keys(np.array(words, np.str_))
     assert len(keys) == len(words)
@@ -103,10 +106,9 @@ def test_a_missing_group_is_named_with_its_row(values):
         (np.array([2**70], object), "g holds int"),
     ],
 )
-def test_what_is_no_group_is_refused(values, message):
+def test_values_that_cannot_be_groups_are_refused(values, message):
     with pytest.raises(
         DataError,
-        match=message
-        + r"[^;]*; expected integers, whole floats, booleans or strings of one kind",
+        match=message + r"[^;]*; expected integers, whole floats, booleans or strings of one kind",
     ):
         group_keys(np.asarray(values), "g", 7)

@@ -1,4 +1,4 @@
-"""The same rows in every kind of storage that `open_source` knows: for tests of sources and engines."""
+"""The same rows in every kind of storage that `open_source` knows."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ LONG = np.array(["a", "béé", "c" * 50], np.dtypes.StringDType())
 
 @dataclass(frozen=True)
 class Stored:
-    """What to open, and the rows that must come out."""
+    """Arrays to open, and the rows that must come out."""
 
     args: tuple[Any, ...]
     X: Any
@@ -36,7 +36,7 @@ def rows(dtype="f8"):
 
 
 def array(path, name, values, chunks, **options):
-    """Write one Zarr array; chunks that hold only zeros are written too."""
+    """Write one Zarr array, also its chunks of zeros."""
     options.setdefault("config", {"write_empty_chunks": True})
     if values.dtype.kind != "T":
         return zarr.create_array(path / name, data=values, chunks=chunks, **options)
@@ -94,7 +94,7 @@ def csr_matrix_blocks(values, path):
 
 
 def unknown(values, path):
-    """Filtered by a mask that keeps all: dask does not know the sizes."""
+    """An array filtered by a mask that keeps all rows, so that dask does not know the sizes."""
     whole = da.from_array(values, chunks=(90, *values.shape[1:]))
     return whole[da.from_array(np.ones(len(values), bool), chunks=90)]
 
