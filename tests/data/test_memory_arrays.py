@@ -13,7 +13,7 @@ from dsoftmax.data.memory import CSR_FEATURE_BYTES, MemoryRows
 from dsoftmax.data.rows import RowSource, cut
 from dsoftmax.data.table import Table
 from dsoftmax.kernels import softmax
-from dsoftmax.kernels.compiled import kernel as fused
+from dsoftmax.kernels.compiled import fused
 
 
 def test_arrays_in_memory_are_not_copied(rng):

@@ -1,4 +1,7 @@
-"""Peak memory, as the system counts it, stays below what was allowed: data ten times as large, every process."""
+"""The peak memory of every process, as the system counts it, stays below the limit.
+
+The data are ten times as large.
+"""
 
 import re
 import subprocess
@@ -20,7 +23,8 @@ from dsoftmax import SoftmaxRegression
 from dsoftmax.system.process import peak_bytes
 warnings.simplefilter("ignore")
 group = zarr.open_group(sys.argv[1], mode="r")
-model = SoftmaxRegression(memory_limit=int(sys.argv[2]), engine="threads", max_iter=1, solver="lbfgs", kernel="numpy")
+options = {"engine": "threads", "max_iter": 1, "solver": "lbfgs", "kernel": "numpy"}
+model = SoftmaxRegression(memory_limit=int(sys.argv[2]), **options)
 try:
     model.fit(group["X"], group["y"])
 except MemoryError as error:
@@ -31,7 +35,10 @@ else:
 
 
 def write_labels(folder: Path, kind: str) -> None:
-    """A Zarr group with narrow rows, and labels that take more than they do: of one chunk, wide or of any length."""
+    """Write narrow rows, and labels that take more bytes than the rows.
+
+    The labels are in one chunk, wide, or of any length.
+    """
     n = 8_000_000 if kind == "one chunk" else 800_000
     labels = {"one chunk": "i8", "wide": "<U40", "any length": str}
     group = zarr.create_group(folder)
@@ -52,7 +59,8 @@ def write_labels(folder: Path, kind: str) -> None:
     [
         (
             "one chunk",
-            r"184 MiB chunks of labels\. .*, or store labels, .* 500,000:\n  python -c .*/y-500000-rows",
+            r"184 MiB chunks of labels\. .*, or store labels, .* 500,000:\n"
+            r"  python -c .*/y-500000-rows",
         ),
         ("wide", r"or store labels and groups as whole numbers: .* take 160 bytes a row"),
         ("any length", r"or store labels and groups as whole numbers: .* take 96 bytes a row"),
@@ -121,20 +129,20 @@ source = open_source(Table(group["X"], group["y"]))
 engine = ThreadsEngine(2, memory_limit=process_bytes() + 128 * 2**20)
 before = resident_bytes()
 train(source, engine, Settings(max_iter=4, kernel="numpy"))
-kept = engine._cache.n_bytes
+cached = engine._cache.n_bytes
 during = resident_bytes()
 engine.close()
-print(kept, during - before, resident_bytes() - before)
+print(cached, during - before, resident_bytes() - before)
 """
 
 
-def test_what_an_engine_kept_is_given_back_to_the_system_when_it_is_closed(tmp_path):
+def test_cached_memory_is_returned_to_the_system_when_the_engine_is_closed(tmp_path):
     memory.write_dense(tmp_path, 200 * MIB)
     script = GIVEN_BACK.format(path=str(tmp_path / "dense.zarr"))
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120
     )
-    kept, during, after = (int(word) for word in done.stdout.split())
-    assert kept > 50 * MIB
-    assert during > kept
+    cached, during, after = (int(word) for word in done.stdout.split())
+    assert cached > 50 * MIB
+    assert during > cached
     assert after < 50 * MIB

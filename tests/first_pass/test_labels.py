@@ -158,6 +158,7 @@ def test_labels_beyond_int64_are_classes_like_others(classes):
 
 def test_labels_that_no_integer_dtype_holds_are_refused():
     with pytest.raises(
-        DataError, match="reach from -1 to 9223372036854775809; expected a range that an integer dtype holds"
+        DataError,
+        match="reach from -1 to 9223372036854775809; expected a range that an integer dtype holds",
     ):
         ordered_classes([-1, 2**63 + 1])

@@ -98,13 +98,13 @@ def _favourite(
     for start in range(0, len(chunks), step):
         numbers = chunks[start : start + step].astype(np.uint64) + np.uint64(1)
         with np.errstate(over="ignore"):
-            mixed = _mix(numbers[:, None] * np.uint64(0x9E3779B97F4A7C15) ^ seeds[None, :])
+            mixed = splitmix64(numbers[:, None] * np.uint64(0x9E3779B97F4A7C15) ^ seeds[None, :])
         uniform = (mixed >> np.uint64(11)).astype(np.float64) * 2.0**-53 + 2.0**-54
         best[start : start + step] = np.argmax(np.log(uniform) / fair, axis=1)
     return best
 
 
-def _mix(h: NDArray[np.uint64]) -> NDArray[np.uint64]:
+def splitmix64(h: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """Mix bits with the finalizer of SplitMix64 (Steele, Lea and Flood 2014)."""
     h = (h ^ (h >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     h = (h ^ (h >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

@@ -1,5 +1,7 @@
 """Fixtures of the tests with live workers."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 import zarr
@@ -7,6 +9,8 @@ from local_workers import ROWS, SETTINGS, K, N, P, Pair, bits
 from opening import opened
 
 from dsoftmax.engines.cluster import deal, dispatch, waiting
+from dsoftmax.engines.cluster.connect import local_cluster
+from dsoftmax.engines.cluster.engine import ClusterEngine
 from dsoftmax.engines.serial import SerialEngine
 from dsoftmax.training.loop import train
 
@@ -69,3 +73,35 @@ def pair(shared):
     if not shared.is_whole(seconds=6):
         shared.renew()
     return shared.client
+
+
+@pytest.fixture(scope="session")
+def arrays() -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((20_000, 7))
+    y = (X @ rng.standard_normal((7, 5)) + rng.gumbel(size=(20_000, 5))).argmax(axis=1)
+    return X, y
+
+
+@pytest.fixture(scope="session")
+def store(
+    arrays: tuple[np.ndarray, np.ndarray], tmp_path_factory: pytest.TempPathFactory
+) -> zarr.Group:
+    X, y = arrays
+    group = zarr.create_group(tmp_path_factory.mktemp("cluster") / "rows.zarr")
+    # Chunks of 19,000 rows are too large to be read together: X is two chunks of unlike sizes.
+    group.create_array("X", data=X, chunks=(19_000, 3))
+    group.create_array("y", data=y, chunks=(7_001,))
+    group.create_array("fine", data=np.tile(X, (1, 8)), chunks=(500, 56))
+    scene = group.create_array("scene", shape=len(y), dtype=str, chunks=(4_000,))
+    scene[:] = np.array(["ash", "béé", "elm", "fir", "oak", "yew"], object)[
+        np.arange(len(y)) // 300 % 6
+    ]
+    group.create_array("other", data=np.tile(-X, (1, 8)), chunks=(500, 56))
+    return group
+
+
+@pytest.fixture(scope="module")
+def two_workers() -> Iterator[ClusterEngine]:
+    with local_cluster(2) as engine:
+        yield engine

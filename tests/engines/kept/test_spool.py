@@ -1,4 +1,4 @@
-"""Spooled blocks are the blocks of the source, whatever happens to their files; and the files are gone in the end."""
+"""Spooled blocks equal those of the source, also if files are damaged; no file is left at the end."""
 
 import errno
 import os
@@ -15,10 +15,10 @@ import scipy.sparse
 import stored
 from opening import opened
 
-from dsoftmax.data.block import Block, Names
+from dsoftmax.data.block import Block
 from dsoftmax.data.source import Share
-from dsoftmax.engines.kept import block_file as blockfile
-from dsoftmax.engines.kept import spool
+from dsoftmax.data.table import Names
+from dsoftmax.engines.kept import block_file, spool
 from dsoftmax.engines.kept.directory import PREFIX, SpoolDirectory, remove_leftovers
 from dsoftmax.engines.kept.spool import Spool
 
@@ -27,7 +27,7 @@ MIB = 2**20
 
 
 class Counting(Share):
-    """A share of three chunks of a table that counts its loads and reads into the buffer, as those of Zarr do."""
+    """A share of three chunks that counts its loads and reads into the buffer, as Zarr's do."""
 
     def __init__(self, *, y=None, weights=None, X=None, groups=None):
         rng = np.random.default_rng(3)
@@ -185,7 +185,7 @@ def test_the_files_stay_within_the_limit(tmp_path):
     assert not spooled.full
 
 
-# --- damage -----------------------------------------------------------------------------------------------------------
+# --- damage ---
 
 
 def flip(place):
@@ -232,14 +232,14 @@ def test_a_damaged_file_is_passed_over_in_silence_and_counted(damage, tmp_path):
     assert spooled.n_bytes == sum(file.stat().st_size for file in files(tmp_path) if file.is_file())
 
 
-# --- no room ----------------------------------------------------------------------------------------------------------
+# --- a full disk ---
 
 
 @pytest.mark.parametrize(
     ("number", "full"),
     [(errno.ENOSPC, True), (errno.EDQUOT, True), (errno.EFBIG, True), (errno.EIO, False)],
 )
-def test_a_disk_without_room_ends_the_writing_and_nothing_else(number, full, tmp_path, monkeypatch):
+def test_a_full_disk_ends_the_writing_and_nothing_else(number, full, tmp_path, monkeypatch):
     share = Counting()
     spooled = Spool(share, tmp_path, MIB)
     spooled.load(0)
@@ -251,7 +251,9 @@ def test_a_disk_without_room_ends_the_writing_and_nothing_else(number, full, tmp
     monkeypatch.setattr(spool, "write_block", fail)
     equal(spooled.load(1), Counting().load(1))
     monkeypatch.undo()
-    equal(spooled.load(2), Counting().load(2))  # there may be room again; it is not tried
+    equal(
+        spooled.load(2), Counting().load(2)
+    )  # the disk may have free bytes again; it is not tried
     equal(spooled.load(0), Counting().load(0))
     assert share.loads == [0, 1, 2]
     assert (spooled.full, spooled.error.errno, spooled.n_blocks) == (full, number, 1)
@@ -261,7 +263,9 @@ def test_a_disk_without_room_ends_the_writing_and_nothing_else(number, full, tmp
 
 def run(code, *args, **options):
     environment = os.environ | {
-        "PYTHONPATH": f"{ROOT}{os.pathsep}{Path(__file__).parent}{os.pathsep}{ROOT / 'tests' / 'support'}"
+        "PYTHONPATH": os.pathsep.join(
+            map(str, (ROOT, Path(__file__).parent, ROOT / "tests" / "support"))
+        )
     }
     command = [sys.executable, "-c", code, *map(str, args)]
     return subprocess.run(
@@ -286,7 +290,7 @@ print(share.loads, spooled.full, spooled.n_blocks, spooled.n_bytes, files(Path(s
     assert done.stdout.strip() == "[0, 1, 2, 0] True 0 0 []"
 
 
-# --- what is left -----------------------------------------------------------------------------------------------------
+# --- what is left ---
 
 
 def test_closing_removes_all_and_loads_go_on(tmp_path):
@@ -308,7 +312,10 @@ def test_letting_go_of_a_spool_removes_its_folder(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-MAKE = "import os, sys; from test_spool import Counting, Spool; s = Spool(Counting(), sys.argv[1], 2**20); s.load(0); "
+MAKE = (
+    "import os, sys; from test_spool import Counting, Spool; "
+    "s = Spool(Counting(), sys.argv[1], 2**20); s.load(0); "
+)
 
 
 @pytest.mark.parametrize(
@@ -333,7 +340,8 @@ def test_what_a_killed_process_left_is_removed_by_the_next_one_and_what_lives_st
 
 def test_a_forked_child_that_ends_leaves_the_folder_to_its_parent(tmp_path):
     # The child runs its exit handlers.
-    code = f"{MAKE}pid = os.fork() or sys.exit()\nos.waitpid(pid, 0)\ns.load(0)\nprint(s.n_read, s.n_damaged)"
+    code = f"{MAKE}pid = os.fork() or sys.exit()\nos.waitpid(pid, 0)\n"
+    code += "s.load(0)\nprint(s.n_read, s.n_damaged)"
     assert run(code, tmp_path, check=True).stdout.strip() == "1 0"
     assert list(tmp_path.iterdir()) == []
 
@@ -346,7 +354,7 @@ def test_folders_of_others_are_not_touched(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == [f"{PREFIX}without-a-lock", "mine"]
 
 
-# --- threads ----------------------------------------------------------------------------------------------------------
+# --- threads ---
 
 
 def test_many_threads_load_the_same_chunks(tmp_path):
@@ -386,7 +394,7 @@ def test_a_spool_is_not_pickled(tmp_path):
         pickle.dumps(Spool(Counting(), tmp_path, MIB))
 
 
-def test_a_block_of_no_rows_is_kept_too(tmp_path):
-    description, parts = blockfile.describe_block(4, Block(np.empty((0, 3)), np.empty(0, "i8")))
-    blockfile.write_block(tmp_path / "x", description, parts)
-    assert blockfile.read_block(tmp_path / "x", 4, None).X.shape == (0, 3)
+def test_a_block_of_no_rows_is_spooled_too(tmp_path):
+    description, parts = block_file.describe_block(4, Block(np.empty((0, 3)), np.empty(0, "i8")))
+    block_file.write_block(tmp_path / "x", description, parts)
+    assert block_file.read_block(tmp_path / "x", 4, None).X.shape == (0, 3)
