@@ -194,7 +194,7 @@ objective_options = _chain(
         type=Known(KERNELS),
         default="auto",
         show_default=True,
-        help="Implementation of the arithmetic. fused is compiled by numba, and is faster on "
+        help="Implementation of the arithmetic. fused is compiled by numba, and auto uses it for "
         "large data.",
     ),
 )

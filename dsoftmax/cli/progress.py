@@ -174,12 +174,13 @@ class Progress:
         self.console.print("  ".join(self._words(record)), highlight=False, soft_wrap=True)
 
     def _words(self, record: Record) -> list[str]:
-        words = [f"pass {record.pass_}", f"iteration {record.iteration}"]
+        words = [f"pass {record.pass_}"]  # a narrow terminal cuts off the last words
         if math.isfinite(record.objective):
             words += [
-                f"F {record.objective:.6f}",
                 f"log₁₀ max|∇F| {_log(record.gradient_max)} (target {_log(self.walk.tol)})",
+                f"F {record.objective:.6f}",
             ]
+        words.append(f"iteration {record.iteration}")
         seconds = max(record.seconds, 1e-9)
         words += [rate(record.rows / seconds, "rows/s"), rate(record.bytes / seconds, "B/s")]
         return [*words, f"{100 * record.kept:.0f} % cached"] if record.kept else words
