@@ -115,13 +115,13 @@ def train_in(
         interrupts.require_none()
         history, resume, began_at = _enter(stack, directory, asked, overwrite)
         started, described = time.perf_counter(), engine.describe()
-        save = _saver(history, directory)
+        save, console = _saver(history, directory), diagnostics()
         with (
-            noted(diagnostics()),
+            noted(console),
             Progress(
                 settings.tol,
                 settings.max_iter,
-                diagnostics(),
+                console,
                 began_at=began_at,
                 ongoing=lambda: engine.ongoing,
             ) as progress,
