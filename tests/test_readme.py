@@ -1,4 +1,4 @@
-"""What the README says is run, outside the checkout, in the order it is read."""
+"""Run the README outside the checkout, in the order in which it is read."""
 
 import os
 import re
@@ -12,6 +12,7 @@ README = (Path(__file__).parents[1] / "README.md").read_text()
 
 
 def blocks(language: str) -> list[str]:
+    """Return the code blocks of a language."""
     return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
 
 
@@ -24,7 +25,7 @@ def environment() -> dict[str, str]:
 def test_the_python_and_the_commands_run_as_printed(
     tmp_path: Path, environment: dict[str, str]
 ) -> None:
-    python = "\n".join(blocks("py" + "thon"))  # the blocks go on from each other
+    python = "\n".join(blocks("python"))  # a block uses names of those before it
     done = subprocess.run(
         [sys.executable, "-c", python], cwd=tmp_path, capture_output=True, text=True, check=False
     )
@@ -43,6 +44,11 @@ def test_the_python_and_the_commands_run_as_printed(
         )
         assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
     assert (tmp_path / "labels.zarr").is_dir()
+
+
+def test_the_readme_is_a_landing_page() -> None:
+    assert len(README.splitlines()) <= 110
+    assert max(len(block.strip().splitlines()) for block in blocks("python")) <= 12
 
 
 def test_two_commands_do_the_set_up() -> None:
