@@ -127,6 +127,11 @@ class Sizes:
         d = self.n_features + 1
         return 8 * (d * d if self.gram else d)
 
+    @property
+    def moments(self) -> int:
+        """Bytes of the moments of the probabilities, (K, K) float64."""
+        return 8 * self.n_classes**2
+
 
 @dataclass(frozen=True)
 class Allocation:
@@ -135,10 +140,10 @@ class Allocation:
     Attributes
     ----------
     per_model : int
-        Bytes of each model from pass to pass: solver, states, query and answer.
+        Bytes of each model from pass to pass: solver, state, query and answer.
     shared : int
-        Further bytes while one state follows from another. Models take turns, so that they count
-        once.
+        Further bytes while one state follows from another. They count once, because models take
+        turns.
     """
 
     per_model: int

@@ -58,10 +58,18 @@ class Entry:
     reference: bool = False
 
     def held_bytes(self, sizes: Sizes, n_models: int = 1) -> int:
-        """Return the bytes of `n_models` solvers and of the statistics that they share."""
-        needs = self.footprint(sizes)
-        shared = sizes.gram_matrix + sizes.sample_bytes + needs.shared
-        return n_models * needs.per_model + shared
+        """Return the bytes of `n_models` solvers and of the statistics that they share.
+
+        The statistics have class sums, a Gram matrix and a sample. Each model has its own problem
+        and an estimate of F − F*, with three Gram matrices in all. The estimate is made when the
+        step's scratch is free again.
+        """
+        solver = self.footprint(sizes)
+        statistics = sizes.vector + sizes.gram_matrix + sizes.sample_bytes
+        problem = 2 * sizes.vector + 3 * sizes.gram_matrix + sizes.moments
+        estimate = 4 * sizes.vector + sizes.gram_matrix + 5 * sizes.moments
+        scratch = max(solver.shared, estimate)
+        return statistics + n_models * (problem + solver.per_model) + scratch
 
 
 SOLVERS: dict[str, Entry] = {

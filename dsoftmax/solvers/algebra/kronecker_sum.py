@@ -69,12 +69,13 @@ class KroneckerSum:
         """
         whole, moments = self._unpacked(), self.moments.astype(np.float32)
         first = self._preconditioner(whole)
+        penalty, free = self.penalty, self.free  # without self: a cycle would outlive the state
 
         def product(V: Float) -> Float:
             scale = float(np.abs(V).max(initial=0)) or 1.0  # float32 has less range
             turned = np.matmul((V / scale).astype(np.float32), whole)
             summed = np.matmul(moments, turned).sum(axis=0).astype(np.float64) * scale
-            found: Float = np.where(self.free, summed + self.penalty * V, 0.0)
+            found: Float = np.where(free, summed + penalty * V, 0.0)
             return found
 
         return lambda right: conjugate_gradients(
@@ -127,12 +128,14 @@ def _factor(scaled: Float) -> tuple[Float, bool]:
 
 
 def sum_bytes(n_rows: int, n_classes: int, n_features: int, gram: bool = True) -> int:
-    """Return the bytes of the Gram matrices and class blocks in the process that steps.
+    """Return the bytes of a sum in the process that steps.
 
-    The Gram matrices are counted as they arrive, as they are stored and as they are unpacked. The
-    result is 0 if there are no groups, or no Gram matrix.
+    They are the Gram matrices as they arrive, as they are stored and as they are unpacked, the
+    class blocks and the moments. The old sum and the new one coexist for a moment. The result is 0
+    if there are no groups, or no Gram matrix.
     """
-    d, n = n_features + 1, n_groups(n_rows, n_classes, n_features)
+    K, d, n = n_classes, n_features + 1, n_groups(n_rows, n_classes, n_features)
     if n == 1 or not gram:
         return 0
-    return 25 * n * d * d + 8 * min(n_classes * d * d, MOST_BLOCK_ENTRIES)
+    grams, blocks = 25 * n * d * d, 2 * 8 * min(K * d * d, MOST_BLOCK_ENTRIES)
+    return grams + blocks + 24 * n * K * K + 8 * n * K * d

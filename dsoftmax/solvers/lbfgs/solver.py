@@ -184,16 +184,31 @@ def _advanced(state: LBFGSState, answer: Answer, length: float) -> Search:
 
 def plain_footprint(sizes: Sizes) -> Allocation:
     """Return the bytes of the plain solver."""
-    return Allocation(56 * sizes.vector)
+    return Allocation(_state_bytes(sizes, PLAIN_PAIRS), STEP_VECTORS * sizes.vector)
 
 
 def preconditioned_footprint(sizes: Sizes) -> Allocation:
-    """Return the bytes of the solver with one Kronecker product."""
-    return Allocation(100 * sizes.vector)
+    """Return the bytes of the solver with one Kronecker product.
+
+    Beside the state these are G, its eigenvectors, and A in the state and in the answer.
+    """
+    kronecker = 2 * sizes.gram_matrix + 2 * sizes.moments
+    scratch = (STEP_VECTORS + 3) * sizes.vector + sizes.gram_matrix + 4 * sizes.moments
+    return Allocation(_state_bytes(sizes, PRECONDITIONED_PAIRS) + kronecker, scratch)
 
 
 def sum_footprint(sizes: Sizes) -> Allocation:
     """Return the bytes of the solver with a sum of Kronecker products."""
     one = preconditioned_footprint(sizes)
+    trials = 2 * len(LENGTHS) * sizes.vector
     summed = sum_bytes(sizes.n_rows, sizes.n_classes, sizes.n_features, sizes.gram)
-    return Allocation(one.per_model + summed, one.shared)
+    return Allocation(one.per_model + trials + summed, one.shared)
+
+
+STEP_VECTORS = 12
+"""Arrays with the shape of θ that a step allocates: the next state, and the recursion's scratch."""
+
+
+def _state_bytes(sizes: Sizes, pairs: int) -> int:
+    """Return the bytes of the pairs, and of θ, ∇F, the direction, the query and the answer."""
+    return (2 * pairs + 5) * sizes.vector

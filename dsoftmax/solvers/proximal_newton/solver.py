@@ -184,6 +184,14 @@ class ProximalNewton:
 
 
 def footprint(sizes: Sizes) -> Allocation:
-    """Return the bytes of the solver."""
+    """Return the bytes of the solver.
+
+    A model has its pairs and no Hessian. A step needs eight Hessians if B is a matrix, and four
+    times the pairs for the corrections.
+    """
     matrix = sizes.matrix if sizes.vector <= 8 * DENSE_ENTRIES else 0
-    return Allocation(150 * sizes.vector + matrix + sizes.sample_bytes, 7 * matrix)
+    pairs = 2 * PAIRS * sizes.vector
+    return Allocation(
+        pairs + 10 * sizes.vector + sizes.gram_matrix + 3 * sizes.moments + sizes.sample_bytes,
+        4 * pairs + 40 * sizes.vector + 8 * matrix + sizes.scratch_bytes,
+    )

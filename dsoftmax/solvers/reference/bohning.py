@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from dsoftmax.solvers.algebra.kronecker import Kronecker
 from dsoftmax.solvers.protocol import Allocation, Answer, Problem, Query, Sizes
 from dsoftmax.solvers.reference.gradient_descent import DescentState, accepted, first_state
+from dsoftmax.solvers.reference.gradient_descent import footprint as gradient_descent_footprint
 
 Float = NDArray[np.float64]
 
@@ -56,5 +57,7 @@ class Bohning:
 
 
 def footprint(sizes: Sizes) -> Allocation:
-    """Return the bytes of the solver."""
-    return Allocation(12 * sizes.vector)
+    """Return the bytes of the solver: as gradient descent, with G and its eigenvectors."""
+    one = gradient_descent_footprint(sizes)
+    scratch = 4 * sizes.vector + 4 * sizes.moments
+    return Allocation(one.per_model + 2 * sizes.gram_matrix, one.shared + scratch)

@@ -80,5 +80,5 @@ class GradientDescent:
 
 
 def footprint(sizes: Sizes) -> Allocation:
-    """Return the bytes of the solver."""
-    return Allocation(12 * sizes.vector)
+    """Return the bytes of the solver: θ, ∇F, the trial and the answer, and a step's scratch."""
+    return Allocation(4 * sizes.vector, 4 * sizes.vector + 2 * sizes.gram_matrix)

@@ -136,8 +136,8 @@ class Newton:
         learnt = state
         if answer.hessian is not None and np.isfinite(answer.hessian).all():
             places, known = (
-                np.stack([*state.places, place])[-2:],
-                np.stack([*state.known, answer.hessian])[-2:],
+                np.stack([*state.places, place][-2:]),
+                np.stack([*state.known, answer.hessian][-2:]),
             )
             learnt = replace(state, places=places, known=known)
         best = _best(state, found)
@@ -325,5 +325,14 @@ def _next_radius(state: NewtonState, best: int, ratio: float) -> float:
 
 
 def footprint(sizes: Sizes) -> Allocation:
-    """Return the bytes of the solver."""
-    return Allocation(60 * sizes.vector + 2 * sizes.matrix, 16 * sizes.matrix)
+    """Return the bytes of the solver.
+
+    A model has seven Hessians: that of the state, the last two exact ones, that of the start, the
+    metric, its pins, and that of the answer. A step needs eleven more: the next state has three,
+    the eigendecomposition eight.
+    """
+    trials = 2 * (len(LADDER) + len(DAMPED))
+    return Allocation(
+        (trials + 10) * sizes.vector + 7 * sizes.matrix,
+        (trials + 20) * sizes.vector + 11 * sizes.matrix,
+    )

@@ -78,6 +78,6 @@ class Model:
     def factorise(self, at: Float) -> Callable[[Float], Float] | None:
         """Return the solve with the Hessian at a point; None if it is not positive definite."""
         H = self.share * self.local.hessian(at)
-        return definite.shaped_solver(
-            self.gauge.pinned(H + self.added if self.added.size else H), at.shape
-        )
+        if self.added.size:
+            H += self.added
+        return definite.shaped_solver(self.gauge.pinned(H), at.shape)

@@ -185,8 +185,9 @@ class Surrogate:
         """
         theta = state.theta
         exact = state.correction if state.correction.size else np.zeros_like(H)
-        fit = rank_one_fit(state.steps, state.lacks, theta.size)
-        fitted, share = self.gauge.bounded(exact + fit, H)
+        fitted, share = self.gauge.bounded(
+            exact + rank_one_fit(state.steps, state.lacks, theta.size), H
+        )
         pinned = self.gauge.pinned(H + fitted)
         solve = definite.shaped_solver(pinned, theta.shape)
         solve = solve or definite.diagonal_solver(pinned, theta.shape)
@@ -253,8 +254,13 @@ def _minima(models: list[Model], solve: Callable[[Float], Float]) -> list[tuple[
 
 
 def footprint(sizes: Sizes) -> Allocation:
-    """Return the bytes of the solver."""
-    threads = TRIALS * (THREAD_BYTES + sizes.scratch_bytes)
+    """Return the bytes of the solver.
+
+    A model has two Hessians: C and that of the answer. A step needs seven more, and four in each
+    thread that factorises.
+    """
+    threads = TRIALS * (THREAD_BYTES + sizes.scratch_bytes + 15 * sizes.vector)
     return Allocation(
-        120 * sizes.vector + sizes.matrix + sizes.sample_bytes + threads, 17 * sizes.matrix
+        (2 * PAIRS + 15) * sizes.vector + 2 * sizes.matrix + sizes.sample_bytes,
+        (2 * PAIRS + 20) * sizes.vector + (7 + 4 * TRIALS) * sizes.matrix + threads,
     )
