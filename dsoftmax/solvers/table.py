@@ -16,6 +16,7 @@ from dsoftmax.solvers.protocol import Allocation, Problem, Sizes, Solver
 from dsoftmax.solvers.proximal_newton import solver as proximal_newton
 from dsoftmax.solvers.proximal_newton.state import ProximalState
 from dsoftmax.solvers.reference import bohning, gradient_descent, newton
+from dsoftmax.solvers.reference.newton_state import NewtonState
 from dsoftmax.solvers.surrogate import solver as surrogate
 from dsoftmax.solvers.surrogate.state import SurrogateState
 
@@ -96,7 +97,7 @@ SOLVERS: dict[str, Entry] = {
     ),
     "newton": Entry(
         newton.Newton.of,
-        newton.NewtonState,
+        NewtonState,
         newton.footprint,
         gram="estimate",
         double=True,

@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 
 from dsoftmax.solvers.algebra.kronecker import kronecker_matrix
 from dsoftmax.solvers.algebra.line_search import improves
-from dsoftmax.solvers.protocol import Allocation, Answer, NoDecrement, Problem, Query, Sizes
+from dsoftmax.solvers.protocol import Allocation, Answer, Problem, Query, Sizes
+from dsoftmax.solvers.reference.hessian_estimate import between, corrected
+from dsoftmax.solvers.reference.newton_state import NewtonState
 from dsoftmax.solvers.reference.trust_region import Metric
 
 Float = NDArray[np.float64]
@@ -35,60 +37,8 @@ KEPT_PROMISE, BROKEN_PROMISE = 0.75, 0.3
 
 A radius may grow above the first, and shrinks below the second.
 """
-LEAST_DENOMINATOR = 1e-6
-"""Least denominator of a rank-one correction, as a fraction of its largest possible value (eq.
-
-6.26).
-"""
 MAX_REFUSED = 12
 """Limit on the passes without a step."""
-
-
-@dataclass(frozen=True)
-class NewtonState(NoDecrement):
-    """State of `Newton`.
-
-    See `dsoftmax.solvers.protocol.State` for the common fields.
-
-    Attributes
-    ----------
-    hessian : (K·(p+1), K·(p+1)) float64
-        ∇²F at θ, or its estimate.
-    exact : bool
-        Whether it is ∇²F.
-    places, known : (n, K, p+1) and (n, K·(p+1), K·(p+1)) float64, n ≤ 2
-        The last points with an exact Hessian, and these Hessians.
-    radius : float
-        Likely best radius.
-    trials : (m, K, p+1) float64
-        Points of the next query.
-    promised, lengths : (m,) float64
-        Fall of the quadratic to each trial, and its distance in the metric.
-    refused : int
-        Passes since the last step. After a refusal the next pass finds the Hessian at θ, unless
-        it is exact.
-    """
-
-    theta: Float
-    value: float
-    gradient: Float
-    value_error: float
-    n_iter: int
-    stuck: str
-    hessian: Float
-    exact: bool
-    places: Float
-    known: Float
-    radius: float
-    trials: Float
-    promised: Float
-    lengths: Float
-    refused: int
-
-    @property
-    def here(self) -> bool:
-        """Whether the next pass finds the Hessian at θ."""
-        return bool(np.isnan(self.value)) or (self.refused > 0 and not self.exact)
 
 
 @dataclass(frozen=True)
@@ -151,7 +101,7 @@ class Newton:
         gain = state.value - reached.value
         return self._aim(
             replace(
-                _at(learnt, theta, reached, state.n_iter + 1),
+                learnt.at(theta, reached, state.n_iter + 1),
                 hessian=hessian,
                 exact=exact,
                 radius=_next_radius(state, best, gain / max(state.promised[best], 1e-300)),
@@ -175,11 +125,13 @@ class Newton:
             for x, a in _ascending(points, answers)
             if a is not reached and a.value <= state.value
         ]
-        return self._corrected(self._between(learnt, theta), theta, reached.gradient, near[::-1])
+        return corrected(
+            self.metric, between(self.metric, learnt, theta), theta, reached.gradient, near[::-1]
+        )
 
     def _begin(self, state: NewtonState, answer: Answer) -> NewtonState:
         hessian = self.first if answer.hessian is None else answer.hessian
-        state = _at(state, state.theta, answer, state.n_iter)
+        state = state.at(state.theta, answer, state.n_iter)
         if not state.stuck and not np.isfinite(hessian).all():
             state = replace(state, stuck="the Hessian is not finite")
         return self._aim(
@@ -200,53 +152,11 @@ class Newton:
             near = [
                 (x, a.gradient) for x, a in _ascending(state.trials, found) if a.value <= limit
             ][::-1]
-            hessian = self._corrected(
-                state.hessian, state.theta, state.gradient, near, only_more=True
+            hessian = corrected(
+                self.metric, state.hessian, state.theta, state.gradient, near, only_more=True
             )
             state = replace(state, hessian=hessian)
         return self._aim(replace(state, radius=radius, refused=state.refused + 1))
-
-    def _between(self, state: NewtonState, theta: Float) -> Float:
-        """Return the Hessian at θ, interpolated between the last two exact ones."""
-        if len(state.known) < 2:
-            return state.known[-1]
-        along = self._logits(state.places[1] - state.places[0])
-        reach = float(along @ along)
-        part = float(along @ self._logits(theta - state.places[0])) / reach if reach > 0 else 1.0
-        part = min(max(part, 0.0), 1.0)
-        found: Float = (1 - part) * state.known[0] + part * state.known[1]
-        return found
-
-    def _logits(self, step: Float) -> Float:
-        """Return the free entries of a step, in the scale of the change of the logits."""
-        found: Float = step[self.metric.free] / self.metric.scale
-        return found
-
-    def _corrected(
-        self,
-        hessian: Float,
-        theta: Float,
-        gradient: Float,
-        points: list[tuple[Float, Float]],
-        only_more: bool = False,
-    ) -> Float:
-        """Return the Hessian after rank-one corrections.
-
-        Each correction fits the gradient of one point; the best point comes last. With
-        ``only_more`` a correction may only add curvature.
-        """
-        found, moves = hessian, self.metric.free.ravel()
-        for at, slope in points:
-            step = (at - theta).ravel()
-            lack = (slope - gradient).ravel() - found @ step
-            below = float(lack @ step)
-            size = float(
-                np.linalg.norm(lack[moves] * self.metric.scale)
-                * np.linalg.norm(step[moves] / self.metric.scale)
-            )
-            if (below if only_more else abs(below)) > LEAST_DENOMINATOR * size > 0:
-                found = found + np.outer(lack, lack) / below
-        return found
 
     def _aim(self, state: NewtonState) -> NewtonState:
         """Solve the subproblem for every radius, which gives the trials of the next query."""
@@ -272,18 +182,6 @@ class Newton:
             promised=np.array(promised),
             lengths=np.array(reached),
         )
-
-
-def _at(state: NewtonState, theta: Float, answer: Answer, n_iter: int) -> NewtonState:
-    return replace(
-        state,
-        theta=theta,
-        value=answer.value,
-        gradient=answer.gradient,
-        value_error=answer.value_error,
-        n_iter=n_iter,
-        stuck="" if np.isfinite(answer.value) else "F is not finite",
-    )
 
 
 def _ascending(
