@@ -40,6 +40,8 @@ LEAST_ROWS = 100
 """Least rows of a sample: fewer say nothing."""
 BUDGET_PART = 8
 """Divisor of the memory that is left: a sample and its copies may occupy one eighth."""
+LEVERAGE_ROWS = 4096
+"""Dense rows whose leverages are computed at a time."""
 LEVERAGE_FEATURES = 512
 """Most features for which leverages follow from the whole Gram matrix. Beyond, its diagonal gives them."""
 COPIES = 3
@@ -177,7 +179,7 @@ def leverages(X: Features, weights: Float, gram: Float) -> Float:
         seen = values > 1e-10 * values[-1]
         basis = inverse[:, None] * vectors[:, seen] / np.sqrt(values[seen])
         out = np.empty(n)
-        for rows in _slices(n, 4096):
+        for rows in _slices(n):
             some = X[rows] if scipy.sparse.issparse(X) else np.ascontiguousarray(X[rows])
             out[rows] = np.square(np.asarray(some @ basis[:-1]) + basis[-1]).sum(axis=1)
         return out
@@ -187,10 +189,10 @@ def leverages(X: Features, weights: Float, gram: Float) -> Float:
         total = squares.T @ weights
         return squares @ np.divide(1, total, out=np.zeros(p), where=total > 0) + 1 / weights.sum()
     total = np.zeros(p)
-    for rows in _slices(n, 4096):
+    for rows in _slices(n):
         total += weights[rows] @ _squares(X[rows])
     inverse, out = np.divide(1, total, out=np.zeros(p), where=total > 0), np.empty(n)
-    for rows in _slices(n, 4096):
+    for rows in _slices(n):
         out[rows] = _squares(X[rows]) @ inverse
     return out + 1 / weights.sum()
 
@@ -200,8 +202,17 @@ def _squares(X: NDArray) -> Float:
     return np.square(X, order="C", dtype=np.float64)
 
 
-def _slices(n: int, step: int) -> Iterator[slice]:
-    return (slice(start, start + step) for start in range(0, n, step))
+def _slices(n: int) -> Iterator[slice]:
+    """Cut ``n`` rows into slices of `LEVERAGE_ROWS`."""
+    return (slice(start, start + LEVERAGE_ROWS) for start in range(0, n, LEVERAGE_ROWS))
+
+
+def leverage_bytes(n_features: int, gram: bool) -> int:
+    """Return the bytes that `leverages` allocates over dense rows."""
+    d = n_features + 1
+    if gram and n_features <= LEVERAGE_FEATURES:  # rows, their products and squares; eigenvectors
+        return 32 * LEVERAGE_ROWS * d + 6 * 8 * d * d
+    return 8 * LEVERAGE_ROWS * n_features + 32 * n_features
 
 
 def plan_draw(source: Source, budget: int | None) -> Draw | None:

@@ -14,7 +14,7 @@ from dsoftmax.first_pass.checks import check_count, check_finite, checked_weight
 from dsoftmax.first_pass.held_out import MARKS, HeldOut, fold_of, marks, places
 from dsoftmax.first_pass.labels import Encoder, plain_labels
 from dsoftmax.first_pass.leaf_sums import TILE_BYTES, LeafSums, labels_and_codes, tile_rows, tiles
-from dsoftmax.first_pass.sample import Draw
+from dsoftmax.first_pass.sample import Draw, leverage_bytes
 from dsoftmax.kernels.choose import KERNELS
 from dsoftmax.kernels.compiled.csr_sums import FeatureSums
 from dsoftmax.sums.totals import Grouped, Largest
@@ -74,9 +74,12 @@ class Collect(Visit):
         K, d = USUAL_CLASSES if self.encoder is None else len(self.encoder.classes), n_features + 1
         values = TILE_BYTES // 8 + n_features if sparse else tile_rows(n_features) * n_features
         sums = (K * (1 + len(self.held_out)) + 4) * d + d * d * (self.gram > 0)
+        scratch = 8 * 8 * values + 64 * n_features
+        if self.draw is not None and not sparse:
+            scratch = max(scratch, leverage_bytes(n_features, self.gram > 0))
         return Footprint(
             sums + MARKS * bool(self.held_out),
-            8 * 8 * values + 64 * n_features,
+            scratch,
             KERNELS[self.kernel].code_bytes if sparse else 0,
             rows=0 if self.draw is None else self.draw.n_bytes,
         )

@@ -10,8 +10,8 @@ Float = NDArray[np.float64]
 
 SCORED_VALUES = 2**18
 """Logits or features of held-out rows that are scored at a time, whichever are more."""
-VALUE_BYTES = 40
-"""Bytes that scoring allocates for each of these values."""
+FEATURE_BYTES, LOGIT_BYTES, ROW_BYTES = 16, 40, 64
+"""Bytes that scoring allocates for each feature, each logit and each row that it scores at a time."""
 
 
 def score(theta: Float, block: Block, y: NDArray, weights: Float | None, rows: NDArray) -> Float:
@@ -28,7 +28,7 @@ def score(theta: Float, block: Block, y: NDArray, weights: Float | None, rows: N
         Rows that are scored.
     """
     found = np.zeros(3)
-    step = max(SCORED_VALUES // max(theta.shape), 1)
+    step = _scored_rows(*theta.shape)
     for start in range(0, len(rows), step):
         some = rows[start : start + step]
         logits = softmax.decision_function(theta, block.X[some])
@@ -41,4 +41,11 @@ def score(theta: Float, block: Block, y: NDArray, weights: Float | None, rows: N
 
 def score_bytes(n_features: int, n_classes: int) -> int:
     """Return the bytes that `score` allocates."""
-    return VALUE_BYTES * max(SCORED_VALUES, n_classes, n_features)
+    d = n_features + 1
+    a_row = FEATURE_BYTES * d + LOGIT_BYTES * n_classes + ROW_BYTES
+    return _scored_rows(n_classes, d) * a_row
+
+
+def _scored_rows(K: int, d: int) -> int:
+    """Return the rows that are scored at a time."""
+    return max(SCORED_VALUES // max(K, d), 1)
