@@ -7,11 +7,13 @@ import pytest
 from opening import opened
 
 from dsoftmax.engines.serial import SerialEngine
-from dsoftmax.first_pass.sample import plan_draw
 from dsoftmax.solvers.protocol import Allocation, Sizes
 from dsoftmax.solvers.surrogate.solver import THREAD_BYTES, TRIALS
 from dsoftmax.solvers.table import SOLVERS, Entry
-from dsoftmax.training.budget import collect_statistics, make_objective, sizes_of
+from dsoftmax.training.budget import problem_sizes
+from dsoftmax.training.first_pass import collect_statistics
+from dsoftmax.training.objectives import make_objective
+from dsoftmax.training.prepare import prepare
 from dsoftmax.training.settings import Settings
 
 GENEROUS = 2.5
@@ -54,8 +56,7 @@ def measured(name, rows, settings):
     """Return the peak bytes of models that step in turn, and the sizes of their problem."""
     source, engine, entry = opened(*rows), SerialEngine(), SOLVERS[name]
     peak = Peak()
-    draw = plan_draw(source, None) if entry.sample else None
-    statistics, _ = collect_statistics(engine, source, None, entry.gram, draw)
+    statistics, _ = collect_statistics(source, engine, prepare(source, settings[0]).visit)
     objectives = [
         make_objective(source, engine, one, statistics, True, "numpy") for one in settings
     ]
@@ -73,7 +74,7 @@ def measured(name, rows, settings):
             peak.of(objective.gap, states[i].gradient, answers[i].moments)
     n, p, K = len(rows[1]), rows[0].shape[1], len(statistics.classes)
     sample_bytes = statistics.sample.n_bytes
-    return peak.n_bytes, sizes_of(n, K, p, bool(statistics.gram.size), sample_bytes)
+    return peak.n_bytes, problem_sizes(n, K, p, bool(statistics.gram.size), sample_bytes)
 
 
 def said(name, sizes, n_models=1):
