@@ -66,7 +66,7 @@ def test_persisted_blocks_are_futures_in_the_graph_and_no_tasks():
     futures_of, tasks_of = compat("futures_of"), compat("tasks_of")
     dependencies_of, is_future = compat("dependencies_of"), compat("is_future")
     local = {"processes": False, "n_workers": 1, "threads_per_worker": 1}
-    with Client(**local, dashboard_address=None) as client:
+    with Client(**local, dashboard_address=":0") as client:
         kept = client.persist(lazy())
         keys = {(kept.name, i, 0) for i in range(3)}
         with relied_on("dask", "futures_of"):

@@ -120,7 +120,7 @@ def test_a_dask_block_with_an_unexpected_number_of_columns_is_refused(columns):
 def test_a_dask_source_is_resident_if_its_features_are():
     X, y = da.ones((20, 3), chunks=(5, 3)), da.zeros(20, chunks=5, dtype=int)
     with Client(
-        processes=False, n_workers=1, threads_per_worker=1, dashboard_address=None
+        processes=False, n_workers=1, threads_per_worker=1, dashboard_address=":0"
     ) as client:
         assert opened(client.persist(X), y).resident
         half = opened(X, client.persist(y))
