@@ -9,8 +9,10 @@ import zarr
 from numpy.testing import assert_array_equal
 from opening import opened
 
+from dsoftmax.data.block import Block
 from dsoftmax.data.memory import MemoryRows
-from dsoftmax.data.rows import RowSource, cut
+from dsoftmax.data.rows import Rows, RowSource, cut
+from dsoftmax.data.source import Share
 from dsoftmax.data.table import Table
 
 
@@ -51,3 +53,43 @@ def test_a_hundred_thousand_chunks_are_planned_in_little_memory(labels, tmp_path
     assert len(source.chunk_rows) > 33_000
     assert size < 3 * 8 * len(source.chunk_rows) + (n if labels == "numpy" else 0)
     assert peak < 50 * 2**20
+
+
+class Loads(Share):
+    """A share that defines no more than it must."""
+
+    def load(self, chunk, buffer=None):
+        return Block(np.full((2, 3), float(chunk)))
+
+
+def test_a_share_that_only_loads_fetches_by_loading_and_has_no_futures():
+    share = Loads()
+    assert_array_equal(share.fetch(7, np.zeros(48, np.uint8)).X, share.load(7).X)
+    assert share.bind({}) is share
+
+
+class Reads(Rows):
+    """Rows that define no more than they must."""
+
+    shape, dtype = (10, 1), np.dtype("f8")
+
+    def read(self, start, stop, buffer=None):
+        return np.arange(start, stop, dtype=float)[:, None]
+
+    def describe(self):
+        return {}
+
+
+def test_rows_that_only_read_have_the_defaults_of_a_stored_array():
+    rows = Reads()
+    source = RowSource(Table(rows), cut(10, 4), cut(10, 4) * 8)
+    assert not source.resident
+    assert_array_equal(source.fetch(1, np.zeros(32, np.uint8)).X, rows.read(4, 8))
+    assert_array_equal(source.share([2]).load(2).X, rows.read(8, 10))
+    assert (source.columns.units, source.smaller_chunks(1)) == (0, "")
+
+
+@pytest.mark.parametrize("kind", [Share, Rows])
+def test_a_class_without_its_essential_methods_cannot_be_made(kind):
+    with pytest.raises(TypeError, match="abstract"):
+        type("Incomplete", (kind,), {})()
