@@ -21,9 +21,10 @@ from distributed import Client, LocalCluster
 from rich.console import Console
 from rich.table import Table
 
-from dsoftmax.data.block import Block, Names
+from dsoftmax.data.block import Block
 from dsoftmax.data.columns import ColumnBytes
 from dsoftmax.data.source import Share
+from dsoftmax.data.table import Names
 from dsoftmax.engines.cluster.connect import local_cluster
 from dsoftmax.engines.cluster.engine import ClusterEngine
 from dsoftmax.engines.visit import Visit

@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 from opening import opened
 
-from dsoftmax.data.block import Block, Names
+from dsoftmax.data.block import Block
 from dsoftmax.data.leaves import LEAF_BYTES, leaf_rows
 from dsoftmax.data.source import first_rows, n_rows
+from dsoftmax.data.table import Names
 
 
 @given(st.integers(0, 10**7))

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
-from dsoftmax.data.block import Block, Names
+from dsoftmax.data.block import Block
+from dsoftmax.data.table import Names
 from dsoftmax.errors import DataError
 from dsoftmax.first_pass.labels import TABLE_SPAN, Encoder, ordered_classes, plain_labels
 

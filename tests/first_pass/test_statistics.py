@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
-from dsoftmax.data.block import Block, Names
+from dsoftmax.data.block import Block
 from dsoftmax.data.features import rows_between
+from dsoftmax.data.table import Names
 from dsoftmax.errors import DataError
 from dsoftmax.first_pass.finish import finish
 from dsoftmax.first_pass.held_out import HeldOut, folds

@@ -8,8 +8,8 @@ import pytest
 import scipy.sparse
 from opening import opened
 
-from dsoftmax.data.block import Names
 from dsoftmax.data.columns import ColumnBytes
+from dsoftmax.data.table import Names
 from dsoftmax.engines.serial import SerialEngine
 from dsoftmax.errors import MemoryLimitError, OptionError
 from dsoftmax.first_pass.held_out import VALIDATION, folds

@@ -9,9 +9,10 @@ from local_workers import ROWS, SIGNALS, N, engine_of, rows_and_sum, shares_of, 
 from mischief import Log, Mischief, Slow, Visited, Watched
 from visits import Visiting
 
-from dsoftmax.data.block import Block, Names
+from dsoftmax.data.block import Block
 from dsoftmax.data.columns import ColumnBytes
 from dsoftmax.data.source import Share
+from dsoftmax.data.table import Names
 from dsoftmax.engines.cluster import deal, dispatch
 from dsoftmax.engines.visit import Footprint
 
