@@ -279,7 +279,7 @@ class Dispatch:
         reading = self._reading.get(thief)
         for worker in sorted(left, key=lambda worker: -left[worker]):
             piece = self._last_not_begun(worker, asked[worker])
-            if worker == thief or piece is None or (thief, piece) in self._lost:
+            if piece is None or (thief, piece) in self._lost:
                 continue
             if reading and piece.seconds is not None and piece.n_bytes / reading > left[worker]:
                 continue

@@ -2,45 +2,31 @@
 cluster in a tree.
 
 The number of tasks in a pass does not depend on the number of chunks. There are up to four
-tasks per worker, merges if there are many partial sums, and at most one task that holds the
+tasks per worker, merges if there are many partial sums, and at most one task for the
 point θ.
 
 `deal` decides which worker has which chunks and how its share is cut, `dispatch` who is asked
-for which piece, and `waiting` how long any answer may take. This module carries their decisions
-out.
+for which piece, and `waiting` how long any answer may take. `attempt` carries their decisions
+out, and this module tries again if an attempt is lost.
 """
 
 import itertools
-import time
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
 
-import numpy as np
 from distributed import Client, Future
 
-from dsoftmax.compat.distributed import (
-    CLOSED,
-    LOST,
-    address_of,
-    cancel,
-    dumps,
-    gathered,
-    is_unpickling,
-    loads,
-    submit,
-)
+from dsoftmax.compat.distributed import CLOSED, LOST, address_of, is_unpickling
 from dsoftmax.data.source import Source
-from dsoftmax.engines.cluster.deal import Piece, cut
-from dsoftmax.engines.cluster.dispatch import Ask, Cancel, Command, Dispatch
+from dsoftmax.engines.cluster.attempt import Attempt, Counts
+from dsoftmax.engines.cluster.deal import Hand, Piece, cut
+from dsoftmax.engines.cluster.dispatch import Dispatch
 from dsoftmax.engines.cluster.needs import require_memory, visit_tasks
-from dsoftmax.engines.cluster.placement import Placed, Placement, stored_parts
+from dsoftmax.engines.cluster.placement import Placement
 from dsoftmax.engines.cluster.reports import forget, listen
-from dsoftmax.engines.cluster.tree import FAN_IN, add_in_tree, is_direct, merge_bytes
+from dsoftmax.engines.cluster.tree import FAN_IN, is_direct, merge_bytes
 from dsoftmax.engines.cluster.versions import different_version
-from dsoftmax.engines.cluster.waiting import Waiting, ready
-from dsoftmax.engines.cluster.worker import VisitTask, visit_lent, visit_piece
+from dsoftmax.engines.cluster.waiting import Waiting
 from dsoftmax.engines.kept.spool import SpoolTo
 from dsoftmax.engines.limits import process_bytes
 from dsoftmax.engines.visit import Footprint, Visit
@@ -48,43 +34,8 @@ from dsoftmax.errors import ClusterError, DsoftmaxError, MemoryLimitError, Optio
 from dsoftmax.sums.totals import Totals
 from dsoftmax.sums.work import Done, Ongoing
 
-INLINE_BYTES = 32 * 1024
-"""Largest visit that is sent with each task, in bytes. A larger one is the result of a task of
-its own."""
 ATTEMPTS = 5
 """Number of times that a lost pass is tried."""
-
-
-@dataclass
-class Attempt:
-    """One attempt at a pass.
-
-    Attributes
-    ----------
-    key : str
-        Part of the keys of all its tasks.
-    source : Source
-    visit : Visit
-    point : Visit or Future
-        The visit as its tasks receive it.
-    team : list of Placed
-    tasks : dict from str to VisitTask
-        Task of each worker's whole share, by address.
-    futures : list of Future
-        Futures to release at the end.
-    """
-
-    key: str
-    source: Source
-    visit: Visit
-    point: Any
-    team: list[Placed]
-    tasks: dict[str, VisitTask] = field(default_factory=dict)
-    futures: list[Future] = field(default_factory=list)
-
-    @property
-    def by_address(self) -> dict[str, Placed]:
-        return {one.hand.address: one for one in self.team}
 
 
 class ClusterEngine:
@@ -103,12 +54,8 @@ class ClusterEngine:
 
     Attributes
     ----------
-    n_tasks : int
-        Number of tasks submitted for passes: visits, merges and points.
-    n_attempts : int
-        Number of attempts at passes, lost ones included.
-    n_stolen : int
-        Number of pieces that were stolen, or duplicated to another worker.
+    n_tasks, n_attempts, n_stolen : int
+        See `Counts`.
     ongoing : Ongoing
         The pass that runs now, or the last one.
     """
@@ -126,7 +73,7 @@ class ClusterEngine:
                 "another."
             )
         self.client, self.driver_limit = client, driver_limit
-        self.n_tasks = self.n_attempts = self.n_stolen = 0
+        self._counts = Counts()
         self.ongoing = Ongoing()
         self._run = uuid.uuid4().hex[:12]
         self.waiting = Waiting(client, timeout)
@@ -144,6 +91,18 @@ class ClusterEngine:
     def process_limit(self) -> int | None:
         workers = self.waiting.workers().values()
         return min((one.memory_limit for one in workers if one.memory_limit), default=None)
+
+    @property
+    def n_tasks(self) -> int:
+        return self._counts.tasks
+
+    @property
+    def n_attempts(self) -> int:
+        return self._counts.attempts
+
+    @property
+    def n_stolen(self) -> int:
+        return self._counts.stolen
 
     def describe(self) -> str:
         workers = self.waiting.workers().values()
@@ -181,7 +140,7 @@ class ClusterEngine:
             self._begin(source)
         number, last = next(self._passes), ""
         for attempt in range(ATTEMPTS):
-            self.n_attempts += 1
+            self._counts.attempts += 1
             try:
                 return self._attempt(visit, source, number, f"{self._run}-{number}-{attempt}")
             except DsoftmaxError:
@@ -219,120 +178,47 @@ class ClusterEngine:
         workers = self.waiting.for_workers()
         self.reserve(0)
         require_memory(source, work, workers.values(), self.driver_limit is not None)
-        attempt = Attempt(key, source, visit, visit, self.placement.place(source, workers))
+        team = self.placement.place(source, workers)
+        attempt = Attempt(self.waiting, self._counts, key, source, visit, team)
         self.ongoing = Ongoing(number, int(source.chunk_rows.sum()))
         self.waiting.progressed()
         try:
-            self._send_point(attempt)
-            pieces = self._cut(attempt, work, number)
-            return self._added(self._visited(attempt, pieces), work.sums, attempt)
+            attempt.send_point()
+            hands = [one.hand for one in team]
+            pieces = self._cut(hands, work)
+            reserve = merge_bytes(sum(len(own) for own in pieces), work.sums)
+            tasks = visit_tasks(source, hands, work, reserve, self._run, number)
+            dispatch = Dispatch(pieces, self._reading_by_address(hands), self.waiting.timeout)
+            totals = self._added(attempt, attempt.visit_all(dispatch, tasks, self._note), work)
         except BaseException:
-            cancel(self.client, attempt.futures)
+            attempt.cancel()
             raise
         finally:
-            # Released now, and not when the last traceback that refers to the futures is collected.
-            for future in attempt.futures:
-                future.release()
+            attempt.release()
             self.placement.release_replaced()
+        self._learn(totals)
+        return totals
 
-    def _send_point(self, attempt: Attempt) -> None:
-        """Make a large visit the result of a task, which workers fetch from each other."""
-        if len(attempt.team) < 2 or len(packed := dumps(attempt.visit)) <= INLINE_BYTES:
-            return
-        as_array = np.frombuffer(
-            packed, np.uint8
-        )  # dask sends arrays as they are, but pickles bytes
-        key = f"dsoftmax-point-{attempt.key}"
-        attempt.point = submit(self.client, loads, as_array, key=key, **_any_of(attempt.team))
-        attempt.futures.append(attempt.point)
-        self.n_tasks += 1
+    def _cut(self, hands: Sequence[Hand], work: Footprint) -> list[list[Piece]]:
+        """Cut the shares into pieces.
 
-    def _cut(self, attempt: Attempt, work: Footprint, number: int) -> list[list[Piece]]:
-        """Cut the shares into pieces, and plan the task of each share.
-
-        Shares with large sums stay whole, because several sums of one worker would allocate
-        more memory than cutting is worth.
+        Shares with large sums stay whole, because several sums of one worker would allocate more
+        memory than cutting is worth.
         """
-        hands = [one.hand for one in attempt.team]
         whole = len(hands) < 2 or not is_direct(FAN_IN, work.sums)
-        pieces = cut(hands, self._throughput, whole)
-        reserve = merge_bytes(sum(len(own) for own in pieces), work.sums)
-        attempt.tasks = visit_tasks(attempt.source, hands, work, reserve, self._run, number)
-        return pieces
+        return cut(hands, self._throughput, whole)
 
-    def _visited(self, attempt: Attempt, pieces: Sequence[Sequence[Piece]]) -> list[Future]:
-        """Have all pieces visited, and return the futures of their totals."""
-        team = attempt.by_address
-        names = {address: one.hand.name for address, one in team.items()}
-        reading = {
-            address: self._reading[name] for address, name in names.items() if name in self._reading
-        }
-        dispatch = Dispatch(pieces, reading, self.waiting.timeout)
-        futures: dict[int, Future] = {}
-        self._carry_out(dispatch.start(time.monotonic()), attempt, futures)
-        while not dispatch.finished:
-            waiting = [futures[request] for request in dispatch.running]
-            self.waiting.once(waiting, names, first=dispatch.wants_each)
-            for request in [one for one in dispatch.running if futures[one].done()]:
-                now = time.monotonic()
-                if futures[request].status == "finished":
-                    if (answered := dispatch.running.get(request)) is not None:
-                        self._note(answered.piece, names[answered.worker], now - answered.since)
-                    commands = dispatch.done(request, now)
-                elif request in dispatch.running:
-                    commands = dispatch.failed(request, self._is_recoverable(futures[request]), now)
-                else:
-                    continue
-                self._carry_out(commands, attempt, futures)
-            if dispatch.has_waited(now := time.monotonic()):
-                commands = dispatch.tick(ready(self.waiting.present()), now)
-                self._carry_out(commands, attempt, futures)
-        return [futures[request] for request in dispatch.counted]
+    def _reading_by_address(self, hands: Sequence[Hand]) -> dict[str, float]:
+        return {one.address: self._reading[one.name] for one in hands if one.name in self._reading}
 
-    def _carry_out(
-        self, commands: Sequence[Command], attempt: Attempt, futures: dict[int, Future]
-    ) -> None:
-        for command in commands:
-            if isinstance(command, Ask):
-                futures[command.request] = self._asked(command, attempt)
-                attempt.futures.append(futures[command.request])
-                self.n_tasks += 1
-                self.n_stolen += command.lent
-            elif isinstance(command, Cancel):
-                cancel(self.client, [futures[command.request]])
-            else:
-                futures[command.request].result(timeout=self.waiting.timeout)
-                raise ConnectionError("a piece was lost")
-
-    def _asked(self, ask: Ask, attempt: Attempt) -> Future:
-        """Submit the visit of a piece."""
-        piece, owner = ask.piece, attempt.by_address[ask.piece.owner]
-        task = replace(attempt.tasks[piece.owner], start=piece.start, stop=piece.stop)
-        key = f"dsoftmax-visit-{attempt.key}-{ask.request}"
-        where = {"workers": [ask.worker], "allow_other_workers": True, "key": key}
-        if not (ask.lent or ask.duplicate):
-            return submit(self.client, visit_piece, attempt.point, owner.cached, task, **where)
-        # Another worker than the owner gets nothing that only the owner has.
-        chunks = owner.hand.chunks[piece.start : piece.stop]
-        share = attempt.source.share(chunks.tolist())
-        stored = stored_parts(attempt.source, chunks, owner.on_cluster)
-        task = replace(task, start=0, stop=len(chunks))
-        point = attempt.visit if ask.duplicate else attempt.point
-        return submit(self.client, visit_lent, point, share, chunks, stored, task, **where)
-
-    def _is_recoverable(self, future: Future) -> bool:
-        """Return whether a piece that failed may succeed on another worker."""
-        try:
-            future.result(timeout=self.waiting.timeout)
-        except MemoryLimitError:
-            return True
-        except DsoftmaxError:
-            return False
-        except LOST:
-            return True
-        except Exception:
-            return False
-        return True
+    def _added(self, attempt: Attempt, results: Sequence[Future], work: Footprint) -> Totals:
+        """Add the totals of all pieces, and check that no row is missing."""
+        totals = attempt.add(results, work.sums)
+        if totals.n_rows != self.ongoing.rows:
+            raise ConnectionError(
+                f"the pieces that came back have {totals.n_rows:,} of {self.ongoing.rows:,} rows"
+            )
+        return totals
 
     def _note(self, piece: Piece, worker: str, seconds: float) -> None:
         """Note that a piece is done. Its totals bring exact figures."""
@@ -341,25 +227,6 @@ class ClusterEngine:
         self.ongoing.working.pop(worker, None)
         self.ongoing.finished[worker] = self.ongoing.finished.get(worker, Done()) + spent
 
-    def _added(self, results: Sequence[Future], sums: int, attempt: Attempt) -> Totals:
-        """Add the totals of all pieces: on the workers in a tree while they are many or large,
-        the last ones here."""
-        results, merges = add_in_tree(
-            self.client, results, sums, attempt.key, _any_of(attempt.team)
-        )
-        self.n_tasks += len(merges)
-        attempt.futures += merges
-        self.waiting.for_all(results, list(attempt.by_address), self.waiting.timeout)
-        first, *others = gathered(self.client, results, self.waiting.timeout)
-        for other in others:
-            first.merge(other)
-        if first.n_rows != self.ongoing.rows:
-            raise ConnectionError(
-                f"the pieces that came back hold {first.n_rows:,} of {self.ongoing.rows:,} rows"
-            )
-        self._learn(first)
-        return first
-
     def _learn(self, totals: Totals) -> None:
         """Note the throughput of each worker, for the next pass."""
         for name, done in totals.work.items():
@@ -367,8 +234,3 @@ class ClusterEngine:
             if done.cached < 0.5:
                 self._reading[name] = self._throughput[name]
         self.ongoing.finished, self.ongoing.working = dict(totals.work), {}
-
-
-def _any_of(team: Sequence[Placed]) -> dict[str, Any]:
-    """Let any worker of the team run a task."""
-    return {"workers": [one.hand.address for one in team], "allow_other_workers": True}

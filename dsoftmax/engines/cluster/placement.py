@@ -139,7 +139,7 @@ class Placement:
         )
         spool = None if source.resident else self.spool
         arguments = (share, self._source_key, worker.name, spool)
-        cached = self._submit(cache_share, *arguments, key=f"dsoftmax-keep-{mark}", **where)
+        cached = self._submit(cache_share, *arguments, key=f"dsoftmax-cache-{mark}", **where)
         hand = Hand(
             worker.name,
             worker.address,

@@ -78,6 +78,12 @@ def test_a_worker_that_is_done_steals_the_last_piece_of_the_worker_furthest_behi
     assert dispatch.done(6, 3.0) == [Cancel(4), Ask(7, pieces_of("c", 8, 4)[1], "a", False)]
 
 
+def test_a_worker_does_not_steal_while_it_has_a_piece_of_its_own():
+    dispatch, _ = started(pieces_of("a", 1, 1), pieces_of("b", 4, 4, 4))
+    assert dispatch.done(0, 1.0) == []
+    assert asked(dispatch.done(2, 2.0))[0][1:] == ("b", 2, "a")
+
+
 def test_a_piece_that_is_begun_is_not_stolen():
     dispatch, _ = started(pieces_of("a", 1), pieces_of("b", 100))
     assert dispatch.done(0, 1.0) == []
@@ -169,8 +175,6 @@ def test_the_scheduler_is_not_asked_before_a_piece_can_be_late():
 
 
 def test_the_second_piece_of_a_worker_is_late_only_after_its_first():
-    dispatch, _ = started(pieces_of("a", 1), pieces_of("b", 2, 2))
-    dispatch.failed(0, True, 1.0)  # a is out of the way
     dispatch, _ = started(pieces_of("b", 9, 9), pieces_of("a", 1), reading={"a": 1.0})
     dispatch.done(1, 1.0)
     dispatch.done(0, 30.0)

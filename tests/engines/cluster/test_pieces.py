@@ -23,8 +23,8 @@ from mischief import Log, Mischief, Slow, Watched, at_pass
 from opening import opened
 from visits import Visiting
 
+from dsoftmax.engines.cluster import attempt as attempt_module
 from dsoftmax.engines.cluster import deal
-from dsoftmax.engines.cluster import engine as engine_module
 from dsoftmax.engines.cluster.dispatch import QUEUED
 from dsoftmax.engines.cluster.tree import FAN_IN
 from dsoftmax.engines.serial import SerialEngine
@@ -131,7 +131,7 @@ def test_a_duplicate_that_fails_leaves_the_piece_to_its_owner(pair, source, monk
     def lost(*args):
         raise CancelledError("as of a connection that is lost")
 
-    monkeypatch.setattr(engine_module, "visit_lent", lost)
+    monkeypatch.setattr(attempt_module, "visit_lent", lost)
     with engine_of(pair, timeout=2.0) as engine:
         totals = engine.total(rows_and_sum, Watched(source, Slow(0.1, pids[slow])))
         assert engine.n_stolen >= 1

@@ -9,7 +9,7 @@ import pytest
 from local_workers import SETTINGS, SIGNALS, bits, engine_of, ours, until, workers
 from mischief import Mischief, Slow, Watched, at_pass, paused
 
-from dsoftmax.engines.cluster import engine as engine_module
+from dsoftmax.engines.cluster import attempt as attempt_module
 from dsoftmax.engines.cluster import waiting
 from dsoftmax.errors import ClusterError
 from dsoftmax.training.loop import train
@@ -21,7 +21,7 @@ def test_a_frozen_worker_is_left_out_until_it_answers_again(
     pair, source, undisturbed, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(
-        engine_module, "INLINE_BYTES", 0
+        attempt_module, "INLINE_BYTES", 0
     )  # the point is a task's result, which the frozen worker may have
     mischief = Mischief(tmp_path, "SIGSTOP")
     try:

@@ -1,4 +1,4 @@
-"""Spooled blocks equal those of the source, also if files are damaged; no file is left at the end."""
+"""Spooled blocks equal those of the source, also if files are damaged, and no file is left."""
 
 import errno
 import os
