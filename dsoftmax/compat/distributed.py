@@ -162,8 +162,7 @@ def threads_of(worker: Worker) -> int:
 
 
 def memory_of(worker: Worker) -> tuple[int | None, list[float]]:
-    """Return the memory limit of this worker, and the fractions of it at which dask spills and
-    pauses.
+    """Return the memory limit of this worker, and the fractions at which dask spills and pauses.
 
     Returns
     -------

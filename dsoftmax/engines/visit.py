@@ -30,13 +30,11 @@ class Footprint:
 
 
 class Visit(Protocol):
-    """A picklable pure function of a leaf that returns the sums of the leaf (see
-    `dsoftmax.sums.totals`)."""
+    """A picklable pure function of a leaf that returns its sums (see `dsoftmax.sums.totals`)."""
 
     def __call__(self, block: Block) -> Mapping[Any, Any]:
         """Return the sums of one leaf, by key."""
 
     def footprint(self, n_features: int, sparse: bool) -> Footprint:
-        """Return the memory that a leaf with ``n_features`` columns, dense or CSR, makes the
-        visit allocate."""
+        """Return the memory that the visit allocates for a leaf with ``n_features`` columns."""
         return Footprint()

@@ -1,5 +1,7 @@
-"""Which worker gets which chunks, and the pieces that its share is cut into. Pure functions of
-names and sizes."""
+"""Which worker gets which chunks, and the pieces that its share is cut into.
+
+Pure functions of names and sizes.
+"""
 
 import itertools
 from collections.abc import Collection, Mapping, Sequence

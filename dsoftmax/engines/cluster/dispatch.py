@@ -151,8 +151,7 @@ class Dispatch:
         )
 
     def has_waited(self, now: float) -> bool:
-        """Return whether a request may be late, so that `tick` is worth a question to the
-        scheduler."""
+        """Return whether a request may be late, so that `tick` has something to do."""
         return any(now - one.since >= PATIENCE_SECONDS / 2 for one in self.running.values())
 
     def start(self, now: float) -> list[Command]:
@@ -254,8 +253,7 @@ class Dispatch:
         return [] if self.running else self._ask_owners(now)
 
     def _next_for(self, worker: str, now: float) -> list[Command]:
-        """Ask a worker that has answered for its next piece, or let it steal one if it has
-        nothing to do."""
+        """Ask a worker that has answered for its next piece, or let it steal one."""
         if queue := self._queues[worker]:
             return [self._ask(queue.popleft(), worker, now)]
         if any(one.worker == worker for one in self.running.values()):
@@ -270,8 +268,10 @@ class Dispatch:
         return [Cancel(last), self._ask(piece, worker, now)]
 
     def _victim(self, thief: str, now: float) -> str | None:
-        """Return the worker from which to steal: the one furthest behind whose last piece the
-        thief finishes sooner."""
+        """Return the worker from which to steal; None if stealing does not help.
+
+        It is the worker furthest behind whose last piece the thief finishes sooner.
+        """
         asked: dict[str, list[Request]] = {worker: [] for worker in self._queues}
         for one in self.running.values():
             asked[one.worker].append(one)
@@ -295,8 +295,7 @@ class Dispatch:
         return asked[-1].piece
 
     def _seconds_left(self, worker: str, asked: Sequence[Request], now: float) -> float:
-        """Return how long a worker needs for the pieces that it was asked for and those in its
-        queue."""
+        """Return the time that a worker needs for its requests and its queue, in seconds."""
         pieces = (*(one.piece for one in asked), *self._queues[worker])
         seconds = sum(piece.expected for piece in pieces)
         if asked:

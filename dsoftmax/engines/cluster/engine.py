@@ -1,5 +1,4 @@
-"""A pass on a dask cluster: a few tasks per worker, and partial sums that are added on the
-cluster in a tree.
+"""A pass on a dask cluster: a few tasks per worker, whose sums are added in a tree.
 
 The number of tasks in a pass does not depend on the number of chunks. There are up to four
 tasks per worker, merges if there are many partial sums, and at most one task for the

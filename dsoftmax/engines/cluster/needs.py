@@ -21,8 +21,10 @@ from dsoftmax.sums.exact import ENTRY_BYTES
 
 
 def worker_needs(source: Source, work: Footprint, allowed: int | None, reserve: int) -> Needs:
-    """Return the needs of a worker, which may load a piece of another share beside the labels
-    of its own."""
+    """Return the needs of a worker.
+
+    The worker may load a piece of another share while the labels of its own are in memory.
+    """
     units = units_bytes(source.columns, shares=2)
     return needs_of(source, work, 1, allowed, reserve=reserve, units=units)
 

@@ -155,8 +155,7 @@ class Placement:
         return submit(self.client, function, *args, **options)
 
     def _owners(self, source: Source, names: dict[str, str]) -> NDArray[np.object_] | None:
-        """Return the name of the worker that stores each chunk; None if the chunks are loaded
-        from storage."""
+        """Return the name of the worker that stores each chunk; None for chunks in storage."""
         needs = [source.needs(chunk) for chunk in range(len(source.chunk_rows))]
         everything = [future for futures in needs for future in futures]
         if not everything:

@@ -1,5 +1,4 @@
-"""Reports of a visit that runs: workers send them on a topic of dask, and the engine of their
-run hears them."""
+"""Reports of a visit that runs, from workers to the engine of their run, on a topic of dask."""
 
 import threading
 import time
@@ -20,8 +19,10 @@ as it lives."""
 
 
 class Reporter:
-    """Report every `TICK` seconds what the visits of this process have done, on one thread for
-    all of them."""
+    """Report every `TICK` seconds what the visits of this process have done.
+
+    One thread reports for all visits.
+    """
 
     def __init__(self) -> None:
         self._visits: dict[int, Callable[[], None]] = {}

@@ -1,5 +1,4 @@
-"""Work on a worker: its share of the chunks, its cached blocks, and the visit to a piece of a
-share.
+"""Work on a worker: its share of the chunks, its cached blocks, and its visits to pieces.
 
 Tasks may run twice and on any worker. What a worker stores between tasks makes them faster and
 changes nothing else.
@@ -45,8 +44,10 @@ class BoundShare:
 
 
 class CachedShare:
-    """A share on the worker that owns it, with the worker's cache and spool. It is pickled as a
-    `BoundShare`."""
+    """A share on the worker that owns it, with the worker's cache and spool.
+
+    It is pickled as a `BoundShare`.
+    """
 
     def __init__(self, bound: BoundShare, source: str, spool: SpoolTo | None) -> None:
         self.bound = bound
@@ -110,8 +111,7 @@ class Home:
         self.caches: weakref.WeakValueDictionary[str, Cache] = weakref.WeakValueDictionary()
 
     def cache(self, source: str) -> Cache:
-        """Return the cache of a source. The shares of an old plan and of a new one have the
-        same cache."""
+        """Return the cache of a source, which all its shares on this worker use."""
         with _homes_lock:  # shares arrive on any thread
             return self.caches.setdefault(source, Cache())
 
@@ -155,8 +155,10 @@ def visit_lent(
     stored: Sequence[Sequence[Any]],
     task: VisitTask,
 ) -> Totals:
-    """Visit a piece of another worker's share. All data come with the task: the owner may not
-    answer any more."""
+    """Visit a piece of another worker's share.
+
+    All data come with the task, because the owner may not answer any more.
+    """
     return visit_piece(visit, bind_share(share, chunks, stored), task)
 
 
@@ -201,8 +203,7 @@ def visit_piece(visit: Visit, whose: CachedShare | BoundShare, task: VisitTask) 
 
 
 def _planned(needs: Needs, here: Home, cache: Cache, name: str) -> Plan:
-    """Return the plan of a visit beside the caches of other sources, which are emptied if it
-    does not fit."""
+    """Return the plan of a visit, and evict the blocks of other sources if it does not fit."""
     others = [one for one in here.caches.values() if one is not cache]
     plan = plan_pass(replace(needs, process=here.process + sum(one.n_bytes for one in others)))
     if not plan.fits:
@@ -238,8 +239,7 @@ class CurrentTask:
 
 
 def allowed_bytes(worker: Worker) -> int | None:
-    """Return the bytes of its memory limit that a worker may use before dask spills, pauses or
-    kills it."""
+    """Return the bytes that a worker may use before dask spills, pauses or kills it."""
     limit, fractions = memory_of(worker)
     return None if limit is None else planned_part(limit, *fractions)
 
