@@ -1,1 +1,1 @@
-"""A run on disk."""
+"""A run on disk: what was asked, the passes, and where to resume."""

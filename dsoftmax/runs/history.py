@@ -6,18 +6,11 @@ import os
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any
 
 from dsoftmax.errors import ReadError
 from dsoftmax.system.files import write_text, writing
-
-
-class Record(Protocol):
-    """The part of `dsoftmax.training.record.Record` that history needs."""
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the record in JSON types, with its number under the key "pass"."""
-        ...
+from dsoftmax.training.record import Record
 
 
 class History:

@@ -1,1 +1,1 @@
-"""The run: a loop of passes."""
+"""Training: what is decided, the loop of passes, and its result."""

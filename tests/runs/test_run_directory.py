@@ -1,4 +1,4 @@
-"""The run directory: whole files, the right run, exactly once each pass."""
+"""The run directory: files are whole, runs are not mixed up, and each pass is kept once."""
 
 import json
 from dataclasses import dataclass, replace
@@ -26,9 +26,7 @@ def data():
 
 @pytest.mark.parametrize("solver", SOLVERS)
 @pytest.mark.parametrize("labels", ["numbers", "words"])
-def test_a_run_saved_after_any_pass_and_loaded_goes_on_to_the_same_bits(
-    tmp_path, data, solver, labels
-):
+def test_a_run_saved_after_any_pass_and_resumed_has_the_same_bits(tmp_path, data, solver, labels):
     X, y = data
     source = opened(X, y if labels == "numbers" else np.array(["ash", "birch", "oak"])[y])
     settings = Settings(

@@ -115,9 +115,7 @@ def test_the_grid_takes_hardly_more_passes_than_its_slowest_member(data, solver,
 
 @pytest.mark.parametrize("groups", [None, "words"])
 @pytest.mark.parametrize("solver", SOLVERS)
-def test_a_grid_that_is_resumed_after_any_pass_has_the_same_bits(
-    data, solver, groups, small_sample
-):
+def test_a_grid_resumed_after_any_pass_has_the_same_bits(data, solver, groups, small_sample):
     source, grid = opened(*data, groups=groups and GROUPS[groups]), Grid(CS[:2], 2)
     settings, seen = Settings(tol=1e-6, solver=solver, max_iter=6), []
     whole = train(
@@ -151,7 +149,7 @@ def test_a_model_that_ends_at_its_start_is_scored_all_the_same(data):
     assert_allclose(found.log_loss.mean(), -np.sum(shares * np.log(shares)), rtol=0.02)
 
 
-def test_a_fold_that_no_group_falls_into_is_named_with_what_the_others_hold(data):
+def test_a_fold_without_a_group_is_named_with_the_sizes_of_the_others(data):
     groups = np.arange(600) % 4
     which = [reference.fold(group, 5) for group in range(4)]
     rows, counts = ([which.count(fold) * each for fold in range(5)] for each in (150, 1))
@@ -168,12 +166,12 @@ def test_a_fold_that_no_group_falls_into_is_named_with_what_the_others_hold(data
 
 
 @pytest.mark.parametrize("n", [4, 6, 9])
-def test_a_fold_without_rows_or_weight_is_named_where_there_are_no_groups_too(data, n):
+def test_a_fold_without_rows_or_weight_is_named_without_groups_too(data, n):
     X, y = data[0][:n], np.arange(n) % 2
     which = np.array([reference.fold(row, 5) for row in range(n)])
     rows = np.bincount(which, minlength=5).tolist()
     empty = [fold for fold in range(5) if rows[fold] == 0]
-    if not empty:  # then its weights are taken away
+    if not empty:  # give its rows no weight
         empty = [int(which[0])]
     weights = np.where(which == empty[0], 0.0, 1.0)
     with pytest.raises(DataError) as error:

@@ -187,7 +187,7 @@ def test_a_tolerance_met_at_the_start_needs_no_further_pass(source):
 
 
 @pytest.mark.parametrize("name", ["lbfgs", "lbfgs-kronecker"])
-def test_products_in_float32_that_cannot_go_on_are_followed_by_float64(data, name):
+def test_products_change_to_float64_once_float32_makes_no_progress(data, name):
     X, y = data[0].astype("f4") * 3, data[1]
     runs, source = [], opened(X, y)
     settings = Settings(tol=1e-9, max_iter=3000, solver=name)
@@ -201,7 +201,7 @@ def test_products_in_float32_that_cannot_go_on_are_followed_by_float64(data, nam
     best = train(opened(X.astype("f8"), y), SerialEngine(), settings)
     if (
         name == "lbfgs"
-    ):  # it does not linger where float32 is noise; only the pairs are collected anew
+    ):  # few passes are lost in the noise of float32; only the pairs are collected anew
         assert result.run.n_passes < 2 * best.run.n_passes + 5
     assert_allclose(result.model.theta, best.model.theta, atol=1e-6)
     change = [run.double for run in runs].index(True)
@@ -249,7 +249,7 @@ def test_the_end_is_the_same_to_the_last_bit_on_any_number_of_threads(kind, tmp_
     assert len({end.status for end in ends}) == 1
 
 
-def test_intercepts_stay_at_zero_where_they_are_not_fitted(source):
+def test_intercepts_that_are_not_fitted_stay_at_zero(source):
     result = train(source, SerialEngine(), Settings(fit_intercept=False))
     assert_array_equal(result.model.theta[:, -1], 0)
 
@@ -298,7 +298,7 @@ def test_settings_that_make_no_sense_are_refused(source, settings, message):
     assert engine.n == (1 if "class_weight" in settings else 0)
 
 
-def test_coefficients_of_another_shape_are_refused(source):
+def test_a_start_of_another_shape_is_refused(source):
     with pytest.raises(
         DataError, match=r"shape \(3, 4\); expected \(3, 5\), for 3 classes and 4 features"
     ):
@@ -320,9 +320,7 @@ def test_a_run_is_frozen_and_watchers_only_watch(source):
 
 
 @pytest.mark.parametrize("name", ["surrogate", "newton"])
-def test_a_solver_that_needs_more_than_the_machine_has_is_refused_by_name(
-    source, name, monkeypatch
-):
+def test_a_solver_that_needs_more_memory_than_is_free_is_refused_by_name(source, name, monkeypatch):
     monkeypatch.setattr("dsoftmax.training.budget.free_bytes", lambda: 1000)
     with pytest.raises(MemoryLimitError, match=f"solver='{name}' would allocate .* solver='auto'"):
         train(source, SerialEngine(), Settings(solver=name))

@@ -43,7 +43,7 @@ OVERFITTING = Settings(C=np.inf, tol=0, max_iter=500, solver="lbfgs", n_iter_no_
 
 @pytest.fixture
 def rows(rng):
-    """Training and validation rows of one kind, too few to be learnt from without a penalty."""
+    """Training and validation rows of one kind, too few to learn from without a penalty."""
     X = rng.normal(size=(N + N_VAL, P))
     y = (X[:, :K] + 2 * rng.gumbel(size=(N + N_VAL, K))).argmax(axis=1)
     weights = rng.integers(1, 5, N_VAL) / 2
@@ -87,7 +87,7 @@ def sources(kind, rows, tmp_path):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_is_learnt_has_the_bits_of_a_run_without_validation(kind, rows, tmp_path):
+def test_a_run_has_the_bits_of_a_run_without_validation(kind, rows, tmp_path):
     training, validation = sources(kind, rows, tmp_path)
     settings = Settings(tol=1e-7, n_iter_no_change=1000)
     alone = train(training, SerialEngine(), settings)
@@ -101,7 +101,7 @@ def test_what_is_learnt_has_the_bits_of_a_run_without_validation(kind, rows, tmp
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_it_stops_where_the_loss_on_the_validation_rows_was_least(kind, rows, tmp_path):
+def test_it_returns_the_point_with_the_least_loss_on_the_validation_rows(kind, rows, tmp_path):
     training, validation = sources(kind, rows, tmp_path)
     _, _, X_val, y_val, weights = rows
     points = []
@@ -149,7 +149,7 @@ def test_engines_and_places_give_the_same_bits(rows, tmp_path, monkeypatch):
     assert len({end.model.theta.tobytes() for end in ends}) == 1
 
 
-def test_the_source_of_both_has_the_chunks_of_both_and_marks_the_rows_that_judge(rows, tmp_path):
+def test_the_source_of_both_has_the_chunks_of_both_and_marks_the_validation_rows(rows, tmp_path):
     training, validation = sources("zarr", rows, tmp_path)
     both = with_validation(training, validation)
     n = len(training.chunk_rows)
@@ -199,7 +199,7 @@ def test_a_block_stays_one_of_validation_in_leaves_and_in_a_spool(rng, tmp_path)
     assert all(VALIDATION.mask(places(leaf)).all() for leaf in leaves)
 
 
-def test_the_first_pass_checks_validation_rows_and_adds_nothing_of_them(rng):
+def test_the_first_pass_checks_validation_rows_and_adds_none_of_them(rng):
     block = Block(rng.normal(size=(50, 3)), rng.integers(0, 3, 50), rng.uniform(1, 2, 50))
     judging = Block(block.X, block.y, block.weights, 0, block.names, None, True)
     for gram, draw in ((0.0, None), (1.0, Draw(1.0, 0))):
@@ -237,7 +237,7 @@ def test_validation_rows_are_scored_and_in_no_other_sum(kernel, sparse, rng, mon
     assert_array_equal(others[Part("held")], 0)
 
 
-def test_what_cannot_judge_is_refused_by_name(rows):
+def test_a_validation_set_that_cannot_score_is_refused_by_name(rows):
     X, y, X_val, y_val, w = rows
     bad, other, none = X_val.copy(), y_val.copy(), np.zeros(N_VAL)
     bad[7, 2], other[9] = np.nan, 17
@@ -330,7 +330,7 @@ def run(*words):
     return CliRunner().invoke(main, [*words])
 
 
-def test_the_command_stops_early_and_goes_on_where_it_was_stopped(stores, rows):
+def test_the_command_stops_early_and_resumes_where_it_was_stopped(stores, rows):
     words = ("train", *COMMAND, "--tol", "0", "--n-iter-no-change", "3", "--max-iter")
     assert run(*words, "2", "--out", "parts").exit_code == 3
     for out in ("parts", "whole"):
@@ -375,11 +375,11 @@ def test_a_run_belongs_to_its_validation_rows(stores, rows):
         (("--validation", "judge.zar"), "Did you mean judge.zarr"),
         (
             ("--validation", "judge.zarr", "--folds", "3"),
-            "--validation and --folds both say which rows judge",
+            "--validation and --folds",
         ),
         (
             ("--validation", "judge.zarr", "--validation-fraction", "0.1"),
-            "--validation and --validation-fraction both",
+            "--validation and --validation-fraction",
         ),
     ],
 )
