@@ -15,7 +15,7 @@ from dsoftmax.system.units import size
 def memory_budget(limit: int | None) -> int | None:
     """Return the bytes that a process may use for data and solvers; None without a limit.
 
-    The budget follows from the memory limit alone, not from the memory that the process holds at
+    The budget follows from the memory limit alone, not from the memory that the process uses at
     the moment. Decisions made by it shape the run, and must be the same when the run is resumed.
 
     Parameters
