@@ -116,12 +116,14 @@ class Prepared:
 
     @property
     def footprint(self) -> Footprint:
-        """Memory of a pass beside the rows.
+        """Memory of a pass beside the rows, without Gram matrix and sample.
 
-        It is that of the first pass, or of F and ∇F if the classes are given and it is larger.
+        These two grow with the budget. A memory limit that is named as sufficient would not be
+        sufficient if it counted them. The footprint is that of the first pass, or that of F and ∇F
+        if the classes are given and it is larger.
         """
         p, sparse = self.source.n_features, self.source.sparse
-        first = self.visit.footprint(p, sparse)
+        first = replace(self.visit, gram=0.0, draw=None).footprint(p, sparse)
         if self.encoder is None:
             return first
         query = Query(np.zeros((len(self.encoder.classes), p + 1)))

@@ -126,6 +126,16 @@ def test_memory_without_a_sample_is_refused_for_a_new_run_and_not_for_one_that_h
     assert prepare(source, Settings(), memory_limit=2**20).draw is None
 
 
+@pytest.mark.parametrize("classes", [None, np.arange(3)])
+def test_a_larger_memory_limit_does_not_make_the_footprint_larger(classes):
+    settings, source = Settings(kernel="numpy", classes=classes), Metadata(10**6, 50)
+    limits = [2**20, 2**28, 2**29, 2**31, None]
+    prepared = [prepare(source, settings, memory_limit=limit) for limit in limits]
+    assert prepared[0].draw is None
+    assert prepared[-1].draw.n_bytes > 2**20
+    assert len({one.footprint for one in prepared}) == 1
+
+
 # The kernel
 
 
