@@ -1,8 +1,9 @@
-"""Passes over real sets to their optimum, as upper bounds, and no set on which the default needs more than plain L-BFGS.
+"""Passes over real sets to their optimum, as upper bounds; plain L-BFGS never needs fewer.
 
-A relative gap is (F − F*)/F*, in plain NumPy and float64. Bounds of F* come from a long run and are proven in plain NumPy too
-(``benchmarks/optimum_bounds.py``); that they hold is tested on scikit-learn's solutions. The default is held against the lower bound,
-plain L-BFGS against the upper one, so that loose bounds can only make these tests fail.
+A relative gap is (F − F*)/F*, in plain NumPy and float64. The bounds of F* come from a long run
+and are proven in plain NumPy too (``benchmarks/optimum.py``). scikit-learn's solutions test that
+they hold. The default must reach the lower bound, plain L-BFGS must miss the upper one, so that
+loose bounds can only make these tests fail.
 """
 
 from functools import cache
@@ -26,7 +27,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 GAP = 1e-6
 KNOWN = 1e-8
-"""No more than this part of F* may be unknown."""
+"""Largest distance of the bounds of F*, as a fraction of F*."""
 MOST = {  # passes at C = 1, that of statistics included
     "digits": 5,
     "covtype-60k raw": 15,
@@ -46,7 +47,7 @@ WEAK = (
     "shuttle standardised",
     "landsat raw",
 )
-"""Compared with λ = 1e-4 too; with 10,003 rows that is C = 1."""
+"""Sets that are compared with λ = 1e-4 too; this is C = 1 for 10,003 rows."""
 
 missing = pytest.mark.skipif(
     DATA is None, reason="DSOFTMAX_DATA does not name the folder of the real sets"
@@ -54,7 +55,7 @@ missing = pytest.mark.skipif(
 
 
 def sets(names, *more):
-    """Parameters that are skipped where their set is not there."""
+    """Parameters that are skipped if their set is missing."""
     return [
         pytest.param(name, *more, marks=() if name == "digits" else (pytest.mark.data, missing))
         for name in names

@@ -15,9 +15,9 @@ def l1_norm(theta: Float, weights: Float) -> float:
 
 
 def subgradient(gradient: Float, x: Float, weights: Float) -> Float:
-    """Return the minimum-norm subgradient of f + Σ wⱼ|xⱼ|, from ∇f (Andrew and Gao 2007, eq.
+    """Return the minimum-norm subgradient of f + Σ wⱼ|xⱼ|, from ∇f.
 
-    4, its negative).
+    Andrew and Gao 2007, eq. 4, give its negative.
     """
     return np.where(x != 0, gradient + weights * np.sign(x), shrunk(gradient, weights))
 

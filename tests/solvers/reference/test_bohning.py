@@ -1,4 +1,4 @@
-"""Böhning's majorisation: F never goes up, the bound holds, and scikit-learn's optimum is reached."""
+"""Böhning's majorisation: F never goes up, the bound holds, the optimum is scikit-learn's."""
 
 import itertools
 

@@ -1,4 +1,4 @@
-"""Exact Newton with a trust region: the subproblem's optimality conditions, scikit-learn's optimum, and few passes."""
+"""Exact Newton with a trust region: optimality conditions, scikit-learn's optimum, few passes."""
 
 import os
 from pathlib import Path
