@@ -1,6 +1,6 @@
-"""Public contracts: what a storage, an engine or a solver must do, for our own tests and for those who add one.
+"""The public contract of a solver, for our own tests and for those who add a solver.
 
-Each check raises `AssertionError` with what was found and what was needed.
+The check raises `AssertionError`, which names the rule that is broken.
 """
 
 import dataclasses
@@ -18,18 +18,24 @@ from dsoftmax.testing.require import _require
 Float = NDArray[np.float64]
 
 MAX_PASSES = 400
-"""A solver that needs more on the functions of `check_solver` is broken."""
-
-
-# --- solvers -----------------------------------------------------------------------------------------------------------
+"""Limit on the passes for each function of `check_solver`: a solver that needs more is broken."""
 
 
 @dataclass(frozen=True)
 class Convex:
-    """A convex function of θ (K, d) with known minimum and 0.1·I ⪯ ∇²F ⪯ I.
+    """A convex function of θ (K, d) with a known minimum and 0.1·I ⪯ ∇²F ⪯ I.
 
-    F = Σ aᵢuᵢ²/2 for ``quadratic``, else Σ 0.9·log cosh uᵢ + 0.1·uᵢ²/2, with u = Q(θ − θ*), Q orthogonal.
-    ``noise`` is what the value is rounded to.
+    F = Σ aᵢuᵢ²/2 if ``quadratic``, else Σ 0.9·log cosh uᵢ + 0.1·uᵢ²/2, with u = Q(θ − θ*).
+
+    Attributes
+    ----------
+    best : (K, d) float64
+        θ*.
+    turn : (K·d, K·d) float64
+        Q, orthogonal.
+    quadratic : bool
+    noise : float
+        Unit to which the value is rounded; 0 for none.
     """
 
     best: Float
@@ -38,7 +44,7 @@ class Convex:
     noise: float = 0.0
 
     def answer(self, query: Query) -> Answer:
-        """Answer what is asked, as a pass would."""
+        """Return the answer of a pass."""
         u = self.turn @ (query.theta - self.best).ravel()
         if self.quadratic:
             curvature = np.linspace(0.1, 1.0, len(u))
@@ -78,26 +84,31 @@ class Convex:
 def check_solver(solver: Solver, max_passes: int = MAX_PASSES) -> int:
     """Check that a solver keeps the contract of `dsoftmax.solvers.protocol.Solver`.
 
-    It reaches the minimum of convex functions, also where F is rounded coarsely; a start whose answer is known costs no
-    pass; ``ask`` and ``tell`` are pure; the state tells the truth about its point, is frozen, and survives a checkpoint
-    after any pass bit for bit; a start that is not finite ends as stuck.
+    The rules are:
+
+    * The solver reaches the minimum of convex functions, even if F is rounded coarsely.
+    * A start whose answer is known costs no pass.
+    * ``ask`` and ``tell`` are pure.
+    * The state is frozen, and its value and gradient are those at its θ.
+    * The state survives a checkpoint after any pass, bit for bit.
+    * A start at which F is not finite ends as stuck.
 
     Parameters
     ----------
     solver : Solver
-        With hyper-parameters that suit 0.1·I ⪯ ∇²F ⪯ I, such as a step of 1.
+        Its hyper-parameters must suit 0.1·I ⪯ ∇²F ⪯ I, for example a step of 1.
     max_passes : int
-        For each function.
+        Limit on the passes for each function.
 
     Returns
     -------
     int
-        Passes, over all functions.
+        Number of passes over all functions.
 
     Raises
     ------
     AssertionError
-        Naming the rule that is broken.
+        A rule is broken.
     """
     rng = np.random.default_rng(11)
     shape = (3, 4)
@@ -117,14 +128,15 @@ def check_solver(solver: Solver, max_passes: int = MAX_PASSES) -> int:
         solver.ask(solver.start(far, None))[0], Answer(np.nan, np.full(shape, np.nan))
     )
     _require(
-        broken.stuck, "F is nan at the start, and the state is not stuck: the run would never end"
+        broken.stuck,
+        "F is nan at the start and the state is not stuck; expected a sentence in its `stuck`",
     )
     return n_passes
 
 
 @dataclass(frozen=True)
 class LocalConvex:
-    """A convex function as the sample in memory that a solver looks at: see `dsoftmax.solvers.protocol.Local`."""
+    """A convex function in the place of the sample, as a `dsoftmax.solvers.protocol.Local`."""
 
     function: Convex
 
@@ -140,7 +152,7 @@ class LocalConvex:
         return answer.value, answer.gradient
 
     def products(self, theta: Float) -> Callable[[Float], Float]:
-        """Return what multiplies by ∇²F."""
+        """Return the product V ↦ ∇²F·V."""
         H = self.hessian(theta)
         return lambda V: (H @ V.ravel()).reshape(V.shape)
 
@@ -152,7 +164,10 @@ class LocalConvex:
 
 
 def convex_problem(shape: tuple[int, int] = (3, 4), seed: int = 7) -> Problem:
-    """Return what a solver may know of the functions of `check_solver`: L = 1, and a sample that is another such function."""
+    """Return a problem that fits the functions of `check_solver`.
+
+    L is 1, and the sample is another function of the same kind.
+    """
     rng = np.random.default_rng(seed)
     turn = np.linalg.qr(rng.normal(size=(shape[0] * shape[1],) * 2))[0]
     local = LocalConvex(Convex(rng.normal(size=shape), turn, quadratic=False))
@@ -161,27 +176,29 @@ def convex_problem(shape: tuple[int, int] = (3, 4), seed: int = 7) -> Problem:
 
 
 def best_start(rng: np.random.Generator, shape: tuple[int, ...]) -> Float:
-    """Return a start some way from any minimum."""
+    """Return a start far from any minimum."""
     return 5 * rng.normal(size=shape)
 
 
 def _check_start(solver: Solver, function: Convex, theta: Float) -> None:
     answer = function.answer(Query(theta))
     unknown = solver.start(theta, None, 7)
-    _require(np.isnan(unknown.value), "start without an answer must have the value nan")
+    _require(np.isnan(unknown.value), "start without an answer has a value; expected nan")
     _require(
         np.array_equal(solver.ask(unknown)[1].theta, theta),
-        "start without an answer must ask at the start",
+        "start without an answer asks elsewhere; expected a query at the start",
     )
     told, known = solver.tell(solver.ask(unknown)[0], answer), solver.start(theta, answer, 7)
     for state, how in ((told, "told"), (known, "given")):
         _require(
             state.value == answer.value and state.n_iter == 7,
-            f"the answer {how} at the start is not in the state",
+            f"the answer {how} at the start is not in the state; expected its value and n_iter",
         )
     query = solver.ask(known)[1]
     new = not np.array_equal(query.theta, theta) or query.direction is not None or query.hessian
-    _require(new, "start with its answer must not ask for it again: that costs a pass")
+    _require(
+        new, "start with its answer asks for it again, which costs a pass; expected another query"
+    )
     _require(
         _bits(known) == _bits(told),
         "an answer given to start and one told after it lead to different states",
@@ -195,33 +212,35 @@ def _check_run(solver: Solver, function: Convex, theta: Float, tol: float, max_p
     while np.abs(state.gradient).max() > tol and len(states) <= max_passes:
         _require(
             not state.stuck,
-            f"stuck after {len(states)} passes at max|∇F| = {np.abs(state.gradient).max():.1e}: {state.stuck}",
+            f"stuck after {len(states)} passes at max|∇F| = {np.abs(state.gradient).max():.1e}: "
+            f"{state.stuck}",
         )
         before = _bits(state)
         waiting, query = solver.ask(state)
         _require(
             _bits((waiting, query)) == _bits(solver.ask(state)),
-            "ask gives another state or query the second time",
+            "ask is not pure: its second call returned another state or query",
         )
         answer = function.answer(query)
         heard = _bits(answer)
         following = solver.tell(waiting, answer)
         _require(
             _bits(following) == _bits(solver.tell(waiting, answer)),
-            "tell gives another state the second time",
+            "tell is not pure: its second call returned another state",
         )
-        _require(_bits(state) == before, "ask or tell changed the state they were given")
-        _require(_bits(answer) == heard, "tell changed the answer it was given")
+        _require(_bits(state) == before, "ask or tell changed its argument, the state")
+        _require(_bits(answer) == heard, "tell changed its argument, the answer")
         _check_state(function, state, following)
         state = following
         states.append(state)
     size = float(np.abs(state.gradient).max())
     _require(
         size <= tol,
-        f"max|∇F| is {size:.1e} after {max_passes} passes; needed is {tol:.1e}: {function}",
+        f"max|∇F| is {size:.1e} after {max_passes} passes; expected {tol:.1e}: {function}",
     )
     _require(
-        np.allclose(state.theta, function.best, atol=20 * tol, rtol=0), "the end is not the minimum"
+        np.allclose(state.theta, function.best, atol=20 * tol, rtol=0),
+        "the last θ is not the minimum",
     )
     _require(state.value <= first.value, f"F went up, from {first.value} to {state.value}")
     _check_checkpoints(solver, function, states)
@@ -229,12 +248,16 @@ def _check_run(solver: Solver, function: Convex, theta: Float, tol: float, max_p
 
 
 def _check_state(function: Convex, before: Any, state: Any) -> None:
-    _require(dataclasses.is_dataclass(state), f"the state {type(state).__name__} is no dataclass")
+    _require(
+        dataclasses.is_dataclass(state), f"the state {type(state).__name__} is not a dataclass"
+    )
     frozen = type(state).__dataclass_params__.frozen
     _require(frozen, f"the state {type(state).__name__} is not frozen")
+    estimates = isinstance(state.decrement, float)
+    _require(estimates, "decrement is not a float; inherit `NoDecrement` if there is no estimate")
     true = function.answer(Query(state.theta))
     right = state.value == true.value and np.array_equal(state.gradient, true.gradient)
-    _require(right, "value and gradient of the state are not those at its theta")
+    _require(right, "the value and gradient of the state are not those at its theta")
     _require(
         state.n_iter - before.n_iter in (0, 1),
         f"n_iter went from {before.n_iter} to {state.n_iter} in one pass",
@@ -242,7 +265,7 @@ def _check_state(function: Convex, before: Any, state: Any) -> None:
 
 
 def _check_checkpoints(solver: Solver, function: Convex, states: list[Any]) -> None:
-    """Put each state through a checkpoint and go on from some of them."""
+    """Put each state through a checkpoint, and continue from it for one pass."""
     for number, state in enumerate(states):
         stored = {name: np.array(values) for name, values in to_arrays(state).items()}
         restored = from_arrays(type(state), stored)
@@ -252,19 +275,19 @@ def _check_checkpoints(solver: Solver, function: Convex, states: list[Any]) -> N
         )
         _require(
             _bits(solver.ask(restored)) == _bits(solver.ask(state)),
-            f"after pass {number} the restored state asks otherwise",
+            f"the state restored after pass {number} asks another query",
         )
         if number + 1 < len(states):
             waiting, query = solver.ask(restored)
             following = solver.tell(waiting, function.answer(query))
             _require(
                 _bits(following) == _bits(states[number + 1]),
-                f"going on from pass {number} leads elsewhere",
+                f"the state restored after pass {number} leads to another state",
             )
 
 
 def _bits(value: Any) -> Any:
-    """Return what is equal only for equal types, shapes, dtypes and bits."""
+    """Return a value that is equal only for equal types, shapes, dtypes and bits."""
     if dataclasses.is_dataclass(value):
         return tuple(
             (one.name, _bits(getattr(value, one.name))) for one in dataclasses.fields(value)

@@ -1,10 +1,16 @@
 """The Hessian of a softmax as a Kronecker product A ⊗ G, and its inverse.
 
-∇²F = (1/S) Σ sᵢ(diag pᵢ − pᵢpᵢᵀ) ⊗ x̃ᵢx̃ᵢᵀ + penalty. If the two factors of the rows are
-independent, this is A ⊗ G + penalty with A = Σ sᵢ(diag pᵢ − pᵢpᵢᵀ)/S and G = Σ sᵢx̃ᵢx̃ᵢᵀ/S (Martens
-and Grosse 2015, "Optimizing neural networks with Kronecker-factored approximate curvature",
-section 3; one layer). It is exact at θ = 0, because P is constant there. A step in its metric
-does not depend on how the features are scaled or rotated.
+The Hessian is a sum over the rows::
+
+    ∇²F = (1/S) Σ sᵢ(diag pᵢ − pᵢpᵢᵀ) ⊗ x̃ᵢx̃ᵢᵀ + penalty
+
+If the two factors of the rows are independent, the sum becomes a product::
+
+    A ⊗ G + penalty,     A = Σ sᵢ(diag pᵢ − pᵢpᵢᵀ)/S,     G = Σ sᵢx̃ᵢx̃ᵢᵀ/S
+
+This is the layer-wise approximation of Martens and Grosse (2015, "Optimizing neural networks with
+Kronecker-factored approximate curvature", section 3). It is exact at θ = 0, because P is constant
+there. A step in its metric does not depend on how the features are scaled or rotated.
 """
 
 from collections.abc import Callable

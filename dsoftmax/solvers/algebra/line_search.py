@@ -11,6 +11,10 @@ gradient decides::
 
     F(t) ≤ F(0) + ε     and     (2δ − 1)·F′(0) ≥ F′(t) ≥ c₂·F′(0)
 
+Backtracking by Armijo's rule alone has the same weakness: it halves its step until the change of F
+vanishes. Without the condition on F′ it also needs a larger c₁, about ¼. A smaller one accepts
+steps close to 2/L, which jump across the valley and hardly decrease F.
+
 F is convex along the line. The sign of F′ therefore brackets the minimum, and the next trial is a
 secant step on F′.
 """
@@ -22,15 +26,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 C1 = 1e-4
-"""c₁: fraction of the decrease F′(0) promises that a step must reach.
-
-Small: most first steps pass.
-"""
+"""c₁: fraction of the promised decrease that a step must reach. Most first steps reach it."""
 C2 = 0.9
-"""c₂: fraction of the slope F′(0) that may remain.
-
-Near 1: a short step is lengthened only if far too short.
-"""
+"""c₂: fraction of the slope that may remain. Only a step that is far too short is lengthened."""
 DELTA = 0.1
 """δ of the approximate Wolfe condition, as Hager and Zhang choose it."""
 MAX_TRIALS = 25
@@ -131,9 +129,9 @@ def _next_trial(search: Search, step: float, slope: float) -> float:
 def improves(here: Evaluated, there: Evaluated, step: NDArray[np.float64]) -> bool:
     """Return whether a point is better than another, for a step of any origin.
 
-    F must fall. If rounding hides the fall, one of two conditions on the gradient decides: the
-    slope along the step points uphill by at most (1 − 2δ) of the slope at its start (the
-    approximate Wolfe condition of this module), or the gradient is shorter by `SHORTER`.
+    F must fall. If rounding hides the fall, the gradient decides. Either it is shorter by
+    `SHORTER`, or the approximate Wolfe condition of this module holds: the slope along the step
+    is at most (1 − 2δ) of the slope at its start.
 
     Parameters
     ----------

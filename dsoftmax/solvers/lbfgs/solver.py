@@ -190,7 +190,7 @@ def plain_footprint(sizes: Sizes) -> Allocation:
 def preconditioned_footprint(sizes: Sizes) -> Allocation:
     """Return the bytes of the solver with one Kronecker product.
 
-    Beside the state these are G, its eigenvectors, and A in the state and in the answer.
+    They are those of the state, of G and its eigenvectors, and of A in the state and the answer.
     """
     kronecker = 2 * sizes.gram_matrix + 2 * sizes.moments
     scratch = (STEP_VECTORS + 3) * sizes.vector + sizes.gram_matrix + 4 * sizes.moments

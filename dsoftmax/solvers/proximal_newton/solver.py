@@ -2,17 +2,15 @@ r"""Proximal Newton for an L1 penalty.
 
 Lee, Sun and Saunders 2014, "Proximal Newton-type methods for minimizing composite functions". F
 is a smooth part plus λ₁‖W‖₁. A surrogate of F, L1 part included, is minimised in memory between
-two passes:
+two passes, with f the smooth part on the sample and δ = θ − θₜ:
 
 .. math::
 
-    m(θ) = f(θ) + ⟨∇F(θ_t) − ∇f(θ_t),\, δ⟩ + ½ δᵀ(ωK + C)δ + ½ μ\, δᵀBδ + λ_1‖W‖_1,
-    δ = θ − θ_t
+    m(θ) = f(θ) + ⟨∇F(θ_t) − ∇f(θ_t),\, δ⟩ + ½ δᵀ(ωK + C)δ + ½ μ\, δᵀBδ + λ_1‖W‖_1
 
-with f the smooth part on the sample, and K = A ⊗ G + λI (`dsoftmax.solvers.algebra.kronecker`),
-which curves in directions that the sample does not see. B is ∇²f(θₜ) + ωK + C. C is the BFGS
-correction that makes B fit the gradients of the last passes
-(`dsoftmax.solvers.algebra.low_rank.bfgs_update`).
+K is A ⊗ G + λI (`dsoftmax.solvers.algebra.kronecker`). It curves in directions that the sample does
+not see. B is ∇²f(θₜ) + ωK + C. C is the BFGS correction that makes B fit the gradients of the last
+passes (`dsoftmax.solvers.algebra.low_rank.bfgs_update`).
 
 m is minimised by proximal Newton steps. Each step minimises a quadratic with an L1 penalty
 (`dsoftmax.solvers.proximal_newton.sparse_quadratic`), whose zeros are exact.

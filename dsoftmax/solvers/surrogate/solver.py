@@ -1,16 +1,17 @@
 r"""Newton's method on a surrogate: a sample in memory, corrected to agree with the data.
 
-A pass at θₜ has found F, ∇F and perhaps ∇²F. The surrogate is
+A pass at θₜ has found F, ∇F and perhaps ∇²F. The surrogate is m, with f the same objective on the
+sample and δ = θ − θₜ:
 
 .. math::
 
     m(θ) = α f(θ) + ⟨∇F(θ_t) − α∇f(θ_t),\, δ⟩ + ½ δᵀ\bigl(C + (1 − α)∇²f(θ_t) + μB\bigr)δ,
-    δ = θ − θ_t,   B = ∇²f(θ_t) + C
+    B = ∇²f(θ_t) + C
 
-with f the same objective on the sample (Shamir, Srebro and Zhang 2014, "Communication-efficient
-distributed optimization using an approximate Newton-type method", eq. 13; Jordan, Lee and Yang
-2019). It has the gradient of the data at θₜ, and the curvature of the sample everywhere. That
-curvature follows the losses; a quadratic would not.
+m is that of Shamir, Srebro and Zhang (2014, "Communication-efficient distributed optimization using
+an approximate Newton-type method", eq. 13; see also Jordan, Lee and Yang 2019). It has the gradient
+of the data at θₜ, and the curvature of the sample everywhere. That curvature follows the losses. A
+quadratic would not.
 
 C is the part of the Hessian that the sample lacks. It has two parts. The exact part is ∇²F − ∇²f
 at the last point whose Hessian was asked for. The other part is the symmetric rank-one matrix
@@ -22,10 +23,11 @@ C has negative eigenvalues if the sample curves more than the data. The surrogat
 falls without end, because f flattens. The largest α with C + (1 − α)∇²f(θₜ) ⪰ 0 makes it convex,
 at the price of 1 − α of the third derivative.
 
-A pass finds F at several points: the minimum of the convex m; that of a bolder m, with α = 1 or
-without the rank-one matrix; and that of the convex m damped by μ (Levenberg and Marquardt's
-damping, in the metric of B). A step that is too bold therefore costs no pass of its own. After a
-refusal the points are those of several μ. The best one is the next θ.
+A pass finds F at three points. The first is the minimum of the convex m. The second is that of a
+bolder m, with α = 1 or without the rank-one matrix. The third is that of the convex m damped by μ,
+which is Levenberg and Marquardt's damping in the metric of B. A step that is too bold therefore
+costs no pass of its own. After a refusal the points are those of three μ. The best one is the next
+θ.
 """
 
 from collections.abc import Callable
