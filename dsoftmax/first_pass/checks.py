@@ -15,7 +15,9 @@ LARGEST = np.float64(1e150)
 
 
 def check_finite(block: Block) -> None:
-    """Raise if X contains NaN, infinity or a magnitude above `LARGEST`, and name the array, the row and the column.
+    """Raise if X contains NaN, infinity or a magnitude above `LARGEST`.
+
+    The message names the array, the row and the column.
 
     Raises
     ------
@@ -43,8 +45,8 @@ def check_finite(block: Block) -> None:
     )
     raise DataError(
         f"{block.names.X} row {block.first_row + row:,}, column {column}: the value is {value}; "
-        f"expected finite numbers up to {LARGEST:g}. {what} Fill in such values, or leave out their "
-        "rows, before training."
+        f"expected finite numbers up to {LARGEST:g}. {what} Fill in such values, or leave out "
+        "their rows, before training."
     )
 
 

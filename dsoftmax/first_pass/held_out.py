@@ -1,8 +1,9 @@
 """Rows that are held out: the folds of a cross-validation, or the validation set of early stopping.
 
-A hash of its number holds a row out. Every engine and every run therefore hold out the same rows. Neighbouring rows, which
-are often alike, fall into different folds. If the rows have groups, the hash is that of the group, and no group is in
-two folds. The rows of a validation source (`dsoftmax.data.validation`) are held out too, and no others with them.
+A hash of its number holds a row out. Every engine and every run therefore hold out the same rows.
+Neighbouring rows, which are often alike, fall into different folds. If the rows have groups, the
+hash is that of the group, and no group is in two folds. The rows of a validation source
+(`dsoftmax.data.validation`) are held out too, and no others with them.
 """
 
 from collections.abc import Sequence
@@ -49,7 +50,9 @@ def folds(n: int) -> tuple[HeldOut, ...]:
 
 
 def places(block: Block) -> Float:
-    """Return the place of each row in [0, 1), (rows,): a hash of its group, or of its number if it has no group.
+    """Return the place of each row in [0, 1), (rows,).
+
+    It is a hash of the row's group, or of its number if it has no group.
 
     The place of a row of a validation source is 1.
     """
@@ -70,7 +73,7 @@ def uniform(numbers: NDArray[np.integer], salt: int = 0) -> Float:
 
 
 def fold_of(held_out: Sequence[HeldOut], where: Float) -> NDArray[np.intp]:
-    """Return which of several disjoint sets holds each place out; ``len(held_out)`` if none does."""
+    """Return the number of the set that holds each place out; ``len(held_out)`` if none does."""
     found = np.full(len(where), len(held_out), np.intp)
     for i, one in enumerate(held_out):
         found[one.mask(where)] = i

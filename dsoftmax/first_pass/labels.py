@@ -1,4 +1,4 @@
-"""Labels as stored, classes as scikit-learn orders them, and the codes 0 … K−1 that connect them."""
+"""Stored labels, classes in scikit-learn's order, and the codes 0 … K−1 between them."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -33,9 +33,9 @@ def plain_labels(y: NDArray, name: str = "y", first_row: int = 0) -> NDArray:
         if bad.any():
             row = int(np.argmax(bad))
             raise DataError(
-                f"{name} row {first_row + row:,}: the label is {y[row]}. Input {name} contains NaN or "
-                "infinity; expected a class for every row. Leave out such rows, or give them a "
-                "class of their own."
+                f"{name} row {first_row + row:,}: the label is {y[row]}. Input {name} contains "
+                "NaN or infinity; expected a class for every row. Leave out such rows, or give "
+                "them a class of their own."
             )
         if np.any(y != np.floor(y)):
             row = int(np.argmax(y != np.floor(y)))
@@ -49,8 +49,8 @@ def plain_labels(y: NDArray, name: str = "y", first_row: int = 0) -> NDArray:
         for row, label in enumerate(y):
             if label is None or label != label:
                 raise DataError(
-                    f"{name} row {first_row + row:,}: the label is {label}. Input {name} contains NaN "
-                    "or None; expected a class for every row. Leave out such rows."
+                    f"{name} row {first_row + row:,}: the label is {label}. Input {name} "
+                    "contains NaN or None; expected a class for every row. Leave out such rows."
                 )
         if kind == "T" or all(isinstance(label, str) for label in y):
             return np.array(y.tolist(), dtype=str)
@@ -58,8 +58,8 @@ def plain_labels(y: NDArray, name: str = "y", first_row: int = 0) -> NDArray:
         if plain.dtype.kind in "iubf" and plain.shape == y.shape:
             return plain_labels(plain, name, first_row)
     raise DataError(
-        f"{name} has dtype {y.dtype}, Unknown label type: unknown; expected integers, whole floats, "
-        "booleans or strings. Convert the labels."
+        f"{name} has dtype {y.dtype}, Unknown label type: unknown; expected integers, whole "
+        "floats, booleans or strings. Convert the labels."
     )
 
 

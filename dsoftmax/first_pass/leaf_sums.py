@@ -29,7 +29,8 @@ def tile_rows(n_features: int) -> int:
 def tiles(X: Features) -> Iterator[slice]:
     """Cut rows into tiles.
 
-    Dense tiles have `tile_rows` rows. CSR tiles begin in different `TILE_BYTES` of the stored values as float64.
+    Dense tiles have `tile_rows` rows. CSR tiles begin in different `TILE_BYTES` of the stored
+    values as float64.
     """
     n, p = X.shape
     if scipy.sparse.issparse(X):
@@ -55,8 +56,8 @@ class LeafSums:
     def add_dense(self, stored: NDArray, codes: NDArray, w: Float, to_gram: bool = True) -> None:
         """Add a tile of an ndarray.
 
-        NumPy reduces long contiguous runs fast and short rows slowly, so a tile of few features is laid out feature by
-        feature. Ranges are taken in the stored dtype, which is narrower.
+        NumPy reduces long contiguous runs fast and short rows slowly, so a tile of few features
+        is laid out feature by feature. Ranges are taken in the stored dtype, which is narrower.
         """
         n_labels, p = len(self.by_class), stored.shape[1]
         few = p < FEW_FEATURES
@@ -116,9 +117,10 @@ def _indicator(codes: NDArray, w: Float, n_labels: int) -> scipy.sparse.csc_arra
 
 
 def labels_and_codes(y: NDArray) -> tuple[NDArray, NDArray[np.integer]]:
-    """Return the labels that occur, ascending, and the index of each row's label: `numpy.unique` with its inverse.
+    """Return the labels that occur, ascending, and the index of each row's label.
 
-    Integers within a small span are counted, which is faster than sorting.
+    This is `numpy.unique` with its inverse. Integers within a small span are
+    counted, which is faster than sorting.
     """
     if y.dtype.kind in "iu" and len(y):
         low, high = int(y.min()), int(y.max())

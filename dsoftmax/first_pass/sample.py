@@ -1,15 +1,20 @@
-"""A random sample of the rows, drawn in the first pass. It fits the memory and contains the rows that matter.
+"""A random sample of the rows, drawn in the first pass.
 
-Which rows are drawn depends on the number of each row and on its leaf alone, so every engine draws the same rows. Row i of
-a leaf is drawn if u(i) < pᵢ. u is a hash of its number in the whole data set, uniform on [0, 1), and
+It fits the memory and contains the rows that matter.
+
+Which rows are drawn depends on the number of each row and on its leaf alone, so every engine
+draws the same rows. Row i of a leaf is drawn if u(i) < pᵢ. u is a hash of its number in the whole
+data set, uniform on [0, 1), and
 
 .. math::  p_i = \\min(1, \\text{share} · (0.4\\, u_i + 0.3\\, l_i + 0.3\\, c_i)).
 
-Each part has mean 1 in the leaf. uᵢ is the row's weight. lᵢ is its leverage sᵢx̃ᵢᵀG⁺x̃ᵢ, with the leaf's Gram matrix G or its
-diagonal. Without rows of high leverage some direction would not be seen (Drineas, Mahoney and Muthukrishnan 2008). cᵢ is
-the weight divided by that of its class, so that rare classes are drawn.
+Each part has mean 1 in the leaf. uᵢ is the row's weight. lᵢ is its leverage sᵢx̃ᵢᵀG⁺x̃ᵢ, with the
+leaf's Gram matrix G or its diagonal. Without rows of high leverage some direction would not be
+seen (Drineas, Mahoney and Muthukrishnan 2008). cᵢ is the weight divided by that of its class, so
+that rare classes are drawn.
 
-A row that is drawn represents 1/pᵢ rows. The weights are scaled so that each class has its own sum (post-stratification).
+A row that is drawn represents 1/pᵢ rows. The weights are scaled so that each class has its own
+sum (post-stratification).
 """
 
 from collections.abc import Iterator
@@ -43,7 +48,10 @@ BUDGET_PART = 8
 LEVERAGE_ROWS = 4096
 """Dense rows whose leverages are computed at a time."""
 LEVERAGE_FEATURES = 512
-"""Most features for which leverages follow from the whole Gram matrix. Beyond, its diagonal gives them."""
+"""Most features for which leverages follow from the whole Gram matrix.
+
+Beyond, its diagonal gives them.
+"""
 COPIES = 3
 """Copies of a sample, in float64, while it is gathered and used."""
 
@@ -61,11 +69,13 @@ class Sample:
     codes : (m,) int64
         Classes, 0 … K-1.
     weights : (m,) float64
-        Sample weight times the rows that the row represents; in each class they add up to the class's Σ wᵢ.
+        Sample weight times the rows that the row represents; in each class they add up to the
+        class's Σ wᵢ.
     numbers : (m,) int64
         Row numbers in the whole data set; -1 for the mean of a class.
     places : (m,) float64
-        Places by which rows are held out, see `dsoftmax.first_pass.held_out`; -1 for the mean of a class.
+        Places by which rows are held out, see `dsoftmax.first_pass.held_out`; -1 for the mean of
+        a class.
     n_features : int
     whole : bool
         Whether it contains every row that has a weight.
@@ -168,7 +178,10 @@ def _mean_one(scores: Float) -> Float:
 
 
 def leverages(X: Features, weights: Float, gram: Float) -> Float:
-    """Return x̃ᵀG⁺x̃ of each row with x̃ = [x, 1], (rows,); the diagonal of G replaces a G of shape (0, 0)."""
+    """Return x̃ᵀG⁺x̃ of each row with x̃ = [x, 1], (rows,).
+
+    The diagonal of G replaces a G of shape (0, 0).
+    """
     n, p = X.shape
     if not weights.any():  # no row counts
         return np.zeros(n)
@@ -198,7 +211,10 @@ def leverages(X: Features, weights: Float, gram: Float) -> Float:
 
 
 def _squares(X: NDArray) -> Float:
-    """Return squares in C order, because products round by the order, and a cached block may have another."""
+    """Return squares in C order.
+
+    Products round by the order, and a cached block may have another.
+    """
     return np.square(X, order="C", dtype=np.float64)
 
 
@@ -292,7 +308,10 @@ def _weighed(
     where: Float,
     class_sums: Float,
 ) -> Sample:
-    """Scale the weights so that each class has its sum; the mean represents a class without a row."""
+    """Scale the weights so that each class has its sum.
+
+    The mean represents a class without a row.
+    """
     mass, p = class_sums[:, -1], class_sums.shape[1] - 1
     found = np.bincount(codes, weights, len(mass))
     weights = weights * np.divide(mass, found, out=np.zeros(len(mass)), where=found > 0)[codes]

@@ -1,4 +1,4 @@
-"""The statistics that the first pass collects: classes, their sums, and the scale of every feature."""
+"""The statistics of the first pass: classes, their sums, and the scale of every feature."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -68,8 +68,8 @@ class Statistics:
     def without(self, number: int, held: HeldOut) -> "Statistics":
         """Return the statistics of the rows that remain when set ``number`` is held out.
 
-        Class sums and sample are those of the remaining rows. Ranges, squares and the Gram matrix stay those of all rows,
-        because they only bound and shape steps.
+        Class sums and sample are those of the remaining rows. Ranges, squares and the Gram matrix
+        stay those of all rows, because they only bound and shape steps.
         """
         sums = self.class_sums - self.held_sums[number]
         sums[:, -1] = np.maximum(sums[:, -1], 0)
@@ -90,7 +90,7 @@ class Statistics:
         )
 
     def require_held(self, held_out: Sequence[HeldOut], marked: Float | None = None) -> None:
-        """Raise unless each set that is held out has rows with a weight, and leaves some to train on.
+        """Raise unless each held-out set has rows with a weight, and leaves some to train on.
 
         Parameters
         ----------
@@ -120,8 +120,8 @@ class Statistics:
             )
         hashed = "number" if marked is None else "group"
         raise DataError(
-            f"The folds hold {found}: fold {_listed(bad)} has no row with a weight, or all of them; "
-            "expected rows with a weight inside and outside every fold. A hash of a row's "
+            f"The folds hold {found}: fold {_listed(bad)} has no row with a weight, or all of "
+            "them; expected rows with a weight inside and outside every fold. A hash of a row's "
             f"{hashed} decides its fold, so few rows may leave a fold empty. Pass fewer folds, or "
             f"{cure}."
         )
@@ -134,8 +134,8 @@ class Statistics:
     def largest_eigenvalue(self, fit_intercept: bool) -> float:
         """Return an upper bound of λmax(Σ wᵢx̃ᵢx̃ᵢᵀ).
 
-        It is the eigenvalue if the Gram matrix is known exactly. Otherwise it is the smaller of the trace and the largest
-        row sum of absolute values (Gershgorin).
+        It is the eigenvalue if the Gram matrix is known exactly. Otherwise it is the smaller of
+        the trace and the largest row sum of absolute values (Gershgorin).
         """
         use = slice(None) if fit_intercept else slice(-1)
         if self.gram.size and self.gram_share == 1:

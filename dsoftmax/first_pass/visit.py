@@ -1,4 +1,7 @@
-"""The visit of the first pass: sums by class, the scale of every feature, a sample, and checks of all values."""
+"""The visit of the first pass.
+
+It collects sums by class, the scale of every feature and a sample, and checks all values.
+"""
 
 from dataclasses import dataclass
 from typing import Any
@@ -52,7 +55,8 @@ class Collect(Visit):
     Attributes
     ----------
     gram : float
-        Share of the rows from which the Gram matrix is collected, 0 … 1, at p² flops for each of them.
+        Share of the rows from which the Gram matrix is collected, 0 … 1, at p² flops for each of
+        them.
     encoder : Encoder, optional
         Encoder of given classes. Other labels raise here, where their row numbers are known.
     draw : Draw, optional
@@ -70,7 +74,10 @@ class Collect(Visit):
     kernel: str = "numpy"
 
     def footprint(self, n_features: int, sparse: bool) -> Footprint:
-        """Return what a leaf allocates beside its rows; unknown classes count as `USUAL_CLASSES`."""
+        """Return what a leaf allocates beside its rows.
+
+        Unknown classes count as `USUAL_CLASSES`.
+        """
         K, d = USUAL_CLASSES if self.encoder is None else len(self.encoder.classes), n_features + 1
         values = TILE_BYTES // 8 + n_features if sparse else tile_rows(n_features) * n_features
         sums = (K * (1 + len(self.held_out)) + 4) * d + d * d * (self.gram > 0)
@@ -90,7 +97,8 @@ class Collect(Visit):
         Raises
         ------
         DataError
-            X, y or the weights contain NaN or infinity, a weight is negative, or a label is no class.
+            X, y or the weights contain NaN or infinity, a weight is negative, or a label is no
+            class.
         """
         check_finite(block)
         weights = checked_weights(block)
@@ -163,5 +171,8 @@ def _by_label(labels: NDArray, counts: NDArray, sums: Float) -> Grouped:
 
 
 def gram_part(n_features: int, n: int) -> float:
-    """Return the share of the rows from which the Gram matrix is estimated: all of them if features are few."""
+    """Return the share of the rows from which the Gram matrix is estimated.
+
+    It is 1 if features are few.
+    """
     return 1.0 if n_features <= GRAM_FEATURES else min(GRAM_ROWS * n_features / max(n, 1), 1.0)

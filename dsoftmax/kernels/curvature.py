@@ -1,4 +1,4 @@
-"""The curvature of one block of rows as Kronecker factors: moments of the probabilities, and Gram matrices."""
+"""The curvature of one block as Kronecker factors: moments of probabilities, and Gram matrices."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,10 @@ Float = NDArray[np.float64]
 GRAM_ROWS = 2048
 """Rows of a batch whose Gram matrix is one product."""
 NEGLIGIBLE = 0.01
-"""Least pₖpₗ of a row that counts towards the pair k, l. Other rows count towards the group of their class."""
+"""Least pₖpₗ of a row that counts towards the pair k, l.
+
+Other rows count towards the group of their class.
+"""
 NEGLIGIBLE_REST = 1e-4
 """Least curvature of a row that counts towards the group of its class, per unit of weight."""
 
@@ -34,11 +37,13 @@ def moments(
     Returns
     -------
     (K, K) float64
-        Curvature of the losses by the logits. ∇²J ≈ moments ⊗ G/S assumes that it is the same for all rows.
+        Curvature of the losses by the logits. ∇²J ≈ moments ⊗ G/S assumes that it is the same for
+        all rows.
 
     Notes
     -----
-    Work 2·K·(p + K) flops and K exponentials a row (CSR: 2·K·(nnz + K)); memory one tile and its two (K, rows) arrays.
+    Work 2·K·(p + K) flops and K exponentials a row (CSR: 2·K·(nnz + K)); memory one tile and its
+    two (K, rows) arrays.
     """
     dtype = np.dtype(dtype or compute_dtype(X.dtype))
     point = theta.astype(dtype, order=theta_order(X))
@@ -69,8 +74,9 @@ def curvatures(
 
     .. math::  A = \sum_i s_i p_{ik} p_{il} (e_k - e_l)(e_k - e_l)^T.
 
-    With its Gram matrix they are exactly the pair's part of the Hessian. The curvature of all other pairs of a row
-    counts towards the group of the row's most probable class. The Hessian is about Σ_g A_g ⊗ G_g / tr A_g.
+    With its Gram matrix they are exactly the pair's part of the Hessian. The curvature of all
+    other pairs of a row counts towards the group of the row's most probable class. The Hessian is
+    about Σ_g A_g ⊗ G_g / tr A_g.
 
     Parameters
     ----------
@@ -78,7 +84,8 @@ def curvatures(
     X : (rows, p) ndarray
     weights : (rows,) float64, optional
     groups : (K, K) int64
-        Group of class k at [k, k]. Group of the pair k, l at [k, l] if the pair is a group, else that of class k.
+        Group of class k at [k, k]. Group of the pair k, l at [k, l] if the pair is a group, else
+        that of class k.
     dtype : dtype, optional
         Dtype of the products; `compute_dtype` of X when None.
 
@@ -87,12 +94,14 @@ def curvatures(
     moments : (groups, K, K) float64
         A_g.
     grams : (groups, (p+1)·(p+2)/2) float64
-        G_g = Σ sᵢ·tᵢ·x̃ᵢx̃ᵢᵀ, with tᵢ the trace of the row's part of A_g; upper triangles, row by row.
+        G_g = Σ sᵢ·tᵢ·x̃ᵢx̃ᵢᵀ, with tᵢ the trace of the row's part of A_g; upper triangles, row by
+        row.
 
     Notes
     -----
-    Work 2·K·p + 2·K² flops and K exponentials a row, and p² flops for each group in which a row counts. Memory
-    `dsoftmax.kernels.footprint.curvature_bytes`: P of all rows, and the rows of a batch twice.
+    Work 2·K·p + 2·K² flops and K exponentials a row, and p² flops for each group in which a row
+    counts. Memory `dsoftmax.kernels.footprint.curvature_bytes`: P of all rows, and the rows of a
+    batch twice.
     """
     dtype = np.dtype(dtype or compute_dtype(X.dtype))
     K, d = theta.shape
@@ -128,7 +137,10 @@ def curvatures(
 
 
 def _gram(X: NDArray, rows: NDArray[np.int64], weights: NDArray, dtype: np.dtype) -> Float:
-    """Return Σ wᵢx̃ᵢx̃ᵢᵀ over some rows, ((p+1)·(p+2)/2,); each batch of rows is one product in ``dtype``."""
+    """Return Σ wᵢx̃ᵢx̃ᵢᵀ over some rows, ((p+1)·(p+2)/2,).
+
+    Each batch of rows is one product in ``dtype``.
+    """
     d = X.shape[1] + 1
     upper = upper_triangle(d)
     found = np.zeros(len(upper))

@@ -1,4 +1,4 @@
-"""The bytes that the NumPy kernels allocate on a leaf, beside its rows and arrays in the shape of θ."""
+"""The bytes that NumPy kernels allocate on a leaf, beside its rows and arrays of θ's shape."""
 
 import numpy as np
 
@@ -32,7 +32,7 @@ def hessian_bytes(n_features: int, n_classes: int, dtype: np.dtype, sparse: bool
 
 
 def curvature_bytes(n_rows: int, n_features: int, n_classes: int, dtype: np.dtype) -> int:
-    """Return the bytes of `dsoftmax.kernels.curvature.curvatures` over ``n_rows`` rows, beside its results."""
+    """Return the bytes of `dsoftmax.kernels.curvature.curvatures`, beside its results."""
     d = n_features + 1
     tile = tile_rows(n_features, n_classes, dtype, False) * (d + n_classes) * dtype.itemsize
     batch = GRAM_ROWS * 2 * d * dtype.itemsize + 5 * 8 * d * d

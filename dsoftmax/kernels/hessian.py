@@ -1,4 +1,4 @@
-"""The Hessian of one block of rows: its product with a direction, and its sums over pairs of classes."""
+"""The Hessian of one block: its product with a direction, and its sums over pairs of classes."""
 
 import math
 from collections.abc import Callable
@@ -46,7 +46,8 @@ def hessian_product(
 
     Notes
     -----
-    Work 6·K·p flops and K exponentials a row (CSR: 6·K·nnz); memory one tile and its two (K, rows) arrays.
+    Work 6·K·p flops and K exponentials a row (CSR: 6·K·nnz); memory one tile and its two (K,
+    rows) arrays.
     """
     dtype = np.dtype(dtype or compute_dtype(X.dtype))
     order = theta_order(X)
@@ -113,7 +114,8 @@ def hessian_pairs(
 
     With x̃ = [x, 1] the Hessian is therefore
 
-    .. math::  H = \sum_{k<l} (e_k - e_l)(e_k - e_l)^T ⊗ G_{kl},   G_{kl} = \sum_i s_i p_{ik} p_{il} x̃_i x̃_i^T.
+    .. math::  H = \sum_{k<l} (e_k - e_l)(e_k - e_l)^T ⊗ G_{kl},
+               G_{kl} = \sum_i s_i p_{ik} p_{il} x̃_i x̃_i^T.
 
     Parameters
     ----------
@@ -131,8 +133,8 @@ def hessian_pairs(
 
     Notes
     -----
-    Work K²·(p+1)²/2 flops a row, about half the work of products of K·(p+1) columns. Memory the result and
-    `dsoftmax.kernels.footprint.hessian_bytes`.
+    Work K²·(p+1)²/2 flops a row, about half the work of products of K·(p+1) columns. Memory the
+    result and `dsoftmax.kernels.footprint.hessian_bytes`.
     """
     dtype = np.dtype(dtype or compute_dtype(X.dtype))
     K, d = theta.shape

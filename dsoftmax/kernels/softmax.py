@@ -3,19 +3,23 @@ r"""The formulas of softmax regression, as sums over the rows of one block.
 Objective
 ---------
 Row :math:`x_i \in R^p` with label :math:`y_i \in \{0 … K-1\}` and weight :math:`s_i \ge 0`. With
-:math:`z_{ik} = \theta^{(k)T} x_i + b_k` and :math:`P_{ik} = \exp z_{ik} / \sum_j \exp z_{ij}`, a block contributes
+:math:`z_{ik} = \theta^{(k)T} x_i + b_k` and :math:`P_{ik} = \exp z_{ik} / \sum_j \exp z_{ij}`, a
+block contributes
 
 .. math::  J(\theta) = - \sum_i s_i \sum_k 1\{y_i = k\} \log P_{ik}.
 
 Gradient
 --------
-Split the logarithm, :math:`\log P_{il} = z_{il} - \log \sum_j \exp z_{ij}`. Then for every pair of classes k, l
+Split the logarithm, :math:`\log P_{il} = z_{il} - \log \sum_j \exp z_{ij}`. Then for every pair
+of classes k, l
 
-.. math::  ∂ \log P_{il} / ∂ z_{ik} = 1\{l = k\} - \exp z_{ik} / \sum_j \exp z_{ij} = 1\{l = k\} - P_{ik}.
+.. math::  ∂ \log P_{il} / ∂ z_{ik} = 1\{l = k\} - \exp z_{ik} / \sum_j \exp z_{ij}
+           = 1\{l = k\} - P_{ik}.
 
 Sum over l with the indicator of the label; :math:`\sum_l 1\{y_i = l\} = 1`, so
 
-.. math::  ∂J_i / ∂z_{ik} = -s_i \sum_l 1\{y_i = l\} (1\{l = k\} - P_{ik}) = -s_i (1\{y_i = k\} - P_{ik}).
+.. math::  ∂J_i / ∂z_{ik} = -s_i \sum_l 1\{y_i = l\} (1\{l = k\} - P_{ik})
+           = -s_i (1\{y_i = k\} - P_{ik}).
 
 Chain through :math:`∂z_{ik} / ∂\theta^{(k)} = x_i`, :math:`∂z_{ik} / ∂b_k = 1`:
 
@@ -29,9 +33,13 @@ Along a direction V move the logits by :math:`a_{ik} = V^{(k)T} x_i + v_k`. Sinc
 
 .. math::  (H V)^{(k)} = \sum_i s_i\, x_i\, P_{ik} (a_{ik} - \sum_l P_{il} a_{il}).
 
-The block of classes k and l is :math:`H_{kl} = \sum_i s_i (1\{k = l\} P_{ik} - P_{ik} P_{il}) x_i x_i^T`. The
-probabilities of a row add up to one, so the blocks of one class add up to zero, :math:`H_{kk} = -\sum_{l≠k} H_{kl}`.
-The blocks of the pairs k < l therefore determine the whole Hessian.
+The block of classes k and l is
+
+.. math::  H_{kl} = \sum_i s_i (1\{k = l\} P_{ik} - P_{ik} P_{il})\, x_i x_i^T.
+
+The probabilities of a row add up to one, so the blocks of one class add up to zero,
+:math:`H_{kk} = -\sum_{l≠k} H_{kl}`. The blocks of the pairs k < l therefore determine the whole
+Hessian.
 
 Conventions
 -----------
@@ -39,17 +47,19 @@ Conventions
 * ``X`` is (rows, p), an ndarray or SciPy CSR of any real dtype.
 * ``y`` is (rows,) integer codes 0 … K-1. ``weights`` is (rows,) float64, or None for ones.
 * Kernels return **sums** over their rows. Sums over any partition of the rows may be added.
-* Arrays inside are class-major: ``Z`` is (K, rows). Maximum, exp, sum and the update at the label then run along
-  contiguous rows.
-* Kernels visit rows in the tiles of `dsoftmax.kernels.tiles`, so no array of (rows, K) exists for a whole block. The
-  tiles depend on (p, K, dtype) alone, so the same rows give the same bits.
+* Arrays inside are class-major: ``Z`` is (K, rows). Maximum, exp, sum and the update at the label
+  then run along contiguous rows.
+* Kernels visit rows in the tiles of `dsoftmax.kernels.tiles`, so no array of (rows, K) exists for a
+  whole block. The tiles depend on (p, K, dtype) alone, so the same rows give the same bits.
 * Products run in the compute dtype. Sums beyond one tile are float64.
 * Each row's maximum is subtracted from its logits, so nothing overflows.
-* The sum of the other classes stands for 1 − P of the label, so nothing cancels in a row that is fitted well.
+* The sum of the other classes stands for 1 − P of the label, so nothing cancels in a row that is
+  fitted well.
 
 References
 ----------
-Böhning, D. (1992). Multinomial logistic regression algorithm. Ann. Inst. Stat. Math. 44, 197–200, for the Hessian.
+Böhning, D. (1992). Multinomial logistic regression algorithm. Ann. Inst. Stat. Math. 44, 197–200,
+for the Hessian.
 """
 
 from collections.abc import Callable
@@ -67,7 +77,8 @@ Float = NDArray[np.float64]
 LOWEST = {np.dtype(np.float32): -75.0, np.dtype(np.float64): -690.0}
 """Least logit, after the maximum is subtracted, whose exponential is not replaced by 0.
 
-Smaller exponentials, and their products, would be subnormal numbers. Processors compute a hundred times slower with those.
+Smaller exponentials, and their products, would be subnormal numbers. Processors compute a hundred
+times slower with those.
 """
 
 
@@ -97,7 +108,10 @@ def add_product(R: NDArray, tile: Features, into: Float) -> None:
 
 
 def exponentials(Z: NDArray, lowest: float) -> NDArray:
-    """Replace logits below their maximum by their exponentials in place; logits below ``lowest`` become 0."""
+    """Replace logits below their maximum by their exponentials in place.
+
+    Logits below ``lowest`` become 0.
+    """
     above = Z >= lowest if Z.size and Z.min() < lowest else None
     E = np.exp(np.maximum(Z, lowest, out=Z), out=Z)
     if above is not None:
@@ -106,7 +120,10 @@ def exponentials(Z: NDArray, lowest: float) -> NDArray:
 
 
 def probabilities(Z: NDArray) -> NDArray:
-    """Replace logits by probabilities in place; products of two probabilities are no subnormal numbers either."""
+    """Replace logits by probabilities in place.
+
+    Products of two probabilities are no subnormal numbers either.
+    """
     Z -= Z.max(axis=0)
     P = exponentials(Z, LOWEST[Z.dtype] / 2)
     P /= P.sum(axis=0)
@@ -172,7 +189,8 @@ def value_and_gradient(
 
     Notes
     -----
-    Work 4·K·p flops and K exponentials a row (CSR: 4·K·nnz); memory `dsoftmax.kernels.footprint.gradient_bytes`.
+    Work 4·K·p flops and K exponentials a row (CSR: 4·K·nnz); memory
+    `dsoftmax.kernels.footprint.gradient_bytes`.
     """
     dtype = np.dtype(dtype or compute_dtype(X.dtype))
     order = theta_order(X)
@@ -199,7 +217,7 @@ def decision_function(theta: Float, X: Features, dtype: np.dtype | None = None) 
 
 
 def log_softmax(Z: NDArray) -> NDArray:
-    """Return log P from logits, (rows, K), as z − max z − log Σ exp(z − max z), so that no logarithm is of 0."""
+    """Return log P from logits, (rows, K): z − max z − log Σ exp(z − max z), never log 0."""
     shifted = Z - Z.max(axis=1, keepdims=True)
     shifted -= np.log(
         exponentials(shifted.copy(), LOWEST[shifted.dtype]).sum(axis=1, keepdims=True)

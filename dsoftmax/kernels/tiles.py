@@ -12,11 +12,11 @@ from dsoftmax.data.features import Features, rows_between
 Float = NDArray[np.float64]
 
 TILE_BYTES = 3 * 2**20
-"""Cache that the rows of a tile and their logits may fill, in bytes, unless that is fewer than 1,024 rows.
+"""Bytes of cache for the rows of a tile and their logits, unless fewer than 1,024 rows fit.
 
-Each tile costs one addition of (K, p) in float64, so tiles are not small. They exceed the second-level cache.
-Threads hand over the interpreter's lock between NumPy's steps. Two threads gain only if each step lasts much
-longer than that handover.
+Each tile costs one addition of (K, p) in float64, so tiles are not small. They exceed the
+second-level cache. Threads hand over the interpreter's lock between NumPy's steps. Two threads
+gain only if each step lasts much longer than that handover.
 """
 SPARSE_TILE_ROWS = 8192
 """Rows of a CSR tile. Each tile adds a dense (K, p) product, so smaller tiles would cost more."""
@@ -25,7 +25,7 @@ LEAST_PAIR_ROWS, MOST_PAIR_ROWS = 64, 2048
 
 
 def compute_dtype(stored: np.dtype) -> np.dtype:
-    """Return the dtype of the products: float32 if it holds every stored value exactly, else float64."""
+    """Return the dtype of the products: float32 if it holds all stored values, else float64."""
     exact = stored.kind == "b" or stored.itemsize <= 2 or stored.newbyteorder("=") == np.float32
     return np.dtype(np.float32 if exact else np.float64)
 
@@ -33,8 +33,8 @@ def compute_dtype(stored: np.dtype) -> np.dtype:
 def tile_rows(n_features: int, n_classes: int, dtype: np.dtype, sparse: bool) -> int:
     """Return the rows of a tile.
 
-    A dense tile fits in `TILE_BYTES`. It has a multiple of 64 rows, between 1,024 and 16,384. A CSR tile has
-    `SPARSE_TILE_ROWS`.
+    A dense tile fits in `TILE_BYTES`. It has a multiple of 64 rows, between 1,024 and 16,384. A
+    CSR tile has `SPARSE_TILE_ROWS`.
     """
     if sparse:
         return SPARSE_TILE_ROWS
@@ -43,7 +43,10 @@ def tile_rows(n_features: int, n_classes: int, dtype: np.dtype, sparse: bool) ->
 
 
 def pair_tile_rows(K: int, d: int, dtype: np.dtype) -> int:
-    """Return the rows of a tile of `dsoftmax.kernels.hessian.hessian_pairs`: a multiple of 64 that fits in `TILE_BYTES`."""
+    """Return the rows of a tile of `dsoftmax.kernels.hessian.hessian_pairs`.
+
+    They are a multiple of 64 that fits in `TILE_BYTES`.
+    """
     entries = d + K * (K - 1) // 2 + (d * (d + 1) // 2 if shares_products(K, d) else d)
     fit = TILE_BYTES // (dtype.itemsize * entries) // 64 * 64
     return min(max(fit, LEAST_PAIR_ROWS), MOST_PAIR_ROWS)
@@ -58,11 +61,15 @@ def shares_products(K: int, d: int) -> bool:
 
 
 def tiles(X: Features, n_classes: int, dtype: np.dtype) -> Iterator[tuple[slice, Features]]:
-    """Yield each tile as its row slice and its rows in the compute dtype; dense tiles share one buffer."""
+    """Yield each tile as its row slice and its rows in the compute dtype.
+
+    Dense tiles share one buffer.
+    """
     n, p = X.shape
     sparse = scipy.sparse.issparse(X)
     step = tile_rows(p, n_classes, dtype, sparse)
-    # NumPy hands BLAS a copy of an unaligned array, in an order that it chooses. That copy may round differently.
+    # NumPy hands BLAS a copy of an unaligned array, in an order that it chooses. That copy may
+    # round differently.
     convert = not sparse and not (X.dtype == dtype and X.flags.c_contiguous and X.flags.aligned)
     buffer = np.empty((min(step, n), p), dtype) if convert else None
     for start in range(0, n, step):
@@ -82,7 +89,10 @@ def tile_weights(weights: Float | None, rows: slice, dtype: np.dtype) -> Any:
 
 
 def theta_order(X: Features) -> Literal["C", "F"]:
-    """Return the memory order of θ and of sums in its shape: SciPy's sparse products have classes innermost."""
+    """Return the memory order of θ and of sums in its shape.
+
+    SciPy's sparse products have classes innermost.
+    """
     return "F" if scipy.sparse.issparse(X) else "C"
 
 

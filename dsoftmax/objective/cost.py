@@ -29,5 +29,8 @@ class Cost:
 
     @classmethod
     def since(cls, started: float, totals: Totals) -> "Cost":
-        """Return the cost of a pass that started at ``started`` (`time.perf_counter`) and gave these totals."""
+        """Return the cost of a pass that gave these totals.
+
+        It started at ``started``, as `time.perf_counter` says.
+        """
         return cls(time.perf_counter() - started, totals.n_rows, totals.n_bytes, totals.work)

@@ -1,4 +1,7 @@
-"""Estimates of the curvature of a leaf from some of its rows. They only shape steps, so they need not be exact."""
+"""Estimates of the curvature of a leaf from some of its rows.
+
+They only shape steps, so they need not be exact.
+"""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,11 +13,11 @@ from dsoftmax.kernels.packed import upper_triangle
 Float = NDArray[np.float64]
 
 MOMENT_ROWS, MOMENT_PART = 512, 32
-"""Least rows of a leaf from which moments are estimated, and the part of its rows (1/32) if that is more."""
+"""Least rows of a leaf for moments, and the part of its rows (1/32) if that is more."""
 
 
 def leaf_moments(theta: Float, block: Block, weights: Float | None, dtype: np.dtype) -> Float:
-    """Return the moments of the probabilities of a leaf, (K, K), estimated from every `step`-th row."""
+    """Return the moments of a leaf's probabilities, (K, K), estimated from some of its rows."""
     step = max(block.n_rows // max(MOMENT_ROWS, block.n_rows // MOMENT_PART), 1)
     if weights is None:
         return moments(theta, block.X[::step], None, dtype) * (
@@ -35,10 +38,10 @@ def leaf_curvatures(
     step: int,
     dtype: np.dtype,
 ) -> tuple[Float, NDArray[np.int64]]:
-    """Return the moments and the Gram matrices of a leaf's groups, estimated from every ``step``-th row.
+    """Return the moments and Gram matrices of a leaf's groups, from every ``step``-th row.
 
-    Gram matrices are large. They travel as integers in units of 2⁻⁵⁰ of their bound by Cauchy and Schwarz. Integers too
-    add in any order, and they need a fourth of the memory of an exact sum.
+    Gram matrices are large. They travel as integers in units of 2⁻⁵⁰ of their bound by Cauchy and
+    Schwarz. Integers too add in any order, and they need a fourth of the memory of an exact sum.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
 """The objective F over a source: what a pass asks of the data, and the answer that its sums give.
 
-The formula of F stands in `dsoftmax.objective.penalty`. Sample weights w and class weights c enter as sᵢ = wᵢ c of the
-label; S = Σ sᵢ.
+The formula of F stands in `dsoftmax.objective.penalty`. Sample weights w and class weights c
+enter as sᵢ = wᵢ c of the label; S = Σ sᵢ.
 """
 
 import time
@@ -160,7 +160,9 @@ class Objective:
         return Kronecker.of(self.problem())
 
     def gap(self, gradient: Float, moments: Float | None = None) -> float:
-        """Return an estimate of F − F*: half the Newton decrement, ½·∇FᵀB⁻¹∇F, with B = A ⊗ G + λI for the Hessian.
+        """Return an estimate of F − F*: half the Newton decrement, ½·∇FᵀB⁻¹∇F.
+
+        B = A ⊗ G + λI stands for the Hessian.
 
         Parameters
         ----------
@@ -174,20 +176,29 @@ class Objective:
         return 0.5 * float(np.sum(gradient * self._kronecker.inverse(known)(gradient)))
 
     def gap_bound(self, gradient: Float) -> float:
-        """Return ‖∇F‖²/(2λ) ≥ F − F*; nan if some parameter is not penalised, because the bound then fails."""
+        """Return ‖∇F‖²/(2λ) ≥ F − F*.
+
+        It is nan if some parameter is not penalised, because the bound then fails.
+        """
         if self.fit_intercept or not self.penalty > 0 or self.l1 > 0:
             return np.nan
         return float(np.sum(gradient**2)) / (2 * self.penalty)
 
     def separated(self, value: float) -> bool:
-        """Return whether F proves that every row is classified rightly: any other row has a loss of at least log 2."""
+        """Return whether F proves that every row is classified rightly.
+
+        Any other row has a loss of at least log 2.
+        """
         least = self.statistics.least_weight
         if self.class_weights is not None:
             least *= float(self.class_weights[self.class_weights > 0].min(initial=np.inf))
         return bool(value * self.total_weight < np.log(2) * least)
 
     def start(self) -> tuple[Float, Answer]:
-        """Return W = 0 with b = log priors, and the answer there. It follows from the statistics: P is constant."""
+        """Return W = 0 with b = log priors, and the answer there.
+
+        It follows from the statistics: P is constant.
+        """
         sums = self.statistics.class_sums
         if self.class_weights is not None:
             sums = sums * self.class_weights[:, None]
@@ -289,7 +300,8 @@ class Objective:
     def gradient_error(self, theta: Float) -> float:
         """Return the least max|∇F| that differs from zero beyond rounding.
 
-        Rounding δz ≈ ε(1 + |z|) moves an entry of ∇F by at most ¼·rms(x)·δz. Half of that is common.
+        Rounding δz ≈ ε(1 + |z|) moves an entry of ∇F by at most ¼·rms(x)·δz. Half of that is
+        common.
         """
         size = max(1.0, float(self._sizes.max(initial=0)))
         return float(np.finfo(self.dtype).eps) / 16 * size * (1 + self._reach(theta))

@@ -3,14 +3,14 @@ r"""The penalty of F, and the step from sums over the rows to F.
 .. math::  F(\theta) = J_s(\theta)/S + \frac{1}{CS}\Bigl(\frac{1-ρ}{2}\|W\|^2 + ρ\|W\|_1\Bigr)
            = J_s(\theta)/S + \frac{λ}{2}\|W\|^2 + λ_1\|W\|_1
 
-ρ is the ``l1_ratio``. The intercepts are free of penalty. S is the sum of all weights, so ``tol`` does not depend on the
-number of rows. Answers contain all of F except the L1 part, which has no gradient. A solver that supports it adds it
-(`dsoftmax.solvers.protocol.Problem.l1`).
+ρ is the ``l1_ratio``. The intercepts are free of penalty. S is the sum of all weights, so ``tol``
+does not depend on the number of rows. Answers contain all of F except the L1 part, which has no
+gradient. A solver that supports it adds it (`dsoftmax.solvers.protocol.Problem.l1`).
 
-Two classes: scikit-learn has one row of coefficients, w = θ₁ − θ₀. With θ₁ = −θ₀ = w/2, ‖θ‖² = ‖w‖²/2. So C/2 in the
-formula above gives scikit-learn's ‖w‖²/(2C): the same F, and the same largest gradient entry. The L1 part would not halve
-in this way. If ρ > 0, the form is therefore z = (0, wᵀx + b): row 0 of θ stays at 0, and row 1 is scikit-learn's own,
-with C.
+Two classes: scikit-learn has one row of coefficients, w = θ₁ − θ₀. With θ₁ = −θ₀ = w/2, ‖θ‖² =
+‖w‖²/2. So C/2 in the formula above gives scikit-learn's ‖w‖²/(2C): the same F, and the same
+largest gradient entry. The L1 part would not halve in this way. If ρ > 0, the form is therefore z
+= (0, wᵀx + b): row 0 of θ stays at 0, and row 1 is scikit-learn's own, with C.
 """
 
 from dataclasses import dataclass

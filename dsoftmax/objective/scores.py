@@ -11,11 +11,13 @@ Float = NDArray[np.float64]
 SCORED_VALUES = 2**18
 """Logits or features of held-out rows that are scored at a time, whichever are more."""
 FEATURE_BYTES, LOGIT_BYTES, ROW_BYTES = 16, 40, 64
-"""Bytes that scoring allocates for each feature, each logit and each row that it scores at a time."""
+"""Bytes that scoring allocates for each feature, logit and row that it scores at a time."""
 
 
 def score(theta: Float, block: Block, y: NDArray, weights: Float | None, rows: NDArray) -> Float:
-    """Return three sums over some rows of a leaf: of losses, of the weights of hits, and of weights.
+    """Return three sums over some rows of a leaf.
+
+    They are those of the losses, of the weights of hits, and of the weights.
 
     Parameters
     ----------

@@ -30,7 +30,8 @@ class Part:
     Attributes
     ----------
     quantity : str
-        "value", "gradient", "product", "hessian", "moments", "group_moments", "group_grams" or "held".
+        "value", "gradient", "product", "hessian", "moments", "group_moments", "group_grams" or
+        "held".
     question : int
         Number of the question in the pass.
     point : int
@@ -64,7 +65,8 @@ class Question:
     held : HeldOut, optional
         Rows that do not count. Their losses and hits are found as well, at every point.
     sizes : (p+1,) float64, optional
-        √Σ sᵢx̃ᵢⱼ² or more, if curvatures are asked for: the scale to which their Gram matrices are rounded.
+        √Σ sᵢx̃ᵢⱼ² or more, if curvatures are asked for: the scale to which their Gram matrices are
+        rounded.
     step : int
         Stride of the rows from which curvatures are estimated.
     """

@@ -19,7 +19,10 @@ _SCALES = np.ldexp(1.0, -DIGIT_BITS * np.arange(_LOWEST, _HIGHEST + 1))
 ENTRY_BYTES = 33
 """Bytes of one entry of a sum; 26 of them travel between processes."""
 SLAB = 32_768
-"""Entries added at a time: a handful of float64 arrays of this length fit the second-level cache."""
+"""Entries added at a time.
+
+A handful of float64 arrays of this length fit the second-level cache.
+"""
 
 
 class ExactSum:
@@ -27,9 +30,10 @@ class ExactSum:
 
     Notes
     -----
-    Memory `ENTRY_BYTES` an entry (three digits, a scale, a flag), and scratch for `SLAB` entries. Adding costs about a
-    dozen sweeps over a slab in the cache. Compiled loops need two, if this process has loaded them, and leave the same
-    digits. A sum is not thread-safe: give each thread its own, and `merge` them.
+    Memory `ENTRY_BYTES` an entry (three digits, a scale, a flag), and scratch for `SLAB` entries.
+    Adding costs about a dozen sweeps over a slab in the cache. Compiled loops need two, if this
+    process has loaded them, and leave the same digits. A sum is not thread-safe: give each thread
+    its own, and `merge` them.
     """
 
     __slots__ = ("broken", "digits", "scale", "shape")
@@ -113,7 +117,7 @@ class ExactSum:
         self.broken |= other.broken
 
     def result(self) -> Float:
-        """Return the sum rounded to float64; nan in entries to which nan or an infinity was added."""
+        """Return the sum rounded to float64; nan if an entry's addends had nan or an infinity."""
         total = np.empty(len(self.scale))
         if (compiled := availability.loops_of_digits()) is not None:
             compiled.rounded_digits(self.scale, self.broken, *self.digits, total)
@@ -144,14 +148,17 @@ def _top(scale: Float) -> NDArray[np.int8]:
 def _carried(
     digits: NDArray[np.int64],
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Carry: the two lower digits come to lie in 0 … 2³² − 1, and the first has the sign of the sum."""
+    """Carry, so that the lower two digits are in 0 … 2³² − 1 and the first has the sum's sign."""
     d0, d1, d2 = digits
     d1 = d1 + (d2 >> DIGIT_BITS)
     return d0 + (d1 >> DIGIT_BITS), d1 & (2**DIGIT_BITS - 1), d2 & (2**DIGIT_BITS - 1)
 
 
 def _shifted(digits: NDArray[np.int64], shift: NDArray[np.integer]) -> NDArray[np.int64]:
-    """Move the digits of each entry down by ``shift`` ≥ 0 bins; digits below the third bin are cut off."""
+    """Move the digits of each entry down by ``shift`` ≥ 0 bins.
+
+    Digits below the third bin are cut off.
+    """
     d0, d1, d2 = digits
     zero = np.int64(0)
     return np.stack(

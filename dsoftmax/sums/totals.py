@@ -2,7 +2,8 @@
 
 One core, eight threads and fifty workers give the same bits.
 
-A leaf is a mapping from keys to parts. A key is any hashable value. Parts with the same key are added by their kind:
+A leaf is a mapping from keys to parts. A key is any hashable value. Parts with the same key are
+added by their kind:
 
 =====================  ===========================================================
 float64 array          exactly, in any order (`ExactSum`)
@@ -14,13 +15,15 @@ integer array or int   as integers
 
 How floats are added
 --------------------
-The real line is cut at multiples of 2³² into bins (Demmel and Nguyen 2015, "Parallel reproducible summation", section III,
-with integer bins). A number is split into its digits in the bins, towards zero. The split is exact and depends on no
-other number. Digits are added as 64-bit integers, and integer addition commutes.
+The real line is cut at multiples of 2³² into bins (Demmel and Nguyen 2015, "Parallel reproducible
+summation", section III, with integer bins). A number is split into its digits in the bins,
+towards zero. The split is exact and depends on no other number. Digits are added as 64-bit
+integers, and integer addition commutes.
 
-Each entry has the digits of three bins: the highest bin that any of its leaves has reached, and the two below. Digits
-under the third bin are cut off. The highest bin is a property of the set of leaves, so the result is too. The part cut
-off is below 2⁻⁶⁴ of the largest leaf, for each leaf. Up to 2³⁰ leaves can be added.
+Each entry has the digits of three bins: the highest bin that any of its leaves has reached, and
+the two below. Digits under the third bin are cut off. The highest bin is a property of the set of
+leaves, so the result is too. The part cut off is below 2⁻⁶⁴ of the largest leaf, for each leaf.
+Up to 2³⁰ leaves can be added.
 """
 
 import copy
@@ -76,7 +79,9 @@ class Rows:
 
 
 class Totals:
-    """Sum of the leaves added so far; engines add leaves, and merge the totals of threads and workers.
+    """Sum of the leaves added so far.
+
+    Engines add leaves, and merge the totals of threads and workers.
 
     Attributes
     ----------
@@ -140,13 +145,19 @@ class Totals:
         return self
 
     def rounded(self) -> "Totals":
-        """Return these totals with every exact sum rounded, a third of its bytes; nothing can be added to them."""
+        """Return these totals with every exact sum rounded, a third of its bytes.
+
+        Nothing can be added to them.
+        """
         done = copy.copy(self)
         done.parts = {key: _rounded(part) for key, part in self.parts.items()}
         return done
 
     def result(self) -> dict[Any, Any]:
-        """Return the totals by key: float64 and int64 arrays, `Rows`, and for grouped leaves a dict of results by group."""
+        """Return the totals by key.
+
+        They are float64 and int64 arrays, `Rows`, and dicts of results by group.
+        """
         return {key: _finished(part) for key, part in self.parts.items()}
 
 

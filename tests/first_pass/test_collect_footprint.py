@@ -14,7 +14,7 @@ from dsoftmax.first_pass.sample import Draw
 from dsoftmax.first_pass.visit import Collect
 
 MULTIPLE, SLACK = 5, 4 * 2**20
-"""How much more a visit may say than it allocates: it does not know the stored dtype."""
+"""Factor and bytes by which a visit may say more than it allocates."""
 K = 6
 DRAW = Draw(0.1, 8 * 2**20)  # a tenth of a leaf of any dtype
 

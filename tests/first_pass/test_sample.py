@@ -1,4 +1,4 @@
-"""The sample of the first pass: which rows are drawn, what they stand for, and that every engine draws the same."""
+"""The sample of the first pass: its rows, their weights, and equality on every engine."""
 
 import dataclasses
 
@@ -108,7 +108,7 @@ def test_in_each_class_the_weights_add_up_to_the_class(rng, kind):
 
 
 def test_sums_over_the_sample_estimate_those_over_the_data(rng):
-    """Over many data sets the mean of the estimates is the truth, to a few standard errors of it."""
+    """The mean of the estimates over many data sets is the truth, to a few standard errors."""
     errors = []
     for _ in range(60):
         X, y = rng.normal(size=(1500, 2)) + 1, rng.integers(0, 2, 1500)

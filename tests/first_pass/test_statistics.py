@@ -237,7 +237,7 @@ def test_a_part_that_is_held_out_must_have_rows_and_leave_some(low, high, weight
         return
     with pytest.raises(
         DataError,
-        match=f"The validation set has {inside.sum()} of 40 rows; expected .* Pass another validation_fraction",
+        match=rf"set has {inside.sum()} of 40 rows; expected .* Pass another validation_fraction",
     ):
         found.require_held([held])
 

@@ -1,4 +1,4 @@
-"""The compiled value and gradient of dense rows against literal loops, finite differences and NumPy."""
+"""The compiled value and gradient of dense rows, against loops, differences and NumPy."""
 
 import math
 from concurrent.futures import ThreadPoolExecutor

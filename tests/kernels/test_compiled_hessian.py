@@ -14,7 +14,7 @@ pytestmark = NEEDS_NUMBA
 
 
 def curvature_size(theta, X, weights):
-    """The sizes of the entries of `hessian_pairs`, where rounding is in proportion to them: Σ sᵢ|x̃ᵢₐx̃ᵢ꜀|/4 is a bound."""
+    """Return bounds of the entries of `hessian_pairs`, Σ sᵢ|x̃ᵢₐx̃ᵢ꜀|/4, which scale its rounding."""
     Xa = np.abs(np.hstack([np.asarray(X, float), np.ones((len(X), 1))]))
     found = (Xa * weights[:, None]).T @ Xa / 4
     return found[np.triu_indices(len(found))]

@@ -160,7 +160,8 @@ def test_extreme_logits_stay_finite_and_correct(size):
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
 @pytest.mark.parametrize("kernel", ["numpy", pytest.param("fused", marks=NEEDS_NUMBA)])
 def test_rows_of_widely_spread_logits_have_no_subnormal_numbers(rng, kernel, dtype):
-    # Processors compute a hundred times slower with subnormal numbers. The logits of a row span twice
+    # Processors compute a hundred times slower with subnormal numbers. The logits of a row span
+    # twice
     # the exponents of the dtype.
     K, n, kernel = 40, 300, KERNELS[kernel]
     span = -2 * math.log(np.finfo(dtype).tiny)

@@ -14,8 +14,10 @@ from dsoftmax.objective.visit import Evaluate, Question
 from dsoftmax.solvers.protocol import Query
 
 MULTIPLE, SLACK = 5, 4 * 2**20
-"""How much more a visit may say than it allocates: it does not know the stored dtype, for which it may
-need a tile of NumPy's."""
+"""Factor and bytes by which a visit may say more than it allocates.
+
+It does not know the stored dtype, and some dtypes need a tile of NumPy's.
+"""
 DENSE = [(1, 2, "f4"), (12, 8, "u2"), (70, 66, "f8"), (784, 10, "u1")]
 SPARSE = [(300, 20), (20_000, 60)]
 

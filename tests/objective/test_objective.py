@@ -1,4 +1,4 @@
-"""F and its derivatives against literal loops, scikit-learn's own objective and finite differences."""
+"""F and its derivatives, against loops, scikit-learn's objective and finite differences."""
 
 import dataclasses
 

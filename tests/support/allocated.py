@@ -19,9 +19,10 @@ def measured(visit, block):
 
 
 def said(visit, block):
-    """Return the bytes that a visit says it allocates, without and with those that the plan of a pass adds.
+    """Return the bytes that a visit says it allocates, without and with those of the plan.
 
-    The plan adds vectors with one number a row, three copies of the labels, and the rows that are drawn.
+    The plan adds vectors with one number a row, three copies of the labels, and the rows that are
+    drawn.
     """
     found = visit.footprint(block.X.shape[1], not hasattr(block.X, "strides"))
     kernels = found.scratch + LEAF_ENTRY_BYTES * found.sums

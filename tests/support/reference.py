@@ -1,4 +1,6 @@
-"""The formulas as literal Python loops in float64, from the definitions; slow, and meant to be read.
+"""The formulas as literal Python loops in float64, from the definitions.
+
+They are slow, and meant to be read.
 
 x̃ᵢ = [xᵢ, 1]; row k of θ belongs to class k, the intercept last.
 """
@@ -154,7 +156,7 @@ def five_point(f, h=1e-3):
 
 
 def place(number):
-    """What SplitMix64, with the state number + 0x5DEECE66D steps, says of a row or a group, as a part of 1."""
+    """Return SplitMix64 of a row or group number, with 0x5DEECE66D steps added, as a part of 1."""
     mask = 2**64 - 1
     z = (number + 0x5DEECE66D + 1) * 0x9E3779B97F4A7C15 & mask
     z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9 & mask

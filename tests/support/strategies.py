@@ -50,7 +50,7 @@ def layout(X, kind):
 
 
 def csr(X, rng, kind, container):
-    """The same values as CSR: clean, with shuffled indices, explicit zeros, or entries split in two."""
+    """Return the values as CSR: clean, shuffled, with explicit zeros, or with entries split."""
     pointers, indices, data = [0], [], []
     for row in X:
         entries = [

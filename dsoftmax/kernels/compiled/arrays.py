@@ -11,19 +11,25 @@ from dsoftmax.kernels.compiled.shapes import LINE
 
 
 def takes(stored: np.dtype) -> bool:
-    """Return whether the loops read this dtype; NumPy computes with others (float16, long double, big-endian)."""
+    """Return whether the loops read this dtype.
+
+    NumPy computes with others (float16, long double, big-endian).
+    """
     return stored.isnative and (stored.kind in "biu" or stored in (np.float32, np.float64))
 
 
 def takes_csr(X: Features) -> bool:
-    """Return whether the loops read this sparse array: CSR whose three arrays are contiguous, which SciPy does not require."""
+    """Return whether the loops read this sparse array.
+
+    They read CSR whose three arrays are contiguous, which SciPy does not require.
+    """
     return X.format == "csr" and all(
         part.flags.c_contiguous for part in (X.data, X.indices, X.indptr)
     )
 
 
 def dense_arguments(X: NDArray) -> tuple[int, int, int, NDArray]:
-    """Return the address of X, its strides in bytes, and its tag, so that all layouts share one compiled loop."""
+    """Return the address of X, its strides in bytes, and its tag: all layouts share one loop."""
     return X.ctypes.data, X.strides[0], X.strides[1], _tag(X)
 
 
@@ -40,7 +46,10 @@ def _tag(array: NDArray) -> NDArray:
 
 
 def padded(values: Any, dtype: np.dtype, lanes: int) -> NDArray:
-    """Return one number a row in the compute dtype, then zeros that fill the last vectors; labels are exact in it."""
+    """Return one number a row in the compute dtype, then zeros that fill the last vectors.
+
+    Labels are exact in it.
+    """
     out = np.zeros(len(values) + 2 * lanes, dtype)
     out[: len(values)] = values
     return out
@@ -53,7 +62,10 @@ def padded_weights(weights: Any, dtype: np.dtype, lanes: int, n: int) -> NDArray
 
 @lru_cache(maxsize=4)
 def _ones(n: int, dtype: np.dtype, lanes: int) -> NDArray:
-    """Return ones for a leaf. Most leaves have the same number of rows, and nobody writes to the ones."""
+    """Return ones for a leaf.
+
+    Most leaves have the same number of rows, and nobody writes to the ones.
+    """
     return padded(np.ones(n, dtype), dtype, lanes)
 
 

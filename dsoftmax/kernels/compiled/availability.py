@@ -7,7 +7,7 @@ from types import ModuleType
 from dsoftmax.errors import DsoftmaxError
 
 CODE_BYTES = 144 * 2**20
-"""Memory of numba and the loops of one shape in a process that compiles them, in bytes, as measured.
+"""Bytes of numba and the loops of one shape in a process that compiles them, as measured.
 
 A process that finds them compiled needs some 40 MiB less.
 """
@@ -15,7 +15,10 @@ A process that finds them compiled needs some 40 MiB less.
 
 @cache
 def available() -> bool:
-    """Return whether numba can be imported, by importing it: it may be installed and reject the installed NumPy."""
+    """Return whether numba can be imported, by importing it.
+
+    An installed numba may reject the installed NumPy.
+    """
     try:
         import numba  # noqa: F401
     except (ImportError, OSError):
@@ -39,7 +42,7 @@ def require() -> None:
 
 
 def loops_of_digits() -> ModuleType | None:
-    """Return `dsoftmax.kernels.compiled.digits` if this process has loaded compiled loops, else None.
+    """Return `dsoftmax.kernels.compiled.digits` if compiled loops are loaded, else None.
 
     Exact sums alone are no reason to import numba.
     """

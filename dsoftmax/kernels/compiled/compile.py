@@ -1,4 +1,7 @@
-"""Compilation of the loops: without the interpreter's lock, with the machine code stored for the next process."""
+"""Compilation of the loops, which hold no interpreter lock.
+
+The machine code is stored for the next process.
+"""
 
 import itertools
 import logging
@@ -44,9 +47,9 @@ event.register("numba:compile", _SayThatItCompiles())
 def compiled(function: Callable[..., Any]) -> Any:
     """Compile a function at the first call of each combination of types.
 
-    Arithmetic keeps its order: LLVM may not reassociate it. The machine code is stored beside the source, or in the
-    user's cache directory if that folder is read-only; ``NUMBA_CACHE_DIR`` names another. If neither can be written,
-    every process compiles for itself.
+    Arithmetic keeps its order: LLVM may not reassociate it. The machine code is stored beside the
+    source, or in the user's cache directory if that folder is read-only; ``NUMBA_CACHE_DIR``
+    names another. If neither can be written, every process compiles for itself.
     """
     try:
         dispatcher = njit(function, nogil=True, cache=True)
@@ -60,8 +63,8 @@ def compiled(function: Callable[..., Any]) -> Any:
 def forget_stale(folder: str) -> None:
     """Remove machine code of other sources from a folder.
 
-    numba removes it if the function's own file changes. It would keep code that was compiled from other versions of
-    `simd`, `registers` or `shapes`.
+    numba removes it if the function's own file changes. It would keep code that was compiled from
+    other versions of `simd`, `registers` or `shapes`.
     """
     with suppress(OSError):  # whoever can write to the folder has left its machine code
         stamp = Path(folder) / "dsoftmax-fused.sources"
@@ -75,7 +78,10 @@ def forget_stale(folder: str) -> None:
 
 @cache
 def _sources() -> str:
-    """Return a hash of this folder's files and of the constants that they import: the sources of all machine code."""
+    """Return a hash of the sources of all machine code.
+
+    They are this folder's files, and the constants that the files import.
+    """
     files = sorted(Path(__file__).parent.glob("*.py"))
     return blake2b(
         b"".join(file.read_bytes() for file in files) + repr(softmax.LOWEST).encode(),

@@ -1,7 +1,8 @@
 """The loops over CSR: row after row if θ fits the cache, else panel after panel of columns.
 
-Panels are propagation blocking: Beamer, Asanović and Patterson (2017), "Reducing Pagerank Communication via Propagation
-Blocking". The entries of the matrix stand for the messages. They are sorted into panels by counting.
+Panels are propagation blocking: Beamer, Asanović and Patterson (2017), "Reducing Pagerank
+Communication via Propagation Blocking". The entries of the matrix stand for the messages. They
+are sorted into panels by counting.
 """
 
 from typing import Any
@@ -62,7 +63,9 @@ def _losses(excess: Any, z_own: Any, s: Any, start: Any, rows: Any, lanes: Any) 
 def _turn_in(
     theta: Any, d: Any, k: Any, n_classes: Any, columns: Any, table: Any, base: Any, pitch: Any
 ) -> Any:
-    """Copy classes k : k + n_classes of θ, (K, d) flat, to ``table``, (columns, pitch) from ``base`` on.
+    """Copy classes k : k + n_classes of θ to ``table``, (columns, pitch) from ``base`` on.
+
+    θ is (K, d), flat.
 
     Zeros fill each row of the table.
     """
@@ -79,7 +82,10 @@ def _turn_in(
 def _turn_out(
     sums: Any, pitch: Any, columns: Any, gradient: Any, d: Any, k: Any, n_classes: Any, first: Any
 ) -> Any:
-    """Add ``sums``, (columns, pitch), to ``gradient``: classes k : k + n_classes, columns from ``first`` on."""
+    """Add ``sums``, (columns, pitch), to ``gradient``.
+
+    They belong to classes k : k + n_classes, and to the columns from ``first`` on.
+    """
     for j in range(0, columns, TURN):
         for c in range(n_classes):
             to = (k + c) * d + first
@@ -106,14 +112,19 @@ def _entries(
 
 @compiled
 def add_rows(
-    theta: Any, K: Any, p: Any, data: Any, data_tag: Any, indices: Any, indices_tag: Any, pointers: Any, pointers_tag: Any,
-    y: Any, s: Any, n: Any, gradient: Any, lanes: Any, tile: Any, batch: Any, pitch: Any, table: Any, sums: Any, Z: Any,
+    theta: Any, K: Any, p: Any,
+    data: Any, data_tag: Any, indices: Any, indices_tag: Any, pointers: Any, pointers_tag: Any,
+    y: Any, s: Any, n: Any, gradient: Any, lanes: Any,
+    tile: Any, batch: Any, pitch: Any, table: Any, sums: Any, Z: Any,
 ) -> Any:  # fmt: skip
-    """Return J and add ∇J to ``gradient``, (K, p+1) flat as ``theta`` is: row after row, with vectors of classes.
+    """Return J and add ∇J to ``gradient``, (K, p+1) flat as ``theta`` is.
 
-    The loop first computes the logits of a batch of rows, then adds the batch to the sums. So either θ or the sums
-    alone fill the cache. Buffers in the compute dtype are ``table`` (p·pitch) for θ, ``sums`` (p·pitch) for the sums of
-    a tile, and ``Z`` (batch·pitch) for the logits. ``data``, ``indices`` and ``pointers`` are addresses.
+    The loop visits row after row, with vectors of classes.
+
+    The loop first computes the logits of a batch of rows, then adds the batch to the sums. So
+    either θ or the sums alone fill the cache. Buffers in the compute dtype are ``table``
+    (p·pitch) for θ, ``sums`` (p·pitch) for the sums of a tile, and ``Z`` (batch·pitch) for the
+    logits. ``data``, ``indices`` and ``pointers`` are addresses.
     """
     d, value = p + 1, 0.0
     last, intercepts = np.zeros(pitch, table.dtype), np.empty(pitch, table.dtype)
@@ -175,9 +186,12 @@ def _partition(
     data: Any, data_tag: Any, indices: Any, indices_tag: Any, pointers: Any, pointers_tag: Any,
     rows: Any, shift: Any, ends: Any, places: Any, numbers: Any,
 ) -> Any:  # fmt: skip
-    """Sort the entries of a tile into panels of 2^shift columns, rows ascending; panel b ends at ``ends[b]``.
+    """Sort the entries of a tile into panels of 2^shift columns, rows ascending.
 
-    A place holds the row in the tile, and in its low bits the column in the panel. Numbers are in the compute dtype.
+    Panel b ends at ``ends[b]``.
+
+    A place holds the row in the tile, and in its low bits the column in the panel. Numbers are in
+    the compute dtype.
     """
     first = whole_at(pointers, pointers_tag)
     last = whole_at(pointers + rows * pointers_tag.itemsize, pointers_tag)
@@ -213,15 +227,19 @@ def _rows_that_fit(pointers: Any, pointers_tag: Any, most_rows: Any, most_entrie
 
 @compiled
 def add_panels(
-    theta: Any, K: Any, p: Any, data: Any, data_tag: Any, indices: Any, indices_tag: Any, pointers: Any, pointers_tag: Any,
+    theta: Any, K: Any, p: Any,
+    data: Any, data_tag: Any, indices: Any, indices_tag: Any, pointers: Any, pointers_tag: Any,
     y: Any, s: Any, n: Any, gradient: Any, lanes: Any, tile: Any, shift: Any,
     table: Any, Z: Any, sums: Any, ends: Any, places: Any, numbers: Any,
 ) -> Any:  # fmt: skip
-    """Return J and add ∇J to ``gradient``, (K, p+1) flat as ``theta`` is: tiles of rows and panels of columns.
+    """Return J and add ∇J to ``gradient``, (K, p+1) flat as ``theta`` is.
 
-    Both stay in the cache. The classes are cut into slices of at most `SLICE_VECTORS` vectors. ``table`` (p·pitch) holds
-    θ slice by slice, each (p, width). ``Z`` (tile·pitch) holds the logits of a tile in the same way. ``sums`` holds the
-    sums of one slice over one panel. The entries of a tile are sorted into panels once. Every slice reads them twice.
+    The loop visits tiles of rows and panels of columns.
+
+    Both stay in the cache. The classes are cut into slices of at most `SLICE_VECTORS` vectors.
+    ``table`` (p·pitch) holds θ slice by slice, each (p, width). ``Z`` (tile·pitch) holds the
+    logits of a tile in the same way. ``sums`` holds the sums of one slice over one panel. The
+    entries of a tile are sorted into panels once. Every slice reads them twice.
     """
     vectors, d, itemsize = -(-K // lanes), p + 1, pointers_tag.itemsize
     slices, columns = -(-vectors // SLICE_VECTORS), 1 << shift

@@ -1,8 +1,8 @@
 """The loops over dense rows.
 
-``X`` is an address, two strides in bytes and a ``tag`` of its dtype, so every layout shares one compiled loop.
-``theta``, the scratch and the results are flat. A tile ends with a column of ones, so intercepts are products like all
-others.
+``X`` is an address, two strides in bytes and a ``tag`` of its dtype, so every layout shares one
+compiled loop. ``theta``, the scratch and the results are flat. A tile ends with a column of ones,
+so intercepts are products like all others.
 """
 
 from typing import Any
@@ -25,7 +25,7 @@ from dsoftmax.kernels.compiled.simd import (
 
 @compiled
 def even(n: Any, most: Any) -> Any:
-    """Return the size of the first part if n is cut into the fewest, nearly equal parts of at most ``most``."""
+    """Return the first size if n is cut into the fewest, nearly equal parts of at most ``most``."""
     return -(-n // -(-n // most))
 
 
@@ -85,10 +85,12 @@ def residuals(
 def tile_residuals(
     Z: Any, K: Any, columns: Any, y: Any, s: Any, width: Any, pitch: Any, lanes: Any
 ) -> Any:
-    """Return J of a tile with any number of rows, (K, columns); replace its logits by residuals in place.
+    """Return J of a tile with any number of rows, (K, columns).
 
-    The logits of one row lie whole pages apart in the tile. The loop copies ``width`` rows at a time to a part where
-    they lie close together.
+    Replace its logits by residuals in place.
+
+    The logits of one row lie whole pages apart in the tile. The loop copies ``width`` rows at a
+    time to a part where they lie close together.
     """
     part, scratch = np.zeros(K * pitch, Z.dtype), np.empty(2 * width, Z.dtype)
     value = 0.0
@@ -157,7 +159,7 @@ def logits(
 def add_product(
     Z: Any, K: Any, X: Any, d: Any, sums: Any, pitch: Any, columns: Any, lanes: Any
 ) -> None:
-    """Add the products of the rows of Z with those of X to vectors of partial sums, (K, d, lanes)."""
+    """Add the products of the rows of Z and X to vectors of partial sums, (K, d, lanes)."""
     k = 0
     while k < K:
         m, j = even(K - k, 3), 0
@@ -193,13 +195,13 @@ def add_totals(sums: Any, found: Any, lanes: Any) -> None:
 
 @compiled
 def narrow(
-    theta: Any, K: Any, p: Any, address: Any, row_stride: Any, stride: Any, tag: Any, y: Any, s: Any, n: Any,
-    tile: Any, gradient: Any, lanes: Any,
+    theta: Any, K: Any, p: Any, address: Any, row_stride: Any, stride: Any, tag: Any,
+    y: Any, s: Any, n: Any, tile: Any, gradient: Any, lanes: Any,
 ) -> Any:  # fmt: skip
     """Return J and add ∇J to ``gradient``: vectors of rows.
 
-    A tile is (p+1, tile), its logits (K, tile). Sums for the gradient are vectors too, (K, p+1, lanes). Their lanes are
-    added every 4,096 rows.
+    A tile is (p+1, tile), its logits (K, tile). Sums for the gradient are vectors too, (K, p+1,
+    lanes). Their lanes are added every 4,096 rows.
     """
     d = p + 1
     X, Z, scratch = (
@@ -253,13 +255,13 @@ def _take_by_row(
 
 @compiled
 def wide(
-    theta: Any, K: Any, p: Any, pitch: Any, address: Any, row_stride: Any, stride: Any, tag: Any, y: Any, s: Any, n: Any,
-    tile: Any, gradient: Any, lanes: Any,
+    theta: Any, K: Any, p: Any, pitch: Any, address: Any, row_stride: Any, stride: Any,
+    tag: Any, y: Any, s: Any, n: Any, tile: Any, gradient: Any, lanes: Any,
 ) -> Any:  # fmt: skip
     """Return J and add ∇J to ``gradient``: vectors of features.
 
-    A tile is (tile, pitch), with zeros after the one, as in the rows of ``theta``, (K, pitch). Its logits are (K, tile).
-    Sums for the gradient, (K, pitch), move to float64 every 4,096 rows.
+    A tile is (tile, pitch), with zeros after the one, as in the rows of ``theta``, (K, pitch).
+    Its logits are (K, tile). Sums for the gradient, (K, pitch), move to float64 every 4,096 rows.
     """
     X, Z, scratch = (
         np.zeros(tile * pitch, theta.dtype),

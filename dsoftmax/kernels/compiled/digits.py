@@ -1,7 +1,10 @@
-"""The loops of `dsoftmax.sums.exact.ExactSum`: one or two sweeps over its entries instead of a dozen.
+"""The loops of `dsoftmax.sums.exact.ExactSum`.
 
-The bins of a sum are 2^DIGIT_BITS wide. Its scales, its flags and the digits of its three bins are arrays of n
-entries. Every step is exact, so the loops leave the same digits as NumPy's sweeps.
+They make one or two sweeps over its entries instead of a dozen.
+
+The bins of a sum are 2^DIGIT_BITS wide. Its scales, its flags and the digits of its three bins
+are arrays of n entries. Every step is exact, so the loops leave the same digits as NumPy's
+sweeps.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""The loop of the first pass over CSR rows: sums by class and by feature in one sweep over the stored values."""
+"""The loop of the first pass over CSR rows: sums by class and by feature in one sweep."""
 
 from typing import Any
 
@@ -13,13 +13,14 @@ SQUARES, ABSOLUTE, LOW, HIGH, COUNT, FIELDS = 0, 1, 2, 3, 4, 8
 
 @compiled
 def add_rows(
-    data: Any, data_tag: Any, indices: Any, indices_tag: Any, pointers: Any, pointers_tag: Any, codes: Any, w: Any, n: Any, p: Any,
-    by_class: Any, features: Any, values: Any,
+    data: Any, data_tag: Any, indices: Any, indices_tag: Any, pointers: Any, pointers_tag: Any,
+    codes: Any, w: Any, n: Any, p: Any, by_class: Any, features: Any, values: Any,
 ) -> Any:  # fmt: skip
     """Add the rows to ``by_class``, (labels, p+1), and to ``features``, (p, FIELDS).
 
-    Return Σ wᵢ‖x̃ᵢ‖₁, or -1 if the columns of some row do not ascend. ``data``, ``indices`` and ``pointers`` are
-    addresses. ``codes`` and ``w`` are (n,). ``values`` is scratch for the longest row.
+    Return Σ wᵢ‖x̃ᵢ‖₁, or -1 if the columns of some row do not ascend. ``data``, ``indices`` and
+    ``pointers`` are addresses. ``codes`` and ``w`` are (n,). ``values`` is scratch for the
+    longest row.
     """
     mass = 0.0
     for i in range(n):

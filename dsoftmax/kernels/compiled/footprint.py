@@ -1,4 +1,4 @@
-"""The bytes that the compiled kernels allocate on a leaf, beside its rows and arrays in the shape of θ."""
+"""The bytes that compiled kernels allocate on a leaf, beside its rows and arrays of θ's shape."""
 
 import numpy as np
 

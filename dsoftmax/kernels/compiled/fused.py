@@ -1,9 +1,10 @@
 """Value, gradient and Hessian of one block in compiled loops.
 
-They are the sums of `dsoftmax.kernels.softmax` and `dsoftmax.kernels.hessian`, to rounding, without NumPy's sweeps over
-memory. Each tile of rows is converted, multiplied, turned into residuals and multiplied again before it leaves the
-cache. The loops hold no interpreter lock, so threads do not wait for each other. Tiles and the order of every sum
-depend on shapes and dtypes alone, so the same rows give the same bits.
+They are the sums of `dsoftmax.kernels.softmax` and `dsoftmax.kernels.hessian`, to rounding,
+without NumPy's sweeps over memory. Each tile of rows is converted, multiplied, turned into
+residuals and multiplied again before it leaves the cache. The loops hold no interpreter lock, so
+threads do not wait for each other. Tiles and the order of every sum depend on shapes and dtypes
+alone, so the same rows give the same bits.
 
 `dsoftmax.kernels.compiled.shapes` chooses the loops for a shape. The first call imports numba:
 ``pip install 'dsoftmax[fast]'``.
@@ -63,8 +64,9 @@ def value_and_gradient(
     Notes
     -----
     Work 4·K·p flops and K exponentials a row (CSR: 4·K·nnz). Memory
-    `dsoftmax.kernels.compiled.footprint.fused_gradient_bytes`. Products are summed in the compute dtype over 4,096 rows, and in float64 beyond. CSR whose θ fits the cache is
-    summed in it over `SPARSE_ROWS`. Other CSR, and BLAS, are summed in it over a tile of `dsoftmax.kernels.tiles`.
+    `dsoftmax.kernels.compiled.footprint.fused_gradient_bytes`. Products are summed in the compute
+    dtype over 4,096 rows, and in float64 beyond. CSR whose θ fits the cache is summed in it over
+    `SPARSE_ROWS`. Other CSR, and BLAS, are summed in it over a tile of `dsoftmax.kernels.tiles`.
     """
     dtype = np.dtype(dtype or compute_dtype(X.dtype))
     sparse = scipy.sparse.issparse(X)
@@ -82,14 +84,15 @@ def value_and_gradient(
 def hessian_pairs(
     theta: Float, X: Features, weights: Float | None = None, dtype: np.dtype | None = None
 ) -> Float:
-    """Return the parts of the Hessian of one block, as `dsoftmax.kernels.hessian.hessian_pairs` does.
+    """Return the parts of the Hessian of one block.
 
-    That function computes them if BLAS is faster at this shape.
+    `dsoftmax.kernels.hessian.hessian_pairs` computes them if BLAS is faster at this shape.
 
     Notes
     -----
-    Work K²·(p+1)²/2 flops a row. Memory `dsoftmax.kernels.compiled.footprint.fused_hessian_bytes`. Products are summed in
-    the compute dtype over 4,096 rows, and in float64 beyond.
+    Work K²·(p+1)²/2 flops a row. Memory
+    `dsoftmax.kernels.compiled.footprint.fused_hessian_bytes`. Products are summed in the compute
+    dtype over 4,096 rows, and in float64 beyond.
     """
     dtype = np.dtype(dtype or compute_dtype(X.dtype))
     K, d = theta.shape
@@ -111,9 +114,9 @@ def hessian_pairs(
 def hessian_products(
     theta: Float, X: Features, weights: Float | None = None
 ) -> Callable[[Float], Float]:
-    """Return a function that multiplies the Hessian by any V, as `dsoftmax.kernels.hessian.hessian_products` does.
+    """Return a function that multiplies the Hessian of one block at θ by any V.
 
-    That function makes it if BLAS is faster at this shape.
+    `dsoftmax.kernels.hessian.hessian_products` makes it if BLAS is faster at this shape.
 
     Notes
     -----

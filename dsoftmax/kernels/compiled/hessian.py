@@ -15,7 +15,10 @@ from dsoftmax.kernels.compiled.simd import constant, exp, larger, load, lowest, 
 
 @compiled
 def probabilities(Z: Any, pitch: Any, K: Any, columns: Any, lanes: Any) -> None:
-    """Replace logits by probabilities; products of two probabilities are no subnormal numbers either."""
+    """Replace logits by probabilities.
+
+    Products of two probabilities are no subnormal numbers either.
+    """
     for r in range(0, columns, lanes):
         top = load(Z, r)
         for k in range(1, K):
@@ -46,10 +49,12 @@ def add_pairs(
     found: Any,
     lanes: Any,
 ) -> None:
-    """Add Σ sᵢpᵢₖpᵢₗx̃ᵢx̃ᵢᵀ of the pairs k < l to ``found``, (K·(K-1)/2, d·(d+1)/2): upper triangles, row by row.
+    """Add Σ sᵢpᵢₖpᵢₗx̃ᵢx̃ᵢᵀ of the pairs k < l to ``found``, (K·(K-1)/2, d·(d+1)/2).
 
-    The loop forms the products of one feature with those after it in the cache, then multiplies them with all pairs.
-    Sums are vectors whose lanes are added every 4,096 rows.
+    These are upper triangles, row by row.
+
+    The loop forms the products of one feature with those after it in the cache, then multiplies
+    them with all pairs. Sums are vectors whose lanes are added every 4,096 rows.
     """
     d = p + 1
     n_pairs, n_products = K * (K - 1) // 2, d * (d + 1) // 2
@@ -88,7 +93,8 @@ def add_pairs(
                     m = even(n_pairs - pair, 3)
                     inner(
                         curved, pair * tile, tile, products, i * tile, tile,
-                        sums, (pair * n_products + place + i) * lanes, n_products * lanes, lanes, columns, m, c, False,
+                        sums, (pair * n_products + place + i) * lanes, n_products * lanes, lanes,
+                        columns, m, c, False,
                     )  # fmt: skip
                     pair += m
                 i += c
@@ -113,7 +119,11 @@ def store_probabilities(
     P: Any,
     lanes: Any,
 ) -> None:
-    """Store the probabilities at θ: ``P[first·K + k·tile + r]`` in a tile that begins with row ``first``."""
+    """Store the probabilities at θ.
+
+    ``P[first·K + k·tile + r]`` is that of class k and row ``first`` + r. Its tile begins with
+    row ``first``.
+    """
     X, Z = np.empty((p + 1) * tile, theta.dtype), np.empty(K * tile, theta.dtype)
     X[p * tile :] = 1
     for start in range(0, n, tile):
@@ -129,8 +139,8 @@ def store_probabilities(
 
 @compiled
 def add_product_at(
-    direction: Any, K: Any, p: Any, address: Any, row_stride: Any, stride: Any, tag: Any, P: Any, s: Any, n: Any, tile: Any,
-    found: Any, lanes: Any,
+    direction: Any, K: Any, p: Any, address: Any, row_stride: Any, stride: Any, tag: Any,
+    P: Any, s: Any, n: Any, tile: Any, found: Any, lanes: Any,
 ) -> None:  # fmt: skip
     """Add Σ sᵢx̃ᵢPᵢₖ(aᵢₖ − Σₗ Pᵢₗaᵢₗ) to ``found``, (K, d), with P of `store_probabilities`.
 

@@ -1,12 +1,15 @@
-"""The inner loops of products as intrinsics: register tiles of sums that stay in registers while the loop runs.
+"""The inner loops of products as intrinsics, with register tiles of sums.
 
-``outer`` and ``inner`` are the two ways to cut a product of matrices (Goto and van de Geijn 2008, "Anatomy of
-high-performance matrix multiplication", section 4). ``outer`` sums outer products: one number of A times vectors of B.
-``inner`` sums dot products: vectors of A times vectors of B. A register tile has at most `OUTER` or `INNER` vectors.
-With the operands they fill the 16 vector registers of AVX2.
+A register tile stays in registers while the loop runs.
 
-Places are element numbers in flat arrays, as in `dsoftmax.kernels.compiled.simd`. Addresses are integers. Strides of
-stored data are in bytes.
+``outer`` and ``inner`` are the two ways to cut a product of matrices (Goto and van de Geijn 2008,
+"Anatomy of high-performance matrix multiplication", section 4). ``outer`` sums outer products:
+one number of A times vectors of B. ``inner`` sums dot products: vectors of A times vectors of B.
+A register tile has at most `OUTER` or `INNER` vectors. With the operands they fill the 16 vector
+registers of AVX2.
+
+Places are element numbers in flat arrays, as in `dsoftmax.kernels.compiled.simd`. Addresses are
+integers. Strides of stored data are in bytes.
 """
 
 from collections.abc import Callable
@@ -78,7 +81,7 @@ class _Flat:
 
 
 class _Sums:
-    """Vectors that start at zero or at stored values, and live in registers while a loop adds to them."""
+    """Vectors that start at zero or at stored values, and stay in registers during a loop."""
 
     def __init__(self, builder: Any, kind: Vector, starts: dict[Any, Any]) -> None:
         self.builder, self.kind = builder, kind
@@ -105,10 +108,12 @@ def outer(
     C: Any, c: Any, c_row: Any,
     count: Any, n_rows: Any, fresh: Any,
 ) -> Any:  # fmt: skip
-    """C[i, v] += Σₜ A[i, t]·B[t, v], for ``n_rows`` rows i and two vectors v, over ``count`` steps t.
+    """Add Σₜ A[i, t]·B[t, v] to C[i, v], for ``n_rows`` rows i and two vectors v.
 
-    A[i, t] lies at ``a + i·a_row + t·a_step``, B[t, v] at ``b + t·b_step + v·lanes``, C[i, v] at ``c + i·c_row + v·lanes``.
-    ``fresh`` (a literal) stores the sums instead of adding them.
+    t runs over ``count`` steps.
+
+    A[i, t] lies at ``a + i·a_row + t·a_step``, B[t, v] at ``b + t·b_step + v·lanes``, C[i, v] at
+    ``c + i·c_row + v·lanes``. ``fresh`` (a literal) stores the sums instead of adding them.
     """
     kind = OF[A.dtype]
     most, vectors = OUTER
@@ -156,11 +161,13 @@ def inner(
     C: Any, c: Any, c_row: Any, c_column: Any,
     count: Any, n_rows: Any, n_columns: Any, summed: Any,
 ) -> Any:  # fmt: skip
-    """C[i, j] (+)= Σₜ A[i, t]·B[j, t], for ``n_rows`` rows i and ``n_columns`` rows j, over ``count`` numbers t.
+    """Add Σₜ A[i, t]·B[j, t] to C[i, j], or store it, over ``count`` numbers t.
 
-    Rows lie at ``a + i·a_row`` and ``b + j·b_row``. ``count`` is a multiple of the lanes. C[i, j] lies at
-    ``c + i·c_row + j·c_column``. With ``summed`` (a literal) it is one number, which is stored. Otherwise it is a vector
-    of partial sums, which is added to.
+    i runs over ``n_rows`` rows, j over ``n_columns`` rows.
+
+    Rows lie at ``a + i·a_row`` and ``b + j·b_row``. ``count`` is a multiple of the lanes. C[i, j]
+    lies at ``c + i·c_row + j·c_column``. With ``summed`` (a literal) it is one number, which is
+    stored. Otherwise it is a vector of partial sums, which is added to.
     """
     kind = OF[A.dtype]
 
@@ -255,7 +262,10 @@ def take(typing: Any, address: Any, tag: Any, out: Any, place: Any, lanes: Any) 
 def take_turned(
     typing: Any, address: Any, stride: Any, tag: Any, out: Any, place: Any, pitch: Any
 ) -> Any:
-    """Convert a square of ``lanes`` rows and columns; store its columns ``pitch`` apart. Rows are ``stride`` bytes apart."""
+    """Convert a square of ``lanes`` rows and columns; store its columns ``pitch`` apart.
+
+    Rows are ``stride`` bytes apart.
+    """
     kind = OF[out.dtype]
     lanes, half = kind.lanes, kind.lanes // 2
 
@@ -273,7 +283,8 @@ def take_turned(
                     llvm(kind),
                 )
             )
-        # Pairs (i, i + width) swap their off-diagonal parts within the halves, where processors shuffle cheaply.
+        # Pairs (i, i + width) swap their off-diagonal parts within the halves, where processors
+        # shuffle cheaply.
         width = 1
         while width < half:
             low = [
@@ -326,9 +337,12 @@ def sparse_logits(
     data: Any, data_tag: Any, indices: Any, indices_tag: Any, count: Any,
     W: Any, w: Any, pitch: Any, z: Any, place: Any, n_vectors: Any,
 ) -> Any:  # fmt: skip
-    """z[v] += Σₜ dataₜ·W[indicesₜ, v] over ``count`` stored entries, for ``n_vectors`` vectors v of classes.
+    """Add Σₜ dataₜ·W[indicesₜ, v] to z[v], over ``count`` stored entries.
 
-    ``data`` and ``indices`` are the addresses of the first entry; W[j, v] lies at ``w + j·pitch + v·lanes``.
+    v runs over ``n_vectors`` vectors of classes.
+
+    ``data`` and ``indices`` are the addresses of the first entry; W[j, v] lies at ``w + j·pitch +
+    v·lanes``.
     """
     return _sparse(typing, data_tag, indices_tag, W, z, gather=True)
 
@@ -339,7 +353,7 @@ def sparse_add(
     data: Any, data_tag: Any, indices: Any, indices_tag: Any, count: Any,
     G: Any, g: Any, pitch: Any, z: Any, place: Any, n_vectors: Any,
 ) -> Any:  # fmt: skip
-    """G[indicesₜ, v] += dataₜ·z[v] over ``count`` stored entries, for ``n_vectors`` vectors v of classes."""
+    """Add dataₜ·z[v] to G[indicesₜ, v], for ``count`` entries and ``n_vectors`` vectors v."""
     return _sparse(typing, data_tag, indices_tag, G, z, gather=False)
 
 
@@ -349,10 +363,12 @@ def scatter(
     places: Any, numbers: Any, first: Any, count: Any,
     A: Any, a: Any, C: Any, c: Any, n_vectors: Any, to_rows: Any,
 ) -> Any:  # fmt: skip
-    """C[i, v] += numbersₜ·A[j, v] over ``count`` entries from ``first`` on, for ``n_vectors`` vectors v.
+    """Add numbersₜ·A[j, v] to C[i, v], for ``count`` entries from ``first`` on.
 
-    With ``to_rows`` (a literal), i is the row and j the column of placesₜ (uint32). Otherwise i is the column and j the
-    row. A[j, v] lies at ``a + (j·n_vectors + v)·lanes``, C likewise.
+    v runs over ``n_vectors`` vectors.
+
+    With ``to_rows`` (a literal), i is the row and j the column of placesₜ (uint32). Otherwise i
+    is the column and j the row. A[j, v] lies at ``a + (j·n_vectors + v)·lanes``, C likewise.
     """
     kind = OF[A.dtype]
     if not isinstance(to_rows, types.Literal):

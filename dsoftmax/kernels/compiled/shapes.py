@@ -36,11 +36,14 @@ MULTIPLIED_FEATURES = 256
 CURVED_FEATURES, CURVED_PAIRS, CURVED_SUMS = 128, 78, 2**17
 """Most features, pairs of classes, and entries of the Hessian's pairs, that loops sum.
 
-Their sums, one for each lane, fill 4 MiB. Beyond these sizes BLAS is as fast with vectors of 32 bytes, and twice as
-fast on processors with longer ones.
+Their sums, one for each lane, fill 4 MiB. Beyond these sizes BLAS is as fast with vectors of 32
+bytes, and twice as fast on processors with longer ones.
 """
 PARTIAL_SUMS = 2**13
-"""Most entries of θ whose sums are separate for each lane: at 32 bytes each they fit the second-level cache."""
+"""Most entries of θ whose sums are separate for each lane.
+
+At 32 bytes each they fit the second-level cache.
+"""
 COLUMNS = 64
 """Rows of a tile whose logits become residuals at a time, after BLAS."""
 
@@ -56,7 +59,10 @@ CACHED_ENTRIES = 2**20
 Both tables of that size, θ and its sums, are mostly in the cache.
 """
 SPARSE_ROWS = 2**14
-"""CSR rows whose sums stay in the compute dtype if θ fits the cache. Moving sums to float64 costs the same for fewer."""
+"""CSR rows whose sums stay in the compute dtype if θ fits the cache.
+
+Moving sums to float64 costs the same for fewer.
+"""
 BATCH_BYTES = 2**20
 """Bytes of the logits of CSR rows that are computed before they are added to the sums.
 
@@ -65,7 +71,10 @@ A larger batch changes less often between θ and the sums, which evict each othe
 COLUMN_BITS = 19
 """Bits of a 32-bit place in a panel that hold the column. The other 13 hold the row."""
 TILE_ENTRIES = 2**20
-"""Stored values of a tile of CSR rows that are sorted into panels. A row with more is a tile of its own."""
+"""Stored values of a tile of CSR rows that are sorted into panels.
+
+A row with more is a tile of its own.
+"""
 PANEL_COLUMNS = 1024
 """Columns of a panel, unless that makes more than `MOST_PANELS`."""
 MOST_PANELS = 256
@@ -137,7 +146,10 @@ def sparse_batch(pitch: int, itemsize: int) -> int:
 
 
 def _tile_rows(fit: int, itemsize: int) -> int:
-    """Return about ``fit`` rows: an odd number of pairs of vectors, up to 31, because they too are a pitch, of logits."""
+    """Return about ``fit`` rows: an odd number of pairs of vectors, up to 31.
+
+    The rows of a tile are a pitch too, that of its logits.
+    """
     pair = 2 * VECTOR_BYTES // itemsize
     return pair * _odd(min(max(fit // pair, 1), 31))
 

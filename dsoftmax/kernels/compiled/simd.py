@@ -1,18 +1,21 @@
 """SIMD lanes as one value inside numba functions: loads, arithmetic, exp and log1p.
 
-numba has no vector type. It leaves to LLVM whether a loop over an array becomes vector instructions. A `Vector` is
-LLVM's own ``<lanes x float>``: it lives in a register, and ``a * b`` is one instruction. Its width is fixed in bytes for
-all processors, so the order of every sum follows from the dtype. LLVM cuts a vector into those of the processor.
+numba has no vector type. It leaves to LLVM whether a loop over an array becomes vector
+instructions. A `Vector` is LLVM's own ``<lanes x float>``: it lives in a register, and ``a * b``
+is one instruction. Its width is fixed in bytes for all processors, so the order of every sum
+follows from the dtype. LLVM cuts a vector into those of the processor.
 
 Conventions
 -----------
-An array argument is flat and contiguous. A place in it is an element number: ``load(a, i)`` is ``a[i : i + lanes]``,
-unaligned and unchecked. ``tag`` is an array of any length that has the dtype of the numbers at an address.
+An array argument is flat and contiguous. A place in it is an element number: ``load(a, i)`` is
+``a[i : i + lanes]``, unaligned and unchecked. ``tag`` is an array of any length that has the
+dtype of the numbers at an address.
 
 References
 ----------
-exp: Cody and Waite (1980), Software Manual for the Elementary Functions, chapter 6, with the Taylor polynomial instead
-of the rational one. log1p: W. Kahan's correction for the part that 1 + u rounds off; the logarithm is the atanh series.
+exp: Cody and Waite (1980), Software Manual for the Elementary Functions, chapter 6, with the
+Taylor polynomial instead of the rational one. log1p: W. Kahan's correction for the part that 1 +
+u rounds off; the logarithm is the atanh series.
 """
 
 import math
@@ -272,7 +275,8 @@ def power_of_two(typing: Any, exponent: Any) -> Any:
     def build(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         fraction, bias = _layout(exponent)
         bits = whole(exponent)
-        # n + bias + 2^fraction has n + bias in its low bits. Every processor has this conversion for vectors.
+        # n + bias + 2^fraction has n + bias in its low bits. Every processor has this conversion
+        # for vectors.
         magic = ir.Constant(llvm(exponent), [float(bias + 1.5 * 2**fraction)] * exponent.lanes)
         moved = builder.bitcast(builder.fadd(args[0], magic), bits)
         return builder.bitcast(
@@ -320,7 +324,10 @@ def exponent_of(typing: Any, value: Any) -> Any:
 
 
 def exp(v: Any) -> Any:
-    """Return exp(v) for v ≤ 0, lane by lane, to 1.5 ulp; 0 below `dsoftmax.kernels.softmax.LOWEST`."""
+    """Return exp(v) for v ≤ 0, lane by lane, to 1.5 ulp.
+
+    It is 0 below `dsoftmax.kernels.softmax.LOWEST`.
+    """
     raise NotImplementedError
 
 
