@@ -46,12 +46,12 @@ def test_folds_hold_every_row_once_and_no_group_twice(n):
     assert masks.mean(axis=1).min() > 0.6 / n
 
 
-def test_what_no_part_holds_has_the_number_after_the_last():
+def test_a_place_that_no_set_holds_out_has_the_number_after_the_last():
     where = np.array([0.0, 0.1, 0.2, 0.5, 0.9])
     assert fold_of([HeldOut(0.1, 0.2), HeldOut(0.5, 1.0)], where).tolist() == [2, 0, 2, 1, 1]
 
 
-def test_marks_tell_groups_apart_while_they_are_few():
+def test_marks_distinguish_a_few_groups():
     where = np.array([0.25, 0.25, 0.75, 1 - 2**-53, 0.0])
     found = marks(where)
     assert found.shape == (MARKS,)

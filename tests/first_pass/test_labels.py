@@ -1,4 +1,4 @@
-"""From labels as stored to codes: right against a dictionary, and errors that name the row."""
+"""From stored labels to codes: right against a dictionary, and errors that name the row."""
 
 import pickle
 
@@ -35,7 +35,7 @@ KINDS = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_codes_are_the_places_of_the_labels(rng, kind):
+def test_codes_are_the_indices_of_the_labels(rng, kind):
     classes, stored = KINDS[kind]
     expected = rng.integers(0, len(classes), 50)
     y = classes[expected].astype(stored)
@@ -87,7 +87,7 @@ def test_every_label_of_a_dtype_is_its_own_code_or_refused(dtype, K):
         ([0, 1], ["0", "1"], "'0'", "1,000"),
     ],
 )
-def test_a_label_that_is_no_class_is_named_with_its_row(classes, y, label, row):
+def test_an_error_about_an_unknown_label_names_its_row(classes, y, label, row):
     with pytest.raises(DataError) as error:
         Encoder(np.array(classes)).codes(block(np.array(y)))
     assert f"kind rows 1,000–{999 + len(y):,}" in str(error.value)
@@ -95,7 +95,7 @@ def test_a_label_that_is_no_class_is_named_with_its_row(classes, y, label, row):
     assert "Pass classes" in str(error.value)
 
 
-def test_a_label_that_a_model_does_not_know_cannot_be_given_to_it():
+def test_a_trained_encoder_advises_no_other_classes():
     with pytest.raises(
         DataError, match=r"label 7 \(row 1,001\).*The model knows these classes only"
     ) as error:
@@ -117,7 +117,7 @@ def test_a_label_that_a_model_does_not_know_cannot_be_given_to_it():
         (np.array(["2020-01-01"], "M8[D]"), "Unknown label type"),
     ],
 )
-def test_labels_that_no_class_has_are_named_with_their_row(y, message):
+def test_an_error_about_an_invalid_label_names_its_row(y, message):
     with pytest.raises(DataError) as error:
         plain_labels(y, "kind", 7)
     assert message in str(error.value)
@@ -127,18 +127,18 @@ def test_labels_that_no_class_has_are_named_with_their_row(y, message):
     ("labels", "kinds"),
     [(["a", 1], "int, str"), ([b"a", "a"], "bytes, str"), (["a", 1.0, True], "bool")],
 )
-def test_kinds_that_have_no_order_are_not_turned_into_strings(labels, kinds):
+def test_labels_of_mixed_types_are_refused(labels, kinds):
     with pytest.raises(DataError, match=f"mix {kinds}"):
         ordered_classes(labels)
 
 
 @pytest.mark.parametrize("labels", [[], [3], [3, 3], ["a"]])
-def test_one_class_is_none(labels):
+def test_a_single_class_is_refused(labels):
     with pytest.raises(DataError, match="at least 2 classes"):
         ordered_classes(labels)
 
 
-def test_numbers_of_different_kinds_are_one_class_where_they_are_equal():
+def test_equal_numbers_of_different_types_are_one_class():
     assert_array_equal(ordered_classes([1, 2.0, True, 0]), [0, 1, 2])
 
 
@@ -157,7 +157,7 @@ def test_labels_beyond_int64_are_classes_like_others(classes):
         Encoder(ordered).codes(Block(np.zeros((1, 1)), np.array([2**63 + 4], np.uint64)))
 
 
-def test_labels_that_no_integer_dtype_holds_are_refused():
+def test_labels_beyond_every_integer_dtype_are_refused():
     with pytest.raises(
         DataError,
         match="reach from -1 to 9223372036854775809; expected a range that an integer dtype holds",

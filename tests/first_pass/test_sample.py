@@ -66,7 +66,7 @@ def test_without_a_gram_matrix_leverages_come_from_its_diagonal(rng, kind):
     assert_allclose(leverages(kind(X), w, NO_GRAM), expected, rtol=1e-12)
 
 
-def test_chances_have_the_share_as_their_mean_and_favour_what_is_rare(rng):
+def test_chances_average_to_the_share_and_favour_rare_rows(rng):
     X, y, w = rng.normal(size=(400, 3)), np.repeat([0, 1], [390, 10]), np.ones(400)
     X[7] = 100.0
     chances = Draw(0.1, 0).chances(X, y, w, gram_of(X, w))
@@ -119,7 +119,7 @@ def test_sums_over_the_sample_estimate_those_over_the_data(rng):
     assert errors.std() < 0.06  # a plain sample of 300 rows has 1/√300 = 0.058 of its own
 
 
-def test_a_class_that_was_missed_is_stood_for_by_its_mean(rng):
+def test_the_mean_represents_a_class_without_a_row(rng):
     X, y = rng.normal(size=(4000, 3)), np.zeros(4000, int)
     y[2000:] = 1
     y[:2] = 2
@@ -133,7 +133,7 @@ def test_a_class_that_was_missed_is_stood_for_by_its_mean(rng):
         assert drawn.weights[i] == np.sum(y == k)
 
 
-def test_small_data_are_drawn_whole_unless_they_are_more_than_is_needed(rng):
+def test_small_data_are_drawn_whole_unless_they_exceed_the_rows_needed(rng):
     X, y, w = rng.normal(size=(300, 4)), rng.integers(0, 3, 300), rng.uniform(0.5, 2, 300)
     w[5] = 0
     whole = statistics_of(X, y, w, share=1.0).sample
@@ -163,7 +163,7 @@ def test_held_out_rows_leave_the_sample(rng):
     )
 
 
-def test_the_plan_keeps_to_the_memory_that_is_left(rng):
+def test_the_draw_fits_the_memory_that_is_left(rng):
     small = opened(rng.normal(size=(1000, 5)), rng.integers(0, 2, 1000))
     assert plan_draw(small, None) == Draw(1.0, 1000 * (5 * 8 + 16))
     assert plan_draw(small, 1000) is None
@@ -184,13 +184,13 @@ def test_the_order_in_memory_changes_no_bit_of_the_leverages(rng, dtype, p):
         assert_array_equal(leverages(np.asfortranarray(X), weights, known), found)
 
 
-def test_what_is_drawn_follows_from_the_limit_and_not_from_what_the_process_takes(monkeypatch):
+def test_the_draw_follows_from_the_limit_and_not_from_resident_memory(monkeypatch):
     limit = 600 * 2**20
     expected = memory_budget(limit)
-    held = np.ones(30 * 2**17)  # 30 MiB
+    resident = np.ones(30 * 2**17)  # 30 MiB
     monkeypatch.setattr(memory, "_before", None)
     assert memory.process_bytes() > 0
     assert memory_budget(limit) == expected == limit - memory.PROCESS_BYTES - memory.MARGIN
-    assert held.size
+    assert resident.size
     assert memory_budget(None) is None
     assert memory_budget(1) == 0

@@ -194,7 +194,7 @@ def test_integers_do_not_overflow():
     assert found.class_sums[0].tolist() == [-128, 127, 1]
 
 
-def test_rows_that_are_held_out_are_summed_apart_and_the_sample_knows_its_own(rng):
+def test_held_out_rows_are_summed_apart_and_leave_the_sample(rng):
     X, y, groups = (
         rng.normal(size=(500, 3)),
         np.arange(500) % 3,
@@ -221,7 +221,7 @@ def test_rows_that_are_held_out_are_summed_apart_and_the_sample_knows_its_own(rn
     ("low", "high", "weight", "refused"),
     [(0, 0.5, 1, False), (0, 1, 1, True), (0, 0.5, 0, True), (0.5, 0.5, 1, True)],
 )
-def test_a_part_that_is_held_out_must_have_rows_and_leave_some(low, high, weight, refused):
+def test_a_held_out_set_must_have_rows_and_leave_some(low, high, weight, refused):
     held, totals = HeldOut(low, high), Totals()
     where = np.array([reference.place(row) for row in range(40)])
     inside = (where >= low) & (where < high)
@@ -247,7 +247,7 @@ NAMES = Names("cells", "kinds", "shares")
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("sparse", [False, True])
-def test_a_value_that_is_not_finite_is_named_with_row_and_column(rng, bad, sparse):
+def test_an_error_about_a_value_names_its_row_and_column(rng, bad, sparse):
     X = rng.normal(size=(50, 4))
     X[31, 2] = bad
     X = scipy.sparse.csr_array(X) if sparse else X
@@ -256,14 +256,14 @@ def test_a_value_that_is_not_finite_is_named_with_row_and_column(rng, bad, spars
 
 
 @pytest.mark.parametrize("bad", [-1e-9, np.nan, np.inf])
-def test_a_bad_weight_is_named_with_its_row(bad):
+def test_an_error_about_a_weight_names_its_row(bad):
     weights = np.ones(5)
     weights[3] = bad
     with pytest.raises(DataError, match="shares row 1,003: the weight is"):
         Collect()(Block(np.zeros((5, 1)), np.arange(5) % 2, weights, 1000, NAMES))
 
 
-def test_row_numbers_are_not_taken_for_classes(monkeypatch):
+def test_too_many_labels_are_refused(monkeypatch):
     n = MAX_CLASSES + 1
     with pytest.raises(DataError, match="kinds contains 50,001 different labels"):
         Collect()(Block(np.zeros((n, 1), "f4"), np.arange(n), None, 0, NAMES))
@@ -301,7 +301,7 @@ def totals_of(y, weights=None, classes=None):
         ),
     ],
 )
-def test_given_classes_may_name_more_than_the_data_hold(y, classes, ordered):
+def test_given_classes_may_be_more_than_occur(y, classes, ordered):
     found = finish(totals_of(y), classes)
     assert_array_equal(found.classes, ordered)
     assert found.classes.dtype.kind == ordered.dtype.kind
@@ -324,7 +324,7 @@ def test_given_classes_may_name_more_than_the_data_hold(y, classes, ordered):
         ([5, 4], None, np.zeros(2), "all zero"),
     ],
 )
-def test_labels_that_cannot_be_trained_on_are_refused(y, classes, weights, message):
+def test_unusable_labels_are_refused(y, classes, weights, message):
     with pytest.raises(DataError, match=message):
         finish(totals_of(y, weights, classes), classes)
 
@@ -358,7 +358,7 @@ def test_rows_of_labels_beyond_int64_are_counted(rng):
 
 
 @pytest.mark.parametrize("sparse", [False, True])
-def test_a_number_whose_square_overflows_is_named(rng, sparse):
+def test_an_error_about_an_overflow_names_the_value(rng, sparse):
     X = rng.normal(size=(40, 3))
     X[17, 1] = -np.finfo(float).max
     block = Block(scipy.sparse.csr_array(X) if sparse else X, np.arange(40) % 2)

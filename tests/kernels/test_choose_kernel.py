@@ -40,7 +40,7 @@ def test_auto_is_fused_where_numba_is_and_the_work_is_worth_compiling(source, mo
     assert train(source, SerialEngine(), Settings(max_iter=2)).run.kernel == "fused"
 
 
-def test_auto_is_numpy_where_numba_is_not(source, without_numba):
+def test_auto_is_numpy_without_numba(source, without_numba):
     assert train(source, SerialEngine(), Settings(max_iter=2)).run.kernel == "numpy"
 
 
@@ -75,7 +75,7 @@ def test_a_resumed_run_keeps_to_its_kernel(source):
         train(source, SerialEngine(), Settings(kernel="fused"), resume=seen[2])
 
 
-def test_numba_that_is_missing_is_named(without_numba):
+def test_missing_numba_is_named(without_numba):
     with pytest.raises(
         OptionError, match=r"pip install 'dsoftmax\[fast\]', or pass kernel='numpy'"
     ):
@@ -91,13 +91,13 @@ def test_numba_that_is_missing_is_named(without_numba):
         visit(Block(np.zeros((2, 1), "f4"), np.arange(2)))
 
 
-def test_a_kernel_that_does_not_exist():
+def test_an_unknown_kernel_is_refused():
     with pytest.raises(OptionError, match=r"kernel='fuse' is unknown. Did you mean 'fused'"):
         Settings(kernel="fuse").check()
 
 
 @pytest.mark.parametrize("sparse", [False, True])
-def test_the_first_pass_is_projected_with_the_code_that_it_runs(rng, sparse):
+def test_the_first_pass_is_planned_with_its_compiled_code(rng, sparse):
     X = rng.normal(size=(300, 4))
     source = opened(scipy.sparse.csr_array(X) if sparse else X, rng.integers(0, 3, 300))
     for kernel in ("numpy", "fused"):

@@ -11,8 +11,8 @@ from dsoftmax.kernels.tiles import SPARSE_TILE_ROWS
 pytestmark = NEEDS_NUMBA
 
 
-def cut_into_blocks(patch):
-    """Let CSR of any size be sorted into blocks of eight columns."""
+def cut_into_panels(patch):
+    """Sort CSR of any size into panels of eight columns."""
     patch.setattr(shapes, "CACHED_ENTRIES", 0)
     patch.setattr(shapes, "PANEL_COLUMNS", 8)
 
@@ -23,7 +23,7 @@ def cut_into_blocks(patch):
 @pytest.mark.parametrize("K", [2, 8, 20, 75])
 def test_sparse_rows(rng, monkeypatch, K, dtype, index, panels):
     if panels:
-        cut_into_blocks(monkeypatch)
+        cut_into_panels(monkeypatch)
     theta, X, y, w = dense(rng, 9000 if panels else 17_000, 40, K, dtype)
     X[rng.random(X.shape) < 0.8] = 0
     X[17] = 0
@@ -36,20 +36,17 @@ def test_sparse_rows(rng, monkeypatch, K, dtype, index, panels):
 
 @pytest.mark.parametrize("sorted_rows", [False, True])
 @pytest.mark.parametrize("entries", [2**20, 100, 3])
-def test_blocks_of_sparse_rows_have_the_terms_of_whole_rows(rng, monkeypatch, entries, sorted_rows):
+def test_panels_give_the_sums_of_whole_rows(rng, monkeypatch, entries, sorted_rows):
     theta, X, y, w = dense(rng, 300, 41, 75, "f4")
     X[rng.random(X.shape) < 0.8] = 0
-    X[5], X[6:50], X[:, 8:16] = (
-        1,
-        0,
-        0,
-    )  # a row that is longer than a tile may be, empty rows, an empty block
+    X[5] = 1  # longer than a tile may be
+    X[6:50], X[:, 8:16] = 0, 0  # empty rows, an empty panel
     stored = scipy.sparse.csr_array(X)
     if not sorted_rows:
         for first, stop in zip(stored.indptr[:-1], stored.indptr[1:], strict=True):
             for array in (stored.data, stored.indices):
                 array[first:stop] = array[first:stop][::-1].copy()
-    cut_into_blocks(monkeypatch)
+    cut_into_panels(monkeypatch)
     monkeypatch.setattr(fused, "TILE_ENTRIES", entries)
     assert_exact(theta, stored, y, w)
     if sorted_rows and entries > stored.nnz:
@@ -60,7 +57,7 @@ def test_blocks_of_sparse_rows_have_the_terms_of_whole_rows(rng, monkeypatch, en
         assert_array_equal(G, whole[1])  # the order of every sum is that of the rows
 
 
-def test_places_hold_every_row_and_column_of_a_block():
+def test_places_hold_every_row_and_column_of_a_panel():
     p = shapes.MOST_PANELS << shapes.COLUMN_BITS
     assert shapes.way(p, 2, True) == "panels"
     assert shapes.way(p + 1, 2, True) == "sparse"

@@ -87,13 +87,11 @@ def test_every_stored_dtype(rng, stored, p, K):
 
 @pytest.mark.parametrize("products", ["f4", "f8"])
 @pytest.mark.parametrize("stored", ["i2", "f4", "f8", "i8"])
-def test_products_run_in_the_dtype_that_is_asked_for(rng, stored, products):
+def test_products_run_in_the_requested_dtype(rng, stored, products):
     for p, K in (NARROW, WIDE):
         theta, X, y, w = dense(rng, 100, p, K, stored)
         if stored == "f8" and products == "f4":
-            X = X.astype("f4").astype(
-                "f8"
-            )  # so that rounding to the dtype of the products loses nothing
+            X = X.astype("f4").astype("f8")  # so that rounding to float32 loses nothing
         assert_exact(theta, X, y, w, products)
 
 
@@ -105,8 +103,8 @@ def test_no_layout_changes_a_bit(rng, kind, p, K):
         X = np.repeat(X[:1], 700, axis=0)
         moved = np.broadcast_to(X[0], X.shape)
     elif kind == "unaligned":
-        room = np.zeros(X.nbytes + 1, np.uint8)
-        moved = room[1:].view(np.int16).reshape(X.shape)
+        buffer = np.zeros(X.nbytes + 1, np.uint8)
+        moved = buffer[1:].view(np.int16).reshape(X.shape)
         moved[:] = X
     else:
         moved = strategies.layout(X, kind)
@@ -153,7 +151,7 @@ def test_gradient_is_the_derivative_of_the_value(problem):
 
 @settings(deadline=None)
 @given(strategies.problems(min_rows=1))
-def test_nothing_that_is_given_is_changed(problem):
+def test_no_argument_is_changed(problem):
     theta, X, y = problem.theta.copy(), reference.rows_of(problem.X), problem.y.copy()
     fused.value_and_gradient(problem.theta, problem.X, problem.y, problem.weights)
     assert_array_equal(problem.theta, theta)

@@ -25,7 +25,7 @@ def curvature_size(theta, X, weights):
     ("p", "K"), [(1, 2), (3, 2), NARROW, (40, 7), (65, 10), (100, 4), (128, 2)]
 )
 @pytest.mark.parametrize("n", [0, 1, 17, 5000])
-def test_the_hessian_is_that_of_numpy(rng, n, p, K, dtype):
+def test_the_hessian_equals_that_of_numpy(rng, n, p, K, dtype):
     theta, X, _, w = dense(rng, n, p, K, dtype)
     assert shapes.curves(p, K, False)
     for products in ("f4", "f8") if dtype == "f4" else ("f8",):
@@ -41,7 +41,7 @@ def test_the_hessian_is_that_of_numpy(rng, n, p, K, dtype):
 
 @pytest.mark.parametrize(("p", "K"), [(1, 2), NARROW, (65, 10), (200, 3)])
 @pytest.mark.parametrize("n", [0, 1, 17, 1000])
-def test_products_of_the_hessian_are_those_of_numpy(rng, n, p, K):
+def test_products_of_the_hessian_equal_those_of_numpy(rng, n, p, K):
     theta, X, _, w = dense(rng, n, p, K, "f8")
     of_fused, of_numpy = fused.hessian_products(theta, X, w), hessian_products(theta, X, w)
     for _ in range(2):
@@ -59,7 +59,7 @@ def test_no_layout_changes_a_bit_of_the_hessian(rng, kind):
     )
 
 
-def test_hessians_that_the_loops_do_not_take_are_left_to_numpy(rng):
+def test_numpy_computes_hessians_that_the_loops_cannot(rng):
     theta, X, _, w = dense(rng, 50, *NARROW, "f4")
     for data in (scipy.sparse.csr_array(X), X.astype("f2"), X.astype(">f4")):
         assert_array_equal(fused.hessian_pairs(theta, data, w), hessian_pairs(theta, data, w))

@@ -29,7 +29,7 @@ FLOATS = ("<f8",)
 
 
 def scale_of(problem):
-    """What the terms of the sums may reach: the measure of rounding."""
+    """Return a bound of the terms of the sums, which scales their rounding."""
     rows = reference.rows_of(problem.X)
     return 1 + sum(1 + sum(abs(v) for v in x) for x in rows) * 3
 
@@ -159,10 +159,9 @@ def test_extreme_logits_stay_finite_and_correct(size):
 
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
 @pytest.mark.parametrize("kernel", ["numpy", pytest.param("fused", marks=NEEDS_NUMBA)])
-def test_rows_of_widely_spread_logits_have_no_subnormal_numbers(rng, kernel, dtype):
+def test_widely_spread_logits_make_no_subnormal_numbers(rng, kernel, dtype):
     # Processors compute a hundred times slower with subnormal numbers. The logits of a row span
-    # twice
-    # the exponents of the dtype.
+    # twice the exponents of the dtype.
     K, n, kernel = 40, 300, KERNELS[kernel]
     span = -2 * math.log(np.finfo(dtype).tiny)
     theta = np.hstack([rng.uniform(-1, 1, (K, 3)) * span / 2, np.zeros((K, 1))])
@@ -200,7 +199,7 @@ def test_the_intercept_is_a_column_of_ones(problem):
 
 
 @given(strategies.problems(dtypes=FLOATS, sparse=(False,), min_rows=2))
-def test_a_row_twice_is_a_row_of_weight_two_and_weight_zero_is_no_row(problem):
+def test_a_duplicate_row_equals_weight_two_and_weight_zero_equals_no_row(problem):
     X = np.asarray(problem.X)
     w = np.ones(len(X))
     w[0], w[1] = 2, 0
@@ -238,7 +237,7 @@ def test_classes_may_be_permuted_and_shifted_together(problem, random):
 
 
 @given(strategies.problems(min_rows=1))
-def test_nothing_that_is_given_is_changed(problem):
+def test_no_argument_is_changed(problem):
     before = [problem.theta.copy(), problem.X.copy(), problem.y.copy()]
     kernels.value_and_gradient(problem.theta, problem.X, problem.y, problem.weights)
     hessian_product(problem.theta, problem.direction, problem.X, problem.weights)
@@ -264,8 +263,8 @@ def test_the_place_in_memory_does_not_change_a_bit(rng, dtype, n, p, K):
     J, G = kernels.value_and_gradient(theta, X, y)
     HV, pairs = hessian_product(theta, V, X), hessian_pairs(theta, X)
     for offset in (1, 2, 4, 8, 24, 40):
-        room = np.zeros(X.nbytes + 64, np.uint8)
-        moved = room[offset : offset + X.nbytes].view(X.dtype).reshape(X.shape)
+        buffer = np.zeros(X.nbytes + 64, np.uint8)
+        moved = buffer[offset : offset + X.nbytes].view(X.dtype).reshape(X.shape)
         moved[:] = X
         again = kernels.value_and_gradient(theta, moved, y)
         assert again[0] == J
@@ -319,7 +318,7 @@ def test_pairs_of_classes_are_the_hessian_in_many_tiles(rng, p, K, dtype):
         (np.longdouble, "f8"),
     ],
 )
-def test_products_are_in_float32_only_where_it_holds_every_stored_value(stored, products):
+def test_products_are_in_float32_only_if_it_holds_every_stored_value(stored, products):
     found = compute_dtype(np.dtype(stored))
     assert found == np.dtype(products)
     assert found.isnative
@@ -333,7 +332,7 @@ def test_a_tile_fits_the_cache_or_is_the_smallest(p, K):
     assert rows == 1024 or rows * (p + 2 * K) * 4 <= TILE_BYTES
 
 
-def test_columns_are_not_taken_for_rows():
+def test_csc_is_refused():
     X = scipy.sparse.csc_array(np.eye(4))
     with pytest.raises(TypeError, match="csr"):
         kernels.value_and_gradient(np.zeros((2, 5)), X, np.zeros(4, int))

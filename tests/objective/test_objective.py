@@ -1,6 +1,7 @@
 """F and its derivatives, against loops, scikit-learn's objective and finite differences."""
 
 import dataclasses
+import pickle
 
 import numpy as np
 import pytest
@@ -21,8 +22,9 @@ from dsoftmax.errors import DataError, OptionError
 from dsoftmax.first_pass.labels import Encoder
 from dsoftmax.objective.class_weights import class_weight_vector
 from dsoftmax.objective.objective import Objective
-from dsoftmax.objective.visit import Evaluate, Part, Question
+from dsoftmax.objective.visit import Evaluate, Part, Question, parts_at
 from dsoftmax.solvers.protocol import Query
+from dsoftmax.sums.totals import Totals
 
 DOUBLE = np.dtype("f8")
 
@@ -53,7 +55,7 @@ def objective_of(
 
 @st.composite
 def cases(draw):
-    """A problem with every option of the objective."""
+    """Draw a problem with every option of the objective."""
     problem = draw(strategies.problems(dtypes=("<f8", "<f4", "i1"), min_rows=4))
     K = len(problem.theta)
     y = np.r_[np.arange(K), problem.y[K:]][: len(problem.y)]
@@ -67,7 +69,7 @@ def cases(draw):
 
 
 def vector(class_weight, y, weights, K):
-    """Class weights by their definition."""
+    """Return class weights by their definition."""
     if class_weight is None:
         return None
     if class_weight == "balanced":
@@ -88,15 +90,15 @@ def test_F_and_its_gradient_equal_the_loops(case):
     expected = reference.objective_gradient(theta, X, y, weights, c, C, fit_intercept)
     assert_allclose(answer.gradient, expected, rtol=1e-9, atol=1e-11 * (1 + abs(expected).max()))
     assert (cost.rows, cost.bytes) == (len(y), objective.source.load(0).nbytes)
-    held = direction.copy()
+    along = direction.copy()
     if not fit_intercept:
-        held[:, -1] = 0  # what is not free does not move
-        answer, _ = objective.answer(Query(theta, held, hessian=True))
+        along[:, -1] = 0  # the intercepts are fixed
+        answer, _ = objective.answer(Query(theta, along, hessian=True))
     assert_allclose(
-        (answer.hessian @ held.ravel()).reshape(held.shape), answer.product, rtol=1e-8, atol=1e-8
+        (answer.hessian @ along.ravel()).reshape(along.shape), answer.product, rtol=1e-8, atol=1e-8
     )
     slope = reference.five_point(
-        lambda t: objective.answer(Query(theta + t * held))[0].gradient, h=1e-3
+        lambda t: objective.answer(Query(theta + t * along))[0].gradient, h=1e-3
     )
     scale = 1 + abs(answer.product).max()
     assert_allclose(
@@ -125,9 +127,7 @@ def test_the_start_is_the_answer_of_a_pass_at_log_priors(case):
         assert_allclose(
             np.exp(start[:, -1]) / np.exp(start[:, -1]).sum(), mass / mass.sum(), rtol=1e-12
         )
-        assert_allclose(
-            passed.gradient[:, -1], 0, atol=1e-13
-        )  # the intercepts are optimal for θ = 0
+        assert_allclose(passed.gradient[:, -1], 0, atol=1e-13)  # optimal intercepts for W = 0
     else:
         assert_array_equal(start, 0)
 
@@ -184,7 +184,7 @@ def test_two_classes_are_half_of_C_by_the_one_row_formula(rng, K):
 
 
 @pytest.mark.parametrize(("K", "l1_ratio"), [(2, 0.4), (2, 1.0), (3, 0.4), (3, 1.0)])
-def test_the_elastic_net_is_what_is_answered_and_what_the_solver_adds(rng, K, l1_ratio):
+def test_answers_and_the_l1_part_add_up_to_the_elastic_net(rng, K, l1_ratio):
     X, y, w, C = rng.normal(size=(30, 3)), np.arange(30) % K, rng.random(30) + 0.1, 0.3
     objective = dataclasses.replace(objective_of(X, y, w, C), l1_ratio=l1_ratio)
     theta, direction = rng.normal(size=(K, 4)), rng.normal(size=(K, 4))
@@ -227,7 +227,7 @@ def test_the_elastic_net_is_what_is_answered_and_what_the_solver_adds(rng, K, l1
         )
 
 
-def test_a_class_that_was_given_and_has_no_rows_starts_finite_and_is_pushed_away(rng):
+def test_a_given_class_without_rows_starts_finite_and_is_pushed_away(rng):
     X, y = rng.normal(size=(20, 2)), np.arange(20) % 2
     objective = objective_of(X, y, classes=np.array([0, 1, 2]))
     theta, answer = objective.start()
@@ -238,7 +238,7 @@ def test_a_class_that_was_given_and_has_no_rows_starts_finite_and_is_pushed_away
     assert_allclose(answer.gradient, passed.gradient, atol=1e-14)
 
 
-def test_what_is_called_rounding_is_above_that_of_F(rng):
+def test_value_error_bounds_the_rounding_of_F(rng):
     """The float32 products of F and those of float64 differ by less than value_error."""
     X = rng.normal(size=(4000, 6)).astype("f4")
     y = rng.integers(0, 3, 4000)
@@ -280,7 +280,7 @@ def test_balanced_weights_use_the_weighted_counts(rng):
         ({0: 0.0, 1: 0.0}, DataError, "not all of them 0"),
     ],
 )
-def test_class_weights_that_make_no_sense_are_refused(rng, class_weight, kind, message):
+def test_invalid_class_weights_are_refused(rng, class_weight, kind, message):
     statistics = objective_of(rng.normal(size=(4, 1)), [0, 1, 0, 1]).statistics
     with pytest.raises(kind, match=message):
         class_weight_vector(class_weight, statistics)
@@ -306,3 +306,18 @@ def test_sparse_and_dense_have_the_same_F(rng):
     )
     assert_allclose(sparse.value, dense.value, rtol=1e-13)
     assert_allclose(sparse.gradient, dense.gradient, rtol=1e-10, atol=1e-13)
+
+
+def test_sums_by_part_survive_the_way_from_a_worker(rng):
+    X, y = rng.normal(size=(30, 2)), np.arange(30) % 3
+    thetas = rng.normal(size=(2, 3, 3))
+    question = Question(Query(thetas[0], trials=thetas[1:]), None, DOUBLE)
+    totals = Totals()
+    totals.add(Evaluate((question, question), Encoder(np.arange(3)))(opened(X, y).load(0)))
+    sums = pickle.loads(pickle.dumps(totals)).merge(totals).result()
+    for i in range(2):
+        for j, theta in enumerate(thetas):
+            found = parts_at(sums, i, j)
+            assert set(found) == {"value", "gradient"}
+            assert_allclose(found["value"], 2 * reference.value(theta, X, y), rtol=1e-12)
+            assert_allclose(found["gradient"], 2 * reference.gradient(theta, X, y), atol=1e-11)

@@ -5,7 +5,7 @@ import pytest
 import zarr
 from opening import opened
 
-from dsoftmax.engines.plan import process_bytes
+from dsoftmax.engines.limits import process_bytes
 from dsoftmax.engines.serial import SerialEngine
 from dsoftmax.errors import MemoryLimitError
 from dsoftmax.training.loop import train

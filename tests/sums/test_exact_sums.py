@@ -32,7 +32,7 @@ def bits(array):
 
 
 @given(st.lists(FINITE, max_size=40))
-def test_the_sum_is_that_of_fsum_to_the_last_digits_kept(numbers):
+def test_the_sum_equals_fsum_up_to_the_digits_cut_off(numbers):
     largest = max((abs(x) for x in numbers), default=0.0)
     expected = math.fsum(numbers)
     # Each addend may lose 2⁻⁶⁴ of the largest.
@@ -47,7 +47,7 @@ def test_sums_that_float64_holds_are_exact(numbers):
 
 @pytest.mark.parametrize("sign", [1, -1])
 @pytest.mark.parametrize("small", [2.0**-40, 2.0**-55, 3 * 2.0**-60, 5 * 2.0**-63])
-def test_what_is_left_after_cancellation_is_exact_on_both_sides_of_zero(sign, small):
+def test_the_rest_after_cancellation_is_exact_on_both_sides_of_zero(sign, small):
     assert float(added([1.0, sign * small, -1.0]).result()) == sign * small
 
 
@@ -199,7 +199,7 @@ def test_totals_are_added_by_kind_without_order(seed, rnd):
     assert bits(straight.result()["scalar"]) == bits(found["scalar"])
 
 
-def test_the_larger_of_nan_is_nan():
+def test_the_larger_of_nan_and_a_number_is_nan():
     total = Totals()
     total.add({"high": Largest(np.array([1.0, np.nan]))})
     total.add({"high": Largest(np.array([2.0, 0.0]))})
@@ -272,7 +272,7 @@ def test_a_zero_beside_a_number_that_raises_the_bins_cuts_nothing_off(way, monke
 @pytest.mark.skipif(
     not availability.available(), reason="numba is not installed: pip install 'dsoftmax[fast]'"
 )
-def test_the_compiled_loops_leave_what_the_sweeps_leave(rng, monkeypatch):
+def test_compiled_loops_and_sweeps_leave_the_same_digits(rng, monkeypatch):
     leaves = [
         rng.normal(size=(3, SLAB)) * 10.0 ** rng.integers(-40, 40, (3, SLAB)) for _ in range(4)
     ]

@@ -12,7 +12,7 @@ import scipy.sparse
 
 
 def rows_of(X):
-    """The rows of X as lists of Python floats; stored duplicates of a sparse array add."""
+    """Return the rows of X as lists of floats; duplicate entries of a sparse array are added."""
     if scipy.sparse.issparse(X):
         rows = [[0.0] * X.shape[1] for _ in range(X.shape[0])]
         for i in range(X.shape[0]):
@@ -130,7 +130,7 @@ def objective(theta, X, y, weights=None, class_weights=None, C=1.0):
 
 
 def objective_gradient(theta, X, y, weights=None, class_weights=None, C=1.0, fit_intercept=True):
-    """∇F; zero for the intercepts where they are not fitted."""
+    """∇F; zero for intercepts that are not fitted."""
     K, d = len(theta), len(theta[0])
     S = total_weight(y, weights, class_weights)
     strength = 0.0 if math.isinf(C) else 1 / ((C / 2 if K == 2 else C) * S)
@@ -165,5 +165,5 @@ def place(number):
 
 
 def fold(number, n):
-    """Which of n folds holds a row or a group out."""
+    """Return which of n folds holds a row or a group out."""
     return math.floor(place(number) * n)

@@ -22,7 +22,7 @@ class Problem:
 
 
 def values(rng, shape, dtype):
-    """Values that the dtype holds exactly."""
+    """Return values that the dtype holds exactly."""
     dtype = np.dtype(dtype)
     if dtype.kind == "b":
         return rng.random(shape) < 0.5
@@ -33,7 +33,7 @@ def values(rng, shape, dtype):
 
 
 def layout(X, kind):
-    """The same values in another place: C, Fortran, strided or read-only memory."""
+    """Return the same values in another layout: C, Fortran, strided or read-only memory."""
     if kind == "fortran":
         return np.asfortranarray(X)
     if kind == "strided":
@@ -81,7 +81,7 @@ SPARSE = ("clean", "shuffled", "zeros", "duplicates")
 
 @st.composite
 def problems(draw, dtypes=DTYPES, sparse=(False, True), max_rows=9, min_rows=0):
-    """A `Problem` with moderate logits."""
+    """Draw a `Problem` with moderate logits."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     n, p, K = (
         draw(st.integers(min_rows, max_rows)),
@@ -114,6 +114,6 @@ def problems(draw, dtypes=DTYPES, sparse=(False, True), max_rows=9, min_rows=0):
 
 @st.composite
 def partitions(draw, n):
-    """Cut points 0 = c₀ ≤ c₁ ≤ … = n."""
+    """Draw cut points 0 = c₀ ≤ c₁ ≤ … = n."""
     inner = sorted(draw(st.lists(st.integers(0, n), max_size=5)))
     return [0, *inner, n]

@@ -11,8 +11,8 @@ from sklearn.linear_model import LogisticRegression
 from dsoftmax.engines.serial import SerialEngine
 from dsoftmax.solvers.protocol import Query
 from dsoftmax.solvers.surrogate.solver import CHEAP_ENTRIES, Surrogate
-from dsoftmax.training.budget import make_objective
 from dsoftmax.training.loop import train
+from dsoftmax.training.objectives import make_objective
 from dsoftmax.training.settings import Settings
 
 
