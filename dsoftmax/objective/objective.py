@@ -80,55 +80,30 @@ class Objective:
         return float(np.sum(sums if self.class_weights is None else sums * self.class_weights))
 
     @property
-    def penalised(self) -> Penalty:
+    def penalty(self) -> Penalty:
         """Return the penalty of F, and its fixed entries."""
         K = len(self.statistics.classes)
         return Penalty.of(self.C, self.l1_ratio, self.total_weight, K, self.fit_intercept)
-
-    @property
-    def penalty(self) -> float:
-        """Return λ of F = J/S + λ/2·‖W‖² + λ₁‖W‖₁."""
-        return self.penalised.l2
-
-    @property
-    def l1(self) -> float:
-        """Return λ₁."""
-        return self.penalised.l1
-
-    @property
-    def one_row(self) -> bool:
-        """Whether row 0 of θ stays at 0."""
-        return self.penalised.one_row
 
     @property
     def curvature_bound(self) -> float:
         """Return L ≥ λmax(∇²F), from ∇²J ⪯ ½(I − 11ᵀ/K) ⊗ XᵀSX (Böhning 1992, theorem 2)."""
         heaviest = 1.0 if self.class_weights is None else float(self.class_weights.max())
         top = heaviest * self.statistics.largest_eigenvalue(self.fit_intercept)
-        return 0.5 * top / self.total_weight + self.penalty
+        return 0.5 * top / self.total_weight + self.penalty.l2
 
     @property
     def _n(self) -> int:
         return int(self.statistics.class_rows.sum())
 
-    @property
-    def penalties(self) -> Float:
-        """Return λ of every entry of θ, (K, p+1)."""
-        found = np.full(self.statistics.class_sums.shape, self.penalty)
-        found[:, -1] = 0
-        found[: self.one_row] = 0
-        return found
-
     def in_gauge(self, theta: Float) -> Float:
         """Return θ in the form that F requires, with the same probabilities."""
-        return theta - theta[0] if self.one_row else theta
+        return self.penalty.in_gauge(theta)
 
     def problem(self) -> Problem:
         """Return what a solver knows before its first question."""
-        statistics = self.statistics
-        free = np.ones(statistics.class_sums.shape, bool)
-        free[:, -1] = self.fit_intercept
-        free[: self.one_row] = False
+        statistics, penalty = self.statistics, self.penalty
+        shape = statistics.class_sums.shape
         mass = statistics.class_weights * (
             1.0 if self.class_weights is None else self.class_weights
         )
@@ -140,19 +115,18 @@ class Objective:
             else np.append(statistics.squares / total, 1.0)
         )
         sample = with_class_weights(statistics.sample, self.class_weights)
-        local = (
-            LocalObjective(sample, self.penalised, KERNELS[self.kernel]) if sample.n_rows else None
-        )
+        kernel = KERNELS[self.kernel]
+        local = LocalObjective(sample, penalty, kernel) if sample.n_rows else None
         moments = np.diag(shares) - np.outer(shares, shares)
         return Problem(
             lambda: self.curvature_bound,
-            self.penalties,
-            free,
+            penalty.strengths(shape),
+            penalty.free(shape),
             gram,
             moments,
             self._n,
             local,
-            self.l1,
+            penalty.l1,
         )
 
     @cached_property
@@ -180,9 +154,10 @@ class Objective:
 
         It is nan if some parameter is not penalised, because the bound then fails.
         """
-        if self.fit_intercept or not self.penalty > 0 or self.l1 > 0:
+        penalty = self.penalty
+        if self.fit_intercept or not penalty.l2 > 0 or penalty.l1 > 0:
             return np.nan
-        return float(np.sum(gradient**2)) / (2 * self.penalty)
+        return float(np.sum(gradient**2)) / (2 * penalty.l2)
 
     def separated(self, value: float) -> bool:
         """Return whether F proves that every row is classified rightly.
@@ -267,7 +242,7 @@ class Objective:
 
     def _answer(self, query: Query, parts: Mapping[str, Any]) -> Answer:
         """Return the answer at one point, from its sums by quantity."""
-        penalty, theta = self.penalised, query.theta
+        penalty, theta = self.penalty, query.theta
         value = penalty.value(float(parts["value"]), theta)
         n = max(self._n, 1)
         error = ROUNDING[self.dtype] * (abs(value) + self._reach(theta) / np.sqrt(n))

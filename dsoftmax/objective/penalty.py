@@ -55,6 +55,24 @@ class Penalty:
         l2 = (1 - l1_ratio) / ((C / 2 if two_rows else C) * total_weight)
         return cls(total_weight, l2, l1_ratio / (C * total_weight), fit_intercept, one_row)
 
+    def strengths(self, shape: tuple[int, ...]) -> Float:
+        """Return λ of every entry of θ, (K, p+1): 0 for intercepts and fixed entries."""
+        found = np.full(shape, self.l2)
+        found[:, -1] = 0
+        found[: self.one_row] = 0
+        return found
+
+    def free(self, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+        """Return whether each entry of θ is free, (K, p+1)."""
+        found = np.ones(shape, bool)
+        found[:, -1] = self.fit_intercept
+        found[: self.one_row] = False
+        return found
+
+    def in_gauge(self, theta: Float) -> Float:
+        """Return θ with row 0 at 0 if it is fixed, and the same probabilities."""
+        return theta - theta[0] if self.one_row else theta
+
     def value(self, J: float, theta: Float) -> float:
         """Return F without its L1 part, from J at θ."""
         W = theta[:, :-1]
