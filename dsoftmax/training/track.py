@@ -150,7 +150,7 @@ def _judged(run: Run) -> Run:
 
 def _gap(run: Run, objective: Objective, answer: Answer | None) -> float:
     """Return an estimate of F − F*: the solver's own if it has one, else the objective's."""
-    if np.isfinite(run.state.decrement) or objective.l1 > 0:
+    if np.isfinite(run.state.decrement) or objective.penalty.l1 > 0:
         return float(run.state.decrement)
     return objective.gap(run.state.gradient, None if answer is None else answer.moments)
 

@@ -48,7 +48,8 @@ def test_hessians_are_asked_for_only_after_steps_that_disappoint(rng, small_samp
     assert 81 * 6 > CHEAP_ENTRIES
     source, engine, asked = opened(X, y), SerialEngine(), []
 
-    def watch(record, run):
+    def watch(record, runs):
+        (run,) = runs
         asked.append(Surrogate.ask(solver_of(run), run.state)[1].hessian)
 
     def solver_of(run):
