@@ -17,7 +17,7 @@ def test_a_limit_too_small_for_a_sample_is_an_error_by_name_and_avoided_by_auto(
     engine = SerialEngine(process_bytes() + 256 * 2**20)
     monkeypatch.setattr("dsoftmax.first_pass.sample.LEAST_ROWS", 10**6)
     monkeypatch.setattr("dsoftmax.first_pass.sample.LEAST_BYTES", 0)
-    with pytest.raises(MemoryLimitError, match="no room for one"):
+    with pytest.raises(MemoryLimitError, match="the memory limit is too small for one"):
         train(opened(X, y), engine, Settings(solver="surrogate"))
     found = train(opened(X, y), engine, Settings())
     assert found.converged
