@@ -316,7 +316,8 @@ def main(names: list[str], python: str | None, kernels: list[str], words: list[s
                 )  # fmt: skip
                 for line in found[:5]:
                     print(f"{fit}, {kernel}: {line}", file=sys.stderr)
-        Console(width=100).print(table)
+        if fits:
+            Console(width=100).print(table)
         if "time" in words:
             show_times(old, new, kernels, store)
     return 1 if differ else 0
