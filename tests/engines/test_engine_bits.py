@@ -92,7 +92,7 @@ def test_sums_that_threads_share_have_the_same_bits():
 @pytest.mark.parametrize("n_threads", [1, 2, 5, 16])
 def test_threads_that_merge_in_pairs_leave_one_total(n_threads):
     source = Counting(16)
-    for _ in range(20):  # who finishes first is for the machine to say
+    for _ in range(20):  # the order of the threads differs from run to run
         totals = ThreadsEngine(n_threads).total(rows_and_labels, source)
         assert totals.n_leaves == 16
         assert bits(totals.result()) == bits(SerialEngine().total(rows_and_labels, source).result())

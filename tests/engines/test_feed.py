@@ -26,7 +26,7 @@ def test_blocks_that_are_not_cached_are_read_back_from_the_spool(tmp_path):
     )
     source = Counting(10)
     expected = bits(engine.total(rows_and_labels, source).result())
-    for _ in range(2):  # two readers may both have hoped for the last place in memory
+    for _ in range(2):  # two readers may both find the budget free for the last block
         assert bits(engine.total(rows_and_labels, source).result()) == expected
     before = len(source.loads)
     assert bits(engine.total(rows_and_labels, source).result()) == expected
@@ -64,7 +64,7 @@ def test_a_chunk_that_always_fails_to_read_stops_the_pass_with_its_name(monkeypa
 
 
 def in_blosc(path):
-    """A source of ten chunks, each of which is decoded in some four pieces."""
+    """A source of ten chunks, each of which is decoded in about four parts."""
     values = np.arange(10 * 16_384 * 40, dtype="i4").reshape(-1, 40)
     made = zarr.create_array(
         path, data=values, chunks=(16_384, 40), compressors=BloscCodec(cname="lz4")
@@ -145,9 +145,7 @@ def test_an_error_leaves_no_block_for_the_garbage_collector(n_threads):
     gc.collect()
     gc.disable()
     try:
-        with suppress(
-            ZeroDivisionError
-        ):  # pytest.raises would hold the error, and with it the frames
+        with suppress(ZeroDivisionError):  # pytest.raises refers to the error, and so to its frames
             engine.total(visit, source)
         engine.close()
         assert source.loads

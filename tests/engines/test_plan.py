@@ -86,7 +86,7 @@ def test_without_a_limit_all_blocks_are_cached():
     assert (done.rows, done.bytes, done.cached) == (1000, 16_000, 1.0)
     other = Counting(4)
     engine.total(rows_and_labels, other)
-    assert sorted(other.loads) == list(range(4))  # another source's blocks are others
+    assert sorted(other.loads) == list(range(4))  # each source has blocks of its own
     engine.total(rows_and_labels, source)
     assert len(source.loads) == 20
 

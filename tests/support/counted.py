@@ -28,7 +28,7 @@ ENGINES = {
 
 
 def bits(value):
-    """What is equal only where all bits are."""
+    """The bits of a value, with its dtype and shape."""
     if isinstance(value, dict):
         return {key: bits(part) for key, part in value.items()}
     return np.asarray(value).dtype.str, np.asarray(value).shape, np.asarray(value).tobytes()
@@ -39,7 +39,7 @@ DOUBLE = np.dtype("f8")
 
 @dataclass
 class Counting(Share):
-    """A source that counts loads and the blocks alive at once."""
+    """A source that counts its loads, and the blocks that are in memory at once."""
 
     n_chunks: int
     n_rows: int = 100
@@ -109,5 +109,5 @@ LOAD = LOADING * 1600
 
 
 def limit_of(threads, blocks, cache=0):
-    """The limit that just holds so many blocks of `Counting` in flight."""
+    """The smallest limit that allows ``blocks`` blocks of `Counting` in flight."""
     return process_bytes() + blocks * BLOCK + min(threads, blocks) * LOAD + cache

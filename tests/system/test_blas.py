@@ -1,4 +1,4 @@
-"""BLAS at one thread while anybody needs it."""
+"""One BLAS thread as long as somebody needs it."""
 
 import threading
 

@@ -40,7 +40,7 @@ def test_chunks_on_the_cluster_go_to_the_workers_that_store_them():
         "b",
         "b",
         "b",
-    ]  # nobody stores the third: the first name gets it
+    ]  # nobody stores the third chunk
     dealt = deal({"a": 1, "b": 1, "c": 1}, np.full(4, 10), owners)
     assert {name: part.tolist() for name, part in dealt.items()} == {
         "a": [], "b": [1, 2, 3], "c": [0]
@@ -69,8 +69,14 @@ def test_the_first_piece_of_a_slow_worker_is_shorter():
     sizes = np.full(80, MIB)
     assert bounds(sizes, 1.0 * MIB, fair=80.0)[1] == 40
     assert bounds(sizes, 1.0 * MIB, fair=40.0)[1] == 20
-    assert bounds(sizes, 1.0 * MIB, fair=40.0) == [0, 20, 50, 65, 80]  # of the other 60, as before
-    assert bounds(sizes, 1.0 * MIB, fair=160.0)[1] == 40  # a fast one begins with no more than half
+    assert bounds(sizes, 1.0 * MIB, fair=40.0) == [
+        0,
+        20,
+        50,
+        65,
+        80,
+    ]  # the other 60 are cut as before
+    assert bounds(sizes, 1.0 * MIB, fair=160.0)[1] == 40  # a fast worker begins with half
 
 
 def test_all_throughputs_must_be_known_before_a_first_piece_is_shortened():

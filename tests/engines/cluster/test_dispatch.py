@@ -200,7 +200,7 @@ def test_one_idle_worker_helps_with_one_piece():
 
 
 def test_a_worker_is_asked_once_more_for_its_own_late_piece_if_nobody_else_can_help():
-    """The piece may wait for θ, which a worker has that is silent; the duplicate carries θ."""
+    """The piece may wait for θ, which a silent worker has; the duplicate carries θ."""
     dispatch, _ = started(pieces_of("a", 1), pieces_of("b", 1))
     (duplicate,) = dispatch.tick({"a"}, 20.0)
     assert asked([duplicate]) == [(2, "a", 0, "a")]
@@ -297,7 +297,7 @@ def test_a_worker_that_freezes_for_ever_costs_its_patience_and_no_more():
 
 @st.composite
 def passes(draw):
-    """Shares, workers of which the first never freezes for good, and requests that are lost."""
+    """Shares, their workers, and requests that are lost. The first worker never freezes for good."""
     seconds = st.floats(0.0, 40.0)
     names = "abcde"[: draw(st.integers(1, 5))]
     shares = [

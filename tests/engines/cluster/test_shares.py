@@ -54,7 +54,7 @@ def test_bytes_of_many_chunks_are_balanced_within_a_tenth(cluster, seed, evennes
     n_chunks = int(50 / evenness * sum(threads) / min(threads))
     sizes = rng.integers(int(evenness * 10_000), 10_001, n_chunks)
     fair = np.array(threads) / sum(threads) * sizes.sum()
-    assert sizes.max() <= fair.min() / 40  # which is what "many" means
+    assert sizes.max() <= fair.min() / 40  # the meaning of "many"
     loads = [sizes[part].sum() for part in assign(names, threads, sizes)]
     assert np.abs(loads / fair - 1).max() <= 0.1
 
@@ -85,7 +85,7 @@ def test_a_lost_worker_moves_little_else_than_its_own_chunks(n_workers, lost):
     gone = names[lost]
     after = owners([name for name in names if name != gone], sizes)
     moved = (before != after) & (before != gone)
-    assert moved.mean() < 0.12  # all of them, were chunks dealt by number
+    assert moved.mean() < 0.12  # if chunks were dealt by number, all would move
     assert not (after == gone).any()
 
 

@@ -22,7 +22,7 @@ def test_a_frozen_worker_is_left_out_until_it_answers_again(
 ):
     monkeypatch.setattr(
         attempt_module, "INLINE_BYTES", 0
-    )  # the point is a task's result, which the frozen worker may have
+    )  # θ is the result of a task, which the frozen worker may have run
     mischief = Mischief(tmp_path, "SIGSTOP")
     try:
         with engine_of(pair) as engine:
@@ -42,7 +42,9 @@ def test_a_frozen_worker_is_left_out_until_it_answers_again(
     finally:
         if mischief.pid:
             os.kill(mischief.pid, signal.SIGCONT)
-    until(lambda: not pair.run_on_scheduler(ours))  # nor is what the worker had before
+    until(
+        lambda: not pair.run_on_scheduler(ours)
+    )  # the shares that the worker had before are released too
 
 
 def test_a_paused_worker_has_its_pieces_done_by_another(pair, source, undisturbed):

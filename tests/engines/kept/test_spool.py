@@ -89,7 +89,7 @@ def test_every_storage_comes_back_bit_for_bit(kind, tmp_path, monkeypatch):
             equal(spooled.load(chunk), source.load(chunk))
     left = (
         len(chunks) if kind in ("numpy strided", "numpy big-endian, Fortran order") else 0
-    )  # views that no file gives back
+    )  # views that a file cannot restore
     assert spooled.n_blocks == len(chunks) - left
     assert spooled.n_read == 2 * spooled.n_blocks
     spooled.close()
