@@ -77,7 +77,7 @@ def failing(monkeypatch, fails):
 
     It is the third leaf of the chunk that begins with row 49,152.
     """
-    decode, tried = blosc.Blocks.decode, []
+    decode, tried = blosc.BloscDecoder.decode, []
 
     def now_and_then(self, start, target):
         decode(self, start, target)
@@ -86,7 +86,7 @@ def failing(monkeypatch, fails):
             if len(tried) <= fails:
                 raise RuntimeError("torn")
 
-    monkeypatch.setattr(blosc.Blocks, "decode", now_and_then)
+    monkeypatch.setattr(blosc.BloscDecoder, "decode", now_and_then)
     return tried
 
 

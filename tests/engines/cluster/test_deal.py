@@ -75,7 +75,7 @@ def test_the_first_piece_of_a_slow_worker_is_shorter():
         50,
         65,
         80,
-    ]  # the other 60 are cut as before
+    ]  # 60 are cut as before
     assert bounds(sizes, 1.0 * MIB, fair=160.0)[1] == 40  # a fast worker begins with half
 
 

@@ -297,7 +297,7 @@ def test_a_worker_that_freezes_for_ever_costs_its_patience_and_no_more():
 
 @st.composite
 def passes(draw):
-    """Shares, their workers, and requests that are lost. The first worker never freezes for good."""
+    """Shares, workers, and requests that are lost. The first worker never freezes for good."""
     seconds = st.floats(0.0, 40.0)
     names = "abcde"[: draw(st.integers(1, 5))]
     shares = [

@@ -42,9 +42,7 @@ def test_a_frozen_worker_is_left_out_until_it_answers_again(
     finally:
         if mischief.pid:
             os.kill(mischief.pid, signal.SIGCONT)
-    until(
-        lambda: not pair.run_on_scheduler(ours)
-    )  # the shares that the worker had before are released too
+    until(lambda: not pair.run_on_scheduler(ours))  # old shares are released too
 
 
 def test_a_paused_worker_has_its_pieces_done_by_another(pair, source, undisturbed):
