@@ -16,7 +16,7 @@ from dsoftmax.engines.base import Engine
 from dsoftmax.engines.visit import Visit
 from dsoftmax.errors import DataError
 from dsoftmax.sums.totals import Grouped, Largest, Totals
-from dsoftmax.testing.require import _require
+from dsoftmax.testing.require import require
 
 
 @dataclass(frozen=True)
@@ -54,13 +54,13 @@ def check_engine(engine: Engine) -> None:
     AssertionError
         The message names the rule that is broken.
     """
-    _require(
+    require(
         isinstance(engine, Engine),
         f"{type(engine).__name__} lacks a method or attribute of dsoftmax.engines.base.Engine",
     )
-    _require(engine.n_threads >= 1, f"n_threads is {engine.n_threads}")
+    require(engine.n_threads >= 1, f"n_threads is {engine.n_threads}")
     line = engine.describe()
-    _require(
+    require(
         isinstance(line, str) and line and "\n" not in line,
         f"describe() is {line!r}; expected one line",
     )
@@ -75,7 +75,7 @@ def check_engine(engine: Engine) -> None:
         try:
             engine.total(Probe(bad_row=sum(rows) - 1), source)
         except DataError as error:
-            _require(
+            require(
                 f"row {sum(rows) - 1} is bad" in str(error),
                 f"the visit's error came back as {error!r}",
             )
@@ -97,19 +97,19 @@ def _require_totals(found: Totals, expected: Totals, rows: list[int]) -> None:
         ("n_rows", found.n_rows, expected.n_rows),
         ("n_bytes", found.n_bytes, expected.n_bytes),
     ):
-        _require(one == two, f"{at}{name} is {one}; expected {two}")
+        require(one == two, f"{at}{name} is {one}; expected {two}")
     _require_sums(found.result(), expected.result(), at)
 
 
 def _require_sums(one: Mapping[str, Any], two: Mapping[str, Any], at: str) -> None:
-    _require(set(one) == set(two), f"{at}the sums are {sorted(one)}; expected {sorted(two)}")
-    _require(
+    require(set(one) == set(two), f"{at}the sums are {sorted(one)}; expected {sorted(two)}")
+    require(
         one["sums"].tobytes() == two["sums"].tobytes(),
         f"{at}float sums differ: {one['sums']} and {two['sums']}",
     )
     for name in ("rows", "high"):
-        _require(
+        require(
             np.array_equal(one[name], two[name]),
             f"{at}{name} is {one[name]}; expected {two[name]}",
         )
-    _require(one["by"] == two["by"], f"{at}grouped sums are {one['by']}; expected {two['by']}")
+    require(one["by"] == two["by"], f"{at}grouped sums are {one['by']}; expected {two['by']}")

@@ -1,8 +1,9 @@
-"""How a broken contract is said."""
+"""The error of a broken contract."""
 
 from typing import Any
 
 
-def _require(condition: Any, found: str) -> None:
+def require(condition: Any, found: str) -> None:
+    """Raise AssertionError with what was ``found``, unless the condition is true."""
     if not condition:
         raise AssertionError(found)

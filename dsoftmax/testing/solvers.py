@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from dsoftmax.runs.checkpoint import from_arrays, to_arrays
 from dsoftmax.solvers.protocol import Answer, Problem, Query, Solver
-from dsoftmax.testing.require import _require
+from dsoftmax.testing.require import require
 
 Float = NDArray[np.float64]
 
@@ -127,7 +127,7 @@ def check_solver(solver: Solver, max_passes: int = MAX_PASSES) -> int:
     broken = solver.tell(
         solver.ask(solver.start(far, None))[0], Answer(np.nan, np.full(shape, np.nan))
     )
-    _require(
+    require(
         broken.stuck,
         "F is nan at the start and the state is not stuck; expected a sentence in its `stuck`",
     )
@@ -183,23 +183,23 @@ def best_start(rng: np.random.Generator, shape: tuple[int, ...]) -> Float:
 def _check_start(solver: Solver, function: Convex, theta: Float) -> None:
     answer = function.answer(Query(theta))
     unknown = solver.start(theta, None, 7)
-    _require(np.isnan(unknown.value), "start without an answer has a value; expected nan")
-    _require(
+    require(np.isnan(unknown.value), "start without an answer has a value; expected nan")
+    require(
         np.array_equal(solver.ask(unknown)[1].theta, theta),
         "start without an answer asks elsewhere; expected a query at the start",
     )
     told, known = solver.tell(solver.ask(unknown)[0], answer), solver.start(theta, answer, 7)
     for state, how in ((told, "told"), (known, "given")):
-        _require(
+        require(
             state.value == answer.value and state.n_iter == 7,
             f"the answer {how} at the start is not in the state; expected its value and n_iter",
         )
     query = solver.ask(known)[1]
     new = not np.array_equal(query.theta, theta) or query.direction is not None or query.hessian
-    _require(
+    require(
         new, "start with its answer asks for it again, which costs a pass; expected another query"
     )
-    _require(
+    require(
         _bits(known) == _bits(told),
         "an answer given to start and one told after it lead to different states",
     )
@@ -210,55 +210,53 @@ def _check_run(solver: Solver, function: Convex, theta: Float, tol: float, max_p
     state = solver.start(theta, first)
     states = [state]
     while np.abs(state.gradient).max() > tol and len(states) <= max_passes:
-        _require(
+        require(
             not state.stuck,
             f"stuck after {len(states)} passes at max|∇F| = {np.abs(state.gradient).max():.1e}: "
             f"{state.stuck}",
         )
         before = _bits(state)
         waiting, query = solver.ask(state)
-        _require(
+        require(
             _bits((waiting, query)) == _bits(solver.ask(state)),
             "ask is not pure: its second call returned another state or query",
         )
         answer = function.answer(query)
         heard = _bits(answer)
         following = solver.tell(waiting, answer)
-        _require(
+        require(
             _bits(following) == _bits(solver.tell(waiting, answer)),
             "tell is not pure: its second call returned another state",
         )
-        _require(_bits(state) == before, "ask or tell changed its argument, the state")
-        _require(_bits(answer) == heard, "tell changed its argument, the answer")
+        require(_bits(state) == before, "ask or tell changed its argument, the state")
+        require(_bits(answer) == heard, "tell changed its argument, the answer")
         _check_state(function, state, following)
         state = following
         states.append(state)
     size = float(np.abs(state.gradient).max())
-    _require(
+    require(
         size <= tol,
         f"max|∇F| is {size:.1e} after {max_passes} passes; expected {tol:.1e}: {function}",
     )
-    _require(
+    require(
         np.allclose(state.theta, function.best, atol=20 * tol, rtol=0),
         "the last θ is not the minimum",
     )
-    _require(state.value <= first.value, f"F went up, from {first.value} to {state.value}")
+    require(state.value <= first.value, f"F went up, from {first.value} to {state.value}")
     _check_checkpoints(solver, function, states)
     return len(states) - 1
 
 
 def _check_state(function: Convex, before: Any, state: Any) -> None:
-    _require(
-        dataclasses.is_dataclass(state), f"the state {type(state).__name__} is not a dataclass"
-    )
+    require(dataclasses.is_dataclass(state), f"the state {type(state).__name__} is not a dataclass")
     frozen = type(state).__dataclass_params__.frozen
-    _require(frozen, f"the state {type(state).__name__} is not frozen")
+    require(frozen, f"the state {type(state).__name__} is not frozen")
     estimates = isinstance(state.decrement, float)
-    _require(estimates, "decrement is not a float; inherit `NoDecrement` if there is no estimate")
+    require(estimates, "decrement is not a float; inherit `NoDecrement` if there is no estimate")
     true = function.answer(Query(state.theta))
     right = state.value == true.value and np.array_equal(state.gradient, true.gradient)
-    _require(right, "the value and gradient of the state are not those at its theta")
-    _require(
+    require(right, "the value and gradient of the state are not those at its theta")
+    require(
         state.n_iter - before.n_iter in (0, 1),
         f"n_iter went from {before.n_iter} to {state.n_iter} in one pass",
     )
@@ -269,18 +267,18 @@ def _check_checkpoints(solver: Solver, function: Convex, states: list[Any]) -> N
     for number, state in enumerate(states):
         stored = {name: np.array(values) for name, values in to_arrays(state).items()}
         restored = from_arrays(type(state), stored)
-        _require(
+        require(
             _bits(restored) == _bits(state),
             f"the state after pass {number} does not survive a checkpoint",
         )
-        _require(
+        require(
             _bits(solver.ask(restored)) == _bits(solver.ask(state)),
             f"the state restored after pass {number} asks another query",
         )
         if number + 1 < len(states):
             waiting, query = solver.ask(restored)
             following = solver.tell(waiting, function.answer(query))
-            _require(
+            require(
                 _bits(following) == _bits(states[number + 1]),
                 f"the state restored after pass {number} leads to another state",
             )

@@ -13,7 +13,7 @@ from dsoftmax.data.columns import ColumnBytes
 from dsoftmax.data.groups import group_keys
 from dsoftmax.data.source import Share, Source, first_rows
 from dsoftmax.data.table import Names, Table
-from dsoftmax.testing.require import _require
+from dsoftmax.testing.require import require
 
 
 def check_source(
@@ -43,7 +43,7 @@ def check_source(
     AssertionError
         The message names the broken rule.
     """
-    _require(
+    require(
         isinstance(source, Source),
         f"{type(source).__name__} lacks a method or attribute of dsoftmax.data.source.Source",
     )
@@ -57,15 +57,13 @@ def check_source(
     _check_buffers("source", source, source, blocks)
     if not any(source.needs(chunk) for chunk in chunks):
         _check_shares(source, blocks)
-    _require(
-        isinstance(source.smaller_chunks(7), str), "smaller_chunks() must return lines of text"
-    )
+    require(isinstance(source.smaller_chunks(7), str), "smaller_chunks() must return lines of text")
     described = source.describe()
-    _require(
+    require(
         json.loads(json.dumps(described)) == described,
         f"describe() returns other types than those of JSON: {described}",
     )
-    _require(source.describe() == described, "describe() returns something else on the second call")
+    require(source.describe() == described, "describe() returns something else on the second call")
     _check_rows("X", X, [_dense(block.X) for block in blocks])
     _check_rows("y", y, [block.y for block in blocks])
     _check_rows("weights", weights, [block.weights for block in blocks])
@@ -77,73 +75,73 @@ def check_source(
 def _check_metadata(source: Source) -> None:
     for name in ("chunk_rows", "chunk_bytes"):
         sizes = getattr(source, name)
-        _require(
+        require(
             isinstance(sizes, np.ndarray) and sizes.dtype == np.int64 and sizes.ndim == 1,
             f"{name} is {sizes!r}; expected an int64 array with one entry per chunk",
         )
-        _require((sizes >= 0).all(), f"{name} holds negative sizes: {sizes}")
-    _require(
+        require((sizes >= 0).all(), f"{name} holds negative sizes: {sizes}")
+    require(
         len(source.chunk_rows) == len(source.chunk_bytes),
         "chunk_rows and chunk_bytes differ in length",
     )
-    _require(
+    require(
         isinstance(source.n_features, int) and source.n_features > 0,
         f"n_features is {source.n_features!r}",
     )
-    _require(
+    require(
         isinstance(source.dtype, np.dtype), f"dtype is {source.dtype!r}; expected a NumPy dtype"
     )
-    _require(
+    require(
         isinstance(source.names, Names),
         f"names is {source.names!r}; expected dsoftmax.data.table.Names",
     )
-    _require(
+    require(
         isinstance(source.columns, ColumnBytes),
         f"columns is {source.columns!r}; expected dsoftmax.data.columns.ColumnBytes",
     )
     dtypes = source.dtypes
-    _require(
+    require(
         isinstance(dtypes, Table) and all(isinstance(one, np.dtype) for _, one in dtypes.items()),
         f"dtypes is {dtypes!r}; expected dsoftmax.data.table.Table of NumPy dtypes",
     )
-    _require(dtypes.X == source.dtype, f"dtypes.X is {dtypes.X}, dtype is {source.dtype}")
+    require(dtypes.X == source.dtype, f"dtypes.X is {dtypes.X}, dtype is {source.dtype}")
     for chunk in range(len(source.chunk_rows)):
-        _require(isinstance(source.needs(chunk), tuple), f"needs({chunk}) is not a tuple")
+        require(isinstance(source.needs(chunk), tuple), f"needs({chunk}) is not a tuple")
 
 
 def _check_block(source: Source, chunk: int, block: Block, start: int) -> None:
     at, rows = f"chunk {chunk}: ", int(source.chunk_rows[chunk])
-    _require(
+    require(
         block.X.shape == (rows, source.n_features),
         f"{at}X has shape {block.X.shape}; the source states {(rows, source.n_features)}",
     )
-    _require(
+    require(
         scipy.sparse.issparse(block.X) == source.sparse,
         f"{at}X is {type(block.X)}; the source states sparse={source.sparse}",
     )
-    _require(not source.sparse or block.X.format == "csr", f"{at}a sparse block must be CSR")
+    require(not source.sparse or block.X.format == "csr", f"{at}a sparse block must be CSR")
     same = block.X.dtype.newbyteorder("=") == source.dtype.newbyteorder("=")
-    _require(same, f"{at}X has dtype {block.X.dtype}; the source states {source.dtype}")
-    _require(block.first_row == start, f"{at}first_row is {block.first_row}; expected {start}")
-    _require(block.names == source.names, f"{at}the block's names are not the source's")
-    _require(block.y is None or np.shape(block.y) == (rows,), f"{at}y is not ({rows},)")
+    require(same, f"{at}X has dtype {block.X.dtype}; the source states {source.dtype}")
+    require(block.first_row == start, f"{at}first_row is {block.first_row}; expected {start}")
+    require(block.names == source.names, f"{at}the block's names are not the source's")
+    require(block.y is None or np.shape(block.y) == (rows,), f"{at}y is not ({rows},)")
     if block.weights is not None:
         right = block.weights.shape == (rows,) and block.weights.dtype == np.float64
-        _require(right, f"{at}weights are not ({rows},) float64")
+        require(right, f"{at}weights are not ({rows},) float64")
     if block.groups is not None:
         right = block.groups.shape == (rows,) and block.groups.dtype == np.uint64
-        _require(right, f"{at}groups are not ({rows},) uint64")
+        require(right, f"{at}groups are not ({rows},) uint64")
     own = [
         part
         for part in (block.y, block.weights, block.groups)
         if part is not None and part.base is None
     ]
     size, said = sum(part.nbytes for part in own), rows * source.columns.row
-    _require(
+    require(
         size <= said, f"{at}labels, weights and groups have {size} bytes; the source states {said}"
     )
     if not source.sparse:
-        _require(
+        require(
             block.nbytes == source.chunk_bytes[chunk],
             f"{at}X has {block.nbytes} bytes; the source states {source.chunk_bytes[chunk]}",
         )
@@ -156,7 +154,7 @@ def _check_buffers(name: str, source: Source, share: Share, blocks: list[Block])
         alone, found = share.load(chunk), share.load(chunk, buffer)
         _require_equal(block, found, f"{name}: chunk {chunk}, loaded into a buffer")
         same = source.sparse or alone.X.flags.c_contiguous == found.X.flags.c_contiguous
-        _require(
+        require(
             same,
             f"{name}: chunk {chunk} has another memory order in a buffer, so that sums may round "
             "differently",
@@ -175,7 +173,7 @@ def _check_buffers(name: str, source: Source, share: Share, blocks: list[Block])
 
 def _check_fetched(block: Block, fetched: Block, what: str) -> None:
     """Visit the leaves of a block that may be encoded, and slices of a few rows."""
-    _require(
+    require(
         (fetched.X.shape, fetched.nbytes) == (block.X.shape, block.nbytes),
         f"{what}: X has another shape or size",
     )
@@ -184,7 +182,7 @@ def _check_fetched(block: Block, fetched: Block, what: str) -> None:
     if isinstance(fetched.X, Encoded):
         for rows in (1, 7):
             slices = [some.copy() for some in fetched.X.slices(rows)]
-            _require(
+            require(
                 _same(np.concatenate(slices), block.X),
                 f"{what}: in slices of {rows} rows, X differs",
             )
@@ -194,7 +192,7 @@ def _check_shares(source: Source, blocks: list[Block]) -> None:
     n = len(blocks)
     for chunks in (list(range(n)), list(range(n))[::2], [n - 1]):
         share = pickle.loads(pickle.dumps(source.share(chunks)))
-        _require(isinstance(share, Share), "share() lacks a method of dsoftmax.data.source.Share")
+        require(isinstance(share, Share), "share() lacks a method of dsoftmax.data.source.Share")
         for chunk in reversed(chunks):
             _require_equal(
                 blocks[chunk],
@@ -209,8 +207,8 @@ def _require_equal(one: Block, two: Block, what: str) -> None:
     pairs = [(name, getattr(one, name), getattr(two, name)) for name in ("y", "weights", "groups")]
     for name, left, right in (("X", _dense(one.X), _dense(two.X)), *pairs):
         same = left is right if left is None or right is None else _same(left, right)
-        _require(same, f"{what}: {name} differs")
-    _require(
+        require(same, f"{what}: {name} differs")
+    require(
         one.first_row == two.first_row and one.names == two.names,
         f"{what}: first_row or names differ",
     )
@@ -219,9 +217,9 @@ def _require_equal(one: Block, two: Block, what: str) -> None:
 def _check_rows(name: str, expected: Any, parts: list[Any]) -> None:
     if expected is None:
         return
-    _require(all(part is not None for part in parts), f"{name} is missing from the blocks")
+    require(all(part is not None for part in parts), f"{name} is missing from the blocks")
     found = np.concatenate([np.asarray(part) for part in parts])
-    _require(
+    require(
         _same(found, _dense(expected)),
         f"the {name} of the blocks, one after the other, differs from the original",
     )
