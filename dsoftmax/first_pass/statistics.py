@@ -121,9 +121,9 @@ class Statistics:
         hashed = "number" if marked is None else "group"
         raise DataError(
             f"The folds hold {found}: fold {_listed(bad)} has no row with a weight, or all of "
-            "them; expected rows with a weight inside and outside every fold. A hash of a row's "
-            f"{hashed} decides its fold, so few rows may leave a fold empty. Pass fewer folds, or "
-            f"{cure}."
+            "them; expected rows with a weight inside and outside every fold. The fold of a row "
+            f"follows from a hash of its {hashed}, so few rows may leave a fold empty. Pass fewer "
+            f"folds, or {cure}."
         )
 
     @property
