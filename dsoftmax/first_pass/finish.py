@@ -9,8 +9,7 @@ from dsoftmax.data.block import Block
 from dsoftmax.errors import DataError
 from dsoftmax.first_pass.checks import check_count
 from dsoftmax.first_pass.labels import Encoder, given_classes, ordered_classes
-from dsoftmax.first_pass.sample import NOTHING, Sample
-from dsoftmax.first_pass.sample import finish as finish_sample
+from dsoftmax.first_pass.sample import NOTHING, Sample, sample_from
 from dsoftmax.first_pass.statistics import Statistics
 from dsoftmax.first_pass.visit import NO_GRAM, HeldOutSums
 
@@ -97,4 +96,4 @@ def _sample(totals: dict[Any, Any], classes: NDArray, sums: Float) -> Sample:
     most = max(ROWS_PER_ENTRY * d * (K - 1), LEAST_SAMPLE)
     mass = float(sums[:, -1].sum())  # rows without a weight are not drawn
     whole = bool(rows.columns["weights"].sum() >= mass * (1 - 1e-12))
-    return finish_sample(rows, codes, sums, most, whole=whole)
+    return sample_from(rows, codes, sums, most, whole=whole)

@@ -251,7 +251,9 @@ def plan_draw(source: Source, budget: int | None) -> Draw | None:
     return Draw(share, int(share * total)) if share * n >= min(n, LEAST_ROWS) else None
 
 
-def finish(rows: Rows, codes: NDArray, class_sums: Float, most_rows: int, whole: bool) -> Sample:
+def sample_from(
+    rows: Rows, codes: NDArray, class_sums: Float, most_rows: int, whole: bool
+) -> Sample:
     """Return the sample, thinned to about ``most_rows``.
 
     Parameters
