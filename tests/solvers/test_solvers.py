@@ -50,7 +50,7 @@ def test_hyper_parameters_and_states_are_frozen(name):
 
 
 @pytest.mark.parametrize("name", SOLVERS)
-def test_a_zero_gradient_leads_nowhere_but_to_finite_numbers(name):
+def test_a_zero_gradient_leads_to_the_same_point(name):
     solver = solver_entry(name).make(convex_problem((2, 2)))
     theta = np.ones((2, 2))
     answer = Answer(1.0, np.zeros((2, 2)))
@@ -62,7 +62,7 @@ def test_a_zero_gradient_leads_nowhere_but_to_finite_numbers(name):
 
 @pytest.mark.parametrize("name", ["lbfgs", "lbfgs-kronecker"])
 def test_infinite_trials_are_rejected_until_the_step_is_short(name):
-    """F is finite only where every |θ| < 1e-3: the first trial lands outside."""
+    """F is finite only for |θ| < 1e-3, and the first trial lands outside."""
     solver = solver_entry(name).make(convex_problem((2, 2)))
 
     def answer(theta):

@@ -1,4 +1,4 @@
-"""Reference optima by scikit-learn, and how many passes a solver takes to a gap from them."""
+"""Reference optima by scikit-learn, and the passes of a solver to a gap from them."""
 
 import numpy as np
 import reference
@@ -10,7 +10,7 @@ from dsoftmax.training.loop import Settings, train
 
 
 def overlapping(K, n=300, p=4, seed=3, scales=1.0):
-    """Classes that overlap, so that an optimum exists without a penalty too."""
+    """Return classes that overlap, so that an optimum exists without a penalty too."""
     rng = np.random.default_rng(seed)
     X = rng.normal(size=(n, p)) + 1
     y = (X @ rng.normal(size=(p, K)) + 1.5 * rng.gumbel(size=(n, K))).argmax(axis=1)
@@ -18,7 +18,7 @@ def overlapping(K, n=300, p=4, seed=3, scales=1.0):
 
 
 def best(X, y, C=1.0, weights=None, fit_intercept=True, solver="newton-cholesky"):
-    """F at scikit-learn's optimum, by the literal loops, and its coefficients."""
+    """Return F at scikit-learn's optimum, by the literal loops, and its coefficients."""
     model = LogisticRegression(
         C=C, tol=1e-12, max_iter=1000, fit_intercept=fit_intercept, solver=solver
     )
@@ -31,7 +31,7 @@ def best(X, y, C=1.0, weights=None, fit_intercept=True, solver="newton-cholesky"
 def history(
     solver, X, y, C=1.0, weights=None, fit_intercept=True, tol=1e-9, max_iter=200, dtype=None
 ):
-    """The result of a run."""
+    """Return the result of a run."""
     settings = Settings(
         C=C, solver=solver, tol=tol, max_iter=max_iter, fit_intercept=fit_intercept, dtype=dtype
     )
@@ -39,7 +39,7 @@ def history(
 
 
 def passes_to(result, least, gap):
-    """The first pass after which F is within a relative gap of the least."""
+    """Return the first pass after which F is within a relative gap of the least."""
     return next(
         record.pass_ for record in result.history if record.objective - least <= gap * abs(least)
     )

@@ -103,7 +103,7 @@ def _backtracked(
 ) -> tuple[Float, float, Float, float] | None:
     """Return the first acceptable point on the line θ − t·down, with F, ∇F and t.
 
-    The result is None if there is no such point.
+    The result is None if there is none.
     """
     step = 1.0
     for _ in range(MAX_HALVINGS):

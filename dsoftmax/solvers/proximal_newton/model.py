@@ -112,7 +112,7 @@ class Model:
     ) -> tuple[Float, float, Float] | None:
         """Return an acceptable point on the way to ``landed``, with m and its gradient.
 
-        The result is None if there is no such point.
+        The result is None if there is none.
         """
         step, weights = landed - theta, self.parts.weights
         promised = float(np.sum(gradient * step))

@@ -2,9 +2,11 @@
 
 ∇²J/S ⪯ ½(I − 11ᵀ/K) ⊗ G everywhere (theorem 2). A quadratic with this curvature therefore lies
 above F, and its minimum is the next point: one pass per step, without a line search. Gradients
-sum to zero over the classes, where I − 11ᵀ/K is the identity, so that a solve with ½I ⊗ G + λI
-gives the same step. A diagonal of G bounds nothing. If only the diagonal is known, L·I replaces
-the bound, and the method is gradient descent with a fixed step.
+sum to zero over the classes. There I − 11ᵀ/K is the identity, so that a solve with ½I ⊗ G + λI
+gives the same step.
+
+A diagonal of G bounds nothing. If only the diagonal is known, L·I replaces the bound, and the
+method is gradient descent with a fixed step.
 """
 
 from dataclasses import dataclass

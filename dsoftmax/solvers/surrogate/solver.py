@@ -53,7 +53,7 @@ TRIALS = 3
 LEAST_DAMPING = 1e-3
 """Least μ that is not zero: a smaller one changes no step."""
 CAUTIOUS_DAMPING = 0.3
-"""μ of the third trial, beside two that are not damped."""
+"""μ of the third trial. The first two are not damped."""
 TRUST = (0.75, 1.3)
 """Ratios of the gain to the promised gain between which C is good enough to save a Hessian."""
 CHEAP_ENTRIES = 400

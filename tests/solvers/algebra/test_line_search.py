@@ -80,7 +80,7 @@ def test_values_that_are_not_finite_shorten_the_step(outside):
 
 
 @given(st.integers(0, 2**32 - 1), st.floats(-13, -8))
-def test_where_F_is_rounding_the_gradient_decides(seed, log_distance):
+def test_the_gradient_decides_if_F_is_rounding(seed, log_distance):
     """F = 1 + (t − a)²/2 is rounded at 1e-12, far above the decrease left; F′ is right."""
     rng = np.random.default_rng(seed)
     a = 10**log_distance

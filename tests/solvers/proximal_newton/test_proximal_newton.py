@@ -209,7 +209,7 @@ def test_it_finds_the_minimum_of_a_convex_function_with_an_l1_penalty(quadratic,
     assert_array_equal(state.theta == 0, best == 0)
 
 
-def test_it_keeps_the_contract_whatever_the_sample():
+def test_it_keeps_the_contract_for_any_sample():
     for seed in (1, 4):
         assert (
             check_solver(ProximalNewton.of(convex_problem(seed=seed))) < 250

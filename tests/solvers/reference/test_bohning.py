@@ -61,7 +61,7 @@ def test_the_quadratic_lies_above_the_literal_hessian(class_weight, sparse, rng)
     "options", [{}, {"class_weight": "balanced"}, {"fit_intercept": False}, {"C": np.inf}]
 )
 @pytest.mark.parametrize("scales", [(1.0, 1.0, 1.0, 1.0), (1e3, 1.0, 1e-3, 30.0)])
-def test_F_never_goes_up_whatever_the_scale(options, scales):
+def test_F_never_goes_up_on_any_scale(options, scales):
     X, y = optima.overlapping(4, scales=scales)
     result = train(
         opened(X, y),
