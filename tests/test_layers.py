@@ -28,7 +28,8 @@ WALLS = {
     "engines": {"errors", "system", "data", "sums", "engines/kept", "engines/cluster"},
     "engines/kept": {"errors", "system", "data"},
     "engines/cluster": {
-        "dsoftmax", "errors", "compat/distributed", "system", "data", "sums", "engines", "engines/kept",
+        "dsoftmax", "errors", "compat/distributed", "system", "data", "sums", "engines",
+        "engines/kept",
     },
     "solvers": {"errors", "solvers/*"},
     "solvers/algebra": {"solvers/protocol"},
@@ -42,8 +43,8 @@ WALLS = {
         "solvers/algebra", "first_pass",
     },
     "results": {
-        "typing", "errors", "system", "data", "data/dask", "kernels", "engines", "first_pass", "objective",
-        "solvers/protocol",
+        "typing", "errors", "system", "data", "data/dask", "kernels", "engines", "first_pass",
+        "objective", "solvers/protocol",
     },
     "training": {
         "errors", "system", "data", "kernels", "sums", "engines", "solvers", "first_pass",
@@ -65,7 +66,9 @@ WALLS = {
     },
     "cli/demo": {"errors", "system"},
 }  # fmt: skip
-"""What each folder may import: folders without their subfolders, single modules, or ``folder/*`` with its subfolders."""
+"""Imports that each folder may have.
+
+A name is a folder without its subfolders, a module, or ``folder/*`` with its subfolders."""
 
 HEAVY = {
     "dask": ("data/dask/", "compat/dask.py", "engines/cluster/"),

@@ -1,9 +1,9 @@
 """Passes over real sets to their optimum, as upper bounds; plain L-BFGS never needs fewer.
 
 A relative gap is (F − F*)/F*, in plain NumPy and float64. The bounds of F* come from a long run
-and are proven in plain NumPy too (``benchmarks/optimum_bounds.py``). scikit-learn's solutions test that
-they hold. The default must reach the lower bound, plain L-BFGS must miss the upper one, so that
-loose bounds can only make these tests fail.
+and are proven in plain NumPy too (``benchmarks/optimum_bounds.py``). scikit-learn's solutions test
+that they hold. The default must reach the lower bound, plain L-BFGS must miss the upper one, so
+that loose bounds can only make these tests fail.
 """
 
 from functools import cache
