@@ -238,17 +238,15 @@ def test_classes_may_be_permuted_and_shifted_together(problem, random):
 
 @given(strategies.problems(min_rows=1))
 def test_no_argument_is_changed(problem):
-    before = [problem.theta.copy(), problem.X.copy(), problem.y.copy()]
+    sparse = scipy.sparse.issparse(problem.X)
+    arrays = [problem.theta, problem.direction, problem.y]
+    arrays += [problem.X.data, problem.X.indices, problem.X.indptr] if sparse else [problem.X]
+    before = [array.copy() for array in arrays]
     kernels.value_and_gradient(problem.theta, problem.X, problem.y, problem.weights)
     hessian_product(problem.theta, problem.direction, problem.X, problem.weights)
     hessian(problem.theta, problem.X, problem.weights)
-    assert_array_equal(problem.theta, before[0])
-    assert_array_equal(problem.y, before[2])
-    if scipy.sparse.issparse(problem.X):
-        assert_array_equal(problem.X.indices, before[1].indices)
-        assert_array_equal(problem.X.data, before[1].data)
-    else:
-        assert_array_equal(problem.X, before[1])
+    for array, same in zip(arrays, before, strict=True):
+        assert_array_equal(array, same)
 
 
 @pytest.mark.parametrize("dtype", ["f4", "f8", "i2"])
