@@ -128,7 +128,7 @@ def test_an_active_client_a_given_one_and_threads_agree():
     lazy = da.from_array(X, chunks=(100, -1))
     here = SoftmaxRegression(engine="threads").fit(lazy, y)
     with distributed.Client(
-        processes=False, n_workers=1, threads_per_worker=2, dashboard_address=None
+        processes=False, n_workers=1, threads_per_worker=2, dashboard_address=":0"
     ) as client:
         for engine in ("auto", "cluster", client):
             there = clone(SoftmaxRegression(engine=engine)).fit(lazy, y)

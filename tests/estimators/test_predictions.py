@@ -186,7 +186,7 @@ def test_stored_rows_are_not_predicted_on_the_cluster_and_a_warning_says_so(tmp_
     X, y = make_data(3)
     array = stored(tmp_path, "X", X, (100, 5))
     with distributed.Client(
-        processes=False, n_workers=1, threads_per_worker=1, dashboard_address=None
+        processes=False, n_workers=1, threads_per_worker=1, dashboard_address=":0"
     ) as client:
         for engine in ("cluster", client):
             estimator = SoftmaxRegression(engine=engine).fit(array, y)

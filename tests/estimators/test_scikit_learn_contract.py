@@ -133,7 +133,7 @@ def test_a_client_is_not_pickled_but_copied_and_cloned():
     distributed = pytest.importorskip("distributed")
     X, y = make_data(2)
     with distributed.Client(
-        processes=False, n_workers=1, threads_per_worker=1, dashboard_address=None
+        processes=False, n_workers=1, threads_per_worker=1, dashboard_address=":0"
     ) as client:
         estimator = SoftmaxRegression(engine=client).fit(X, y)
         with pytest.raises(

@@ -26,7 +26,10 @@ COMPILING = (
 
 
 class _SayThatItCompiles(event.Listener):
-    """Log `COMPILING` when numba compiles a function of this package: not when it loads machine code."""
+    """Log `COMPILING` when numba compiles a function of this package.
+
+    Loading machine code from the disk logs nothing.
+    """
 
     def __init__(self) -> None:
         self.said = False
