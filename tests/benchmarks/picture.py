@@ -287,7 +287,7 @@ def curves(
 WIDTH, HEIGHT = 720, 420
 LEFT, RIGHT, TOP, BOTTOM = 64, 176, 30, 372
 """Edges of the plot, in pixels; labels of lines stand beyond the right one."""
-LAST_PASS = 100
+LAST_PASS = 60
 DECADES = 10
 """Powers of ten from 1 down to `FLOOR`."""
 COLOURS = {"dsoftmax": "#e8590c", "scikit-learn": "#2b7fd4", "dask-ml": "#2f9e44"}
