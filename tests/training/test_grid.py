@@ -162,7 +162,7 @@ def test_a_fold_without_a_group_is_named_with_the_sizes_of_the_others(data):
         f"fold {_listed(empty)} has no row",
     ):
         assert part in str(error.value)
-    assert "hash of a row's group" in str(error.value)
+    assert "hash of its group" in str(error.value)
 
 
 @pytest.mark.parametrize("n", [4, 6, 9])
