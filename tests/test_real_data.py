@@ -100,7 +100,7 @@ def test_raw_covtype_is_read_as_stored_and_reaches_the_optimum(
     X, y = covtype
     group = stored(tmp_path / "s.zarr", X, y, 50_000)
     assert group["X"].dtype == np.int16
-    model = SoftmaxRegression(C=1.0, tol=1e-4).fit(group["X"], group["y"])
+    model = SoftmaxRegression(C=1.0, tol=1e-4, kernel="fused").fit(group["X"], group["y"])
     assert model.status_.startswith("Converged")
     assert model.n_passes_ <= 15
     value = plain_objective(model.coef_, model.intercept_, X, y, 1.0)
@@ -130,7 +130,9 @@ def test_the_whole_of_covtype_trains_to_the_tolerance(
 ) -> None:
     X, y = covtype
     group = stored(tmp_path / "s.zarr", standardised(X), y, 50_000)
-    model = SoftmaxRegression(C=1.0, tol=1e-4, max_iter=1_000).fit(group["X"], group["y"])
+    model = SoftmaxRegression(C=1.0, tol=1e-4, max_iter=1_000, kernel="fused").fit(
+        group["X"], group["y"]
+    )
     assert model.status_.startswith("Converged")
     assert model.score(group["X"], group["y"]) > 0.71
 
@@ -140,6 +142,8 @@ def test_the_whole_of_fashion_mnist_trains_to_the_tolerance(
 ) -> None:
     X, y = fashion
     group = stored(tmp_path / "s.zarr", (X / np.float32(255)).astype(np.float32), y, 5_000)
-    model = SoftmaxRegression(C=1e-3, tol=1e-4, max_iter=1_000).fit(group["X"], group["y"])
+    model = SoftmaxRegression(C=1e-3, tol=1e-4, max_iter=1_000, kernel="fused").fit(
+        group["X"], group["y"]
+    )
     assert model.status_.startswith("Converged")
     assert model.score(group["X"], group["y"]) > 0.8
