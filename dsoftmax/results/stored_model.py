@@ -1,6 +1,7 @@
 """Models on disk: a Zarr group without pickle."""
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 
 from dsoftmax.errors import OutputExistsError, ReadError
 from dsoftmax.results.model import Model
-from dsoftmax.system.files import replacing_directory, writing
+from dsoftmax.system.files import finished, replacing_directory, writing
 
 FORMAT = 1
 """Version of the layout on disk."""
@@ -45,8 +46,6 @@ def save_model(model: Model, path: Path | str, overwrite: bool = False) -> None:
     ...     load_model(f"{place}/model.zarr").predict([[0.0], [2.0]]).tolist()
     ['no', 'yes']
     """
-    import zarr
-
     path = Path(path)
     if path.exists() and not overwrite:
         raise OutputExistsError(
@@ -56,22 +55,28 @@ def save_model(model: Model, path: Path | str, overwrite: bool = False) -> None:
     about = json.loads(json.dumps(model.about))
     n_bytes = model.theta.nbytes + METADATA_BYTES
     with replacing_directory(path, n_bytes) as draft, writing(path, n_bytes):
-        group = zarr.create_group(
-            draft,
-            zarr_format=3,
-            attributes={
-                "dsoftmax_model": FORMAT,
-                "classes": _as_json(model.classes),
-                "classes_dtype": model.classes.dtype.str,
-                "about": about,
-            },
+        finished(partial(_write, draft, model, about))
+
+
+def _write(draft: Path, model: Model, about: dict[str, Any]) -> None:
+    import zarr
+
+    group = zarr.create_group(
+        draft,
+        zarr_format=3,
+        attributes={
+            "dsoftmax_model": FORMAT,
+            "classes": _as_json(model.classes),
+            "classes_dtype": model.classes.dtype.str,
+            "about": about,
+        },
+    )
+    for name, values in (("coef", model.theta[:, :-1]), ("intercept", model.theta[:, -1])):
+        data = np.ascontiguousarray(values)
+        # With nan as the fill value, a lost chunk is noticed when the model is read.
+        group.create_array(
+            name, data=data, chunks=values.shape, compressors=None, fill_value=np.nan
         )
-        for name, values in (("coef", model.theta[:, :-1]), ("intercept", model.theta[:, -1])):
-            data = np.ascontiguousarray(values)
-            # With nan as the fill value, a lost chunk is noticed when the model is read.
-            group.create_array(
-                name, data=data, chunks=values.shape, compressors=None, fill_value=np.nan
-            )
 
 
 def _as_json(classes: NDArray) -> list[Any]:

@@ -16,7 +16,7 @@ from dsoftmax.results.model import Model
 from dsoftmax.results.outputs import labels, probabilities, require_features
 from dsoftmax.results.predict import each_block, scratch_bytes
 from dsoftmax.results.stored_model import METADATA_BYTES
-from dsoftmax.system.files import replacing_directory, writing
+from dsoftmax.system.files import finished, replacing_directory, writing
 
 
 def write_predictions(
@@ -72,8 +72,8 @@ def write_predictions(
     with replacing_directory(path, n_bytes) as draft:
         # Chunks of nothing but the fill value are stored too, so that a missing chunk is a loss.
         options: Any = {"config": {"write_empty_chunks": True}}
-        chances = None
-        with writing(path, n_bytes):
+
+        def make() -> tuple[zarr.Array, zarr.Array | None]:
             group = zarr.create_group(
                 draft, zarr_format=3, attributes={"classes": model.classes.tolist()}
             )
@@ -84,21 +84,29 @@ def write_predictions(
                 chunks=(step,),
                 **options,
             )
-            if with_probabilities:
-                chances = group.create_array(
-                    "probabilities", shape=(n, K), dtype=np.float32, chunks=(step, K), **options
-                )
+            if not with_probabilities:
+                return found, None
+            return found, group.create_array(
+                "probabilities", shape=(n, K), dtype=np.float32, chunks=(step, K), **options
+            )
+
+        with writing(path, n_bytes):
+            found, chances = finished(make)
 
         def write(block: Block) -> None:
             check_finite(block)
             rows = slice(block.first_row, block.first_row + block.n_rows)
             predicted = labels(model, block.X)
             chance = None if chances is None else probabilities(model, block.X).astype(np.float32)
+
+            def store() -> None:
+                found[rows] = predicted.astype(object) if text else predicted
+                if chances is not None:
+                    chances[rows] = chance
+
             with lock:  # two blocks may write parts of one stored chunk: read, change, write
                 with writing(path, n_bytes):
-                    found[rows] = predicted.astype(object) if text else predicted
-                    if chances is not None:
-                        chances[rows] = chance
+                    finished(store)
                 if watch is not None:
                     watch(block.n_rows)
 

@@ -11,13 +11,16 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 from dsoftmax.errors import DsoftmaxError, WriteError
 from dsoftmax.system.units import size
+
+T = TypeVar("T")
 
 CURES = {
     errno.ENOSPC: "Free space there",
@@ -60,6 +63,16 @@ def writing(path: Path, n_bytes: int) -> Iterator[None]:
             f"{path} could not be written: {error.strerror or error}. {space}Complete files are "
             f"unchanged. {cure}, then run the same again."
         ) from error
+
+
+def finished(write: Callable[[], T]) -> T:
+    """Return what a function returns, and do not leave it before its end, even by an interrupt.
+
+    KeyboardInterrupt ends the main thread's wait for Zarr, whose own thread writes on: also into a
+    draft that was removed meanwhile. So another thread waits for Zarr, and its end is waited for.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(write).result()
 
 
 def make_directory(path: Path, n_bytes: int = 0) -> None:
