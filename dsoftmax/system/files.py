@@ -9,13 +9,14 @@ import ctypes
 import errno
 import os
 import shutil
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import BinaryIO, NoReturn, TypeVar
 
 from dsoftmax.errors import DsoftmaxError, WriteError
 from dsoftmax.system.units import size
@@ -66,13 +67,41 @@ def writing(path: Path, n_bytes: int) -> Iterator[None]:
 
 
 def finished(write: Callable[[], T]) -> T:
-    """Return what a function returns, and do not leave it before its end, even by an interrupt.
+    """Return what a function returns. An interrupt does not end it half way.
 
-    KeyboardInterrupt ends the main thread's wait for Zarr, whose own thread writes on: also into a
-    draft that was removed meanwhile. So another thread waits for Zarr, and its end is waited for.
+    The function runs in another thread, and KeyboardInterrupt is raised after its end. In the main
+    thread it would end the wait for Zarr only, whose own thread writes on: also into a draft that
+    was removed meanwhile.
     """
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(write).result()
+    lock, ended = threading.Lock(), threading.Event()
+    outcome: list[Callable[[], T]] = []
+    begun: list[bool] = []
+
+    def run() -> None:
+        with lock:
+            if begun:
+                return
+            begun.append(True)
+        try:
+            found = write()
+            outcome.append(lambda: found)
+        except BaseException as error:
+            outcome.append(partial(_reraise, error))
+        finally:
+            ended.set()
+
+    try:
+        # An executor loses a thread if it is interrupted while it starts it, and does not join it.
+        threading.Thread(target=run, name="dsoftmax-write").start()
+        ended.wait()
+    finally:
+        run()  # here, if an interrupt came before the thread began
+        ended.wait()
+    return outcome[0]()
+
+
+def _reraise(error: BaseException) -> NoReturn:
+    raise error
 
 
 def make_directory(path: Path, n_bytes: int = 0) -> None:
@@ -176,9 +205,14 @@ def replacing_directory(path: Path, n_bytes: int) -> Iterator[Path]:
             old.rename(path)
         raise
     finally:
-        remove(draft)
-        if exists(path):
-            remove(old)
+        finished(lambda: _clear(path, draft, old))
+
+
+def _clear(path: Path, draft: Path, old: Path) -> None:
+    """Remove the draft, and the old directory if another one has its name."""
+    remove(draft)
+    if exists(path):
+        remove(old)
 
 
 def _exchange(a: Path, b: Path) -> bool:

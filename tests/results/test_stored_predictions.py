@@ -1,6 +1,7 @@
 """What is written by Zarr leaves nothing behind when it is interrupted."""
 
 import asyncio
+import shutil
 import signal
 import threading
 import time
@@ -59,3 +60,21 @@ def test_an_interrupt_while_zarr_writes_leaves_no_draft(write, number, tmp_path,
     time.sleep(0.6)  # what Zarr wrote now would stay for ever
     assert list(tmp_path.iterdir()) == []
     assert len(begun) >= number
+
+
+def test_an_interrupt_while_the_old_predictions_are_removed_leaves_none_of_them(
+    tmp_path, monkeypatch
+):
+    path, remove = tmp_path / "out.zarr", shutil.rmtree
+    predictions(path)
+
+    def disturbed(folder, **options):
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        time.sleep(0.2)
+        remove(folder, **options)
+
+    monkeypatch.setattr(shutil, "rmtree", disturbed)
+    source = opened(np.ones((10, 4)), np.zeros(10, int))
+    with pytest.raises(KeyboardInterrupt):
+        write_predictions(MODEL, source, path, overwrite=True)
+    assert list(tmp_path.iterdir()) == [path]
