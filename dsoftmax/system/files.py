@@ -13,10 +13,10 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
 from contextlib import contextmanager, suppress
-from functools import partial
 from pathlib import Path
-from typing import BinaryIO, NoReturn, TypeVar
+from typing import BinaryIO, TypeVar
 
 from dsoftmax.errors import DsoftmaxError, WriteError
 from dsoftmax.system.units import size
@@ -73,35 +73,25 @@ def finished(write: Callable[[], T]) -> T:
     thread it would end the wait for Zarr only, whose own thread writes on: also into a draft that
     was removed meanwhile.
     """
-    lock, ended = threading.Lock(), threading.Event()
-    outcome: list[Callable[[], T]] = []
-    begun: list[bool] = []
+    lock, done = threading.Lock(), Future[T]()
 
     def run() -> None:
         with lock:
-            if begun:
+            if done.running() or done.done():
                 return
-            begun.append(True)
+            done.set_running_or_notify_cancel()
         try:
-            found = write()
-            outcome.append(lambda: found)
+            done.set_result(write())
         except BaseException as error:
-            outcome.append(partial(_reraise, error))
-        finally:
-            ended.set()
+            done.set_exception(error)
 
     try:
         # An executor loses a thread if it is interrupted while it starts it, and does not join it.
         threading.Thread(target=run, name="dsoftmax-write").start()
-        ended.wait()
+        return done.result()
     finally:
         run()  # here, if an interrupt came before the thread began
-        ended.wait()
-    return outcome[0]()
-
-
-def _reraise(error: BaseException) -> NoReturn:
-    raise error
+        wait([done])
 
 
 def make_directory(path: Path, n_bytes: int = 0) -> None:
