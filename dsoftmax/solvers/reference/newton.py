@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from dsoftmax.solvers.algebra.kronecker import kronecker_matrix
 from dsoftmax.solvers.algebra.line_search import improves
+from dsoftmax.solvers.algebra.moved import moved
 from dsoftmax.solvers.protocol import Allocation, Answer, Problem, Query, Sizes
 from dsoftmax.solvers.reference.hessian_estimate import between, corrected
 from dsoftmax.solvers.reference.newton_state import NewtonState
@@ -101,7 +102,7 @@ class Newton:
         gain = state.value - reached.value
         return self._aim(
             replace(
-                learnt.at(theta, reached, state.n_iter + 1),
+                moved(learnt, theta, reached, state.n_iter + 1),
                 hessian=hessian,
                 exact=exact,
                 radius=_next_radius(state, best, gain / max(state.promised[best], 1e-300)),
@@ -131,7 +132,7 @@ class Newton:
 
     def _begin(self, state: NewtonState, answer: Answer) -> NewtonState:
         hessian = self.first if answer.hessian is None else answer.hessian
-        state = state.at(state.theta, answer, state.n_iter)
+        state = moved(state, state.theta, answer, state.n_iter)
         if not state.stuck and not np.isfinite(hessian).all():
             state = replace(state, stuck="the Hessian is not finite")
         return self._aim(

@@ -1,11 +1,11 @@
 """The state of a run by Newton's method with a trust region."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dsoftmax.solvers.protocol import Answer, NoDecrement
+from dsoftmax.solvers.protocol import NoDecrement
 
 Float = NDArray[np.float64]
 
@@ -55,15 +55,3 @@ class NewtonState(NoDecrement):
     def here(self) -> bool:
         """Whether the next pass finds the Hessian at θ."""
         return bool(np.isnan(self.value)) or (self.refused > 0 and not self.exact)
-
-    def at(self, theta: Float, answer: Answer, n_iter: int) -> "NewtonState":
-        """Return the state at another point, whose answer is known."""
-        return replace(
-            self,
-            theta=theta,
-            value=answer.value,
-            gradient=answer.gradient,
-            value_error=answer.value_error,
-            n_iter=n_iter,
-            stuck="" if np.isfinite(answer.value) else "F is not finite",
-        )

@@ -41,6 +41,7 @@ from dsoftmax.solvers.algebra import damping, definite
 from dsoftmax.solvers.algebra.line_search import improves
 from dsoftmax.solvers.algebra.low_rank import rank_one_fit
 from dsoftmax.solvers.algebra.minimise import minimise
+from dsoftmax.solvers.algebra.moved import moved
 from dsoftmax.solvers.protocol import Allocation, Answer, Local, Problem, Query, Sizes
 from dsoftmax.solvers.surrogate.curvature import Gauge
 from dsoftmax.solvers.surrogate.model import Model, times
@@ -101,7 +102,7 @@ class Surrogate:
 
     def start(self, theta: Float, answer: Answer | None, n_iter: int = 0) -> SurrogateState:
         state = SurrogateState.begin(theta, n_iter)
-        return state if answer is None else state.at(theta, answer, n_iter)
+        return state if answer is None else moved(state, theta, answer, n_iter)
 
     def ask(self, state: SurrogateState) -> tuple[SurrogateState, Query]:
         if np.isnan(state.value):
@@ -117,7 +118,7 @@ class Surrogate:
 
     def tell(self, state: SurrogateState, answer: Answer) -> SurrogateState:
         if np.isnan(state.value):
-            return state.at(state.theta, answer, state.n_iter)
+            return moved(state, state.theta, answer, state.n_iter)
         found = (answer, *answer.trials)
         best = _best(state, found)
         state = self._learn(state, found)
@@ -136,7 +137,7 @@ class Surrogate:
             exact=answer.hessian is not None and best == 0,
             refused=0,
         )
-        return state.at(state.trials[best], found[best], state.n_iter + 1).at_rest()
+        return moved(state, state.trials[best], found[best], state.n_iter + 1).at_rest()
 
     def _refuse(self, state: SurrogateState) -> SurrogateState:
         """Return the state at the same θ, with more damping."""

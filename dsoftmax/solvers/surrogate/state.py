@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from dsoftmax.solvers.protocol import Answer, NoDecrement
+from dsoftmax.solvers.protocol import NoDecrement
 
 Float = NDArray[np.float64]
 
@@ -64,18 +64,6 @@ class SurrogateState(NoDecrement):
             theta, np.nan, np.zeros_like(theta), 0.0, n_iter, "", none, no_numbers, no_numbers, 0.0,
             False, np.zeros((0, 0)), none, none, 0,
         )  # fmt: skip
-
-    def at(self, theta: Float, answer: Answer, n_iter: int) -> "SurrogateState":
-        """Return the state at another point, whose answer is known."""
-        return replace(
-            self,
-            theta=theta,
-            value=answer.value,
-            gradient=answer.gradient,
-            value_error=answer.value_error,
-            n_iter=n_iter,
-            stuck="" if np.isfinite(answer.value) else "F is not finite",
-        )
 
     def at_rest(self) -> "SurrogateState":
         """Return the state without its trials, which are answered."""
