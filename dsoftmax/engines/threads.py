@@ -20,6 +20,7 @@ from dsoftmax.sums.totals import Totals
 from dsoftmax.sums.work import Meter, Ongoing
 from dsoftmax.system.allocator import giving_back, keep_freed_memory
 from dsoftmax.system.blas import one_blas_thread
+from dsoftmax.system.interrupts import finished
 from dsoftmax.system.process import available_cores
 
 T = TypeVar("T")
@@ -43,21 +44,25 @@ def on_threads(work: Callable[[Iterator[Block]], T], feed: Feed) -> list[T]:
             feed.stop()
             raise
 
-    with one_blas_thread(), ThreadPoolExecutor(feed.readers + feed.threads, "dsoftmax") as pool:
-        try:
-            # No name refers to a future that fails. Its error refers to this frame, so that blocks
-            # would stay in memory until the garbage collector runs.
-            computing = deque(pool.submit(compute) for _ in range(feed.threads))
-            reading = deque(pool.submit(feed.read) for _ in range(feed.readers))
-            done = []
-            while computing:
-                done.append(computing.popleft().result())
-            while reading:
-                reading.popleft().result()
-            return done
-        except BaseException:  # after Ctrl-C too, the threads end before the interpreter continues
-            feed.stop()
-            raise
+    def run() -> list[T]:
+        with ThreadPoolExecutor(feed.readers + feed.threads, "dsoftmax") as pool:
+            try:
+                # No name refers to a future that fails. Its error refers to this frame, so that
+                # blocks would stay in memory until the garbage collector runs.
+                computing = deque(pool.submit(compute) for _ in range(feed.threads))
+                reading = deque(pool.submit(feed.read) for _ in range(feed.readers))
+                done = []
+                while computing:
+                    done.append(computing.popleft().result())
+                while reading:
+                    reading.popleft().result()
+                return done
+            except BaseException:
+                feed.stop()
+                raise
+
+    with one_blas_thread():
+        return finished(run, feed.stop)
 
 
 def visit_all(visit: Callable[[Block], Mapping[str, Any]], feed: Feed) -> Totals:

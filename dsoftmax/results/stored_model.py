@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from dsoftmax.errors import OutputExistsError, ReadError
 from dsoftmax.results.model import Model
-from dsoftmax.system.files import finished, replacing_directory, writing
+from dsoftmax.system.files import replacing_directory, writing
+from dsoftmax.system.interrupts import finished
 
 FORMAT = 1
 """Version of the layout on disk."""

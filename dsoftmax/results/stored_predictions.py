@@ -16,7 +16,8 @@ from dsoftmax.results.model import Model
 from dsoftmax.results.outputs import labels, probabilities, require_features
 from dsoftmax.results.predict import each_block, scratch_bytes
 from dsoftmax.results.stored_model import METADATA_BYTES
-from dsoftmax.system.files import finished, replacing_directory, writing
+from dsoftmax.system.files import replacing_directory, writing
+from dsoftmax.system.interrupts import finished
 
 
 def write_predictions(

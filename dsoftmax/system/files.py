@@ -9,19 +9,16 @@ import ctypes
 import errno
 import os
 import shutil
-import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, wait
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import BinaryIO
 
 from dsoftmax.errors import DsoftmaxError, WriteError
+from dsoftmax.system.interrupts import finished
 from dsoftmax.system.units import size
-
-T = TypeVar("T")
 
 CURES = {
     errno.ENOSPC: "Free space there",
@@ -64,34 +61,6 @@ def writing(path: Path, n_bytes: int) -> Iterator[None]:
             f"{path} could not be written: {error.strerror or error}. {space}Complete files are "
             f"unchanged. {cure}, then run the same again."
         ) from error
-
-
-def finished(write: Callable[[], T]) -> T:
-    """Return what a function returns. An interrupt does not end it half way.
-
-    The function runs in another thread, and KeyboardInterrupt is raised after its end. In the main
-    thread it would end the wait for Zarr only, whose own thread writes on: also into a draft that
-    was removed meanwhile.
-    """
-    lock, done = threading.Lock(), Future[T]()
-
-    def run() -> None:
-        with lock:
-            if done.running() or done.done():
-                return
-            done.set_running_or_notify_cancel()
-        try:
-            done.set_result(write())
-        except BaseException as error:
-            done.set_exception(error)
-
-    try:
-        # An executor loses a thread if it is interrupted while it starts it, and does not join it.
-        threading.Thread(target=run, name="dsoftmax-write").start()
-        return done.result()
-    finally:
-        run()  # here, if an interrupt came before the thread began
-        wait([done])
 
 
 def make_directory(path: Path, n_bytes: int = 0) -> None:

@@ -1,7 +1,9 @@
 """Blocks on their way to the threads: the spool, retries, and errors that stop the pass."""
 
 import gc
+import signal
 import threading
+import time
 from contextlib import suppress
 
 import numpy as np
@@ -163,3 +165,35 @@ def test_ctrl_c_stops_the_threads():
     with pytest.raises(KeyboardInterrupt):
         ThreadsEngine(2).total(visit, source)
     assert len(source.loads) < 20
+
+
+@pytest.mark.parametrize("nth", [1, 2, 3, 4])
+def test_no_thread_is_left_when_ctrl_c_comes_while_threads_start(nth, monkeypatch):
+    """The interrupt comes while the starting thread is waited for."""
+    start, started = threading.Thread.start, []
+
+    def interrupted_start(thread):
+        if not thread.name.startswith("dsoftmax_"):
+            return start(thread)
+        started.append(thread)
+        if len(started) == nth:
+            wait = thread._started.wait
+
+            def interrupted_wait():
+                wait()
+                signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+                time.sleep(0.05)
+
+            thread._started.wait = interrupted_wait
+        return start(thread)
+
+    @Visiting
+    def visit(block):
+        time.sleep(0.5)
+        return rows_and_labels(block)
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted_start)
+    with pytest.raises(KeyboardInterrupt):
+        ThreadsEngine(2).total(visit, Counting(300))
+    assert len(started) >= nth
+    assert not any(thread.is_alive() for thread in started)
