@@ -37,3 +37,4 @@ def small_sample(monkeypatch):
     monkeypatch.setattr(sample, "LEAST_BYTES", 0)
     monkeypatch.setattr(sample, "LEAST_ROWS", 10)
     monkeypatch.setattr(sample, "MOST_SHARE", 0.125)
+    monkeypatch.setattr(sample, "MOST_SHARE_READ", 0.125)

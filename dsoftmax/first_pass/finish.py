@@ -9,16 +9,11 @@ from dsoftmax.data.block import Block
 from dsoftmax.errors import DataError
 from dsoftmax.first_pass.checks import check_count
 from dsoftmax.first_pass.labels import Encoder, given_classes, ordered_classes
-from dsoftmax.first_pass.sample import NOTHING, Sample, sample_from
+from dsoftmax.first_pass.sample import NO_GRAM, NOTHING, Sample, most_sample_rows, sample_from
 from dsoftmax.first_pass.statistics import Statistics
-from dsoftmax.first_pass.visit import NO_GRAM, HeldOutSums
+from dsoftmax.first_pass.visit import HeldOutSums
 
 Float = NDArray[np.float64]
-
-ROWS_PER_ENTRY = 20
-"""Rows for each free parameter to which a larger sample is thinned."""
-LEAST_SAMPLE = 2000
-"""Rows below which no sample is thinned."""
 
 
 def finish(totals: dict[Any, Any], classes: NDArray | None) -> Statistics:
@@ -69,7 +64,7 @@ def finish(totals: dict[Any, Any], classes: NDArray | None) -> Statistics:
         float(weight),
         float(-totals["least_weight"][0]),
         share,
-        _sample(totals, ordered, sums),
+        _sample(totals, ordered, sums, gram if share == 1 else NO_GRAM),
         np.array([one for one, _ in held], np.int64).reshape(-1, len(rows)),
         np.array([one for _, one in held]).reshape(-1, *sums.shape),
     )
@@ -86,14 +81,14 @@ def _by_class(found: dict[Any, Any], classes: NDArray, p: int) -> tuple[NDArray[
     return rows, np.stack([one["sums"] for one in per_class])
 
 
-def _sample(totals: dict[Any, Any], classes: NDArray, sums: Float) -> Sample:
+def _sample(totals: dict[Any, Any], classes: NDArray, sums: Float, gram: Float) -> Sample:
     """Return the sample, with the classes of its rows."""
     rows = totals.get("sample")
     if rows is None:
         return NOTHING
     K, d = sums.shape
     codes = Encoder(classes).codes(Block(rows.columns["X"], rows.columns["y"]))
-    most = max(ROWS_PER_ENTRY * d * (K - 1), LEAST_SAMPLE)
+    most = most_sample_rows(d, K)
     mass = float(sums[:, -1].sum())  # rows without a weight are not drawn
     whole = bool(rows.columns["weights"].sum() >= mass * (1 - 1e-12))
-    return sample_from(rows, codes, sums, most, whole=whole)
+    return sample_from(rows, codes, sums, most, whole, gram)

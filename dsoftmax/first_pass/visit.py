@@ -17,7 +17,7 @@ from dsoftmax.first_pass.checks import check_count, check_finite, checked_weight
 from dsoftmax.first_pass.held_out import MARKS, HeldOut, fold_of, marks, places
 from dsoftmax.first_pass.labels import Encoder, plain_labels
 from dsoftmax.first_pass.leaf_sums import TILE_BYTES, LeafSums, labels_and_codes, tile_rows, tiles
-from dsoftmax.first_pass.sample import Draw, leverage_bytes
+from dsoftmax.first_pass.sample import NO_GRAM, Draw, leverage_bytes
 from dsoftmax.kernels.choose import KERNELS
 from dsoftmax.kernels.compiled.csr_sums import FeatureSums
 from dsoftmax.sums.totals import Grouped, Largest
@@ -32,7 +32,6 @@ GRAM_ROWS = 16
 """Least rows for each feature in an estimate of the Gram matrix."""
 USUAL_CLASSES = 16
 """Number of classes for which memory is planned until the first pass has counted them."""
-NO_GRAM = np.zeros((0, 0))
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from dsoftmax.kernels.curvature import GRAM_ROWS
 from dsoftmax.kernels.packed import hessian_entries, triangle_entries
 from dsoftmax.kernels.tiles import pair_tile_rows, shares_products, tile_rows
 
@@ -29,11 +28,3 @@ def hessian_bytes(n_features: int, n_classes: int, dtype: np.dtype, sparse: bool
     entries = 2 * d + 3 * K + pairs * (1 if shared else 2) + (triangle_entries(d) if shared else d)
     whole = hessian_entries(n_features, K) if shared else 2 * d * d
     return dtype.itemsize * (pair_tile_rows(K, d, dtype) * entries + whole)
-
-
-def curvature_bytes(n_rows: int, n_features: int, n_classes: int, dtype: np.dtype) -> int:
-    """Return the bytes of `dsoftmax.kernels.curvature.curvatures`, beside its results."""
-    d = n_features + 1
-    tile = tile_rows(n_features, n_classes, dtype, False) * (d + n_classes) * dtype.itemsize
-    batch = GRAM_ROWS * 2 * d * dtype.itemsize + 5 * 8 * d * d
-    return tile + batch + n_rows * (3 * n_classes * dtype.itemsize + ROW_BYTES)

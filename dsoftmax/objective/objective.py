@@ -22,19 +22,14 @@ from dsoftmax.first_pass.statistics import Statistics
 from dsoftmax.kernels import softmax
 from dsoftmax.kernels.choose import KERNELS
 from dsoftmax.objective.cost import Cost
-from dsoftmax.objective.estimates import gram_unit
 from dsoftmax.objective.on_sample import LocalObjective
 from dsoftmax.objective.penalty import Penalty
 from dsoftmax.objective.visit import Evaluate, Question, parts_at
 from dsoftmax.solvers.algebra.kronecker import Kronecker
-from dsoftmax.solvers.protocol import Answer, Problem, Query
+from dsoftmax.solvers.protocol import WHOLE_MOMENTS, Answer, Problem, Query
 
 Float = NDArray[np.float64]
 
-CURVATURE_ROWS = 32
-"""Rows for each feature and group from which curvatures are estimated, about."""
-ABOVE = 1.0 + 1e-9
-"""Factor on the squares of all rows, so that rounded sums over some of them stay below."""
 ROUNDING = {np.dtype(np.float32): 1e-7, np.dtype(np.float64): 1e-15}
 """Relative rounding of F, by the dtype of the products."""
 
@@ -116,8 +111,9 @@ class Objective:
         )
         sample = with_class_weights(statistics.sample, self.class_weights)
         kernel = KERNELS[self.kernel]
-        local = LocalObjective(sample, penalty, kernel) if sample.n_rows else None
-        moments = np.diag(shares) - np.outer(shares, shares)
+        local = LocalObjective(sample, penalty, kernel, gram) if sample.n_rows else None
+        whole = len(shares) <= WHOLE_MOMENTS
+        moments = np.diag(shares) - np.outer(shares, shares) if whole else shares * (1 - shares)
         return Problem(
             lambda: self.curvature_bound,
             penalty.strengths(shape),
@@ -141,8 +137,8 @@ class Objective:
         Parameters
         ----------
         gradient : (K, p+1) float64
-        moments : (K, K) float64, optional
-            A; the moments at the start when None.
+        moments : (K, K) or (K,) float64, optional
+            A, or its diagonal; the moments at the start when None.
         """
         known = self.problem().moments if moments is None else moments
         if not (np.isfinite(gradient).all() and np.isfinite(known).all()):
@@ -198,19 +194,7 @@ class Objective:
 
     def question(self, query: Query) -> Question:
         """Return the question that a pass answers for a query."""
-        if query.curvatures is None:
-            return Question(query, self.class_weights, self.dtype, self.held)
-        heaviest = 1.0 if self.class_weights is None else float(self.class_weights.max())
-        squares = np.append(self.statistics.squares, self.statistics.weight)
-        step = max(self._n // (CURVATURE_ROWS * query.n_groups * len(squares)), 1)
-        return Question(
-            query,
-            self.class_weights,
-            self.dtype,
-            self.held,
-            np.sqrt(heaviest * squares * ABOVE),
-            step,
-        )
+        return Question(query, self.class_weights, self.dtype, self.held)
 
     def finish(self, question: Question, sums: Mapping[Any, Any], i: int = 0) -> Answer:
         """Return the answer to question number ``i`` of a pass, from the sums of the pass."""
@@ -219,26 +203,7 @@ class Objective:
             self._answer(query if not j else Query(theta), parts_at(sums, i, j))
             for j, theta in enumerate(question.points())
         )
-        found = replace(found, trials=tuple(trials))
-        if query.curvatures is None:
-            return found
-        return replace(found, **self._curvatures(question, parts_at(sums, i)))
-
-    def _curvatures(self, question: Question, parts: Mapping[str, Any]) -> dict[str, Any]:
-        """Scale the curvatures: A_g to the scale of F, G_g to a trace of A_g of 1."""
-        assert question.sizes is not None
-        moments, grams = parts["group_moments"], parts["group_grams"] * gram_unit(question.sizes)
-        traces = np.trace(moments, axis1=1, axis2=2)
-        scaled = np.divide(
-            grams, traces[:, None], where=traces[:, None] > 0, out=np.zeros_like(grams)
-        )
-        if not self.fit_intercept:
-            last = np.cumsum(np.arange(len(question.sizes), 0, -1)) - 1  # entries (a, p)
-            scaled[:, last] = 0
-        return {
-            "group_moments": moments * (question.step / self.total_weight),
-            "group_grams": scaled.astype(np.float32),
-        }
+        return replace(found, trials=tuple(trials))
 
     def _answer(self, query: Query, parts: Mapping[str, Any]) -> Answer:
         """Return the answer at one point, from its sums by quantity."""

@@ -1,22 +1,44 @@
 """F on the sample of the first pass, in memory."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from itertools import pairwise
+from typing import TypeVar
 
 import numpy as np
+import scipy.sparse
 from numpy.typing import NDArray
 
-from dsoftmax.data.features import Features
-from dsoftmax.first_pass.sample import Sample
+from dsoftmax.data.features import Features, rows_between
+from dsoftmax.first_pass.held_out import uniform
+from dsoftmax.first_pass.sample import Sample, filled, leverages
 from dsoftmax.kernels.choose import Kernel
+from dsoftmax.kernels.curvature import class_blocks, moments
+from dsoftmax.kernels.softmax import decision_function, softmax
+from dsoftmax.kernels.tiles import compute_dtype
 from dsoftmax.objective.penalty import Penalty
+from dsoftmax.solvers.protocol import WHOLE_MOMENTS
+from dsoftmax.system.process import available_cores
 
 Float = NDArray[np.float64]
+T = TypeVar("T")
+
+SLICES = 4
+"""Slices of the sample that threads sum side by side.
+
+The number is fixed, so that the sums do not depend on the cores.
+"""
+SLICED_WORK = 2**20
+"""Products of rows, classes and features from which slices are worth their threads."""
+CURVED_ENTRIES = 2**18
+"""Probabilities that are in memory at a time while the curvatures of rows are found."""
+BLOCK_SALT = 7919
+"""Salt of the draw of the rows of class blocks, times the number of the draw."""
 
 
 class LocalObjective:
     """F on a sample in memory: see `dsoftmax.solvers.protocol.Local`.
-
-    Products are in float64 and run on this thread. The rows are converted once, at their first use.
 
     Parameters
     ----------
@@ -25,12 +47,17 @@ class LocalObjective:
     penalty : Penalty
         Penalty of F over all rows; the weights of the sample add up to theirs.
     kernel : Kernel
+    gram : (p+1, p+1) or (p+1,) float64, optional
+        G of all rows, or its diagonal.
     """
 
-    def __init__(self, sample: Sample, penalty: Penalty, kernel: Kernel) -> None:
+    def __init__(
+        self, sample: Sample, penalty: Penalty, kernel: Kernel, gram: Float | None = None
+    ) -> None:
         self.sample = sample
         self._penalty = penalty
         self._kernel = kernel
+        self._gram = np.zeros((0, 0)) if gram is None or gram.ndim == 1 else gram
         self._rows: Features | None = None
 
     @property
@@ -48,10 +75,37 @@ class LocalObjective:
         return self._rows
 
     def value_and_gradient(self, theta: Float) -> tuple[float, Float]:
-        """Return F and ∇F, estimated from the sample. Work and memory are those of the kernel."""
+        """Return F and ∇F, estimated from the sample. Work and memory are those of the kernel.
+
+        Products are in float64 and run on this thread. The rows are converted once, at their first
+        use.
+        """
         J, gradient = self._kernel.value_and_gradient(
             theta, self._X, self.sample.codes, self.sample.weights, np.dtype(np.float64)
         )
+        return self._penalty.value(J, theta), self._penalty.derivative(gradient, theta)
+
+    def on_threads(self, theta: Float, single: bool) -> tuple[float, Float]:
+        """Return F and ∇F on threads, in float32 if ``single`` and the stored values allow it.
+
+        Rows are converted tile by tile. Memory: that of the kernel in each thread, and a gradient
+        for each slice.
+        """
+        stored = compute_dtype(self.sample.values.dtype)
+        dtype = stored if single else np.dtype(np.float64)
+
+        def part(rows: slice) -> tuple[float, Float]:
+            X = rows_between(self._stored, rows.start, rows.stop)
+            codes, weights = self.sample.codes[rows], self.sample.weights[rows]
+            found: tuple[float, Float] = self._kernel.value_and_gradient(
+                theta, X, codes, weights, dtype
+            )
+            return found
+
+        parts = self._sliced(part, theta.size)
+        J, gradient = sum(value for value, _ in parts), parts[0][1]
+        for _, one in parts[1:]:
+            gradient += one
         return self._penalty.value(J, theta), self._penalty.derivative(gradient, theta)
 
     def products(self, theta: Float) -> Callable[[Float], Float]:
@@ -63,3 +117,81 @@ class LocalObjective:
         """Return ∇²F, estimated from the sample."""
         pairs = self._kernel.hessian_pairs(theta, self._X, self.sample.weights)
         return self._penalty.hessian(pairs, *theta.shape)
+
+    def moments(self, theta: Float) -> Float:
+        """Return the moments A, as in an answer. Work that of the kernel, on all cores."""
+        whole = len(theta) <= WHOLE_MOMENTS
+
+        def part(rows: slice) -> Float:
+            X = rows_between(self._stored, rows.start, rows.stop)
+            return moments(theta, X, self.sample.weights[rows], whole=whole)
+
+        return np.sum(self._sliced(part, theta.size), axis=0) / self._penalty.total_weight
+
+    def class_blocks(self, theta: Float, most_rows: int, number: int) -> Float:
+        """Return the class blocks of ∇²F without the penalty, from some rows.
+
+        Rows are drawn by their curvature at θ times their leverage. ``number`` makes the draw
+        another one. Work K·(p+1)² flops a row.
+        """
+        curved, weights = np.empty(self.n_rows), self.sample.weights
+        step = max(CURVED_ENTRIES // len(theta), 64)
+        for start in range(0, self.n_rows, step):
+            rows = slice(start, min(start + step, self.n_rows))
+            Z = decision_function(theta, rows_between(self._stored, rows.start, rows.stop))
+            curved[rows] = 1 - np.square(softmax(Z)).sum(axis=1, dtype=np.float64)
+        chances = np.minimum(filled(weights * curved * self.leverages, most_rows), 1.0)
+        numbers = np.arange(self.n_rows)
+        drawn = np.flatnonzero(uniform(numbers, BLOCK_SALT * (number + 1)) < chances)
+        some = np.ascontiguousarray(self._stored[drawn])
+        blocks = class_blocks(theta, some, weights[drawn] / chances[drawn])
+        return blocks / self._penalty.total_weight
+
+    @cached_property
+    def leverages(self) -> Float:
+        """x̃ᵀG⁺x̃ of each row of the sample with x̃ = [x, 1], and the G of all rows."""
+        return leverages(self._stored, self.sample.weights, self._gram)
+
+    def leverage_gram(self) -> Float:
+        """Return Σ sᵢhᵢx̃ᵢx̃ᵢᵀ/Σ sᵢhᵢ with the leverages h, or its diagonal for CSR."""
+        mass = self.sample.weights * self.leverages
+        X = self._stored
+        if scipy.sparse.issparse(X):
+            squares = X.astype(np.float64).power(2)
+            return np.append(squares.T @ mass, mass.sum()) / mass.sum()
+        found = np.zeros((X.shape[1] + 1,) * 2)
+        for start in range(0, len(X), 4096):
+            rows = slice(start, start + 4096)
+            x = np.ones((len(X[rows]), X.shape[1] + 1))
+            x[:, :-1] = X[rows]
+            x *= np.sqrt(mass[rows])[:, None]
+            found += x.T @ x
+        return found / mass.sum()
+
+    def reach(self, direction: Float) -> float:
+        """Return the root mean square of the logits of a direction over rows and classes."""
+
+        def part(rows: slice) -> float:
+            Z = decision_function(direction, rows_between(self._stored, rows.start, rows.stop))
+            return float(self.sample.weights[rows] @ np.square(Z).sum(axis=1, dtype=np.float64))
+
+        total = sum(self._sliced(part, direction.size))
+        return float(np.sqrt(total / self.sample.weights.sum() / len(direction)))
+
+    @cached_property
+    def _stored(self) -> Features:
+        return self.sample.X
+
+    def _sliced(self, part: Callable[[slice], T], entries: int) -> Sequence[T]:
+        """Return the result for each slice of the rows, on the cores of this process."""
+        n = self.n_rows
+        n_slices = SLICES if n * entries >= SLICED_WORK else 1
+        ends = [n * i // n_slices for i in range(n_slices + 1)]
+        slices = [slice(*pair) for pair in pairwise(ends)]
+        if n_slices == 1:
+            return [part(slices[0])]
+        return list(self._pool.map(part, slices))
+
+    @cached_property
+    def _pool(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(min(SLICES, available_cores()), "dsoftmax-sample")

@@ -8,15 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsoftmax.data.block import Block
-from dsoftmax.data.leaves import MOST_LEAF_ROWS, leaf_rows
 from dsoftmax.engines.visit import Footprint, Visit
 from dsoftmax.first_pass.held_out import HeldOut, places
 from dsoftmax.first_pass.labels import Encoder
 from dsoftmax.kernels.choose import KERNELS
-from dsoftmax.kernels.footprint import curvature_bytes, gradient_bytes
+from dsoftmax.kernels.footprint import gradient_bytes
 from dsoftmax.kernels.hessian import hessian_product
-from dsoftmax.kernels.packed import hessian_entries, triangle_entries
-from dsoftmax.objective.estimates import leaf_curvatures, leaf_moments
+from dsoftmax.kernels.packed import hessian_entries
+from dsoftmax.objective.estimates import leaf_moments, moment_entries
 from dsoftmax.objective.scores import score, score_bytes
 from dsoftmax.solvers.protocol import Query
 
@@ -30,8 +29,7 @@ class Part:
     Attributes
     ----------
     quantity : str
-        "value", "gradient", "product", "hessian", "moments", "group_moments", "group_grams" or
-        "held".
+        "value", "gradient", "product", "hessian", "moments" or "held".
     question : int
         Number of the question in the pass.
     point : int
@@ -64,19 +62,12 @@ class Question:
         Dtype of the products.
     held : HeldOut, optional
         Rows that do not count. Their losses and hits are found as well, at every point.
-    sizes : (p+1,) float64, optional
-        √Σ sᵢx̃ᵢⱼ² or more, if curvatures are asked for: the scale to which their Gram matrices are
-        rounded.
-    step : int
-        Stride of the rows from which curvatures are estimated.
     """
 
     query: Query
     class_weights: Float | None
     dtype: np.dtype
     held: HeldOut | None = None
-    sizes: Float | None = None
-    step: int = 1
 
     @property
     def n_trials(self) -> int:
@@ -127,18 +118,14 @@ class Evaluate(Visit):
         K, query = len(self.encoder.classes), question.query
         entries = K * (n_features + 1)
         found = (4 + entries) * (1 + question.n_trials) + entries * (query.direction is not None)
-        found += hessian_entries(n_features, K) * query.hessian + K * K * query.moments
-        # Totals of integers need a fourth of the memory of exact sums.
-        return found + query.n_groups * (K * K + triangle_entries(n_features + 1) // 4)
+        found += hessian_entries(n_features, K) * query.hessian
+        return found + moment_entries(K) * query.moments
 
     def _scratch(self, question: Question, n_features: int, sparse: bool) -> int:
         """Return the bytes that a thread allocates for a question, beside the sums."""
         K, query, kernel = len(self.encoder.classes), question.query, KERNELS[self.kernel]
         shape = n_features, K, question.dtype
-        rows = MOST_LEAF_ROWS if sparse else leaf_rows(n_features)
         needs = [gradient_bytes(*shape, sparse), kernel.gradient_bytes(*shape, sparse)]
-        if query.curvatures is not None:
-            needs.append(curvature_bytes(rows // question.step + 1, *shape))
         if query.hessian:
             needs.append(kernel.hessian_bytes(*shape, sparse))
         if question.held is not None:
@@ -186,9 +173,4 @@ class Evaluate(Visit):
             )
         if query.moments:
             found["moments", 0] = leaf_moments(query.theta, block, weights, dtype)
-        if query.curvatures is not None:
-            assert question.sizes is not None
-            found["group_moments", 0], found["group_grams", 0] = leaf_curvatures(
-                query.theta, block, weights, query.curvatures, question.sizes, question.step, dtype
-            )
         return found

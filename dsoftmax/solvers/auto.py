@@ -1,11 +1,11 @@
 """The solver of a run with solver="auto": a rule of sizes, written down."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from dsoftmax.solvers.algebra.class_groups import n_groups
-from dsoftmax.solvers.algebra.kronecker_sum import sum_bytes
+import numpy as np
 
-AUTO, SURROGATE, SUM, KRONECKER = "auto", "surrogate", "lbfgs-kronecker-sum", "lbfgs-kronecker"
+AUTO, SURROGATE, MATRIX_FREE, KRONECKER = "auto", "surrogate", "matrix-free", "lbfgs-kronecker"
 """Names of solvers."""
 SURROGATE_ENTRIES = 1000
 """Limit on the entries of θ for `SURROGATE`.
@@ -39,13 +39,11 @@ class Choice:
 
 
 def choose(
-    n_rows: int,
     n_features: int,
     n_classes: int,
     sample_rows: int,
     whole: bool,
-    gram: bool,
-    needed: int,
+    needed: Mapping[str, int],
     budget: int | None = None,
     resident: bool = False,
 ) -> Choice:
@@ -53,31 +51,29 @@ def choose(
 
     Parameters
     ----------
-    n_rows, n_features, n_classes : int
+    n_features, n_classes : int
     sample_rows : int
         Rows of the sample of the first pass; 0 if there is none.
     whole : bool
         Whether the sample has all rows.
-    gram : bool
-        Whether the whole Gram matrix is known; otherwise its diagonal is.
-    needed : int
-        Bytes of `SURROGATE`.
+    needed : mapping from str to int
+        Bytes of `SURROGATE` and of `MATRIX_FREE`.
     budget : int, optional
         Bytes that are left of the memory limit; None if there is no limit.
     resident : bool
-        Whether the rows are in memory. A pass that finds curvatures then costs many plain passes.
+        Whether the rows are in memory. A pass then costs less than a step on a large sample.
     """
+    held = np.inf if budget is None else budget // HELD_PART
     other = KRONECKER
-    fits = budget is None or sum_bytes(n_rows, n_classes, n_features) <= budget // HESSIAN_PART
-    if gram and n_groups(n_rows, n_classes, n_features) > 1 and fits and not resident:
-        other = SUM
+    if sample_rows and not resident and needed[MATRIX_FREE] <= held:
+        other = MATRIX_FREE
     entries, free = (n_features + 1) * n_classes, (n_features + 1) * (n_classes - 1)
     if entries > SURROGATE_ENTRIES:
         large = f"θ has {entries:,} entries, more than {SURROGATE_ENTRIES:,}"
         return Choice(other, f"{large}: Hessians are too large")
     pairs, products = n_classes * (n_classes - 1) // 2, (n_features + 1) * (n_features + 2) // 2
     summed = HESSIAN_BYTES * pairs * products
-    if budget is not None and (summed > budget // HESSIAN_PART or needed > budget // HELD_PART):
+    if budget is not None and (summed > budget // HESSIAN_PART or needed[SURROGATE] > held):
         return Choice(
             other,
             f"Hessians of {entries:,} × {entries:,} and a sample exceed the memory limit",

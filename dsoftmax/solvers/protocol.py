@@ -10,6 +10,13 @@ from numpy.typing import NDArray
 Float = NDArray[np.float64]
 
 
+WHOLE_MOMENTS = 300
+"""Most classes for which the moments A are a whole (K, K) matrix.
+
+Beyond, their diagonal (K,) stands for them: a matrix would cost more than the pass that it serves.
+"""
+
+
 @dataclass(frozen=True)
 class Query:
     """A question that one pass answers.
@@ -27,9 +34,6 @@ class Query:
         The Hessian shapes steps only.
     moments : bool
         Whether the moments of the probabilities at ``theta`` are asked for.
-    curvatures : (K, K) int64, optional
-        Groups, numbered from 0, whose curvature at ``theta`` is asked for: [k, k] holds the group
-        of class k, [k, l] that of a pair.
     trials : (m, K, p+1) float64, optional
         Further points at which F and ∇F are asked for. They share the rows of the same pass.
     """
@@ -39,13 +43,7 @@ class Query:
     hessian: bool = False
     single: bool = False
     moments: bool = False
-    curvatures: NDArray[np.int64] | None = None
     trials: Float | None = None
-
-    @property
-    def n_groups(self) -> int:
-        """Number of groups whose curvature is asked for."""
-        return 0 if self.curvatures is None else int(self.curvatures.max()) + 1
 
 
 @dataclass(frozen=True)
@@ -65,11 +63,8 @@ class Answer:
     hessian : (K·(p+1), K·(p+1)) float64, optional
         ∇²F, if the query asks for it.
     moments : (K, K) float64, optional
-        A = Σ sᵢ(diag pᵢ − pᵢpᵢᵀ)/S, estimated from a part of the rows: ∇²F ≈ A ⊗ G + penalty.
-    group_moments : (groups, K, K) float64, optional
-        A_g of each group: parts of Σ sᵢ(diag pᵢ − pᵢpᵢᵀ)/S.
-    group_grams : (groups, (p+1)·(p+2)/2) float32, optional
-        G_g of each group, upper triangles row by row: ∇²F ≈ Σ A_g ⊗ G_g + penalty.
+        A = Σ sᵢ(diag pᵢ − pᵢpᵢᵀ)/S, estimated from a part of the rows: ∇²F ≈ A ⊗ G + penalty. Its
+        diagonal, (K,), with more than `WHOLE_MOMENTS` classes.
     trials : tuple of Answer
         Answers at the points of the query's ``trials``, in their order.
     held : (3,) float64, optional
@@ -83,8 +78,6 @@ class Answer:
     product: Float | None = None
     hessian: Float | None = None
     moments: Float | None = None
-    group_moments: Float | None = None
-    group_grams: NDArray[np.float32] | None = None
     trials: "tuple[Answer, ...]" = ()
     held: Float | None = None
 
@@ -102,6 +95,8 @@ class Sizes:
         Bytes of the sample in float64; 0 if there is none.
     scratch_bytes : int
         Bytes that one thread allocates while it evaluates F on the sample.
+    sample_rows : int
+        Rows of the sample.
     """
 
     n_rows: int
@@ -110,6 +105,7 @@ class Sizes:
     gram: bool = False
     sample_bytes: int = 0
     scratch_bytes: int = 0
+    sample_rows: int = 0
 
     @property
     def vector(self) -> int:
@@ -129,8 +125,9 @@ class Sizes:
 
     @property
     def moments(self) -> int:
-        """Bytes of the moments of the probabilities, (K, K) float64."""
-        return 8 * self.n_classes**2
+        """Bytes of the moments of the probabilities, float64."""
+        K = self.n_classes
+        return 8 * (K * K if K <= WHOLE_MOMENTS else K)
 
 
 @dataclass(frozen=True)
@@ -170,11 +167,27 @@ class Local(Protocol):
     def value_and_gradient(self, theta: Float) -> tuple[float, Float]:
         """Return F and ∇F at (K, p+1) float64, estimated from the sample, the penalty included."""
 
+    def on_threads(self, theta: Float, single: bool) -> tuple[float, Float]:
+        """Return F and ∇F on all cores, in float32 if ``single`` and the values allow it."""
+
     def products(self, theta: Float) -> Callable[[Float], Float]:
         """Return the product V ↦ ∇²F(θ)·V for (K, p+1) float64."""
 
     def hessian(self, theta: Float) -> Float:
         """Return ∇²F, (K·(p+1), K·(p+1))."""
+
+    def moments(self, theta: Float) -> Float:
+        """Return the moments A, as in an `Answer`."""
+
+    def class_blocks(self, theta: Float, most_rows: int, number: int) -> Float:
+        """Return the blocks of ∇²F, without the penalty, that belong to one class each.
+
+        (K, p+1, p+1), from about ``most_rows`` rows of dense data; ``number`` makes the draw of
+        the rows another one.
+        """
+
+    def reach(self, direction: Float) -> float:
+        """Return the root mean square of the logits of a (K, p+1) direction."""
 
 
 @dataclass(frozen=True)
@@ -192,7 +205,8 @@ class Problem:
     gram : (p+1, p+1) or (p+1,) float64
         G = Σ sᵢx̃ᵢx̃ᵢᵀ/S with x̃ = [x, 1], or its diagonal.
     moments : (K, K) float64
-        A at the start: diag π − ππᵀ of the class shares π.
+        A at the start: diag π − ππᵀ of the class shares π. Its diagonal, (K,), with more than
+        `WHOLE_MOMENTS` classes.
     n_rows : int
     local : Local, optional
         F on the sample, if the first pass drew one.

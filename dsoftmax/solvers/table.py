@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from dsoftmax.errors import unknown_option
-from dsoftmax.solvers.auto import AUTO, SUM, SURROGATE, Choice, choose
+from dsoftmax.solvers.auto import AUTO, KRONECKER, MATRIX_FREE, SURROGATE, Choice, choose
 from dsoftmax.solvers.lbfgs import solver as lbfgs
 from dsoftmax.solvers.lbfgs.state import LBFGSState
+from dsoftmax.solvers.matrix_free import solver as matrix_free
+from dsoftmax.solvers.matrix_free.state import MatrixFreeState
 from dsoftmax.solvers.protocol import Allocation, Problem, Sizes, Solver
 from dsoftmax.solvers.proximal_newton import solver as proximal_newton
 from dsoftmax.solvers.proximal_newton.state import ProximalState
@@ -82,6 +84,14 @@ SOLVERS: dict[str, Entry] = {
         sample=True,
         double=True,
     ),
+    MATRIX_FREE: Entry(
+        matrix_free.MatrixFree.of,
+        MatrixFreeState,
+        matrix_free.footprint,
+        gram="estimate",
+        sample=True,
+        double=True,
+    ),
     "proximal-newton": Entry(
         proximal_newton.ProximalNewton.of,
         ProximalState,
@@ -91,8 +101,7 @@ SOLVERS: dict[str, Entry] = {
         double=True,
         l1=True,
     ),
-    SUM: Entry(lbfgs.LBFGS.preconditioned_by_sum, LBFGSState, lbfgs.sum_footprint, gram="estimate"),
-    "lbfgs-kronecker": Entry(
+    KRONECKER: Entry(
         lbfgs.LBFGS.preconditioned, LBFGSState, lbfgs.preconditioned_footprint, gram="estimate"
     ),
     "newton": Entry(

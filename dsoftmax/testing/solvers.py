@@ -151,6 +151,10 @@ class LocalConvex:
         answer = self.function.answer(Query(theta))
         return answer.value, answer.gradient
 
+    def on_threads(self, theta: Float, single: bool) -> tuple[float, Float]:
+        """Return F and ∇F."""
+        return self.value_and_gradient(theta)
+
     def products(self, theta: Float) -> Callable[[Float], Float]:
         """Return the product V ↦ ∇²F·V."""
         H = self.hessian(theta)
@@ -161,6 +165,20 @@ class LocalConvex:
         H = self.function.answer(Query(theta, hessian=True)).hessian
         assert H is not None
         return H
+
+    def moments(self, theta: Float) -> Float:
+        """Return A with A ⊗ I about ∇²F."""
+        K, d = theta.shape
+        return np.einsum("kalb,ab->kl", self.hessian(theta).reshape(K, d, K, d), np.eye(d)) / d
+
+    def class_blocks(self, theta: Float, most_rows: int, number: int) -> Float:
+        """Return the blocks of ∇²F that belong to one row of θ each."""
+        K, d = theta.shape
+        return np.einsum("kakb->kab", self.hessian(theta).reshape(K, d, K, d)).copy()
+
+    def reach(self, direction: Float) -> float:
+        """Return the root mean square of the entries of a direction."""
+        return float(np.sqrt(np.mean(np.square(direction))))
 
 
 def convex_problem(shape: tuple[int, int] = (3, 4), seed: int = 7) -> Problem:

@@ -27,18 +27,24 @@ def memory_budget(limit: int | None) -> int | None:
 
 
 def problem_sizes(
-    n_rows: int, n_classes: int, n_features: int, gram: bool, sample_bytes: int
+    n_rows: int,
+    n_classes: int,
+    n_features: int,
+    gram: bool,
+    sample_bytes: int,
+    sample_rows: int,
 ) -> Sizes:
     """Return the sizes of a problem, with the scratch bytes of the kernel on its sample."""
     scratch = gradient_bytes(n_features, n_classes, np.dtype(np.float64), False)
-    return Sizes(n_rows, n_classes, n_features, gram, sample_bytes, scratch)
+    return Sizes(n_rows, n_classes, n_features, gram, sample_bytes, scratch, sample_rows)
 
 
 def solver_bytes(solver: str, statistics: Statistics, n_models: int = 1) -> int:
     """Return the bytes that the solvers of `n_models` models and their statistics allocate."""
     K, d = statistics.class_sums.shape
     n, gram = int(statistics.class_rows.sum()), bool(statistics.gram.size)
-    sizes = problem_sizes(n, K, d - 1, gram, statistics.sample.n_bytes)
+    sample = statistics.sample
+    sizes = problem_sizes(n, K, d - 1, gram, sample.n_bytes, sample.n_rows)
     return solver_entry(solver).held_bytes(sizes, n_models)
 
 

@@ -14,13 +14,13 @@ from dsoftmax.engines.visit import Footprint
 from dsoftmax.errors import MemoryLimitError, OptionError
 from dsoftmax.first_pass.held_out import VALIDATION, HeldOut, folds
 from dsoftmax.first_pass.labels import Encoder, given_classes
-from dsoftmax.first_pass.sample import Draw, plan_draw
+from dsoftmax.first_pass.sample import Draw, most_sample_rows, plan_draw
 from dsoftmax.first_pass.statistics import Statistics
 from dsoftmax.first_pass.visit import MAX_GRAM_FEATURES, Collect, gram_part
 from dsoftmax.kernels.choose import KernelChoice, choose_kernel
 from dsoftmax.kernels.tiles import compute_dtype
 from dsoftmax.objective.visit import Evaluate, Question
-from dsoftmax.solvers.auto import HESSIAN_BYTES, HESSIAN_PART, SURROGATE
+from dsoftmax.solvers.auto import HESSIAN_BYTES, HESSIAN_PART, MATRIX_FREE, SURROGATE
 from dsoftmax.solvers.protocol import Query
 from dsoftmax.solvers.table import AUTO, L1_SOLVER, Choice, choose, solver_entry
 from dsoftmax.training.budget import memory_budget, problem_sizes
@@ -140,9 +140,13 @@ class Prepared:
 
     def expect_solver(self, n_classes: int) -> Choice:
         """Return the solver that this number of classes would lead to."""
-        share, n_bytes = (0.0, 0) if self.draw is None else (self.draw.share, self.draw.n_bytes)
-        rows = int(share * self.n_rows)
-        return self._choose(n_classes, self.n_rows, self.gram > 0, rows, share >= 1, n_bytes)
+        if self.draw is None:
+            return self._choose(n_classes, self.n_rows, self.gram > 0, 0, False, 0)
+        drawn = int(self.draw.share * self.n_rows)
+        rows = min(drawn, most_sample_rows(self.source.n_features + 1, n_classes))
+        n_bytes = self.draw.double_bytes * rows // max(drawn, 1)
+        whole = rows >= self.n_rows
+        return self._choose(n_classes, self.n_rows, self.gram > 0, rows, whole, n_bytes)
 
     def _choose(
         self, K: int, n: int, gram: bool, sample_rows: int, whole: bool, sample_bytes: int
@@ -150,10 +154,13 @@ class Prepared:
         if self.choice is not None:
             return self.choice
         p = self.source.n_features
-        sizes = problem_sizes(n, K, p, gram, sample_bytes)
-        needed = solver_entry(SURROGATE).held_bytes(sizes, len(self.members))
+        sizes = problem_sizes(n, K, p, gram, sample_bytes, sample_rows)
+        needed = {
+            name: solver_entry(name).held_bytes(sizes, len(self.members))
+            for name in (SURROGATE, MATRIX_FREE)
+        }
         resident = self.source.resident
-        return choose(n, p, K, sample_rows, whole, gram, needed, self.budget, resident)
+        return choose(p, K, sample_rows, whole, needed, self.budget, resident)
 
 
 def prepare(
@@ -199,6 +206,7 @@ def prepare(
     budget, used = memory_budget(memory_limit), resumed or Resumed()
     n_values = _stored_values(everything) * len(members)
     classes = settings.classes
+    draw = None if resumed is not None else _draw(everything, settings, budget)
     return Prepared(
         everything,
         settings,
@@ -208,8 +216,8 @@ def prepare(
         choose_kernel(settings.kernel, used.kernel, memory_limit, n_values),
         first_dtype(everything, settings),
         None if classes is None else Encoder(given_classes(classes)),
-        _gram_share(everything, settings, budget),
-        None if resumed is not None else _draw(everything, settings, budget),
+        _gram_share(everything, settings, budget, draw),
+        draw,
         n_rows(source),
         used.solver or _settled_solver(settings),
     )
@@ -258,10 +266,11 @@ def first_dtype(source: Source, settings: Settings) -> np.dtype:
     return compute_dtype(source.dtype) if settings.dtype is None else product_dtype(settings.dtype)
 
 
-def _gram_share(source: Source, settings: Settings, budget: int | None) -> float:
+def _gram_share(source: Source, settings: Settings, budget: int | None, draw: Draw | None) -> float:
     """Return the part of the rows from which to collect the Gram matrix.
 
-    It is 0 for CSR, for many features and for a small budget.
+    It is 0 for CSR, for many features and for a small budget. It is 1 if the sample is drawn by
+    leverages in it.
     """
     wanted = "estimate" if settings.solver == AUTO else solver_entry(settings.solver).gram
     most = MAX_GRAM_FEATURES
@@ -269,7 +278,9 @@ def _gram_share(source: Source, settings: Settings, budget: int | None) -> float
         most = min(most, int((budget / HESSIAN_PART / HESSIAN_BYTES) ** 0.5))
     if not wanted or source.sparse or source.n_features >= most:
         return 0.0
-    return 1.0 if wanted == "exact" else gram_part(source.n_features, n_rows(source))
+    if wanted == "exact" or (draw is not None and draw.by_gram(source.n_features)):
+        return 1.0
+    return gram_part(source.n_features, n_rows(source))
 
 
 def _draw(source: Source, settings: Settings, budget: int | None) -> Draw | None:

@@ -137,8 +137,9 @@ def look_for_optimum(
     seconds: float,
     unknown: float = TIGHT,
     dtype: Any = "float64",
+    solver: str = AUTO,
 ) -> tuple[Bounds, Path]:
-    """Return bounds of F*, and the path of the default solver to the point that gives them.
+    """Return bounds of F*, and the path of a solver to the point that gives them.
 
     The point comes from the package, the proof does not: see `optimum_bounds`. The run ends after
     ``seconds``, or when its gradient says that about the part ``unknown`` of F* is not known. The
@@ -149,7 +150,7 @@ def look_for_optimum(
         square = float(np.sum(run.state.gradient[:, :-1] ** 2))
         return square <= 2 * plain.penalty * unknown * record.objective
 
-    path = follow(data, C, AUTO, close, 100_000, seconds, dtype)
+    path = follow(data, C, solver, close, 100_000, seconds, dtype)
     return plain.refined(path.thetas[-1]), path
 
 

@@ -118,6 +118,38 @@ def covtype(n_rows: int | None) -> tuple[NDArray, NDArray]:
     return X[rows], y[rows]
 
 
+def covtype_products(n_rows: int) -> tuple[NDArray, NDArray]:
+    """Return the ten features with units, standardised, with their products and the 44 of 0/1."""
+    X, y = covtype(n_rows)
+    units = standardised(X[:, :10])
+    left, right = np.triu_indices(10)
+    return np.column_stack(
+        [
+            units,
+            units[:, left] * units[:, right],
+            X[:, 10:],
+        ]
+    ), y
+
+
+def kddcup99(n_rows: int | None) -> tuple[NDArray, NDArray]:
+    """Return all rows, or ``n_rows`` drawn without replacement, in their order."""
+    with np.load(folder() / "kddcup99.npz") as stored:
+        X, y = stored["X"], stored["y"]
+    if n_rows is None:
+        return X, y
+    rows = np.sort(np.random.default_rng(0).choice(len(y), n_rows, replace=False))
+    return X[rows], y[rows]
+
+
+def mouse_bladder() -> tuple[Any, NDArray]:
+    """Return the raw counts of the cells, CSR, and their types."""
+    import anndata
+
+    cells = anndata.read_h5ad(folder() / "sc_mouse_bladder.h5ad")
+    return scipy.sparse.csr_array(cells.X), np.asarray(cells.obs["cell_type"].cat.codes)
+
+
 def arrays(file: str, X: str, y: str) -> tuple[NDArray, NDArray]:
     with np.load(folder() / file) as stored:
         return stored[X], stored[y]
@@ -141,6 +173,10 @@ _FILES: dict[str, Callable[[], tuple[Any, NDArray]]] = {
     "digits": digits,
     "covtype": partial(covtype, None),
     "covtype-60k": partial(covtype, SAMPLE_ROWS),
+    "covtype-products": partial(covtype_products, SAMPLE_ROWS),
+    "kddcup99": partial(kddcup99, None),
+    "kddcup99-60k": partial(kddcup99, SAMPLE_ROWS),
+    "mouse-bladder": mouse_bladder,
     "shuttle": partial(arrays, "shuttle.npz", "X", "y"),
     "fashion": partial(arrays, "fashion_mnist.npz", "X_train", "y_train"),
     "banking77-embedded": partial(arrays, "banking77_embedded.npz", "X_train", "y_train"),
@@ -151,6 +187,10 @@ _SCALED = {
     "digits": ("raw",),
     "covtype": ("raw", "standardised", "rms"),
     "covtype-60k": ("raw", "standardised", "rms"),
+    "covtype-products": ("standardised",),
+    "kddcup99": ("raw", "standardised"),
+    "kddcup99-60k": ("raw", "standardised"),
+    "mouse-bladder": ("raw",),
     "shuttle": ("raw", "standardised", "rms"),
     "fashion": ("raw", "/255"),
     "banking77-embedded": ("raw",),

@@ -9,7 +9,7 @@ dependencies: then nothing is installed, and the checkouts are put on its path.
 Seven fits run with every kernel, each through the public API or the command line:
 
 * dense: a compressed Zarr store of uint16, few features ("surrogate").
-* wide: a Zarr store of float32, over 1,000 entries of θ ("lbfgs-kronecker-sum").
+* wide: a Zarr store of float32, over 1,000 entries of θ ("matrix-free").
 * csr: a SciPy CSR matrix ("lbfgs-kronecker").
 * l1: elastic net ("proximal-newton").
 * grid: three values of C and three folds.

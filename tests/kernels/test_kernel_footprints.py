@@ -8,8 +8,6 @@ import scipy.sparse
 from compiled_cases import NEEDS_NUMBA, dense
 
 from dsoftmax.kernels.choose import KERNELS
-from dsoftmax.kernels.curvature import curvatures
-from dsoftmax.kernels.footprint import curvature_bytes
 
 KERNEL = pytest.mark.parametrize("kernel", ["numpy", pytest.param("fused", marks=NEEDS_NUMBA)])
 
@@ -60,13 +58,3 @@ def test_the_hessian_allocates_no_more_than_it_says(rng, p, K, sparse, dtype, ke
     pairs = KERNELS[kernel].hessian_pairs
     said = KERNELS[kernel].hessian_bytes(p, K, np.dtype(dtype), sparse)
     assert allocated(pairs, theta, X, w) < said + pairs(theta, X, w).nbytes + theta.nbytes
-
-
-@pytest.mark.parametrize(("p", "K"), [(3, 5), (80, 3)])
-def test_curvatures_allocate_no_more_than_they_say(rng, p, K):
-    theta, X, _, w = dense(rng, 4000, p, K, "f4")
-    groups = np.repeat(np.arange(K)[:, None], K, axis=1)
-    groups[0, 1] = K
-    results = sum(part.nbytes for part in curvatures(theta, X, w, groups))
-    peak = allocated(curvatures, theta, X, w, groups)
-    assert peak < curvature_bytes(4000, p, K, np.dtype("f4")) + results + 2 * theta.nbytes

@@ -27,10 +27,6 @@ def query(kind, theta):
         return Query(theta, trials=np.stack([theta, -theta]))
     if kind == "product":
         return Query(theta, theta)
-    if kind == "curvatures":
-        groups = np.repeat(np.arange(len(theta))[:, None], len(theta), axis=1)
-        groups[0, 1] = len(theta)
-        return Query(theta, curvatures=groups)
     return Query(theta, hessian=kind == "hessian", moments=kind == "moments")
 
 
@@ -39,9 +35,8 @@ def check(rng, X, K, kind, kernel):
     block = Block(X, rng.integers(0, K, n), rng.random(n))
     held = HeldOut(0, 0.3) if kind == "held out" else None
     theta = rng.normal(size=(K, p + 1)) / 100
-    sizes = np.full(p + 1, 1e9) if kind == "curvatures" else None
     dtype = np.dtype("f8" if X.dtype == np.float64 else "f4")
-    question = Question(query(kind, theta), np.ones(K), dtype, held, sizes, 4)
+    question = Question(query(kind, theta), np.ones(K), dtype, held)
     visit = Evaluate((question,), Encoder(np.arange(K)), kernel)
     peak = measured(visit, block)
     kernels, planned = said(visit, block)
@@ -70,7 +65,7 @@ def test_a_pass_over_sparse_rows_allocates_what_it_says(rng, p, K, kind, kernel)
 
 
 @KERNEL
-@pytest.mark.parametrize("kind", ["hessian", "curvatures"])
+@pytest.mark.parametrize("kind", ["hessian"])
 @pytest.mark.parametrize(("p", "K", "stored"), [(1, 2, "f4"), (12, 8, "u2"), (80, 3, "f8")])
 def test_a_pass_with_the_hessian_allocates_what_it_says(rng, p, K, stored, kind, kernel):
     check(rng, (rng.random((leaf_rows(p), p)) * 100).astype(stored), K, kind, kernel)

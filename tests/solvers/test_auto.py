@@ -24,12 +24,8 @@ def test_a_limit_too_small_for_a_sample_is_an_error_by_name_and_avoided_by_auto(
     assert found.run.solver == "lbfgs-kronecker"
 
 
-@pytest.mark.parametrize(
-    ("stored", "solver"), [(False, "lbfgs-kronecker"), (True, "lbfgs-kronecker-sum")]
-)
-def test_auto_finds_the_curvatures_of_a_sum_if_passes_cost_reading_alone(
-    rng, tmp_path, stored, solver
-):
+@pytest.mark.parametrize(("stored", "solver"), [(False, "lbfgs-kronecker"), (True, "matrix-free")])
+def test_auto_steps_on_a_sample_if_every_pass_must_read(rng, tmp_path, stored, solver):
     X, y = rng.normal(size=(3000, 60)).astype(np.float32), rng.integers(0, 20, 3000)
     if stored:
         group = zarr.create_group(tmp_path / "rows.zarr")

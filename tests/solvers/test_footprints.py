@@ -73,8 +73,8 @@ def measured(name, rows, settings):
             states[i] = peak.of(solver.tell, states[i], answers[i])
             peak.of(objective.gap, states[i].gradient, answers[i].moments)
     n, p, K = len(rows[1]), rows[0].shape[1], len(statistics.classes)
-    sample_bytes = statistics.sample.n_bytes
-    return peak.n_bytes, problem_sizes(n, K, p, bool(statistics.gram.size), sample_bytes)
+    sample, gram = statistics.sample, bool(statistics.gram.size)
+    return peak.n_bytes, problem_sizes(n, K, p, gram, sample.n_bytes, sample.n_rows)
 
 
 def said(name, sizes, n_models=1):
@@ -87,7 +87,6 @@ SHAPES = {  # rows, features, classes
     "surrogate": [(600, 50, 6)],
     "newton": [(800, 50, 6)],
     "proximal-newton": [(400, 60, 9), (300, 260, 4)],  # B as a matrix, and by products alone
-    "lbfgs-kronecker-sum": [(3000, 60, 20), (800, 20, 20), (600, 300, 40)],
 }
 OTHERS = [(3000, 60, 20), (400, 400, 60), (400, 20, 200)]
 

@@ -103,4 +103,4 @@ def test_the_error_for_an_unknown_solver_names_the_nearest_and_all():
 
 def test_auto_chooses_from_the_solvers_that_are_no_reference():
     chosen = {name for name, entry in SOLVERS.items() if not entry.reference}
-    assert chosen == {"surrogate", "proximal-newton", "lbfgs-kronecker", "lbfgs-kronecker-sum"}
+    assert chosen == {"surrogate", "proximal-newton", "lbfgs-kronecker", "matrix-free"}

@@ -47,9 +47,10 @@ def test_no_chunk_is_loaded_and_the_draw_and_the_gram_matrix_follow_from_the_siz
     few = prepare(Metadata(1000, 10), Settings())
     assert few.draw.share == 1  # small data are drawn whole
     assert few.gram == 1
-    many = prepare(Metadata(10_000_000, 100), Settings())
+    many, wide = (prepare(Metadata(10_000_000, p), Settings()) for p in (100, 2000))
     assert 0 < many.draw.share < 1
-    assert 0 < many.gram < 1
+    assert many.gram == 1  # rows are drawn by their leverages
+    assert 0 < wide.gram < 1
     assert prepare(Metadata(1000, 10, sparse=True), Settings()).gram == 0
     assert prepare(Metadata(1000, 10), Settings(solver="lbfgs")).draw is None
     assert prepare(Metadata(1000, 10), Settings(solver="lbfgs")).gram == 0

@@ -28,14 +28,22 @@ Float = NDArray[np.float64]
 EIGENVALUE_ROUNDING = 1e-14
 """Least eigenvalue, as a fraction of the largest: what lies below is rounding."""
 
+RANK_ONE_LIFT = 1e-9
+"""Least λ of the inverse with a diagonal of A, as a fraction of the largest curvature.
+
+A shift of all classes has no curvature of its own.
+"""
+MASS_ROUNDS = 50
+"""Rounds of the fixed point of `class_masses`."""
+
 
 def kronecker_matrix(moments: Float, gram: Float, penalty: Float | float) -> Float:
     """Return A ⊗ G + diag(penalty).
 
     Parameters
     ----------
-    moments : (K, K) float64
-        A.
+    moments : (K, K) or (K,) float64
+        A, or its diagonal.
     gram : (p+1, p+1) or (p+1,) float64
         G or its diagonal.
     penalty : float or (K, p+1) float64
@@ -44,6 +52,8 @@ def kronecker_matrix(moments: Float, gram: Float, penalty: Float | float) -> Flo
     -------
     (K·(p+1), K·(p+1)) float64
     """
+    if moments.ndim == 1:
+        moments = times_moments(moments, np.eye(len(moments)))
     found = np.asarray(np.kron(moments, gram if gram.ndim == 2 else np.diag(gram)), np.float64)
     found[np.diag_indices(len(found))] += np.ravel(penalty)
     return found
@@ -92,7 +102,7 @@ class Kronecker:
         """Return the map from V (K, p+1) to (A ⊗ G + λI)·V; entries that are not free become 0."""
 
         def product(V: Float) -> Float:
-            turned = moments @ V
+            turned = times_moments(moments, V)
             turned = turned * self.gram if self.gram.ndim == 1 else turned @ self.gram
             found: Float = np.where(self.free, turned + self.penalty * V, 0.0)
             return found
@@ -111,14 +121,16 @@ class Kronecker:
 
         Parameters
         ----------
-        moments : (K, K) float64
-            A.
+        moments : (K, K) or (K,) float64
+            A, or its diagonal: see `_rank_one_inverse`.
 
         Notes
         -----
         Work: 10·K³ flops, then 4·K²·(p+1) + 4·K·(p+1)² for each V. A diagonal G saves the last
-        term.
+        term, and a diagonal of A the terms of K² and K³.
         """
+        if moments.ndim == 1:
+            return self._rank_one_inverse(moments)
         sizes, vectors = scipy.linalg.eigh(moments)
         values, basis = self._eigen
         scale = np.outer(np.maximum(sizes, 0), values)
@@ -136,3 +148,67 @@ class Kronecker:
             return found
 
         return product
+
+    def _rank_one_inverse(self, curvatures: Float) -> Callable[[Float], Float]:
+        """Return the inverse for A ≈ diag c − ccᵀ/Σc with the diagonal ``curvatures``, (K,).
+
+        For every eigenvalue l of G, l·A + λI is a diagonal matrix D and one of rank one, so that
+        Sherman and Morrison's formula inverts it:
+
+            (D − (l/s)·ccᵀ)⁻¹r = D⁻¹r + D⁻¹c·(cᵀD⁻¹r)·l/(λ·Σ c/D),    D = l·c + λ, s = Σc
+
+        Work: 6·K·(p+1) + 4·K·(p+1)² flops for each V.
+        """
+        c = class_masses(curvatures)
+        values, basis = self._eigen
+        scale = np.outer(c, values)
+        least = EIGENVALUE_ROUNDING * float(scale.max(initial=0))
+        lift = np.maximum(self.penalty, np.maximum(RANK_ONE_LIFT * scale.max(axis=0), least))
+        lift = np.maximum(lift, 1e-300)
+        inverse = 1 / (scale + lift)
+        along = c[:, None] * inverse
+        factor = values / (lift * along.sum(axis=0))
+
+        def product(right: Float) -> Float:
+            turned = right if basis is None else right @ basis
+            turned = turned * inverse
+            turned += along * (factor * (c @ turned))
+            if basis is not None:
+                turned = turned @ basis.T
+            found: Float = np.where(self.free, turned, 0.0)
+            return found
+
+        return product
+
+
+def times_moments(moments: Float, V: Float) -> Float:
+    """Return A·V for A (K, K), or for its diagonal (K,) as `Kronecker.inverse` understands it."""
+    if moments.ndim == 2:
+        return moments @ V
+    c = class_masses(moments)
+    found: Float = c[:, None] * (V - (c @ V) / c.sum())
+    return found
+
+
+def diagonal_of(moments: Float) -> Float:
+    """Return the diagonal of A, (K,), given A or its diagonal."""
+    return np.diag(moments) if moments.ndim == 2 else moments
+
+
+def class_masses(curvatures: Float) -> Float:
+    """Return c with c_k(1 − c_k/Σc) = A_kk: the masses of classes that compete independently.
+
+    Parameters
+    ----------
+    curvatures : (K,) float64
+        Diagonal of A.
+
+    Returns
+    -------
+    (K,) float64
+        Solved by `MASS_ROUNDS` rounds of a fixed point; no class has more than 0.9 of the mass.
+    """
+    c = np.maximum(curvatures, 1e-300)
+    for _ in range(MASS_ROUNDS):
+        c = np.maximum(curvatures, 1e-300) / np.maximum(1 - c / c.sum(), 0.1)
+    return c

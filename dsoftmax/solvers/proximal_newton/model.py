@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from dsoftmax.solvers.algebra.kronecker import Kronecker
+from dsoftmax.solvers.algebra.kronecker import Kronecker, diagonal_of
 from dsoftmax.solvers.algebra.line_search import C1
 from dsoftmax.solvers.algebra.low_rank import LowRank, bfgs_update
 from dsoftmax.solvers.algebra.minimise import VALUE_ROUNDING
@@ -213,14 +213,16 @@ class Model:
     def _shift_curvature(self) -> Float:
         """Curvature of the shift of all classes, feature by feature, (p+1,)."""
         moments = self.state.moments
-        mean = SHIFT_CURVATURE * float(np.trace(moments)) / len(moments)
+        mean = SHIFT_CURVATURE * float(diagonal_of(moments).mean())
         return mean * np.maximum(self.parts.kronecker.diagonal, 0.0)
 
     @cached_property
     def _diagonal(self) -> Float:
         """Approximate diagonal of B, (K, p+1); positive."""
         sizes = np.maximum(self.parts.kronecker.diagonal, 0.0)
-        found = np.outer(np.maximum(np.diag(self.state.moments), 0.0), sizes) + self.parts.penalty
+        found = (
+            np.outer(np.maximum(diagonal_of(self.state.moments), 0.0), sizes) + self.parts.penalty
+        )
         return np.maximum(found, max(1e-10 * float(found.max()), 1e-300))
 
     @cached_property

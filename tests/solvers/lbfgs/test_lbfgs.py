@@ -1,14 +1,13 @@
 """L-BFGS: passes, the memory of pairs, and the two-loop recursion against the textbook's matrix."""
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
-from dsoftmax.solvers.lbfgs.pairs import Pairs
+from dsoftmax.solvers.algebra.pairs import Pairs
 from dsoftmax.solvers.lbfgs.solver import LBFGS
-from dsoftmax.solvers.protocol import Answer, Problem, Query
+from dsoftmax.solvers.protocol import Query
 from dsoftmax.testing.solvers import Convex, check_solver
 
 
@@ -65,53 +64,3 @@ def test_it_keeps_the_newest_pairs(rng):
     last, before = states[-1], states[-2]
     assert_array_equal(last.pairs.steps[-1], last.theta - before.theta)
     assert_array_equal(last.pairs.changes[-1], last.gradient - before.gradient)
-
-
-@pytest.fixture
-def summed(rng):
-    """A solver with a sum of Kronecker products, and a function that answers with curvatures."""
-    problem = Problem(
-        lambda: 1.0, np.full((2, 3), 0.1), np.ones((2, 3), bool), np.eye(3), np.eye(2), 10**6
-    )
-    function, grams = convex(rng), np.ones((3, 6), np.float32)
-    grams[:] = [1, 0, 0, 1, 0, 1]
-
-    def answer(query):
-        found = function.answer(query)
-        if query.curvatures is None:
-            return found
-        moments = np.tile(np.eye(2) / 3, (3, 1, 1))
-        return Answer(
-            found.value,
-            found.gradient,
-            moments=found.moments,
-            group_moments=moments,
-            group_grams=grams.copy(),
-            trials=found.trials,
-        )
-
-    return LBFGS.preconditioned_by_sum(problem), answer
-
-
-def test_a_sum_is_factorised_once_for_all_states_that_have_it(summed):
-    solver, answer = summed
-    state = solver.start(np.ones((2, 3)), answer(Query(np.ones((2, 3)))))
-    sums = []
-    for _ in range(6):
-        state, query = solver.ask(state)
-        state = solver.tell(state, answer(query))
-        sums.append(state.curvature(solver.kronecker))
-        assert sums[-1].grams is state.group_grams
-        assert "inverse" in vars(sums[-1])
-        assert query.curvatures is not None or sums[-1] is sums[-2]
-    assert 1 < len({id(one) for one in sums}) < len(sums)
-
-
-def test_a_frozen_solver_remembers_nothing(summed):
-    solver, answer = summed
-    before = dict(vars(solver))
-    state = solver.start(np.ones((2, 3)), answer(Query(np.ones((2, 3)))))
-    for _ in range(4):
-        state, query = solver.ask(state)
-        state = solver.tell(state, answer(query))
-    assert vars(solver) == before

@@ -44,14 +44,12 @@ class Pairs:
         products[:, -1] = _dots(steps, change)
         return Pairs(steps, changes, products)
 
-    def inverse_product(
-        self, gradient: Float, first: Callable[[Float], Float] = np.copy, scaled: bool = True
-    ) -> Float:
+    def inverse_product(self, gradient: Float, first: Callable[[Float], Float] = np.copy) -> Float:
         """Return H·∇F by the two-loop recursion (algorithm 7.4), with H⁰ = γ·first.
 
-        γ = sᵀy/(yᵀ·first(y)) of the newest pair if ``scaled``, else 1. The inner products of both
-        loops follow from ``products``, so that each pair is read twice instead of five times.
-        Work: 8·n·K·p flops, and one call of ``first``, or two if ``scaled``.
+        γ = sᵀy/(yᵀ·first(y)) of the newest pair. The inner products of both loops follow from
+        ``products``, so that each pair is read twice instead of five times. Work: 8·n·K·p flops,
+        and two calls of ``first``.
         """
         n = len(self)
         if not n:
@@ -61,8 +59,7 @@ class Pairs:
         for i in reversed(range(n)):
             alpha[i] = (along[i] - self.products[i, i + 1 :] @ alpha[i + 1 :]) / bends[i]
         q = first(_combined(gradient, self.changes, -alpha))
-        if scaled:
-            q *= bends[-1] / float(np.sum(self.changes[-1] * first(self.changes[-1])))
+        q *= bends[-1] / float(np.sum(self.changes[-1] * first(self.changes[-1])))
         across, moves = _dots(self.changes, q), np.zeros(n)
         for i in range(n):
             moves[i] = alpha[i] - (across[i] + self.products[:i, i] @ moves[:i]) / bends[i]

@@ -1,0 +1,222 @@
+"""Newton's method on a sampled surrogate, without any matrix of the size of θ.
+
+The surrogate (`dsoftmax.solvers.matrix_free.model`) has the gradient of the data and the losses of
+a sample. Where rows are outliers or classes are tiny, every quadratic model of F is wrong: it asks
+for steps of ten thousand logits, on which the losses are straight lines. The losses of the sample
+themselves say where they bend.
+
+A pass finds F at the minima of two surrogates, one with ten times the damping of the other, and at
+first also at the minimum of the sample's own F. The damping follows which one wins. Each trial adds
+a pair to the correction of the curvature.
+"""
+
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dsoftmax.solvers.algebra.kronecker import Kronecker, diagonal_of
+from dsoftmax.solvers.algebra.line_search import improves
+from dsoftmax.solvers.algebra.moved import moved
+from dsoftmax.solvers.matrix_free.correction import positive_correction
+from dsoftmax.solvers.matrix_free.minimise import MEMORY, Minimum, minimise
+from dsoftmax.solvers.matrix_free.model import Model
+from dsoftmax.solvers.matrix_free.preconditioner import Preconditioner, block_bytes
+from dsoftmax.solvers.matrix_free.state import MatrixFreeState
+from dsoftmax.solvers.protocol import Allocation, Answer, Local, Problem, Query, Sizes
+
+Float = NDArray[np.float64]
+
+TRIALS = 3
+"""Most points of a pass."""
+SLICES = 4
+"""Slices of the sample that threads sum side by side, for the footprint."""
+FIRST_DAMPING, LEAST_DAMPING = 1e-3, 1e-12
+"""μ at first, and at least."""
+CAUTION = 10.0
+"""Factor of μ of the second surrogate."""
+FIRST_BUDGET, OWN_BUDGET, LEAST_BUDGET, MOST_BUDGET = 60, 200, 40, 600
+"""Gradients of the sample: at first, for its own minimum, at least and at most."""
+GOOD, BAD = 0.6, 0.3
+"""Ratios of the gain to the promised gain above which budgets grow and below which they shrink."""
+PAIRS = 6
+"""Limit on the pairs of the correction. Older pairs belong to another curvature."""
+SMALL_GAIN = 1e-3
+"""Gain of a pass, as a fraction of F, below which the sample's products are in float64."""
+REFUSALS = 8
+"""Refused passes in a row after which the solver is stuck."""
+ROUNDING = {True: 2e-7, False: 4e-16}
+"""Rounding of the sample's F, relative, in float32 and in float64."""
+RUNAWAY = 10.0
+"""Fall of a surrogate, in units of F, that shows that it has no minimum."""
+
+
+@dataclass(frozen=True)
+class MatrixFree:
+    """The surrogate without matrices.
+
+    Attributes
+    ----------
+    local : Local
+        F on the sample.
+    kronecker : Kronecker
+        A ⊗ G + λI, which preconditions the minimisations.
+    free : (K, p+1) bool
+        Entries that move.
+    penalty : (K, p+1) float64
+        λ of every entry.
+    """
+
+    local: Local
+    kronecker: Kronecker
+    free: NDArray[np.bool_]
+    penalty: Float
+
+    @classmethod
+    def of(cls, problem: Problem) -> "MatrixFree":
+        """Return the solver of a problem that has a sample."""
+        assert problem.local is not None
+        return cls(problem.local, Kronecker.of(problem), problem.free, problem.penalty)
+
+    def start(self, theta: Float, answer: Answer | None, n_iter: int = 0) -> MatrixFreeState:
+        state = MatrixFreeState.begin(theta, n_iter, FIRST_DAMPING, FIRST_BUDGET)
+        return state if answer is None else moved(state, theta, answer, n_iter)
+
+    def ask(self, state: MatrixFreeState) -> tuple[MatrixFreeState, Query]:
+        if np.isnan(state.value):
+            return state, Query(state.theta)
+        state = self._aim(state)
+        first, *others = state.trials
+        return state, Query(first, trials=np.stack(others))
+
+    def tell(self, state: MatrixFreeState, answer: Answer) -> MatrixFreeState:
+        if np.isnan(state.value):
+            return moved(state, state.theta, answer, state.n_iter)
+        found = (answer, *answer.trials)
+        best = _best(state, found)
+        theta, reached = state.trials[best], found[best]
+        state = self._learn(state, found)
+        if not improves(state, reached, theta - state.theta):
+            return self._refuse(state)
+        gain = state.value - reached.value
+        state = _adapted(state, best, gain / max(state.promised[best], 1e-300))
+        single = state.single and gain >= SMALL_GAIN * abs(state.value)
+        state = moved(state, theta, reached, state.n_iter + 1, refused=0, single=single)
+        return state.at_rest()
+
+    def _refuse(self, state: MatrixFreeState) -> MatrixFreeState:
+        """Return the state at the same θ, with float64 or more damping."""
+        if state.single:  # float32 may have hidden the way
+            return replace(state, single=False, refused=state.refused + 1).at_rest()
+        if state.refused >= REFUSALS:
+            return replace(state, stuck="no step of the surrogate decreases F beyond rounding")
+        return replace(
+            state,
+            damping=30 * state.damping,
+            budget=max(state.budget // 2, LEAST_BUDGET),
+            refused=state.refused + 1,
+        ).at_rest()
+
+    def _learn(self, state: MatrixFreeState, found: tuple[Answer, ...]) -> MatrixFreeState:
+        """Add a pair for each point of the pass that is not far from θ."""
+        here = self.local.on_threads(state.theta, state.single)[1]
+        steps, lacks = list(state.steps), list(state.lacks)
+        falling = [-one.value if np.isfinite(one.value) else -np.inf for one in found]
+        for i in np.argsort(falling):  # the best comes last
+            step = state.trials[i] - state.theta
+            if not found[i].value <= state.value + abs(state.value) or not np.any(step):
+                continue
+            change = self.local.on_threads(state.trials[i], state.single)[1] - here
+            steps.append(step)
+            lacks.append(found[i].gradient - state.gradient - change)
+        if not steps:
+            return state
+        return replace(state, steps=np.stack(steps[-PAIRS:]), lacks=np.stack(lacks[-PAIRS:]))
+
+    def _aim(self, state: MatrixFreeState) -> MatrixFreeState:
+        """Minimise the surrogates, which gives the trials of the next query."""
+        theta = state.theta
+        evaluate = partial(self.local.on_threads, single=state.single)
+        value, slope = evaluate(theta)
+        curved = np.maximum(diagonal_of(self.local.moments(theta)), 0)
+        metric = np.outer(curved, self.kronecker.diagonal) + self.penalty
+        metric = np.where(self.free, np.maximum(metric, 1e-12 * metric.max()), 1.0)
+        correction = positive_correction(state.steps, state.lacks, metric)
+        found: list[tuple[float, Minimum]] = []
+        start = theta
+        if state.n_iter == 0 and state.refused == 0 and np.any(state.gradient):
+            own = Model(evaluate, theta, value)
+            found.append((np.nan, self._minimum(state, own, theta, OWN_BUDGET, 0 * curved)))
+            start = found[-1][1].theta
+        for factor in (CAUTION, 1.0):
+            mu = factor * state.damping
+            model = Model(evaluate, theta, value, state.gradient - slope, correction, mu * metric)
+            one = self._minimum(state, model, start, state.budget, mu * curved)
+            found.append((factor, one))
+            start = one.theta
+        return replace(
+            state,
+            trials=np.stack([one.theta for _, one in found]),
+            dampings=np.array([factor for factor, _ in found]),
+            promised=np.array([max(-one.value, 0.0) for _, one in found]),
+            cut_short=np.array([one.cut_short for _, one in found]),
+        )
+
+    def _minimum(
+        self, state: MatrixFreeState, model: Model, start: Float, budget: int, damped: Float
+    ) -> Minimum:
+        """Return about the minimum of a surrogate."""
+        preconditioner = Preconditioner(
+            self.local, self.kronecker, damped, self.penalty + model.damping
+        )
+        return minimise(
+            model.value_and_gradient,
+            start,
+            preconditioner.at,
+            budget,
+            error=ROUNDING[state.single] * (abs(model.value) + 1e-3),
+            most=RUNAWAY * abs(state.value),
+            length=self.local.reach,
+        )
+
+
+def _adapted(state: MatrixFreeState, best: int, ratio: float) -> MatrixFreeState:
+    """Return the state with μ and the budget after a step that gained ``ratio`` of its promise."""
+    factor, damping, budget = state.dampings[best], state.damping, state.budget
+    if factor == 1:
+        damping /= 10 if ratio > 0.5 else 3
+    elif factor == CAUTION:
+        damping *= 10 if ratio < 0.7 else 3
+    if np.isfinite(factor):
+        if state.cut_short[best] and ratio > GOOD:
+            budget = min(2 * budget, MOST_BUDGET)
+        elif ratio < BAD:
+            budget = max(budget // 2, LEAST_BUDGET)
+    return replace(state, damping=max(damping, LEAST_DAMPING), budget=budget)
+
+
+def _best(state: MatrixFreeState, found: tuple[Answer, ...]) -> int:
+    """Return the index of the trial with the least F.
+
+    Among trials whose F differ by rounding alone, it is the one with the shortest gradient.
+    """
+    values = np.array([one.value if np.isfinite(one.value) else np.inf for one in found])
+    error = max(state.value_error, found[0].value_error)
+    sizes = np.array([np.linalg.norm(one.gradient) for one in found])
+    return int(np.argmin(np.where(values <= values.min() + error, sizes, np.inf)))
+
+
+def footprint(sizes: Sizes) -> Allocation:
+    """Return the bytes of the solver.
+
+    They are those of the state, of its query and answer, and of G with its eigenvectors. A step
+    needs the pairs of L-BFGS and of the correction, the gradients of all slices of the sample, the
+    kernel's scratch in each thread, and class blocks with their factors.
+    """
+    kept = (2 * PAIRS + 3 * TRIALS + 4) * sizes.vector + 2 * sizes.gram_matrix
+    scratch = (2 * MEMORY + 2 * PAIRS + 22) * sizes.vector + 4 * sizes.moments + sizes.gram_matrix
+    rows = sizes.sample_rows // SLICES + 1
+    row_bytes = 8 * (sizes.n_features + 4 * sizes.n_classes + 8)
+    threads = SLICES * (min(sizes.scratch_bytes, rows * row_bytes) + sizes.vector)
+    return Allocation(kept, scratch + threads + block_bytes(sizes))

@@ -1,0 +1,75 @@
+"""The state of a run on the surrogate without matrices."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dsoftmax.solvers.protocol import NoDecrement
+
+Float = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class MatrixFreeState(NoDecrement):
+    """State of `dsoftmax.solvers.matrix_free.solver.MatrixFree`.
+
+    See `dsoftmax.solvers.protocol.State` for the common fields.
+
+    Attributes
+    ----------
+    trials : (m, K, p+1) float64
+        Points of the query that waits for its answer.
+    dampings : (m,) float64
+        Factor of μ of the surrogate whose minimum each trial is; nan for the sample's own F.
+    promised : (m,) float64
+        Fall of that surrogate to the trial.
+    cut_short : (m,) bool
+        Whether the budget ended the minimisation that led to each trial.
+    steps, lacks : (n, K, p+1) float64
+        δ of earlier points, and the change of ∇F there less that of the sample's ∇f.
+    damping : float
+        μ.
+    budget : int
+        Gradients of the sample for each minimisation.
+    single : bool
+        Whether the sample's products are in float32, if its values allow it.
+    refused : int
+        Passes since the last step.
+    """
+
+    theta: Float
+    value: float
+    gradient: Float
+    value_error: float
+    n_iter: int
+    stuck: str
+    trials: Float
+    dampings: Float
+    promised: Float
+    cut_short: NDArray[np.bool_]
+    steps: Float
+    lacks: Float
+    damping: float
+    budget: int
+    single: bool = True
+    refused: int = 0
+
+    @classmethod
+    def begin(cls, theta: Float, n_iter: int, damping: float, budget: int) -> "MatrixFreeState":
+        """Return the state before the first answer."""
+        none, no_numbers = np.zeros((0, *theta.shape)), np.zeros(0)
+        return cls(
+            theta, np.nan, np.zeros_like(theta), 0.0, n_iter, "", none, no_numbers, no_numbers,
+            np.zeros(0, bool), none, none, damping, budget,
+        )  # fmt: skip
+
+    def at_rest(self) -> "MatrixFreeState":
+        """Return the state without its trials, which are answered."""
+        return replace(
+            self,
+            trials=self.trials[:0],
+            dampings=self.dampings[:0],
+            promised=self.promised[:0],
+            cut_short=self.cut_short[:0],
+        )
