@@ -36,10 +36,11 @@ WALLS = {
     "solvers/surrogate": {"solvers/protocol", "solvers/algebra"},
     "solvers/proximal_newton": {"solvers/protocol", "solvers/algebra"},
     "solvers/lbfgs": {"solvers/protocol", "solvers/algebra"},
+    "solvers/matrix_free": {"solvers/protocol", "solvers/algebra"},
     "solvers/reference": {"solvers/protocol", "solvers/algebra"},
     "first_pass": {"errors", "data", "kernels", "kernels/compiled", "sums", "engines/visit"},
     "objective": {
-        "errors", "data", "kernels", "sums", "engines/base", "engines/visit", "solvers/protocol",
+        "errors", "system", "data", "kernels", "sums", "engines/base", "engines/visit", "solvers/protocol",
         "solvers/algebra", "first_pass",
     },
     "results": {

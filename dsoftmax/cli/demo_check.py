@@ -80,7 +80,7 @@ class Comparison:
 
     def _textbook_facts(self, outcome: Outcome) -> list[tuple[str, str]]:
         run, found = outcome.result.run, self.textbook
-        difference = float(np.abs(found.gradient - run.state.gradient).max())
+        difference = float(np.abs(found.gradient - run.gradient).max())
         speed = f"{found.seconds:.2f} s"
         if self.seconds is not None:
             speed += (
@@ -130,7 +130,7 @@ def compare(
         None if choice.engine == "cluster" else _pass_seconds(source, settings, choice, outcome)
     )
     with progress_bar("F and ∇F by plain NumPy", scene.n_pixels, "pixels") as advance:
-        textbook = textbook_pass(scene, run.state.theta, settings.C, advance)
+        textbook = textbook_pass(scene, run.theta, settings.C, advance)
     here = EngineChoice("threads", memory=_held_out_memory(choice))
     with open_engine(here) as engine:
         held_out = evaluate(outcome.result.model, _open_held_out(scene), engine)
@@ -149,4 +149,4 @@ def _pass_seconds(
         # The state of the run is still in memory.
         engine.reserve(solver_bytes(run.solver, run.statistics))
         objective = make_objective(source, engine, settings, run.statistics, False, run.kernel)
-        return objective.answer(Query(run.state.theta))[1].seconds
+        return objective.answer(Query(run.theta))[1].seconds

@@ -304,7 +304,8 @@ class SoftmaxRegression(SoftmaxPredictor):
         NotFittedError
         OptionError
             ``class_weight`` is set, which makes the information differ from the likelihood's. Or
-            the reference is no class.
+            ``l1_ratio`` is above 0, so that coefficients were chosen by the same rows. Or the
+            reference is no class.
         DataError
             Features depend on each other, or the classes are separable and there is no penalty.
         MemoryLimitError
@@ -327,6 +328,13 @@ class SoftmaxRegression(SoftmaxPredictor):
             raise OptionError(
                 "class_weight is set, which makes the information differ from the likelihood's; "
                 "expected class_weight=None. Fit without class weights for standard errors."
+            )
+        if self.l1_ratio > 0:
+            raise OptionError(
+                f"l1_ratio is {self.l1_ratio:g}, and an L1 part has chosen which coefficients are "
+                "zero; expected l1_ratio=0. Standard errors after such a choice would not be those "
+                "of the estimates. Fit without an L1 part for standard errors, on other rows if "
+                "the same features were chosen on these."
             )
         source = self._source(X, self._labels(y), sample_weight)
         with self._open_engine() as engine:

@@ -54,7 +54,7 @@ LEAST_ROWS = 100
 """Least rows of a sample: fewer say nothing."""
 BUDGET_PART = 8
 """Divisor of the memory that is left: a sample and its copies may occupy one eighth."""
-LEVERAGE_BYTES = 4 * 2**20
+LEVERAGE_BYTES = 2**20
 """Bytes, in float64, of the dense rows whose leverages are computed at a time."""
 LEVERAGE_FEATURES = 1024
 """Most features for which leverages follow from the whole Gram matrix.

@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import scipy.linalg
 from numpy.typing import NDArray
 
 from dsoftmax.data.source import Source
@@ -21,6 +22,7 @@ from dsoftmax.first_pass.sample import with_class_weights
 from dsoftmax.first_pass.statistics import Statistics
 from dsoftmax.kernels import softmax
 from dsoftmax.kernels.choose import KERNELS
+from dsoftmax.objective.coordinates import RAW, Coordinates
 from dsoftmax.objective.cost import Cost
 from dsoftmax.objective.on_sample import LocalObjective
 from dsoftmax.objective.penalty import Penalty
@@ -30,6 +32,10 @@ from dsoftmax.solvers.protocol import WHOLE_MOMENTS, Answer, Problem, Query
 
 Float = NDArray[np.float64]
 
+FAR = 1e-3
+"""Part of a mean square that is left of it without the mean, and that float32 shows well."""
+CANCELLED = 1e-11
+"""Part of a mean square that is left of it without the mean, and is mostly rounding."""
 ROUNDING = {np.dtype(np.float32): 1e-7, np.dtype(np.float64): 1e-15}
 """Relative rounding of F, by the dtype of the products."""
 
@@ -55,6 +61,8 @@ class Objective:
         Rows that do not count; ``statistics`` then describe the others.
     l1_ratio : float
         ρ.
+    coordinates : Coordinates
+        Coordinates of points, gradients and Hessians in problems, queries and answers.
     """
 
     engine: Engine
@@ -67,6 +75,14 @@ class Objective:
     kernel: str = "numpy"
     held: HeldOut | None = None
     l1_ratio: float = 0.0
+    coordinates: Coordinates = RAW
+
+    def centred(self) -> "Objective":
+        """Return F in coordinates in which the features have mean zero, if intercepts are free."""
+        if not self.fit_intercept:
+            return self
+        sums = self.statistics.class_sums.sum(axis=0)
+        return replace(self, coordinates=Coordinates(sums[:-1] / sums[-1]))
 
     @property
     def total_weight(self) -> float:
@@ -84,16 +100,34 @@ class Objective:
     def curvature_bound(self) -> float:
         """Return L ≥ λmax(∇²F), from ∇²J ⪯ ½(I − 11ᵀ/K) ⊗ XᵀSX (Böhning 1992, theorem 2)."""
         heaviest = 1.0 if self.class_weights is None else float(self.class_weights.max())
-        top = heaviest * self.statistics.largest_eigenvalue(self.fit_intercept)
+        top = heaviest * self._largest_eigenvalue()
         return 0.5 * top / self.total_weight + self.penalty.l2
+
+    def _largest_eigenvalue(self) -> float:
+        """Return an upper bound of λmax(Σ wᵢx̃ᵢx̃ᵢᵀ) in these coordinates.
+
+        The mean is that of the weighted rows, so that the bound by θ holds too.
+        """
+        statistics = self.statistics
+        if not len(self.coordinates.shift):
+            return statistics.largest_eigenvalue(self.fit_intercept)
+        if statistics.gram.size and statistics.gram_share == 1:
+            rounding = float(4 * np.finfo(np.float64).eps * np.trace(statistics.gram))
+            top = scipy.linalg.eigvalsh(self.coordinates.gram(statistics.gram))[-1]
+            return float(top) * (1 + 1e-12) + rounding
+        trace = float(self._centred_squares.sum() + 1) * float(statistics.class_weights.sum())
+        return min(trace, statistics.largest_eigenvalue(self.fit_intercept))
 
     @property
     def _n(self) -> int:
         return int(self.statistics.class_rows.sum())
 
-    def in_gauge(self, theta: Float) -> Float:
-        """Return θ in the form that F requires, with the same probabilities."""
-        return self.penalty.in_gauge(theta)
+    def point(self, theta: Float) -> Float:
+        """Return the point of a θ in these coordinates and in the form that F requires.
+
+        Its probabilities are the same.
+        """
+        return self.coordinates.centred(self.penalty.in_gauge(theta))
 
     def problem(self) -> Problem:
         """Return what a solver knows before its first question."""
@@ -110,20 +144,29 @@ class Objective:
             else np.append(statistics.squares / total, 1.0)
         )
         sample = with_class_weights(statistics.sample, self.class_weights)
-        kernel = KERNELS[self.kernel]
-        local = LocalObjective(sample, penalty, kernel, gram) if sample.n_rows else None
+        local, blind = None, gram.ndim == 2 and self._cancelled
+        if sample.n_rows:
+            kernel = KERNELS[self.kernel]
+            local = LocalObjective(sample, penalty, kernel, gram, self.coordinates)
         whole = len(shares) <= WHOLE_MOMENTS
         moments = np.diag(shares) - np.outer(shares, shares) if whole else shares * (1 - shares)
         return Problem(
             lambda: self.curvature_bound,
             penalty.strengths(shape),
             penalty.free(shape),
-            gram,
+            local.gram() if blind and local is not None else self.coordinates.gram(gram),
             moments,
             self._n,
             local,
             penalty.l1,
+            not blind,
         )
+
+    @property
+    def _cancelled(self) -> bool:
+        """Whether rounding leaves little of second moments without the means."""
+        sizes = self._sizes
+        return bool(np.any((sizes > 0) & (self._centred_squares <= CANCELLED * sizes**2)))
 
     @cached_property
     def _kronecker(self) -> Kronecker:
@@ -137,6 +180,7 @@ class Objective:
         Parameters
         ----------
         gradient : (K, p+1) float64
+            ∇F in these coordinates.
         moments : (K, K) or (K,) float64, optional
             A, or its diagonal; the moments at the start when None.
         """
@@ -181,7 +225,7 @@ class Objective:
             smooth = mass if mass.min() > 0 else mass + 1e-3 * mass.sum() / K
             theta[:, -1] = np.log(smooth)
             theta[:, -1] -= theta[:, -1].mean()
-        theta = self.in_gauge(theta)
+        theta = self.penalty.in_gauge(theta)  # W is 0: the same point in all coordinates
         P = softmax.softmax(theta[None, :, -1])[0]
         value = -float(mass @ softmax.log_softmax(theta[None, :, -1])[0])
         gradient = np.outer(P, sums.sum(axis=0)) - sums
@@ -193,7 +237,15 @@ class Objective:
         return answer, cost
 
     def question(self, query: Query) -> Question:
-        """Return the question that a pass answers for a query."""
+        """Return the question that a pass answers for a query, with θ in place of points."""
+        raw = self.coordinates.raw
+        query = replace(
+            query,
+            theta=raw(query.theta),
+            direction=None if query.direction is None else raw(query.direction),
+            trials=None if query.trials is None else raw(query.trials),
+            single=query.single and not self._far_from_zero,
+        )
         return Question(query, self.class_weights, self.dtype, self.held)
 
     def finish(self, question: Question, sums: Mapping[Any, Any], i: int = 0) -> Answer:
@@ -206,21 +258,21 @@ class Objective:
         return replace(found, trials=tuple(trials))
 
     def _answer(self, query: Query, parts: Mapping[str, Any]) -> Answer:
-        """Return the answer at one point, from its sums by quantity."""
-        penalty, theta = self.penalty, query.theta
+        """Return the answer at one θ, from its sums by quantity."""
+        penalty, theta, coordinates = self.penalty, query.theta, self.coordinates
         value = penalty.value(float(parts["value"]), theta)
         n = max(self._n, 1)
         error = ROUNDING[self.dtype] * (abs(value) + self._reach(theta) / np.sqrt(n))
         product = hessian = moments = None
         if query.direction is not None and "product" in parts:
-            product = penalty.derivative(parts["product"], query.direction)
+            product = penalty.derivative(coordinates.gradient(parts["product"]), query.direction)
         if "hessian" in parts:
-            hessian = penalty.hessian(parts["hessian"], *theta.shape)
+            hessian = penalty.hessian(parts["hessian"], len(theta), theta.shape[1], coordinates)
         if "moments" in parts:
             moments = parts["moments"] / penalty.total_weight
         return Answer(
             value,
-            penalty.derivative(parts["gradient"], theta),
+            penalty.derivative(coordinates.gradient(parts["gradient"]), theta),
             float(error),
             product,
             hessian,
@@ -234,17 +286,30 @@ class Objective:
         return np.sqrt(self.statistics.squares / self.statistics.class_weights.sum())
 
     def _reach(self, theta: Float) -> float:
-        """Return about the largest logit of a row."""
+        """Return about the largest logit of a row, without the intercept."""
         return float(np.max(np.abs(theta[:, :-1]) @ self._sizes, initial=0))
 
-    def gradient_error(self, theta: Float) -> float:
-        """Return the least max|∇F| that differs from zero beyond rounding.
+    def gradient_error(self, point: Float) -> float:
+        """Return the least max|∇F| at a point that differs from zero beyond rounding.
 
-        Rounding δz ≈ ε(1 + |z|) moves an entry of ∇F by at most ¼·rms(x)·δz. Half of that is
-        common.
+        Rounding δz ≈ ε(1 + |z|) moves an entry of ∇F by at most ¼·rms(x − μ)·δz. Half of that is
+        common. The sums of the rows round by about ε/16 of the features' sizes.
         """
-        size = max(1.0, float(self._sizes.max(initial=0)))
-        return float(np.finfo(self.dtype).eps) / 16 * size * (1 + self._reach(theta))
+        sizes = self._sizes
+        spread = float(np.sqrt(self._centred_squares.max(initial=0)))
+        reach = max(1.0, spread) * (1 + self._reach(point)) + float(sizes.max(initial=0))
+        return float(np.finfo(self.dtype).eps) / 16 * reach
+
+    @property
+    def _far_from_zero(self) -> bool:
+        """Whether float32 would hide curvatures beside the squares of the means."""
+        return bool(np.any(self._centred_squares < FAR * self._sizes**2))
+
+    @property
+    def _centred_squares(self) -> Float:
+        """Mean squares of the features in these coordinates, (p,)."""
+        squares = np.append(self.statistics.squares / self.statistics.class_weights.sum(), 1.0)
+        return self.coordinates.gram(squares)[:-1]
 
     def in_double(self) -> "Objective":
         """Return the same objective with products in float64."""

@@ -17,6 +17,7 @@ from dsoftmax.kernels.choose import Kernel
 from dsoftmax.kernels.curvature import class_blocks, moments
 from dsoftmax.kernels.softmax import decision_function, softmax
 from dsoftmax.kernels.tiles import compute_dtype
+from dsoftmax.objective.coordinates import RAW, Coordinates
 from dsoftmax.objective.penalty import Penalty
 from dsoftmax.solvers.protocol import WHOLE_MOMENTS
 from dsoftmax.system.process import available_cores
@@ -49,14 +50,21 @@ class LocalObjective:
     kernel : Kernel
     gram : (p+1, p+1) or (p+1,) float64, optional
         G of all rows, or its diagonal.
+    coordinates : Coordinates
+        Those of all points, gradients and Hessians; rows are as they are stored.
     """
 
     def __init__(
-        self, sample: Sample, penalty: Penalty, kernel: Kernel, gram: Float | None = None
+        self,
+        sample: Sample,
+        penalty: Penalty,
+        kernel: Kernel,
+        gram: Float | None = None,
+        coordinates: Coordinates = RAW,
     ) -> None:
         self.sample = sample
         self._penalty = penalty
-        self._kernel = kernel
+        self._kernel, self._coordinates = kernel, coordinates
         self._gram = np.zeros((0, 0)) if gram is None or gram.ndim == 1 else gram
         self._rows: Features | None = None
 
@@ -70,9 +78,17 @@ class LocalObjective:
 
     @property
     def _X(self) -> Features:
+        """The rows in float64; dense ones are centred, which is exact where means are large."""
         if self._rows is None:
             self._rows = self.sample.X.astype(np.float64)
+            if len(self._coordinates.shift) and not scipy.sparse.issparse(self._rows):
+                self._rows -= self._coordinates.shift
         return self._rows
+
+    @property
+    def _of_X(self) -> Coordinates:
+        """The coordinates as seen from `_X`."""
+        return self._coordinates if scipy.sparse.issparse(self._X) else RAW
 
     def value_and_gradient(self, theta: Float) -> tuple[float, Float]:
         """Return F and ∇F, estimated from the sample. Work and memory are those of the kernel.
@@ -81,9 +97,13 @@ class LocalObjective:
         use.
         """
         J, gradient = self._kernel.value_and_gradient(
-            theta, self._X, self.sample.codes, self.sample.weights, np.dtype(np.float64)
+            self._of_X.raw(theta),
+            self._X,
+            self.sample.codes,
+            self.sample.weights,
+            np.dtype(np.float64),
         )
-        return self._penalty.value(J, theta), self._penalty.derivative(gradient, theta)
+        return self._finished(J, self._of_X.gradient(gradient), theta)
 
     def on_threads(self, theta: Float, single: bool) -> tuple[float, Float]:
         """Return F and ∇F on threads, in float32 if ``single`` and the stored values allow it.
@@ -93,12 +113,13 @@ class LocalObjective:
         """
         stored = compute_dtype(self.sample.values.dtype)
         dtype = stored if single else np.dtype(np.float64)
+        raw = self._coordinates.raw(theta)
 
         def part(rows: slice) -> tuple[float, Float]:
             X = rows_between(self._stored, rows.start, rows.stop)
             codes, weights = self.sample.codes[rows], self.sample.weights[rows]
             found: tuple[float, Float] = self._kernel.value_and_gradient(
-                theta, X, codes, weights, dtype
+                raw, X, codes, weights, dtype
             )
             return found
 
@@ -106,21 +127,39 @@ class LocalObjective:
         J, gradient = sum(value for value, _ in parts), parts[0][1]
         for _, one in parts[1:]:
             gradient += one
+        return self._finished(J, self._coordinates.gradient(gradient), theta)
+
+    def _finished(self, J: float, gradient: Float, theta: Float) -> tuple[float, Float]:
+        """Return F and ∇F from J and ∇J of the rows."""
         return self._penalty.value(J, theta), self._penalty.derivative(gradient, theta)
 
     def products(self, theta: Float) -> Callable[[Float], Float]:
         """Return a function that multiplies by ∇²F at a point, estimated from the sample."""
-        of_sums = self._kernel.hessian_products(theta, self._X, self.sample.weights)
-        return lambda direction: self._penalty.derivative(of_sums(direction), direction)
+        own = self._of_X
+        of_sums = self._kernel.hessian_products(own.raw(theta), self._X, self.sample.weights)
+        return lambda direction: self._penalty.derivative(
+            own.gradient(of_sums(own.raw(direction))), direction
+        )
 
     def hessian(self, theta: Float) -> Float:
         """Return ∇²F, estimated from the sample."""
-        pairs = self._kernel.hessian_pairs(theta, self._X, self.sample.weights)
-        return self._penalty.hessian(pairs, *theta.shape)
+        raw = self._of_X.raw(theta)
+        pairs = self._kernel.hessian_pairs(raw, self._X, self.sample.weights)
+        return self._penalty.hessian(pairs, len(theta), theta.shape[1], self._of_X)
+
+    def gram(self) -> Float:
+        """Return G of the sample's rows, which are dense, from centred rows, (p+1, p+1)."""
+        X, weights = self._X, self.sample.weights
+        mass, sums = weights.sum(), weights @ X
+        found = np.empty((X.shape[1] + 1,) * 2)
+        found[:-1, :-1] = (X.T * weights) @ X
+        found[:-1, -1] = found[-1, :-1] = sums
+        found[-1, -1] = mass
+        return found / mass
 
     def moments(self, theta: Float) -> Float:
         """Return the moments A, as in an answer. Work that of the kernel, on all cores."""
-        whole = len(theta) <= WHOLE_MOMENTS
+        whole, theta = len(theta) <= WHOLE_MOMENTS, self._coordinates.raw(theta)
 
         def part(rows: slice) -> Float:
             X = rows_between(self._stored, rows.start, rows.stop)
@@ -134,6 +173,7 @@ class LocalObjective:
         Rows are drawn by their curvature at θ times their leverage. ``number`` makes the draw
         another one. Work K·(p+1)² flops a row.
         """
+        theta = self._coordinates.raw(theta)
         curved, weights = np.empty(self.n_rows), self.sample.weights
         step = max(CURVED_ENTRIES // len(theta), 64)
         for start in range(0, self.n_rows, step):
@@ -145,7 +185,7 @@ class LocalObjective:
         drawn = np.flatnonzero(uniform(numbers, BLOCK_SALT * (number + 1)) < chances)
         some = np.ascontiguousarray(self._stored[drawn])
         blocks = class_blocks(theta, some, weights[drawn] / chances[drawn])
-        return blocks / self._penalty.total_weight
+        return self._coordinates.gram(blocks) / self._penalty.total_weight
 
     @cached_property
     def leverages(self) -> Float:
@@ -170,6 +210,7 @@ class LocalObjective:
 
     def reach(self, direction: Float) -> float:
         """Return the root mean square of the logits of a direction over rows and classes."""
+        direction = self._coordinates.raw(direction)
 
         def part(rows: slice) -> float:
             Z = decision_function(direction, rows_between(self._stored, rows.start, rows.stop))

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsoftmax.kernels.hessian import unpack_hessian
+from dsoftmax.objective.coordinates import RAW, Coordinates
 
 Float = NDArray[np.float64]
 
@@ -90,10 +91,14 @@ class Penalty:
         found[: self.one_row] = 0
         return found
 
-    def hessian(self, pairs: Float, K: int, d: int) -> Float:
-        """Return ∇²F, (K·d, K·d), from the result of `dsoftmax.kernels.hessian.hessian_pairs`."""
+    def hessian(self, pairs: Float, K: int, d: int, coordinates: Coordinates = RAW) -> Float:
+        """Return ∇²F in the coordinates, (K·d, K·d), from the sums of all rows.
+
+        They are the result of `dsoftmax.kernels.hessian.hessian_pairs`.
+        """
         diagonal = np.tile(np.r_[np.full(d - 1, self.l2), 0.0], K)
-        found = unpack_hessian(pairs, K) / self.total_weight + np.diag(diagonal)
+        found = coordinates.hessian(unpack_hessian(pairs, K), K)
+        found = found / self.total_weight + np.diag(diagonal)
         if not self.fit_intercept:
             intercepts = np.arange(d - 1, K * d, d)
             found[intercepts, :] = found[:, intercepts] = 0

@@ -18,6 +18,8 @@ HESSIAN_PART = 4
 """Divisor of the memory that is left, for the budget of the Hessians or Gram matrices of a pass."""
 HELD_PART = 2
 """Divisor of the memory that is left, for the budget of the solver between passes."""
+MATRIX_FREE_PART = 4
+"""Divisor of the memory that is left, for the budget of `MATRIX_FREE`: L-BFGS can do with less."""
 SAMPLE_ROWS = 3
 """Rows of a useful sample per free entry of θ, unless the sample has all rows."""
 
@@ -63,9 +65,10 @@ def choose(
     resident : bool
         Whether the rows are in memory. A pass then costs less than a step on a large sample.
     """
-    held = np.inf if budget is None else budget // HELD_PART
+    memory = np.inf if budget is None else budget
+    held = memory // HELD_PART
     other = KRONECKER
-    if sample_rows and not resident and needed[MATRIX_FREE] <= held:
+    if sample_rows and not resident and needed[MATRIX_FREE] <= memory // MATRIX_FREE_PART:
         other = MATRIX_FREE
     entries, free = (n_features + 1) * n_classes, (n_features + 1) * (n_classes - 1)
     if entries > SURROGATE_ENTRIES:

@@ -212,6 +212,9 @@ class Problem:
         F on the sample, if the first pass drew one.
     l1 : float
         λ₁ of the term λ₁‖W‖₁. Answers leave this term out, and the solver adds it.
+    exact_hessians : bool
+        Whether Hessians of all rows are exact. Rounding spoils them where the means of features
+        are a million times their spread.
     """
 
     curvature_bound: Callable[[], float]
@@ -222,6 +225,7 @@ class Problem:
     n_rows: int = 0
     local: Local | None = None
     l1: float = 0.0
+    exact_hessians: bool = True
 
 
 class State(Protocol):

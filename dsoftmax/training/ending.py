@@ -15,7 +15,7 @@ from dsoftmax.training.settings import Settings
 class Kind(Enum):
     """The rule that ended a run."""
 
-    CONVERGED = "max|∇F| ≤ tol"
+    CONVERGED = "max|∇F| ≤ tol, or as small as rounding lets it be, and about F − F* ≤ tol"
     SEPARATED = "the classes are separable and F has no finite optimum"
     EARLY = "the loss on the held-out rows has stopped falling"
     ROUNDING = "rounding, or an F that is not finite, allows no further step"
@@ -48,15 +48,23 @@ def find_ending(run: Run, settings: Settings, objective: Objective) -> Ending | 
     counted = f"after {state.n_iter} iterations, {run.n_passes} passes"
     found = f"max|∇F| = {run.gradient_max:.2e}"
     distance = _distance(run, objective)
-    if run.gradient_max <= settings.tol:
-        sentence = f"Converged {counted}: {found} ≤ tol = {settings.tol:g}{distance}"
-        return Ending(Kind.CONVERGED, True, sentence)
     if not np.isfinite(settings.C) and objective.separated(state.value):
         sentence = (
             f"Stopped {counted}: a linear function separates the classes. Without a penalty there "
             "is no finite optimum: F falls towards 0 as θ grows. Pass a finite C."
         )
         return Ending(Kind.SEPARATED, False, sentence)
+    close = not run.gap > settings.tol  # a gap that is not known ends no run, and hinders none
+    if run.gradient_max <= settings.tol and close:
+        sentence = f"Converged {counted}: {found} ≤ tol = {settings.tol:g}{distance}"
+        return Ending(Kind.CONVERGED, True, sentence)
+    reason = blocked(run, objective) if run.double else ""
+    if reason and run.gap <= settings.tol and state.n_iter:
+        sentence = (
+            f"Converged {counted}: {found} is as small as rounding lets it be in the units of the "
+            f"features{distance}"
+        )
+        return Ending(Kind.CONVERGED, True, sentence)
     if stops_early(settings, objective) and run.since >= settings.n_iter_no_change:
         which = "validation" if objective.held == VALIDATION else "held-out"
         sentence = (
@@ -65,7 +73,7 @@ def find_ending(run: Run, settings: Settings, objective: Objective) -> Ending | 
             "point."
         )
         return Ending(Kind.EARLY, True, sentence)
-    if (reason := blocked(run, objective)) and run.double:
+    if reason:
         sentence = f"Stopped {counted}: {reason}; {found}, tol = {settings.tol:g}{distance}"
         return Ending(Kind.ROUNDING, False, sentence)
     if state.n_iter >= settings.max_iter:

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsoftmax.first_pass.statistics import Statistics
+from dsoftmax.objective.coordinates import Coordinates
 
 Float = NDArray[np.float64]
 
@@ -44,6 +45,9 @@ class Run:
         Mean loss at that point.
     since : int
         Iterations since then.
+    shift : (p,) float64
+        Means of the features. The state has points and gradients in the coordinates of
+        `dsoftmax.objective.coordinates`; of shape (0,) if these are θ itself.
     """
 
     statistics: Statistics
@@ -58,10 +62,21 @@ class Run:
     best: Float = field(default_factory=lambda: np.zeros((0, 0)))
     best_loss: float = np.inf
     since: int = 0
+    shift: Float = field(default_factory=lambda: np.zeros(0))
+
+    @property
+    def theta(self) -> Float:
+        """θ at the accepted point, (K, p+1) float64."""
+        return Coordinates(self.shift).raw(self.state.theta)
+
+    @property
+    def gradient(self) -> Float:
+        """∇F by θ at the accepted point, (K, p+1) float64."""
+        return Coordinates(self.shift).raw_gradient(self.state.gradient)
 
     @property
     def gradient_max(self) -> float:
-        """max|∇F| at the accepted point."""
+        """max|∇F| at the accepted point, of features with mean zero if intercepts are free."""
         return float(np.abs(self.state.gradient).max())
 
     @property

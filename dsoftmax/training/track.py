@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from dsoftmax.errors import DataError
 from dsoftmax.first_pass.held_out import VALIDATION
 from dsoftmax.first_pass.statistics import Statistics
+from dsoftmax.objective.coordinates import Coordinates
 from dsoftmax.objective.objective import Objective
 from dsoftmax.results.model import Model, centred
 from dsoftmax.solvers.protocol import Answer, Query, Solver
@@ -81,7 +82,8 @@ class Track:
     def model(self, ending: Ending) -> Model:
         """Return the trained model."""
         settings, run = self.settings, self.run
-        theta = run.best if ending.kind is Kind.EARLY else run.state.theta
+        point = run.best if ending.kind is Kind.EARLY else run.state.theta
+        theta = self.objective.coordinates.raw(point)
         about = {
             "C": float(settings.C) if np.isfinite(settings.C) else "inf",
             "l1_ratio": float(settings.l1_ratio),
@@ -105,7 +107,7 @@ def begin_track(
     choice: Choice,
     theta: Float | None = None,
 ) -> Track:
-    """Return the track of a model after the first pass.
+    """Return the track of a model after the first pass, in coordinates of centred features.
 
     Parameters
     ----------
@@ -123,21 +125,32 @@ def begin_track(
     DataError
         ``theta`` has another shape.
     """
+    objective = objective.centred()
     solver = solver_entry(choice.solver).make(objective.problem())
     if theta is None:
         start, answer = objective.start()
         state = solver.start(start, answer, 0)
     else:
         _require_shape(theta, statistics.class_sums.shape)
-        state = solver.start(objective.in_gauge(theta), None, 0)
+        state = solver.start(objective.point(theta), None, 0)
     double = objective.dtype == np.float64
-    run = Run(statistics, state, 1, double, objective.kernel, choice.solver, choice.why)
+    run = Run(
+        statistics,
+        state,
+        1,
+        double,
+        objective.kernel,
+        choice.solver,
+        choice.why,
+        shift=objective.coordinates.shift,
+    )
     run = replace(run, gap=_gap(run, objective, None))
     return Track(settings, objective, solver, run)
 
 
 def resume_track(settings: Settings, objective: Objective, run: Run) -> Track:
     """Return the track of a model whose run is resumed."""
+    objective = replace(objective, coordinates=Coordinates(run.shift))
     return Track(settings, objective, solver_entry(run.solver).make(objective.problem()), run)
 
 
@@ -149,10 +162,14 @@ def _judged(run: Run) -> Run:
 
 
 def _gap(run: Run, objective: Objective, answer: Answer | None) -> float:
-    """Return an estimate of F − F*: the solver's own if it has one, else the objective's."""
-    if np.isfinite(run.state.decrement) or objective.penalty.l1 > 0:
-        return float(run.state.decrement)
-    return objective.gap(run.state.gradient, None if answer is None else answer.moments)
+    """Return an estimate of F − F*, the rounding of F included.
+
+    It is the solver's own if it has one, else the objective's. It is at most F, because F* ≥ 0.
+    """
+    found = float(run.state.decrement)
+    if not (np.isfinite(found) or objective.penalty.l1 > 0):
+        found = objective.gap(run.state.gradient, None if answer is None else answer.moments)
+    return min(found, run.state.value) + (0.0 if answer is None else answer.value_error)
 
 
 def _require_shape(theta: Float, expected: tuple[int, ...]) -> None:

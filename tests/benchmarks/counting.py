@@ -98,7 +98,7 @@ def follow(
 
     def watch(record: Record, runs: Sequence[Run]) -> None:
         (run,) = runs
-        path.thetas.append(run.state.theta)
+        path.thetas.append(run.theta)
         path.values.append(record.objective)
         path.solver, path.share = run.solver, run.statistics.sample.n_rows / data.n_rows
         if enough(record, run) or path.n_passes >= most:
@@ -125,7 +125,7 @@ def follow_to(
     """Return the path of a run that ends when F ≤ ``value``."""
 
     def there(record: Record, run: Run) -> bool:
-        return record.objective <= value * (1 + ROUNDING) and plain.value(run.state.theta) <= value
+        return record.objective <= value * (1 + ROUNDING) and plain.value(run.theta) <= value
 
     return follow(data, C, solver, there, most, seconds)
 
@@ -147,7 +147,7 @@ def look_for_optimum(
     """
 
     def close(record: Record, run: Run) -> bool:
-        square = float(np.sum(run.state.gradient[:, :-1] ** 2))
+        square = float(np.sum(run.gradient[:, :-1] ** 2))
         return square <= 2 * plain.penalty * unknown * record.objective
 
     path = follow(data, C, solver, close, 100_000, seconds, dtype)

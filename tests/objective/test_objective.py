@@ -222,7 +222,7 @@ def test_answers_and_the_l1_part_add_up_to_the_elastic_net(rng, K, l1_ratio):
     if K == 2:
         assert_array_equal(start[0], 0)
         assert_array_equal(
-            objective.in_gauge(np.array([[1.0, 2, 3, 4], [1, 3, 5, 7]])),
+            objective.point(np.array([[1.0, 2, 3, 4], [1, 3, 5, 7]])),
             [[0, 0, 0, 0], [0, 1, 2, 3]],
         )
 

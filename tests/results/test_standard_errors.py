@@ -193,6 +193,9 @@ def test_invalid_requests_are_refused():
         SoftmaxRegression().uncertainty(X, y)
     with pytest.raises(OptionError, match="class_weight"):
         SoftmaxRegression(class_weight="balanced").fit(X, y).uncertainty(X, y)
+    for l1_ratio in (1.0, 1e-3):
+        with pytest.raises(OptionError, match="an L1 part has chosen"):
+            SoftmaxRegression(l1_ratio=l1_ratio).fit(X, y).uncertainty(X, y)
 
 
 def test_a_feature_that_depends_on_others_is_an_error():
@@ -206,7 +209,8 @@ def test_a_feature_that_depends_on_others_is_an_error():
 def test_separable_classes_without_a_penalty_are_an_error_and_with_one_are_not():
     X = np.r_[np.linspace(-2, -1, 30), np.linspace(1, 2, 30)][:, None]
     y = (X[:, 0] > 0).astype(int)
-    estimator = SoftmaxRegression(C=np.inf, tol=1e-4).fit(X, y)
+    with pytest.warns(ConvergenceWarning, match="separates the classes"):
+        estimator = SoftmaxRegression(C=np.inf, tol=1e-4).fit(X, y)
     with pytest.raises(DataError, match="are separable"):
         estimator.uncertainty(X, y)
     penalised = SoftmaxRegression(C=1.0, tol=1e-8).fit(X, y)

@@ -8,6 +8,7 @@ from numpy.testing import assert_array_equal
 from opening import opened
 
 from dsoftmax.engines.serial import SerialEngine
+from dsoftmax.objective.coordinates import Coordinates
 from dsoftmax.training.ending import Ending, Kind
 from dsoftmax.training.grid import Grid
 from dsoftmax.training.loop import train
@@ -59,7 +60,8 @@ def test_the_best_point_on_the_held_out_rows_is_kept_for_its_kind_whatever_the_s
         noisy, SerialEngine(), EARLY, run.statistics, True, run.kernel, EARLY.held_out, 0
     )
     track = resume_track(EARLY, objective, run)
-    for kind, theta in ((Kind.EARLY, run.best), (Kind.MAX_ITER, run.state.theta)):
+    best = Coordinates(run.shift).raw(run.best)
+    for kind, theta in ((Kind.EARLY, best), (Kind.MAX_ITER, run.theta)):
         model = track.model(Ending(kind, True, "Stopped early, in other words."))
         assert_array_equal(model.theta, theta - theta.mean(axis=0))
 
@@ -94,6 +96,6 @@ def test_a_start_that_is_given_is_the_start_of_every_model_of_a_grid(noisy):
     theta = np.arange(39.0).reshape(3, 13) / 50
     found = train(noisy, SerialEngine(), settings, grid, theta=theta)
     for one in found.models:
-        assert_array_equal(one.run.state.theta, theta)
+        assert_array_equal(one.run.theta, theta)
     alone = train(noisy, SerialEngine(), replace(settings, C=0.1), theta=theta)
     assert found.models[4].run.state.value == alone.run.state.value

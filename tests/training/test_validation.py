@@ -110,7 +110,7 @@ def test_it_returns_the_point_with_the_least_loss_on_the_validation_rows(kind, r
         SerialEngine(),
         OVERFITTING,
         validation=validation,
-        watchers=[lambda _, runs: points.append(runs[0].state.theta)],
+        watchers=[lambda _, runs: points.append(runs[0].theta)],
     )
     losses = [reference.value(theta, X_val, y_val, weights) / weights.sum() for theta in points[1:]]
     assert_allclose([one.held_loss for one in result.history[1:]], losses, rtol=1e-12)

@@ -69,7 +69,12 @@ class Gauge:
         pinned = self.pinned(H)
         size = np.sqrt(np.diag(pinned) + np.abs(np.diag(C)))  # H may be zero for a feature
         scale = np.outer(size, size)
-        half = scipy.linalg.cholesky(definite.scaled(pinned, size), lower=True, check_finite=False)
+        try:
+            half = scipy.linalg.cholesky(
+                definite.scaled(pinned, size), lower=True, check_finite=False
+            )
+        except scipy.linalg.LinAlgError:  # rounding hides curvature: there is no metric for C
+            return np.zeros_like(C), 1.0
         inner = scipy.linalg.solve_triangular(half, C / scale, lower=True, check_finite=False)
         inner = scipy.linalg.solve_triangular(half, inner.T, lower=True, check_finite=False)
         values, vectors = scipy.linalg.eigh(inner, check_finite=False)

@@ -93,7 +93,7 @@ class Surrogate:
     def of(cls, problem: Problem) -> "Surrogate":
         """Return the solver of a problem that has a sample."""
         assert problem.local is not None
-        return cls(problem.local, problem.free, problem.penalty)
+        return cls(problem.local, problem.free, problem.penalty, problem.exact_hessians)
 
     @property
     def gauge(self) -> Gauge:

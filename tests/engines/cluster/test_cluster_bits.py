@@ -59,10 +59,10 @@ def test_serial_agrees_with_plain_numpy(
 ) -> None:
     X, y = arrays
     result = train(opened(store["X"], store["y"]), SerialEngine(), SETTINGS)
-    value, gradient = plain_objective(result.run.state.theta, X, y, SETTINGS.C)
+    value, gradient = plain_objective(result.run.theta, X, y, SETTINGS.C)
     assert result.converged
     assert result.run.state.value == pytest.approx(value, rel=1e-10)
-    np.testing.assert_allclose(result.run.state.gradient, gradient, atol=1e-10)
+    np.testing.assert_allclose(result.run.gradient, gradient, atol=1e-10)
 
 
 def test_the_same_solver_on_plain_numpy_ends_at_the_same_point(
