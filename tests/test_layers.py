@@ -40,8 +40,8 @@ WALLS = {
     "solvers/reference": {"solvers/protocol", "solvers/algebra"},
     "first_pass": {"errors", "data", "kernels", "kernels/compiled", "sums", "engines/visit"},
     "objective": {
-        "errors", "system", "data", "kernels", "sums", "engines/base", "engines/visit", "solvers/protocol",
-        "solvers/algebra", "first_pass",
+        "errors", "system", "data", "kernels", "sums", "engines/base", "engines/visit",
+        "solvers/protocol", "solvers/algebra", "first_pass",
     },
     "results": {
         "typing", "errors", "system", "data", "data/dask", "kernels", "engines", "first_pass",

@@ -261,8 +261,7 @@ class Objective:
         """Return the answer at one θ, from its sums by quantity."""
         penalty, theta, coordinates = self.penalty, query.theta, self.coordinates
         value = penalty.value(float(parts["value"]), theta)
-        n = max(self._n, 1)
-        error = ROUNDING[self.dtype] * (abs(value) + self._reach(theta) / np.sqrt(n))
+        error = self.value_error(value, theta)
         product = hessian = moments = None
         if query.direction is not None and "product" in parts:
             product = penalty.derivative(coordinates.gradient(parts["product"]), query.direction)
@@ -273,12 +272,17 @@ class Objective:
         return Answer(
             value,
             penalty.derivative(coordinates.gradient(parts["gradient"]), theta),
-            float(error),
+            error,
             product,
             hessian,
             moments,
             held=parts.get("held"),
         )
+
+    def value_error(self, value: float, point: Float) -> float:
+        """Return the rounding of F at a point where it is ``value``."""
+        reach = self._reach(point) / np.sqrt(max(self._n, 1))
+        return float(ROUNDING[self.dtype] * (abs(value) + reach))
 
     @property
     def _sizes(self) -> Float:

@@ -166,10 +166,10 @@ def _gap(run: Run, objective: Objective, answer: Answer | None) -> float:
 
     It is the solver's own if it has one, else the objective's. It is at most F, because F* ≥ 0.
     """
-    found = float(run.state.decrement)
+    state, found = run.state, float(run.state.decrement)
     if not (np.isfinite(found) or objective.penalty.l1 > 0):
-        found = objective.gap(run.state.gradient, None if answer is None else answer.moments)
-    return min(found, run.state.value) + (0.0 if answer is None else answer.value_error)
+        found = objective.gap(state.gradient, None if answer is None else answer.moments)
+    return min(found, state.value) + objective.value_error(state.value, state.theta)
 
 
 def _require_shape(theta: Float, expected: tuple[int, ...]) -> None:
