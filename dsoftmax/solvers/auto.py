@@ -20,6 +20,8 @@ HELD_PART = 2
 """Divisor of the memory that is left, for the budget of the solver between passes."""
 MATRIX_FREE_PART = 4
 """Divisor of the memory that is left, for the budget of `MATRIX_FREE`: L-BFGS can do with less."""
+HEAVY_TAIL = 0.2
+"""Part of all leverage in a hundredth of the rows from which features have heavy tails."""
 SAMPLE_ROWS = 3
 """Rows of a useful sample per free entry of θ, unless the sample has all rows."""
 
@@ -48,6 +50,7 @@ def choose(
     needed: Mapping[str, int],
     budget: int | None = None,
     resident: bool = False,
+    tail: float = 0.0,
 ) -> Choice:
     """Return the solver for a problem.
 
@@ -64,11 +67,15 @@ def choose(
         Bytes that are left of the memory limit; None if there is no limit.
     resident : bool
         Whether the rows are in memory. A pass then costs less than a step on a large sample.
+    tail : float
+        Part of all leverage that the most extreme hundredth of the rows has. Where it is large,
+        L-BFGS may not arrive at all.
     """
     memory = np.inf if budget is None else budget
-    held = memory // HELD_PART
+    held = memory / HELD_PART
     other = KRONECKER
-    if sample_rows and not resident and needed[MATRIX_FREE] <= memory // MATRIX_FREE_PART:
+    hard = not resident or tail > HEAVY_TAIL
+    if sample_rows and hard and needed[MATRIX_FREE] <= memory / MATRIX_FREE_PART:
         other = MATRIX_FREE
     entries, free = (n_features + 1) * n_classes, (n_features + 1) * (n_classes - 1)
     if entries > SURROGATE_ENTRIES:

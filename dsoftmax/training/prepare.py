@@ -14,7 +14,7 @@ from dsoftmax.engines.visit import Footprint
 from dsoftmax.errors import MemoryLimitError, OptionError
 from dsoftmax.first_pass.held_out import VALIDATION, HeldOut, folds
 from dsoftmax.first_pass.labels import Encoder, given_classes
-from dsoftmax.first_pass.sample import Draw, most_sample_rows, plan_draw
+from dsoftmax.first_pass.sample import Draw, most_sample_rows, plan_draw, tail_share
 from dsoftmax.first_pass.statistics import Statistics
 from dsoftmax.first_pass.visit import MAX_GRAM_FEATURES, Collect, gram_part
 from dsoftmax.kernels.choose import KernelChoice, choose_kernel
@@ -136,7 +136,10 @@ class Prepared:
         """Return the solver of all models, once the first pass has counted the classes."""
         sample, n = statistics.sample, int(statistics.class_rows.sum())
         K, gram = len(statistics.classes), bool(statistics.gram.size)
-        return self._choose(K, n, gram, sample.n_rows, sample.whole, sample.n_bytes)
+        tail = 0.0
+        if sample.n_rows and self.choice is None and self.source.resident:
+            tail = tail_share(sample, statistics.gram)
+        return self._choose(K, n, gram, sample.n_rows, sample.whole, sample.n_bytes, tail)
 
     def expect_solver(self, n_classes: int) -> Choice:
         """Return the solver that this number of classes would lead to."""
@@ -149,7 +152,14 @@ class Prepared:
         return self._choose(n_classes, self.n_rows, self.gram > 0, rows, whole, n_bytes)
 
     def _choose(
-        self, K: int, n: int, gram: bool, sample_rows: int, whole: bool, sample_bytes: int
+        self,
+        K: int,
+        n: int,
+        gram: bool,
+        sample_rows: int,
+        whole: bool,
+        sample_bytes: int,
+        tail: float = 0.0,
     ) -> Choice:
         if self.choice is not None:
             return self.choice
@@ -160,7 +170,7 @@ class Prepared:
             for name in (SURROGATE, MATRIX_FREE)
         }
         resident = self.source.resident
-        return choose(p, K, sample_rows, whole, needed, self.budget, resident)
+        return choose(p, K, sample_rows, whole, needed, self.budget, resident, tail)
 
 
 def prepare(

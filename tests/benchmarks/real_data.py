@@ -119,17 +119,15 @@ def covtype(n_rows: int | None) -> tuple[NDArray, NDArray]:
 
 
 def covtype_products(n_rows: int) -> tuple[NDArray, NDArray]:
-    """Return the ten features with units, standardised, with their products and the 44 of 0/1."""
+    """Return Covertype with the products of its ten features that have units.
+
+    They are standardised, multiplied by one another and by the four wilderness areas.
+    """
     X, y = covtype(n_rows)
-    units = standardised(X[:, :10])
+    units, areas = standardised(X[:, :10]), X[:, 10:14]
     left, right = np.triu_indices(10)
-    return np.column_stack(
-        [
-            units,
-            units[:, left] * units[:, right],
-            X[:, 10:],
-        ]
-    ), y
+    by_area = (units[:, :, None] * areas[:, None, :]).reshape(len(X), -1)
+    return np.column_stack([units, units[:, left] * units[:, right], by_area, X[:, 10:]]), y
 
 
 def kddcup99(n_rows: int | None) -> tuple[NDArray, NDArray]:

@@ -18,7 +18,7 @@ from dsoftmax.training.settings import Settings
 
 GENEROUS = 2.5
 """Largest ratio of the bytes that are said to those that are measured."""
-PASSES = {"surrogate": 12, "newton": 6, "proximal-newton": 6}
+PASSES = {"surrogate": 12, "newton": 6, "proximal-newton": 6, "matrix-free": 5}
 """Passes of a run that fill the memory of a solver; 24 if it is not listed."""
 
 

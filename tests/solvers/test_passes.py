@@ -38,10 +38,10 @@ MOST = {  # passes at C = 1, that of statistics included
     "landsat raw": 6,
     "landsat rms": 6,
     "banking77-embedded": 40,
-}
-MOST_OUT_OF_CORE = {  # passes at C = 1 of the default where every pass must read
     "kddcup99-60k standardised": 9,
     "kddcup99-60k raw": 12,
+}
+MOST_OUT_OF_CORE = {  # passes at C = 1 of the default where every pass must read
     "covtype-products standardised": 12,
     "banking77-embedded": 12,
 }
