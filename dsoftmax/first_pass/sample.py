@@ -121,6 +121,11 @@ class Sample:
         """Return the bytes of the rows in float64."""
         return 8 * self.values.size + 16 * self.n_rows
 
+    @property
+    def stored_bytes(self) -> int:
+        """Return the bytes of the rows as they are stored, with weights, numbers and places."""
+        return int(self.values.nbytes + self.indices.nbytes) + 32 * self.n_rows
+
 
 _NONE = np.zeros(0, np.int64)
 NO_GRAM = np.zeros((0, 0))

@@ -18,8 +18,10 @@ HESSIAN_PART = 4
 """Divisor of the memory that is left, for the budget of the Hessians or Gram matrices of a pass."""
 HELD_PART = 2
 """Divisor of the memory that is left, for the budget of the solver between passes."""
-MATRIX_FREE_PART = 4
-"""Divisor of the memory that is left, for the budget of `MATRIX_FREE`: L-BFGS can do with less."""
+PASS_BYTES = 32 * 2**20
+"""Bytes of the memory that is left which blocks and threads of a pass may need."""
+MATRIX_FREE_PART = 3 / 4
+"""Part of the rest that `MATRIX_FREE` may allocate. L-BFGS can do with less."""
 HEAVY_TAIL = 0.2
 """Part of all leverage in a hundredth of the rows from which features have heavy tails."""
 SAMPLE_ROWS = 3
@@ -75,7 +77,7 @@ def choose(
     held = memory / HELD_PART
     other = KRONECKER
     hard = not resident or tail > HEAVY_TAIL
-    if sample_rows and hard and needed[MATRIX_FREE] <= memory / MATRIX_FREE_PART:
+    if sample_rows and hard and needed[MATRIX_FREE] <= MATRIX_FREE_PART * (memory - PASS_BYTES):
         other = MATRIX_FREE
     entries, free = (n_features + 1) * n_classes, (n_features + 1) * (n_classes - 1)
     if entries > SURROGATE_ENTRIES:

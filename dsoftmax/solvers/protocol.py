@@ -97,6 +97,8 @@ class Sizes:
         Bytes that one thread allocates while it evaluates F on the sample.
     sample_rows : int
         Rows of the sample.
+    stored_bytes : int
+        Bytes of the sample as it is stored.
     """
 
     n_rows: int
@@ -106,6 +108,7 @@ class Sizes:
     sample_bytes: int = 0
     scratch_bytes: int = 0
     sample_rows: int = 0
+    stored_bytes: int = 0
 
     @property
     def vector(self) -> int:

@@ -68,7 +68,7 @@ class Entry:
         step's scratch is free again.
         """
         solver = self.footprint(sizes)
-        statistics = sizes.vector + sizes.gram_matrix + sizes.sample_bytes
+        statistics = sizes.vector + sizes.gram_matrix + sizes.stored_bytes
         problem = 2 * sizes.vector + 3 * sizes.gram_matrix + sizes.moments
         estimate = 4 * sizes.vector + sizes.gram_matrix + 5 * sizes.moments
         scratch = max(solver.shared, estimate)

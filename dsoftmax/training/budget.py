@@ -33,10 +33,13 @@ def problem_sizes(
     gram: bool,
     sample_bytes: int,
     sample_rows: int,
+    stored_bytes: int,
 ) -> Sizes:
     """Return the sizes of a problem, with the scratch bytes of the kernel on its sample."""
     scratch = gradient_bytes(n_features, n_classes, np.dtype(np.float64), False)
-    return Sizes(n_rows, n_classes, n_features, gram, sample_bytes, scratch, sample_rows)
+    return Sizes(
+        n_rows, n_classes, n_features, gram, sample_bytes, scratch, sample_rows, stored_bytes
+    )
 
 
 def solver_bytes(solver: str, statistics: Statistics, n_models: int = 1) -> int:
@@ -44,7 +47,7 @@ def solver_bytes(solver: str, statistics: Statistics, n_models: int = 1) -> int:
     K, d = statistics.class_sums.shape
     n, gram = int(statistics.class_rows.sum()), bool(statistics.gram.size)
     sample = statistics.sample
-    sizes = problem_sizes(n, K, d - 1, gram, sample.n_bytes, sample.n_rows)
+    sizes = problem_sizes(n, K, d - 1, gram, sample.n_bytes, sample.n_rows, sample.stored_bytes)
     return solver_entry(solver).held_bytes(sizes, n_models)
 
 

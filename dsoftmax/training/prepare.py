@@ -14,7 +14,7 @@ from dsoftmax.engines.visit import Footprint
 from dsoftmax.errors import MemoryLimitError, OptionError
 from dsoftmax.first_pass.held_out import VALIDATION, HeldOut, folds
 from dsoftmax.first_pass.labels import Encoder, given_classes
-from dsoftmax.first_pass.sample import Draw, most_sample_rows, plan_draw, tail_share
+from dsoftmax.first_pass.sample import Draw, Sample, most_sample_rows, plan_draw, tail_share
 from dsoftmax.first_pass.statistics import Statistics
 from dsoftmax.first_pass.visit import MAX_GRAM_FEATURES, Collect, gram_part
 from dsoftmax.kernels.choose import KernelChoice, choose_kernel
@@ -46,6 +46,30 @@ class Member:
     settings: Settings
     held_out: HeldOut | None = None
     part: int | None = None
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """The size of a sample that was drawn, or that is expected.
+
+    Attributes
+    ----------
+    n_rows : int
+    whole : bool
+        Whether it has all rows.
+    double_bytes, n_bytes : int
+        Bytes in float64, and as stored.
+    """
+
+    n_rows: int = 0
+    whole: bool = False
+    double_bytes: int = 0
+    n_bytes: int = 0
+
+    @classmethod
+    def of(cls, sample: Sample) -> "Drawn":
+        """Return the size of a sample."""
+        return cls(sample.n_rows, sample.whole, sample.n_bytes, sample.stored_bytes)
 
 
 @dataclass(frozen=True)
@@ -139,38 +163,34 @@ class Prepared:
         tail = 0.0
         if sample.n_rows and self.choice is None and self.source.resident:
             tail = tail_share(sample, statistics.gram)
-        return self._choose(K, n, gram, sample.n_rows, sample.whole, sample.n_bytes, tail)
+        return self._choose(K, n, gram, Drawn.of(sample), tail)
 
     def expect_solver(self, n_classes: int) -> Choice:
         """Return the solver that this number of classes would lead to."""
         if self.draw is None:
-            return self._choose(n_classes, self.n_rows, self.gram > 0, 0, False, 0)
+            return self._choose(n_classes, self.n_rows, self.gram > 0, Drawn())
         drawn = int(self.draw.share * self.n_rows)
         rows = min(drawn, most_sample_rows(self.source.n_features + 1, n_classes))
-        n_bytes = self.draw.double_bytes * rows // max(drawn, 1)
-        whole = rows >= self.n_rows
-        return self._choose(n_classes, self.n_rows, self.gram > 0, rows, whole, n_bytes)
+        kept = rows / max(drawn, 1)
+        expected = Drawn(
+            rows,
+            rows >= self.n_rows,
+            int(kept * self.draw.double_bytes),
+            int(kept * self.draw.n_bytes),
+        )
+        return self._choose(n_classes, self.n_rows, self.gram > 0, expected)
 
-    def _choose(
-        self,
-        K: int,
-        n: int,
-        gram: bool,
-        sample_rows: int,
-        whole: bool,
-        sample_bytes: int,
-        tail: float = 0.0,
-    ) -> Choice:
+    def _choose(self, K: int, n: int, gram: bool, sample: Drawn, tail: float = 0.0) -> Choice:
         if self.choice is not None:
             return self.choice
         p = self.source.n_features
-        sizes = problem_sizes(n, K, p, gram, sample_bytes, sample_rows)
+        sizes = problem_sizes(n, K, p, gram, sample.double_bytes, sample.n_rows, sample.n_bytes)
         needed = {
             name: solver_entry(name).held_bytes(sizes, len(self.members))
             for name in (SURROGATE, MATRIX_FREE)
         }
         resident = self.source.resident
-        return choose(p, K, sample_rows, whole, needed, self.budget, resident, tail)
+        return choose(p, K, sample.n_rows, sample.whole, needed, self.budget, resident, tail)
 
 
 def prepare(

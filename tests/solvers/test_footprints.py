@@ -74,7 +74,9 @@ def measured(name, rows, settings):
             peak.of(objective.gap, states[i].gradient, answers[i].moments)
     n, p, K = len(rows[1]), rows[0].shape[1], len(statistics.classes)
     sample, gram = statistics.sample, bool(statistics.gram.size)
-    return peak.n_bytes, problem_sizes(n, K, p, gram, sample.n_bytes, sample.n_rows)
+    return peak.n_bytes, problem_sizes(
+        n, K, p, gram, sample.n_bytes, sample.n_rows, sample.stored_bytes
+    )
 
 
 def said(name, sizes, n_models=1):
@@ -113,7 +115,7 @@ def test_models_share_the_statistics_and_the_scratch(name, shape, small_sample, 
 
 
 def test_an_entry_only_adds():
-    sizes = Sizes(1000, 3, 4, gram=True, sample_bytes=7)
+    sizes = Sizes(1000, 3, 4, gram=True, stored_bytes=7)
     entry = Entry(lambda problem: None, object, lambda sizes: Allocation(1000, 5000))
     theta, gram, moments = 8 * 3 * 5, 8 * 5 * 5, 8 * 3 * 3
     statistics, problem = theta + gram + 7, 2 * theta + 3 * gram + moments

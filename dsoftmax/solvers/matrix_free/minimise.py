@@ -14,8 +14,10 @@ from dsoftmax.solvers.algebra.pairs import Pairs
 
 Float = NDArray[np.float64]
 
-MEMORY = 20
-"""Pairs of L-BFGS."""
+MEMORY, LEAST_MEMORY = 20, 5
+"""Most and least pairs of L-BFGS."""
+PAIR_BYTES = 64 * 2**20
+"""Bytes that all pairs may occupy, unless they are `LEAST_MEMORY`."""
 CLOSE = 1e-2
 """Fraction of the first gradient, in the metric of the preconditioner, that ends a minimisation."""
 LITTLE, LITTLE_STEPS = 1e-3, 5
@@ -45,6 +47,11 @@ class Minimum:
     value: float
     n_gradients: int
     cut_short: bool
+
+
+def most_pairs(entries: int) -> int:
+    """Return the pairs of L-BFGS for a θ of so many entries."""
+    return min(max(PAIR_BYTES // (16 * entries), LEAST_MEMORY), MEMORY)
 
 
 def minimise(
@@ -78,10 +85,11 @@ def minimise(
 
     Notes
     -----
-    Memory: about 2·`MEMORY` + 8 arrays with the shape of θ.
+    Memory: two arrays with the shape of θ for each pair (`most_pairs`), and about ten.
     """
     value, gradient = function(theta)
     first, spent, pairs, steps, little = value, 1, Pairs(), 0, 0
+    memory = most_pairs(theta.size)
     solve: Callable[[Float], Float] = np.copy
     n_refreshes, fresh, start, size = 0, False, np.nan, np.nan
     while spent < budget:
@@ -114,7 +122,7 @@ def minimise(
             break
         s, y = point - theta, there - gradient
         if np.sum(s * y) > LEAST_BEND * np.linalg.norm(s) * np.linalg.norm(y):
-            pairs = pairs.joined_by(s, y, MEMORY)
+            pairs = pairs.joined_by(s, y, memory)
         little = little + 1 if value - reached < LITTLE * (first - reached) else 0
         theta, value, gradient = point, reached, there
         steps, fresh = steps + 1, False

@@ -20,7 +20,7 @@ from dsoftmax.solvers.algebra.kronecker import Kronecker, diagonal_of
 from dsoftmax.solvers.algebra.line_search import improves
 from dsoftmax.solvers.algebra.moved import moved
 from dsoftmax.solvers.matrix_free.correction import positive_correction
-from dsoftmax.solvers.matrix_free.minimise import MEMORY, Minimum, minimise
+from dsoftmax.solvers.matrix_free.minimise import Minimum, minimise, most_pairs
 from dsoftmax.solvers.matrix_free.model import Model
 from dsoftmax.solvers.matrix_free.preconditioner import Preconditioner, block_bytes
 from dsoftmax.solvers.matrix_free.state import MatrixFreeState
@@ -87,8 +87,7 @@ class MatrixFree:
         if np.isnan(state.value):
             return state, Query(state.theta)
         state = self._aim(state)
-        first, *others = state.trials
-        return state, Query(first, trials=np.stack(others))
+        return state, Query(state.trials[0], trials=state.trials[1:])
 
     def tell(self, state: MatrixFreeState, answer: Answer) -> MatrixFreeState:
         if np.isnan(state.value):
@@ -214,8 +213,9 @@ def footprint(sizes: Sizes) -> Allocation:
     needs the pairs of L-BFGS and of the correction, the gradients of all slices of the sample, the
     kernel's scratch in each thread, and class blocks with their factors.
     """
-    kept = (2 * PAIRS + 3 * TRIALS + 4) * sizes.vector + 2 * sizes.gram_matrix
-    scratch = (2 * MEMORY + 2 * PAIRS + 22) * sizes.vector + 4 * sizes.moments + sizes.gram_matrix
+    kept = (2 * PAIRS + 2 * TRIALS + 4) * sizes.vector + 2 * sizes.gram_matrix
+    vectors = 2 * most_pairs(sizes.vector // 8) + PAIRS + 12
+    scratch = vectors * sizes.vector + 4 * sizes.moments + sizes.gram_matrix
     rows = sizes.sample_rows // SLICES + 1
     row_bytes = 8 * (sizes.n_features + 4 * sizes.n_classes + 8)
     threads = SLICES * (min(sizes.scratch_bytes, rows * row_bytes) + sizes.vector)

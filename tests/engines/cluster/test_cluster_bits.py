@@ -69,7 +69,8 @@ def test_the_same_solver_on_plain_numpy_ends_at_the_same_point(
     arrays: tuple[np.ndarray, np.ndarray], store: zarr.Group
 ) -> None:
     X, y = arrays
-    solver = LBFGS()
+    means = X.mean(axis=0)
+    X, solver = X - means, LBFGS()  # solvers move points of centred features
     start = np.zeros((5, 8))
     start[:, -1] = np.log(np.bincount(y) / len(y))
     start[:, -1] -= start[:, -1].mean()
@@ -79,7 +80,9 @@ def test_the_same_solver_on_plain_numpy_ends_at_the_same_point(
         state = solver.tell(state, Answer(*plain_objective(query.theta, X, y, SETTINGS.C)))
     ours = train(opened(store["X"], store["y"]), SerialEngine(), SETTINGS)
     assert state.n_iter == ours.run.state.n_iter > 5
-    np.testing.assert_allclose(ours.model.theta, state.theta - state.theta.mean(axis=0), atol=1e-10)
+    theta = state.theta.copy()
+    theta[:, -1] -= theta[:, :-1] @ means
+    np.testing.assert_allclose(ours.model.theta, theta - theta.mean(axis=0), atol=1e-9)
 
 
 def test_eight_threads_give_the_bits_of_one(
