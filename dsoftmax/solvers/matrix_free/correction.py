@@ -48,35 +48,21 @@ def positive_correction(steps: Float, lacks: Float, metric: Float) -> Correction
 
     Notes
     -----
-    Let N = LᵀM⁻¹L = VDVᵀ. In the orthonormal basis M^-½LVD^-½ the matrix is D^½Vᵀ(SᵀL)⁻¹VD^½, of
-    size n. Its positive part UEUᵀ gives the vectors LVD^-½UE^½. Work 6·n²·K·(p+1) flops, memory
-    the result and one array with the shape of θ.
+    With L̃ = M^-½L = QR it is M^½·Q·[R(SᵀL)⁻¹Rᵀ]₊·Qᵀ·M^½. Work 8·n²·K·(p+1) flops.
     """
-    n = len(steps)
+    n, root = len(steps), np.sqrt(metric.ravel())
     if not n:
         return Correction(np.zeros((0, metric.size)))
     S, L = steps.reshape(n, -1), lacks.reshape(n, -1)
     products = S @ L.T
-    middle, units = _scaled(np.tril(products) + np.tril(products, -1).T)
-    values, vectors = scipy.linalg.eigh(middle)
+    middle = np.tril(products) + np.tril(products, -1).T
+    scale = 1 / np.sqrt(np.maximum(np.abs(np.diag(middle)), 1e-300))
+    values, vectors = scipy.linalg.eigh(middle * np.outer(scale, scale))
     seen = np.abs(values) > LEAST_EIGENVALUE
-    inverse = (units[:, None] * vectors[:, seen] / values[seen]) @ (
-        units[:, None] * vectors[:, seen]
-    ).T
-    lengths, scale = _scaled(np.array([L @ (one / metric.ravel()) for one in L]))
-    sizes, basis = scipy.linalg.eigh(lengths)
-    kept = sizes > LEAST_EIGENVALUE * sizes[-1]
-    root = np.sqrt(sizes[kept])
-    turned = basis[:, kept] / scale[:, None]
-    inner, outer = scipy.linalg.eigh((turned * root).T @ inverse @ (turned * root))
-    positive = inner > 0
-    mixed = (
-        scale[:, None] * (basis[:, kept] / root) @ (outer[:, positive] * np.sqrt(inner[positive]))
-    )
-    return Correction(mixed.T @ L)
-
-
-def _scaled(matrix: Float) -> tuple[Float, Float]:
-    """Return a symmetric matrix scaled to a diagonal of ±1, and the factors of its rows."""
-    factors = 1 / np.sqrt(np.maximum(np.abs(np.diag(matrix)), 1e-300))
-    return matrix * np.outer(factors, factors), factors
+    Q, R = scipy.linalg.qr((L / root).T, mode="economic", check_finite=False)
+    half = R @ (vectors[:, seen] * scale[:, None])
+    sizes, turned = scipy.linalg.eigh((half / values[seen]) @ half.T)
+    kept = sizes > 0
+    found = (Q @ (turned[:, kept] * np.sqrt(sizes[kept]))).T
+    found *= root
+    return Correction(found)

@@ -1,5 +1,7 @@
 """The surrogate without matrices: few passes, also on rows with heavy tails and tiny classes."""
 
+from contextlib import suppress
+
 import numpy as np
 import pytest
 from counting import follow_to
@@ -9,6 +11,7 @@ from optimum_bounds import PlainObjective
 from real_data import Data
 
 from dsoftmax.engines.serial import SerialEngine
+from dsoftmax.engines.threads import ThreadsEngine
 from dsoftmax.solvers.matrix_free.preconditioner import Preconditioner, worth_blocks
 from dsoftmax.solvers.matrix_free.solver import REFUSALS, MatrixFree
 from dsoftmax.solvers.protocol import Answer
@@ -111,3 +114,41 @@ def test_class_blocks_are_formed_only_where_the_sample_makes_them_cheap():
     assert worth_blocks(23, 119, 50_000)
     assert not worth_blocks(10, 785, 1000)  # a thousand gradients cost less
     assert not worth_blocks(1000, 1025, 10**6)  # 8 GB
+
+
+def bits(result):
+    return (
+        result.run.state.theta.tobytes(),
+        result.run.state.gradient.tobytes(),
+        result.run.n_passes,
+    )
+
+
+def test_engines_cores_and_resumed_runs_have_the_same_bits(rng, small_sample, monkeypatch):
+    monkeypatch.setattr("dsoftmax.data.memory.CHUNK_BYTES", 2**16)
+    monkeypatch.setattr("dsoftmax.objective.on_sample.SLICED_WORK", 1)  # four slices of the sample
+    source, settings = opened(*heavy_tails(rng)), Settings(solver="matrix-free", tol=1e-7)
+    assert len(source.chunk_rows) > 5
+    expected = train(source, SerialEngine(), settings)
+    assert expected.run.n_passes > 4
+    assert bits(train(source, ThreadsEngine(3), settings)) == bits(expected)
+    monkeypatch.setattr("dsoftmax.objective.on_sample.available_cores", lambda: 1)
+    for passes in range(1, expected.run.n_passes):
+        runs = []
+        with suppress(Stopped):
+            train(source, SerialEngine(), settings, watchers=[stopping(passes, runs)])
+        found = train(source, SerialEngine(), settings, resume=runs[-1])
+        assert bits(found) == bits(expected)
+
+
+class Stopped(Exception):  # noqa: N818
+    """Ends a run after a pass."""
+
+
+def stopping(passes, runs):
+    def watch(record, now):
+        runs.append(now)
+        if now[0].n_passes == passes:
+            raise Stopped
+
+    return watch
