@@ -11,6 +11,9 @@ from dsoftmax.objective.objective import Objective
 from dsoftmax.training.run import Run
 from dsoftmax.training.settings import Settings
 
+CLOSE = 0.01
+"""Most distance from the minimum, as a fraction of F, at which a run without a penalty ends."""
+
 
 class Kind(Enum):
     """The rule that ended a run."""
@@ -54,12 +57,14 @@ def find_ending(run: Run, settings: Settings, objective: Objective) -> Ending | 
             "is no finite optimum: F falls towards 0 as θ grows. Pass a finite C."
         )
         return Ending(Kind.SEPARATED, False, sentence)
-    close = not run.gap > settings.tol  # a gap that is not known ends no run, and hinders none
+    # A distance that is not known hinders no end. Where classes are separable, it falls with F.
+    most = settings.tol if np.isfinite(settings.C) else min(settings.tol, CLOSE * state.value)
+    close = not run.gap > most
     if run.gradient_max <= settings.tol and close:
         sentence = f"Converged {counted}: {found} ≤ tol = {settings.tol:g}{distance}"
         return Ending(Kind.CONVERGED, True, sentence)
     reason = blocked(run, objective) if run.double else ""
-    if reason and run.gap <= settings.tol and state.n_iter:
+    if reason and run.gap <= most and state.n_iter:
         sentence = (
             f"Converged {counted}: {found} is as small as rounding lets it be in the units of the "
             f"features{distance}"
