@@ -22,6 +22,8 @@ from dsoftmax.sums.exact import ENTRY_BYTES
 LOADING = 2
 """Factor on the stored bytes of a chunk that loading it allocates in addition to the block: the
 stored bytes, and a copy in Zarr's and dask's own readers."""
+ROW_COPIES = 3
+"""Copies of rows of data in the totals, while they are joined and their labels are found."""
 LEAF_ENTRY_BYTES = 32
 """Bytes of an entry of the sums in a thread that works on a leaf. They are θ in the dtype of the
 products, the sum of the leaf, and copies of both in the memory order of the product."""
@@ -202,8 +204,8 @@ def needs_of(
         "units": units_bytes(columns),
         **others,
     }
-    # Rows of data in the totals exist twice: as the leaves return them, and joined.
-    needs["reserve"] = needs.get("reserve", 0) + 2 * work.rows
+    # Rows of data in the totals exist as the leaves return them, joined, and sorted by label.
+    needs["reserve"] = needs.get("reserve", 0) + ROW_COPIES * work.rows
     return Needs(
         allowed,
         cores,
