@@ -130,7 +130,11 @@ class Objective:
         return self.coordinates.centred(self.penalty.in_gauge(theta))
 
     def problem(self) -> Problem:
-        """Return what a solver knows before its first question."""
+        """Return what a solver knows before its first question: the same at every call."""
+        return self._problem
+
+    @cached_property
+    def _problem(self) -> Problem:
         statistics, penalty = self.statistics, self.penalty
         shape = statistics.class_sums.shape
         mass = statistics.class_weights * (

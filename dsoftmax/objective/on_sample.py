@@ -19,17 +19,12 @@ from dsoftmax.kernels.softmax import decision_function, softmax
 from dsoftmax.kernels.tiles import compute_dtype
 from dsoftmax.objective.coordinates import RAW, Coordinates
 from dsoftmax.objective.penalty import Penalty
-from dsoftmax.solvers.protocol import WHOLE_MOMENTS
+from dsoftmax.solvers.protocol import SAMPLE_SLICES, WHOLE_MOMENTS
 from dsoftmax.system.process import available_cores
 
 Float = NDArray[np.float64]
 T = TypeVar("T")
 
-SLICES = 4
-"""Slices of the sample that threads sum side by side.
-
-The number is fixed, so that the sums do not depend on the cores.
-"""
 SLICED_WORK = 2**20
 """Products of rows, classes and features from which slices are worth their threads."""
 CURVED_ENTRIES = 2**18
@@ -192,22 +187,6 @@ class LocalObjective:
         """x̃ᵀG⁺x̃ of each row of the sample with x̃ = [x, 1], and the G of all rows."""
         return leverages(self._stored, self.sample.weights, self._gram)
 
-    def leverage_gram(self) -> Float:
-        """Return Σ sᵢhᵢx̃ᵢx̃ᵢᵀ/Σ sᵢhᵢ with the leverages h, or its diagonal for CSR."""
-        mass = self.sample.weights * self.leverages
-        X = self._stored
-        if scipy.sparse.issparse(X):
-            squares = X.astype(np.float64).power(2)
-            return np.append(squares.T @ mass, mass.sum()) / mass.sum()
-        found = np.zeros((X.shape[1] + 1,) * 2)
-        for start in range(0, len(X), 4096):
-            rows = slice(start, start + 4096)
-            x = np.ones((len(X[rows]), X.shape[1] + 1))
-            x[:, :-1] = X[rows]
-            x *= np.sqrt(mass[rows])[:, None]
-            found += x.T @ x
-        return found / mass.sum()
-
     def reach(self, direction: Float) -> float:
         """Return the root mean square of the logits of a direction over rows and classes."""
         direction = self._coordinates.raw(direction)
@@ -226,7 +205,7 @@ class LocalObjective:
     def _sliced(self, part: Callable[[slice], T], entries: int) -> Sequence[T]:
         """Return the result for each slice of the rows, on the cores of this process."""
         n = self.n_rows
-        n_slices = SLICES if n * entries >= SLICED_WORK else 1
+        n_slices = SAMPLE_SLICES if n * entries >= SLICED_WORK else 1
         ends = [n * i // n_slices for i in range(n_slices + 1)]
         slices = [slice(*pair) for pair in pairwise(ends)]
         if n_slices == 1:
@@ -235,4 +214,4 @@ class LocalObjective:
 
     @cached_property
     def _pool(self) -> ThreadPoolExecutor:
-        return ThreadPoolExecutor(min(SLICES, available_cores()), "dsoftmax-sample")
+        return ThreadPoolExecutor(min(SAMPLE_SLICES, available_cores()), "dsoftmax-sample")

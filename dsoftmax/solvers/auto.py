@@ -1,6 +1,6 @@
 """The solver of a run with solver="auto": a rule of sizes, written down."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,7 +52,7 @@ def choose(
     needed: Mapping[str, int],
     budget: int | None = None,
     resident: bool = False,
-    tail: float = 0.0,
+    tail: Callable[[], float] = float,
 ) -> Choice:
     """Return the solver for a problem.
 
@@ -69,29 +69,31 @@ def choose(
         Bytes that are left of the memory limit; None if there is no limit.
     resident : bool
         Whether the rows are in memory. A pass then costs less than a step on a large sample.
-    tail : float
-        Part of all leverage that the most extreme hundredth of the rows has. Where it is large,
-        L-BFGS may not arrive at all.
+    tail : callable
+        Returns the part of all leverage that the most extreme hundredth of the rows has. Where it
+        is large, L-BFGS may not arrive at all. It is called if the choice depends on it.
     """
     memory = np.inf if budget is None else budget
     held = memory / HELD_PART
-    other = KRONECKER
-    hard = not resident or tail > HEAVY_TAIL
-    if sample_rows and hard and needed[MATRIX_FREE] <= MATRIX_FREE_PART * (memory - PASS_BYTES):
-        other = MATRIX_FREE
+
+    def other() -> str:
+        fits = needed[MATRIX_FREE] <= MATRIX_FREE_PART * (memory - PASS_BYTES)
+        hard = sample_rows and fits and (not resident or tail() > HEAVY_TAIL)
+        return MATRIX_FREE if hard else KRONECKER
+
     entries, free = (n_features + 1) * n_classes, (n_features + 1) * (n_classes - 1)
     if entries > SURROGATE_ENTRIES:
         large = f"θ has {entries:,} entries, more than {SURROGATE_ENTRIES:,}"
-        return Choice(other, f"{large}: Hessians are too large")
+        return Choice(other(), f"{large}: Hessians are too large")
     pairs, products = n_classes * (n_classes - 1) // 2, (n_features + 1) * (n_features + 2) // 2
     summed = HESSIAN_BYTES * pairs * products
     if budget is not None and (summed > budget // HESSIAN_PART or needed[SURROGATE] > held):
         return Choice(
-            other,
+            other(),
             f"Hessians of {entries:,} × {entries:,} and a sample exceed the memory limit",
         )
     if not whole and sample_rows < max(SAMPLE_ROWS * free, 1):
         small = f"the sample of {sample_rows:,} rows is too small"
-        return Choice(other, f"{small} for Newton's method on it")
+        return Choice(other(), f"{small} for Newton's method on it")
     few = f"θ has {entries:,} entries, no more than {SURROGATE_ENTRIES:,}"
     return Choice(SURROGATE, f"{few}: a few passes and a sample in memory")

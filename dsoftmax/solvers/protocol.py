@@ -10,6 +10,11 @@ from numpy.typing import NDArray
 Float = NDArray[np.float64]
 
 
+SAMPLE_SLICES = 4
+"""Slices of a large sample that threads sum side by side.
+
+The number is fixed, so that the sums do not depend on the cores.
+"""
 WHOLE_MOMENTS = 300
 """Most classes for which the moments A are a whole (K, K) matrix.
 

@@ -1,9 +1,12 @@
 """The memory of the process that drives a run: its budget, and the bytes of its solvers."""
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from dsoftmax.engines.limits import MARGIN, PROCESS_BYTES
 from dsoftmax.errors import MemoryLimitError
+from dsoftmax.first_pass.sample import Sample
 from dsoftmax.first_pass.statistics import Statistics
 from dsoftmax.kernels.footprint import gradient_bytes
 from dsoftmax.solvers.protocol import Sizes
@@ -26,19 +29,42 @@ def memory_budget(limit: int | None) -> int | None:
     return None if limit is None else max(limit - PROCESS_BYTES - MARGIN, 0)
 
 
-def problem_sizes(
-    n_rows: int,
-    n_classes: int,
-    n_features: int,
-    gram: bool,
-    sample_bytes: int,
-    sample_rows: int,
-    stored_bytes: int,
-) -> Sizes:
+@dataclass(frozen=True)
+class Drawn:
+    """The size of a sample that was drawn, or that is expected.
+
+    Attributes
+    ----------
+    n_rows : int
+    whole : bool
+        Whether it has all rows.
+    double_bytes, n_bytes : int
+        Bytes in float64, and as stored.
+    """
+
+    n_rows: int = 0
+    whole: bool = False
+    double_bytes: int = 0
+    n_bytes: int = 0
+
+    @classmethod
+    def of(cls, sample: Sample) -> "Drawn":
+        """Return the size of a sample."""
+        return cls(sample.n_rows, sample.whole, sample.n_bytes, sample.stored_bytes)
+
+
+def problem_sizes(n_rows: int, n_classes: int, n_features: int, gram: bool, sample: Drawn) -> Sizes:
     """Return the sizes of a problem, with the scratch bytes of the kernel on its sample."""
     scratch = gradient_bytes(n_features, n_classes, np.dtype(np.float64), False)
     return Sizes(
-        n_rows, n_classes, n_features, gram, sample_bytes, scratch, sample_rows, stored_bytes
+        n_rows,
+        n_classes,
+        n_features,
+        gram,
+        sample.double_bytes,
+        scratch,
+        sample.n_rows,
+        sample.n_bytes,
     )
 
 
@@ -46,8 +72,7 @@ def solver_bytes(solver: str, statistics: Statistics, n_models: int = 1) -> int:
     """Return the bytes that the solvers of `n_models` models and their statistics allocate."""
     K, d = statistics.class_sums.shape
     n, gram = int(statistics.class_rows.sum()), bool(statistics.gram.size)
-    sample = statistics.sample
-    sizes = problem_sizes(n, K, d - 1, gram, sample.n_bytes, sample.n_rows, sample.stored_bytes)
+    sizes = problem_sizes(n, K, d - 1, gram, Drawn.of(statistics.sample))
     return solver_entry(solver).held_bytes(sizes, n_models)
 
 

@@ -4,7 +4,9 @@ Settings, metadata of the source and the memory limit decide it. No chunk is rea
 asked. `dsoftmax inspect` shows the same value that `train` follows.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -14,7 +16,7 @@ from dsoftmax.engines.visit import Footprint
 from dsoftmax.errors import MemoryLimitError, OptionError
 from dsoftmax.first_pass.held_out import VALIDATION, HeldOut, folds
 from dsoftmax.first_pass.labels import Encoder, given_classes
-from dsoftmax.first_pass.sample import Draw, Sample, most_sample_rows, plan_draw, tail_share
+from dsoftmax.first_pass.sample import Draw, most_sample_rows, plan_draw, tail_share
 from dsoftmax.first_pass.statistics import Statistics
 from dsoftmax.first_pass.visit import MAX_GRAM_FEATURES, Collect, gram_part
 from dsoftmax.kernels.choose import KernelChoice, choose_kernel
@@ -23,7 +25,7 @@ from dsoftmax.objective.visit import Evaluate, Question
 from dsoftmax.solvers.auto import HESSIAN_BYTES, HESSIAN_PART, MATRIX_FREE, SURROGATE
 from dsoftmax.solvers.protocol import Query
 from dsoftmax.solvers.table import AUTO, L1_SOLVER, Choice, choose, solver_entry
-from dsoftmax.training.budget import memory_budget, problem_sizes
+from dsoftmax.training.budget import Drawn, memory_budget, problem_sizes
 from dsoftmax.training.grid import Grid
 from dsoftmax.training.settings import Settings, product_dtype
 
@@ -46,30 +48,6 @@ class Member:
     settings: Settings
     held_out: HeldOut | None = None
     part: int | None = None
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """The size of a sample that was drawn, or that is expected.
-
-    Attributes
-    ----------
-    n_rows : int
-    whole : bool
-        Whether it has all rows.
-    double_bytes, n_bytes : int
-        Bytes in float64, and as stored.
-    """
-
-    n_rows: int = 0
-    whole: bool = False
-    double_bytes: int = 0
-    n_bytes: int = 0
-
-    @classmethod
-    def of(cls, sample: Sample) -> "Drawn":
-        """Return the size of a sample."""
-        return cls(sample.n_rows, sample.whole, sample.n_bytes, sample.stored_bytes)
 
 
 @dataclass(frozen=True)
@@ -160,9 +138,7 @@ class Prepared:
         """Return the solver of all models, once the first pass has counted the classes."""
         sample, n = statistics.sample, int(statistics.class_rows.sum())
         K, gram = len(statistics.classes), bool(statistics.gram.size)
-        tail = 0.0
-        if sample.n_rows and self.choice is None and self.source.resident:
-            tail = tail_share(sample, statistics.gram)
+        tail = partial(tail_share, sample, statistics.gram)
         return self._choose(K, n, gram, Drawn.of(sample), tail)
 
     def expect_solver(self, n_classes: int) -> Choice:
@@ -180,11 +156,13 @@ class Prepared:
         )
         return self._choose(n_classes, self.n_rows, self.gram > 0, expected)
 
-    def _choose(self, K: int, n: int, gram: bool, sample: Drawn, tail: float = 0.0) -> Choice:
+    def _choose(
+        self, K: int, n: int, gram: bool, sample: Drawn, tail: Callable[[], float] = float
+    ) -> Choice:
         if self.choice is not None:
             return self.choice
         p = self.source.n_features
-        sizes = problem_sizes(n, K, p, gram, sample.double_bytes, sample.n_rows, sample.n_bytes)
+        sizes = problem_sizes(n, K, p, gram, sample)
         needed = {
             name: solver_entry(name).held_bytes(sizes, len(self.members))
             for name in (SURROGATE, MATRIX_FREE)

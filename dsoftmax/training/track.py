@@ -35,7 +35,6 @@ class Track:
 
     def __init__(self, settings: Settings, objective: Objective, solver: Solver, run: Run) -> None:
         self.settings, self.objective, self.solver, self.run = settings, objective, solver, run
-        self._moments_asked = False
 
     def ask(self) -> Query:
         """Return the next question.
@@ -49,14 +48,12 @@ class Track:
             self.run = replace(self.run, double=True, state=state)
         state, query = self.solver.ask(self.run.state)
         self.run = replace(self.run, state=state)
-        self._moments_asked = query.moments
         return replace(query, moments=True)  # the distance from the minimum needs them
 
     def tell(self, query: Query, answer: Answer) -> None:
         """Take the answer of a pass."""
         before = self.run
-        heard = answer if self._moments_asked else replace(answer, moments=None)
-        state = self.solver.tell(before.state, heard)
+        state = self.solver.tell(before.state, answer)
         run = replace(before, state=state, n_passes=before.n_passes + 1)
         if answer.held is not None:
             run = self._scored(run, query, answer)

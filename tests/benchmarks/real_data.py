@@ -108,10 +108,9 @@ def digits() -> tuple[NDArray, NDArray]:
     return X.astype(np.uint8), y  # integers 0 … 16
 
 
-def covtype(n_rows: int | None) -> tuple[NDArray, NDArray]:
+def stored(file: str, n_rows: int | None) -> tuple[NDArray, NDArray]:
     """Return all rows, or ``n_rows`` drawn without replacement, in their order."""
-    with np.load(folder() / "covtype.npz") as stored:
-        X, y = stored["X"], stored["y"]
+    X, y = arrays(file, "X", "y")
     if n_rows is None:
         return X, y
     rows = np.sort(np.random.default_rng(0).choice(len(y), n_rows, replace=False))
@@ -123,21 +122,11 @@ def covtype_products(n_rows: int) -> tuple[NDArray, NDArray]:
 
     They are standardised, multiplied by one another and by the four wilderness areas.
     """
-    X, y = covtype(n_rows)
+    X, y = stored("covtype.npz", n_rows)
     units, areas = standardised(X[:, :10]), X[:, 10:14]
     left, right = np.triu_indices(10)
     by_area = (units[:, :, None] * areas[:, None, :]).reshape(len(X), -1)
     return np.column_stack([units, units[:, left] * units[:, right], by_area, X[:, 10:]]), y
-
-
-def kddcup99(n_rows: int | None) -> tuple[NDArray, NDArray]:
-    """Return all rows, or ``n_rows`` drawn without replacement, in their order."""
-    with np.load(folder() / "kddcup99.npz") as stored:
-        X, y = stored["X"], stored["y"]
-    if n_rows is None:
-        return X, y
-    rows = np.sort(np.random.default_rng(0).choice(len(y), n_rows, replace=False))
-    return X[rows], y[rows]
 
 
 def mouse_bladder() -> tuple[Any, NDArray]:
@@ -169,11 +158,11 @@ def landsat() -> tuple[NDArray, NDArray]:
 
 _FILES: dict[str, Callable[[], tuple[Any, NDArray]]] = {
     "digits": digits,
-    "covtype": partial(covtype, None),
-    "covtype-60k": partial(covtype, SAMPLE_ROWS),
+    "covtype": partial(stored, "covtype.npz", None),
+    "covtype-60k": partial(stored, "covtype.npz", SAMPLE_ROWS),
     "covtype-products": partial(covtype_products, SAMPLE_ROWS),
-    "kddcup99": partial(kddcup99, None),
-    "kddcup99-60k": partial(kddcup99, SAMPLE_ROWS),
+    "kddcup99": partial(stored, "kddcup99.npz", None),
+    "kddcup99-60k": partial(stored, "kddcup99.npz", SAMPLE_ROWS),
     "mouse-bladder": mouse_bladder,
     "shuttle": partial(arrays, "shuttle.npz", "X", "y"),
     "fashion": partial(arrays, "fashion_mnist.npz", "X_train", "y_train"),

@@ -10,7 +10,7 @@ from dsoftmax.engines.serial import SerialEngine
 from dsoftmax.solvers.protocol import Allocation, Sizes
 from dsoftmax.solvers.surrogate.solver import THREAD_BYTES, TRIALS
 from dsoftmax.solvers.table import SOLVERS, Entry
-from dsoftmax.training.budget import problem_sizes
+from dsoftmax.training.budget import Drawn, problem_sizes
 from dsoftmax.training.first_pass import collect_statistics
 from dsoftmax.training.objectives import make_objective
 from dsoftmax.training.prepare import prepare
@@ -73,10 +73,8 @@ def measured(name, rows, settings):
             states[i] = peak.of(solver.tell, states[i], answers[i])
             peak.of(objective.gap, states[i].gradient, answers[i].moments)
     n, p, K = len(rows[1]), rows[0].shape[1], len(statistics.classes)
-    sample, gram = statistics.sample, bool(statistics.gram.size)
-    return peak.n_bytes, problem_sizes(
-        n, K, p, gram, sample.n_bytes, sample.n_rows, sample.stored_bytes
-    )
+    gram = bool(statistics.gram.size)
+    return peak.n_bytes, problem_sizes(n, K, p, gram, Drawn.of(statistics.sample))
 
 
 def said(name, sizes, n_models=1):

@@ -16,8 +16,8 @@ curvatures that shape a step.
 """
 
 
-def scaled(matrix: Float, size: Float) -> Float:
-    """Return a matrix in the units of ``size``, lifted by `FACTOR_LIFT`.
+def scaled(matrix: Float, size: Float, lift: float = FACTOR_LIFT) -> Float:
+    """Return a matrix in the units of ``size``, with ``lift`` added to its diagonal.
 
     Parameters
     ----------
@@ -26,21 +26,24 @@ def scaled(matrix: Float, size: Float) -> Float:
         Divisors of the rows and of the columns.
     """
     found: Float = matrix / np.outer(size, size)
-    found[np.diag_indices(len(found))] += FACTOR_LIFT
+    found[np.diag_indices(len(found))] += lift
     return found
 
 
-def solver(matrix: Float) -> Callable[[Float], Float] | None:
+def solver(matrix: Float, lift: float = FACTOR_LIFT) -> Callable[[Float], Float] | None:
     """Return the map from r (n,) to matrix⁻¹·r; None if the matrix is not positive definite.
 
-    Work: n³/3 flops, then 2·n² for each r.
+    ``lift`` is a part of every diagonal entry that is added to it. Work: n³/3 flops, then 2·n² for
+    each r.
     """
     diagonal = np.diag(matrix)
     if not (np.isfinite(matrix).all() and diagonal.min(initial=np.inf) > 0):
         return None
     size = np.sqrt(diagonal)
     try:
-        factor = scipy.linalg.cho_factor(scaled(matrix, size), overwrite_a=True, check_finite=False)
+        factor = scipy.linalg.cho_factor(
+            scaled(matrix, size, lift), overwrite_a=True, check_finite=False
+        )
     except scipy.linalg.LinAlgError:
         return None
     return lambda right: scipy.linalg.cho_solve(factor, right / size) / size

@@ -19,6 +19,7 @@ F is convex along the line. The sign of F′ therefore brackets the minimum, and
 secant step on F′.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -147,3 +148,21 @@ def improves(here: Evaluated, there: Evaluated, step: NDArray[np.float64]) -> bo
     slope, before = float(np.sum(there.gradient * step)), float(np.sum(here.gradient * step))
     shorter = np.linalg.norm(there.gradient) < SHORTER * np.linalg.norm(here.gradient)
     return bool(shorter or abs(slope) <= (1 - 2 * DELTA) * -before)
+
+
+def lowest(here: Evaluated, found: Sequence[Evaluated]) -> int:
+    """Return the index of the point with the least F, of the points that a pass visited.
+
+    Among points whose F differ by rounding alone, it is the one with the shortest gradient.
+
+    Parameters
+    ----------
+    here : Evaluated
+        Point before the pass.
+    found : sequence of Evaluated
+        Points that the pass visited.
+    """
+    values = np.array([one.value if np.isfinite(one.value) else np.inf for one in found])
+    error = max(here.value_error, found[0].value_error)
+    sizes = np.array([np.linalg.norm(one.gradient) for one in found])
+    return int(np.argmin(np.where(values <= values.min() + error, sizes, np.inf)))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 Float = NDArray[np.float64]
 
 LEAST_EIGENVALUE = 1e-8
-"""Least eigenvalue of the scaled middle matrix that `rank_one_fit` inverts.
+"""Least eigenvalue of the scaled middle matrix that `inverse_middle` inverts.
 
 Smaller ones would divide by rounding.
 """
@@ -37,14 +37,33 @@ def rank_one_fit(steps: Float, lacks: Float, size: int) -> Float:
     if not len(steps):
         return np.zeros((size, size))
     S, Y = steps.reshape(len(steps), -1), lacks.reshape(len(lacks), -1)
+    turn, values = inverse_middle(S, Y)
+    half = turn.T @ Y
+    found: Float = half.T @ (half / values[:, None])
+    return found
+
+
+def inverse_middle(S: Float, Y: Float) -> tuple[Float, Float]:
+    """Return T and v with (SYᵀ)⁻¹ = T·diag(1/v)·Tᵀ, SYᵀ made symmetric.
+
+    Pairs whose curvature is rounding are left out (Nocedal and Wright 2006, eq. 6.26).
+
+    Parameters
+    ----------
+    S, Y : (n, size) float64
+        Steps and lacks.
+
+    Returns
+    -------
+    turn : (n, m) float64
+    values : (m,) float64
+    """
     products = S @ Y.T
     middle = np.tril(products) + np.tril(products, -1).T
     scale = 1 / np.sqrt(np.maximum(np.abs(np.diag(middle)), 1e-300))
     values, vectors = scipy.linalg.eigh(middle * np.outer(scale, scale))
-    seen = np.abs(values) > LEAST_EIGENVALUE  # Nocedal and Wright 2006, eq. 6.26
-    half = (vectors[:, seen] * scale[:, None]).T @ Y
-    found: Float = half.T @ (half / values[seen, None])
-    return found
+    seen = np.abs(values) > LEAST_EIGENVALUE
+    return vectors[:, seen] * scale[:, None], values[seen]
 
 
 @dataclass(frozen=True)

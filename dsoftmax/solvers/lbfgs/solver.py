@@ -87,7 +87,8 @@ class LBFGS:
         return replace(state, search=search)
 
     def _accept(self, state: LBFGSState, theta: Float, answer: Answer, n_iter: int) -> LBFGSState:
-        moments = state.moments if answer.moments is None else answer.moments
+        known = self.kronecker is None or answer.moments is None
+        moments = state.moments if known else answer.moments
         return self._aim(moved(state, theta, answer, n_iter, moments=moments))
 
     def _aim(self, state: LBFGSState) -> LBFGSState:

@@ -13,10 +13,9 @@ import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
 
-Float = NDArray[np.float64]
+from dsoftmax.solvers.algebra.low_rank import inverse_middle
 
-LEAST_EIGENVALUE = 1e-8
-"""Least eigenvalue of the scaled middle matrix that is inverted. Smaller ones are rounding."""
+Float = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -54,14 +53,10 @@ def positive_correction(steps: Float, lacks: Float, metric: Float) -> Correction
     if not n:
         return Correction(np.zeros((0, metric.size)))
     S, L = steps.reshape(n, -1), lacks.reshape(n, -1)
-    products = S @ L.T
-    middle = np.tril(products) + np.tril(products, -1).T
-    scale = 1 / np.sqrt(np.maximum(np.abs(np.diag(middle)), 1e-300))
-    values, vectors = scipy.linalg.eigh(middle * np.outer(scale, scale))
-    seen = np.abs(values) > LEAST_EIGENVALUE
+    turn, values = inverse_middle(S, L)
     Q, R = scipy.linalg.qr((L / root).T, mode="economic", check_finite=False)
-    half = R @ (vectors[:, seen] * scale[:, None])
-    sizes, turned = scipy.linalg.eigh((half / values[seen]) @ half.T)
+    half = R @ turn
+    sizes, turned = scipy.linalg.eigh((half / values) @ half.T)
     kept = sizes > 0
     found = (Q @ (turned[:, kept] * np.sqrt(sizes[kept]))).T
     found *= root

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.linalg
 from numpy.typing import NDArray
 
+from dsoftmax.solvers.algebra import definite
 from dsoftmax.solvers.algebra.kronecker import Kronecker
 from dsoftmax.solvers.protocol import Local, Sizes
 
@@ -65,37 +65,20 @@ class Preconditioner:
 
     def _by_blocks(self, theta: Float, number: int) -> Callable[[Float], Float]:
         blocks = self.local.class_blocks(theta, _block_rows(theta.shape[1]), number)
-        factors = [_factor(block, added) for block, added in zip(blocks, self.damping, strict=True)]
-
-        def solve(right: Float) -> Float:
-            found = np.empty_like(right)
-            for k, (factor, size) in enumerate(factors):
-                turned = scipy.linalg.cho_solve((factor, True), right[k] / size, check_finite=False)
-                found[k] = turned / size
-            return found
-
-        return solve
+        solves = [_solver(block, added) for block, added in zip(blocks, self.damping, strict=True)]
+        return lambda right: np.stack([one(r) for one, r in zip(solves, right, strict=True)])
 
 
 def _block_rows(n_columns: int) -> int:
     return max(BLOCK_ROWS * n_columns, LEAST_BLOCK_ROWS)
 
 
-def _factor(block: Float, added: Float) -> tuple[Float, Float]:
-    """Return the Cholesky factor of a block scaled to a unit diagonal, and the scale."""
+def _solver(block: Float, added: Float) -> Callable[[Float], Float]:
+    """Return the solve with a block and a diagonal, lifted until it is positive definite."""
     block[np.diag_indices(len(block))] += added
-    size = np.sqrt(np.maximum(np.diag(block), 1e-300))
-    block /= np.outer(size, size)
-    for lift in LIFTS:
-        lifted = block.copy()
-        lifted[np.diag_indices(len(block))] += lift
-        try:
-            return scipy.linalg.cholesky(
-                lifted, lower=True, overwrite_a=True, check_finite=False
-            ), size
-        except scipy.linalg.LinAlgError:
-            continue
-    return np.eye(len(block)), size
+    solves = (definite.solver(block, lift) for lift in LIFTS)
+    diagonal = definite.diagonal_solver(block, added.shape)
+    return next((one for one in solves if one is not None), diagonal)
 
 
 def worth_blocks(n_classes: int, n_columns: int, sample_rows: int) -> bool:

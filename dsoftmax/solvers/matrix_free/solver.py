@@ -17,21 +17,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsoftmax.solvers.algebra.kronecker import Kronecker, diagonal_of
-from dsoftmax.solvers.algebra.line_search import improves
+from dsoftmax.solvers.algebra.line_search import improves, lowest
 from dsoftmax.solvers.algebra.moved import moved
 from dsoftmax.solvers.matrix_free.correction import positive_correction
 from dsoftmax.solvers.matrix_free.minimise import Minimum, minimise, most_pairs
 from dsoftmax.solvers.matrix_free.model import Model
 from dsoftmax.solvers.matrix_free.preconditioner import Preconditioner, block_bytes
 from dsoftmax.solvers.matrix_free.state import MatrixFreeState
-from dsoftmax.solvers.protocol import Allocation, Answer, Local, Problem, Query, Sizes
+from dsoftmax.solvers.protocol import (
+    SAMPLE_SLICES,
+    Allocation,
+    Answer,
+    Local,
+    Problem,
+    Query,
+    Sizes,
+)
 
 Float = NDArray[np.float64]
 
 TRIALS = 3
 """Most points of a pass."""
-SLICES = 4
-"""Slices of the sample that threads sum side by side, for the footprint."""
 FIRST_DAMPING, LEAST_DAMPING = 1e-3, 1e-12
 """μ at first, and at least."""
 CAUTION = 10.0
@@ -93,7 +99,7 @@ class MatrixFree:
         if np.isnan(state.value):
             return moved(state, state.theta, answer, state.n_iter)
         found = (answer, *answer.trials)
-        best = _best(state, found)
+        best = lowest(state, found)
         theta, reached = state.trials[best], found[best]
         state = self._learn(state, found)
         if not improves(state, reached, theta - state.theta):
@@ -195,17 +201,6 @@ def _adapted(state: MatrixFreeState, best: int, ratio: float) -> MatrixFreeState
     return replace(state, damping=max(damping, LEAST_DAMPING), budget=budget)
 
 
-def _best(state: MatrixFreeState, found: tuple[Answer, ...]) -> int:
-    """Return the index of the trial with the least F.
-
-    Among trials whose F differ by rounding alone, it is the one with the shortest gradient.
-    """
-    values = np.array([one.value if np.isfinite(one.value) else np.inf for one in found])
-    error = max(state.value_error, found[0].value_error)
-    sizes = np.array([np.linalg.norm(one.gradient) for one in found])
-    return int(np.argmin(np.where(values <= values.min() + error, sizes, np.inf)))
-
-
 def footprint(sizes: Sizes) -> Allocation:
     """Return the bytes of the solver.
 
@@ -216,7 +211,7 @@ def footprint(sizes: Sizes) -> Allocation:
     kept = (2 * PAIRS + 2 * TRIALS + 4) * sizes.vector + 2 * sizes.gram_matrix
     vectors = 2 * most_pairs(sizes.vector // 8) + PAIRS + 12
     scratch = vectors * sizes.vector + 4 * sizes.moments + sizes.gram_matrix
-    rows = sizes.sample_rows // SLICES + 1
+    rows = sizes.sample_rows // SAMPLE_SLICES + 1
     row_bytes = 8 * (sizes.n_features + 4 * sizes.n_classes + 8)
-    threads = SLICES * (min(sizes.scratch_bytes, rows * row_bytes) + sizes.vector)
+    threads = SAMPLE_SLICES * (min(sizes.scratch_bytes, rows * row_bytes) + sizes.vector)
     return Allocation(kept, scratch + threads + block_bytes(sizes))

@@ -38,7 +38,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsoftmax.solvers.algebra import damping, definite
-from dsoftmax.solvers.algebra.line_search import improves
+from dsoftmax.solvers.algebra.line_search import improves, lowest
 from dsoftmax.solvers.algebra.low_rank import rank_one_fit
 from dsoftmax.solvers.algebra.minimise import minimise
 from dsoftmax.solvers.algebra.moved import moved
@@ -120,7 +120,7 @@ class Surrogate:
         if np.isnan(state.value):
             return moved(state, state.theta, answer, state.n_iter)
         found = (answer, *answer.trials)
-        best = _best(state, found)
+        best = lowest(state, found)
         state = self._learn(state, found)
         if answer.hessian is not None and np.isfinite(answer.hessian).all():
             exact = answer.hessian - self.local.hessian(state.trials[0])
@@ -233,17 +233,6 @@ class Surrogate:
         )
         cautious = model(fitted + CAUTIOUS_DAMPING * B, share)
         return [0.0, 0.0, CAUTIOUS_DAMPING], [model(fitted, share), bold, cautious]
-
-
-def _best(state: SurrogateState, found: tuple[Answer, ...]) -> int:
-    """Return the index of the trial with the least F.
-
-    Among trials whose F differ by rounding alone, it is the one with the shortest gradient.
-    """
-    values = np.array([one.value if np.isfinite(one.value) else np.inf for one in found])
-    error = max(state.value_error, found[0].value_error)
-    sizes = np.array([np.linalg.norm(one.gradient) for one in found])
-    return int(np.argmin(np.where(values <= values.min() + error, sizes, np.inf)))
 
 
 def _minima(models: list[Model], solve: Callable[[Float], Float]) -> list[tuple[Float, float]]:
