@@ -37,8 +37,8 @@ def moments(
 
     Notes
     -----
-    Work 2·K·(p + K) flops and K exponentials a row (CSR: 2·K·(nnz + K)), and without the term of
-    K² for the diagonal; memory one tile and its two (K, rows) arrays.
+    Work 2·K·(p + K) flops and K exponentials a row (CSR: 2·K·(nnz + K)). The diagonal needs no
+    term of K². Memory one tile and its two (K, rows) arrays.
     """
     dtype = np.dtype(dtype or compute_dtype(X.dtype))
     point = theta.astype(dtype, order=theta_order(X))

@@ -152,7 +152,7 @@ class Kronecker:
     def _rank_one_inverse(self, curvatures: Float) -> Callable[[Float], Float]:
         """Return the inverse for A ≈ diag c − ccᵀ/Σc with the diagonal ``curvatures``, (K,).
 
-        For every eigenvalue l of G, l·A + λI is a diagonal matrix D and one of rank one, so that
+        Take an eigenvalue l of G. Then l·A + λI is a diagonal matrix D less one of rank one.
         Sherman and Morrison's formula inverts it:
 
             (D − (l/s)·ccᵀ)⁻¹r = D⁻¹r + D⁻¹c·(cᵀD⁻¹r)·l/(λ·Σ c/D),    D = l·c + λ, s = Σc

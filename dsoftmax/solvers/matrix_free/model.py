@@ -6,8 +6,8 @@ With f the objective on the sample and d = θ − θₜ,
 
     m_μ(d) = f(θ_t + d) - f(θ_t) - ⟨∇f(θ_t), d⟩ + ⟨∇F(θ_t), d⟩ + ½ dᵀ(C + μM)d
 
-(Shamir, Srebro and Zhang 2014, eq. 13, with a correction C of the curvature and Levenberg and
-Marquardt's damping in the metric M).
+This is eq. 13 of Shamir, Srebro and Zhang (2014) with two more terms. C corrects the curvature. μM
+is Levenberg and Marquardt's damping in the metric M.
 """
 
 from collections.abc import Callable

@@ -1,9 +1,9 @@
 """Newton's method on a sampled surrogate, without any matrix of the size of θ.
 
 The surrogate (`dsoftmax.solvers.matrix_free.model`) has the gradient of the data and the losses of
-a sample. Where rows are outliers or classes are tiny, every quadratic model of F is wrong: it asks
-for steps of ten thousand logits, on which the losses are straight lines. The losses of the sample
-themselves say where they bend.
+a sample. Every quadratic model of F is wrong where rows are outliers or classes are tiny. It asks
+for steps of ten thousand logits, and over such a distance the losses are straight lines. The losses
+of the sample themselves say where they bend.
 
 A pass finds F at the minima of two surrogates, one with ten times the damping of the other, and at
 first also at the minimum of the sample's own F. The damping follows which one wins. Each trial adds
