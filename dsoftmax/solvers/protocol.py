@@ -222,7 +222,7 @@ class Problem:
         λ₁ of the term λ₁‖W‖₁. Answers leave this term out, and the solver adds it.
     exact_hessians : bool
         Whether Hessians of all rows are exact. Rounding spoils them where the means of features
-        are a million times their spread.
+        are more than about 300,000 spreads.
     """
 
     curvature_bound: Callable[[], float]
