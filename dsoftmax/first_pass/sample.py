@@ -222,26 +222,6 @@ def scores(
     return found
 
 
-def tail_share(sample: Sample, gram: Float) -> float:
-    """Return the part of all leverage that the hundredth of the rows with the most of it has.
-
-    It is 0.01 if all rows are alike. Rows with independent normal features have about 0.02.
-
-    Parameters
-    ----------
-    sample : Sample
-    gram : (p+1, p+1) float64
-        G of all rows; its shape is (0, 0) if it is not known.
-    """
-    found = leverages(sample.X, sample.weights, gram)
-    order = np.argsort(-found, kind="stable")
-    weights = sample.weights[order]
-    before = np.cumsum(weights) - weights
-    first = np.clip(0.01 * weights.sum() - before, 0, weights)  # part of each row's weight
-    total = float(weights @ found[order])
-    return float(first @ found[order]) / total if total > 0 else 0.0
-
-
 def filled(scores: Float, n: float, seen: Float | float = 1.0) -> Float:
     """Return c·score with the c for which the probabilities min(1, c·score) add up to ``n``.
 

@@ -1,6 +1,6 @@
 """The solver of a run with solver="auto": a rule of sizes, written down."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,8 +22,6 @@ PASS_BYTES = 32 * 2**20
 """Bytes of the memory that is left which blocks and threads of a pass may need."""
 MATRIX_FREE_PART = 3 / 4
 """Part of the rest that `MATRIX_FREE` may allocate. L-BFGS can do with less."""
-HEAVY_TAIL = 0.2
-"""Part of all leverage in a hundredth of the rows from which features have heavy tails."""
 SAMPLE_ROWS = 3
 """Rows of a useful sample per free entry of θ, unless the sample has all rows."""
 
@@ -38,10 +36,13 @@ class Choice:
         A name in `dsoftmax.solvers.table.SOLVERS`.
     why : str
         A clause.
+    otherwise : str
+        The solver of a model whose rehearsal on the sample fails; empty without a rehearsal.
     """
 
     solver: str
     why: str
+    otherwise: str = ""
 
 
 def choose(
@@ -52,7 +53,6 @@ def choose(
     needed: Mapping[str, int],
     budget: int | None = None,
     resident: bool = False,
-    tail: Callable[[], float] = float,
 ) -> Choice:
     """Return the solver for a problem.
 
@@ -68,32 +68,29 @@ def choose(
     budget : int, optional
         Bytes that are left of the memory limit; None if there is no limit.
     resident : bool
-        Whether the rows are in memory. A pass then costs less than a step on a large sample.
-    tail : callable
-        Returns the part of all leverage that the most extreme hundredth of the rows has. Where it
-        is large, L-BFGS may not arrive at all. It is called if the choice depends on it.
+        Whether the rows are in memory. A pass then costs less than a step on a large sample, and
+        L-BFGS takes the least time on most data. On some it hardly arrives, which a rehearsal on
+        the sample tells.
     """
     memory = np.inf if budget is None else budget
     held = memory / HELD_PART
 
-    def other() -> str:
+    def other(why: str) -> Choice:
         fits = needed[MATRIX_FREE] <= MATRIX_FREE_PART * (memory - PASS_BYTES)
-        hard = sample_rows and fits and (not resident or tail() > HEAVY_TAIL)
-        return MATRIX_FREE if hard else KRONECKER
+        if not (sample_rows and fits):
+            return Choice(KRONECKER, why)
+        return Choice(KRONECKER, why, MATRIX_FREE) if resident else Choice(MATRIX_FREE, why)
 
     entries, free = (n_features + 1) * n_classes, (n_features + 1) * (n_classes - 1)
     if entries > SURROGATE_ENTRIES:
         large = f"θ has {entries:,} entries, more than {SURROGATE_ENTRIES:,}"
-        return Choice(other(), f"{large}: Hessians are too large")
+        return other(f"{large}: Hessians are too large")
     pairs, products = n_classes * (n_classes - 1) // 2, (n_features + 1) * (n_features + 2) // 2
     summed = HESSIAN_BYTES * pairs * products
     if budget is not None and (summed > budget // HESSIAN_PART or needed[SURROGATE] > held):
-        return Choice(
-            other(),
-            f"Hessians of {entries:,} × {entries:,} and a sample exceed the memory limit",
-        )
+        return other(f"Hessians of {entries:,} × {entries:,} and a sample exceed the memory limit")
     if not whole and sample_rows < max(SAMPLE_ROWS * free, 1):
         small = f"the sample of {sample_rows:,} rows is too small"
-        return Choice(other(), f"{small} for Newton's method on it")
+        return other(f"{small} for Newton's method on it")
     few = f"θ has {entries:,} entries, no more than {SURROGATE_ENTRIES:,}"
     return Choice(SURROGATE, f"{few}: a few passes and a sample in memory")

@@ -113,11 +113,14 @@ def _tracks(
 ) -> list[Track]:
     """Return the tracks of all models: after the first pass, or from the runs to resume."""
     choice, members = prepared.choose_solver(statistics), prepared.members
-    n_bytes = solver_bytes(choice.solver, statistics, len(members))
-    require_memory(choice.solver, n_bytes)
-    engine.reserve(n_bytes)
-    tracks = []
     runs: Sequence[Run | None] = resume or [None] * len(members)
+    solvers = {choice.solver, choice.otherwise or choice.solver}
+    solvers |= {run.solver for run in runs if run is not None}
+    needed = {name: solver_bytes(name, statistics, len(members)) for name in solvers}
+    largest = max(needed, key=needed.__getitem__)
+    require_memory(largest, needed[largest])
+    engine.reserve(needed[largest])
+    tracks = []
     for one, run in zip(members, runs, strict=True):
         objective = make_objective(
             prepared.source,

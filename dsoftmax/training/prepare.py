@@ -4,9 +4,7 @@ Settings, metadata of the source and the memory limit decide it. No chunk is rea
 asked. `dsoftmax inspect` shows the same value that `train` follows.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 
 import numpy as np
 
@@ -16,7 +14,7 @@ from dsoftmax.engines.visit import Footprint
 from dsoftmax.errors import MemoryLimitError, OptionError
 from dsoftmax.first_pass.held_out import VALIDATION, HeldOut, folds
 from dsoftmax.first_pass.labels import Encoder, given_classes
-from dsoftmax.first_pass.sample import Draw, most_sample_rows, plan_draw, tail_share
+from dsoftmax.first_pass.sample import Draw, most_sample_rows, plan_draw
 from dsoftmax.first_pass.statistics import Statistics
 from dsoftmax.first_pass.visit import MAX_GRAM_FEATURES, Collect, gram_part
 from dsoftmax.kernels.choose import KernelChoice, choose_kernel
@@ -138,8 +136,7 @@ class Prepared:
         """Return the solver of all models, once the first pass has counted the classes."""
         sample, n = statistics.sample, int(statistics.class_rows.sum())
         K, gram = len(statistics.classes), bool(statistics.gram.size)
-        tail = partial(tail_share, sample, statistics.gram)
-        return self._choose(K, n, gram, Drawn.of(sample), tail)
+        return self._choose(K, n, gram, Drawn.of(sample))
 
     def expect_solver(self, n_classes: int) -> Choice:
         """Return the solver that this number of classes would lead to."""
@@ -156,9 +153,7 @@ class Prepared:
         )
         return self._choose(n_classes, self.n_rows, self.gram > 0, expected)
 
-    def _choose(
-        self, K: int, n: int, gram: bool, sample: Drawn, tail: Callable[[], float] = float
-    ) -> Choice:
+    def _choose(self, K: int, n: int, gram: bool, sample: Drawn) -> Choice:
         if self.choice is not None:
             return self.choice
         p = self.source.n_features
@@ -168,7 +163,7 @@ class Prepared:
             for name in (SURROGATE, MATRIX_FREE)
         }
         resident = self.source.resident
-        return choose(p, K, sample.n_rows, sample.whole, needed, self.budget, resident, tail)
+        return choose(p, K, sample.n_rows, sample.whole, needed, self.budget, resident)
 
 
 def prepare(

@@ -36,6 +36,8 @@ class Record:
         Work of each worker in the pass, by its name. This process has the name "".
     held_loss : float
         Mean loss on the held-out rows; nan without held-out rows.
+    solver : str
+        Solver of the model.
     running : int
         Models of a grid that have not ended; 1 without a grid.
     models : tuple of dict
@@ -52,6 +54,7 @@ class Record:
     work: Mapping[str, Done] = field(default_factory=dict)
     gap: float = np.nan
     held_loss: float = np.nan
+    solver: str = ""
     running: int = 1
     models: tuple[dict[str, Any], ...] = ()
 
@@ -69,6 +72,7 @@ class Record:
             "gradient_max": self.gradient_max,
             "gap": self.gap,
             "held_loss": self.held_loss,
+            "solver": self.solver,
             "running": self.running,
             "seconds": self.seconds,
             "rows": self.rows,
@@ -113,6 +117,7 @@ def record_pass(grid: Grid, runs: Sequence[Run], cost: Cost, running: int) -> Re
         cost.work,
         slowest.gap,
         slowest.held_loss,
+        slowest.solver,
         running,
         tuple(map(_model, grid.models, runs)) if grid.n_folds else (),
     )
@@ -127,4 +132,5 @@ def _model(member: tuple[int | None, float], run: Run) -> dict[str, Any]:
         "objective": run.state.value,
         "gradient_max": run.gradient_max,
         "held_loss": run.held_loss,
+        "solver": run.solver,
     }

@@ -12,6 +12,7 @@ from dsoftmax.objective.coordinates import Coordinates
 from dsoftmax.objective.objective import Objective
 from dsoftmax.results.model import Model, centred
 from dsoftmax.solvers.protocol import Answer, Query, Solver
+from dsoftmax.solvers.rehearsal import rehearse
 from dsoftmax.solvers.table import Choice, solver_entry
 from dsoftmax.training.ending import Ending, Kind, blocked, find_ending, stops_early
 from dsoftmax.training.run import Run
@@ -125,20 +126,27 @@ def begin_track(
     DataError
         ``theta`` has another shape.
     """
-    objective = objective.centred()
-    solver = solver_entry(choice.solver).make(objective.problem())
+    objective, state = objective.centred(), None
     if theta is None:
-        start, answer = objective.start()
-        state = solver.start(start, answer, 0)
+        start = objective.start()[0]
     else:
         _require_shape(theta, statistics.class_sums.shape)
-        state = solver.start(objective.point(theta), None, 0)
-    double = objective.dtype == np.float64
+        start = objective.point(theta)
+    if choice.otherwise:
+        single = objective.dtype != np.float64
+        problem, error = objective.problem(), objective.value_error
+        rehearsal = rehearse(problem, start, single, error, objective.gap)
+        choice, state = rehearsal.settle(choice), rehearsal.state if rehearsal.arrived else None
+    if solver_entry(choice.solver).double:
+        objective = objective.in_double()
+    solver = solver_entry(choice.solver).make(objective.problem())
+    if state is None:
+        state = solver.start(start, objective.start()[1] if theta is None else None, 0)
     run = Run(
         statistics,
         state,
         1,
-        double,
+        objective.dtype == np.float64,
         objective.kernel,
         choice.solver,
         choice.why,

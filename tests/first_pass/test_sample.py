@@ -194,16 +194,3 @@ def test_the_draw_follows_from_the_limit_and_not_from_resident_memory(monkeypatc
     assert resident.size
     assert memory_budget(None) is None
     assert memory_budget(1) == 0
-
-
-@pytest.mark.parametrize("kind", [np.asarray, scipy.sparse.csr_array])
-def test_the_tail_is_the_part_of_the_leverage_in_a_hundredth_of_the_rows(rng, kind):
-    X = rng.choice([-1.0, 1.0], size=(1000, 4))
-    y = rng.integers(0, 2, 1000)
-    for size, expected in ((1.0, 0.01), (100.0, 0.97)):
-        X[:10] *= size
-        drawn = collected(SerialEngine(), opened(kind(X), y), None, "", Draw(1.0, 0)).sample
-        assert drawn.n_rows == 1000
-        assert_allclose(sample.tail_share(drawn, np.zeros((0, 0))), expected, atol=0.2 * size / 100)
-    gram = gram_of(X, np.ones(1000))
-    assert 0.7 < sample.tail_share(drawn, gram) < 0.9  # four directions of five, and the intercept

@@ -34,12 +34,3 @@ def test_auto_steps_on_a_sample_if_every_pass_must_read(rng, tmp_path, stored, s
             group.create_array("y", data=y + 1, chunks=(500,)),
         )
     assert train(opened(X, y), SerialEngine(), Settings(max_iter=0)).run.solver == solver
-
-
-@pytest.mark.parametrize(("sigma", "solver"), [(0.0, "lbfgs-kronecker"), (2.0, "matrix-free")])
-def test_auto_steps_on_a_sample_in_memory_too_if_features_have_heavy_tails(rng, sigma, solver):
-    X = rng.normal(size=(3000, 60)) * rng.lognormal(sigma=sigma, size=(3000, 1))
-    y = rng.integers(0, 20, 3000)
-    found = train(opened(X, y), SerialEngine(), Settings(max_iter=0))
-    assert found.run.solver == solver
-    assert train(opened(X, y), SerialEngine(), Settings(max_iter=0)).run.why == found.run.why

@@ -118,6 +118,7 @@ def test_every_pass_is_counted_and_recorded(source, name):
             "gradient_max",
             "gap",
             "held_loss",
+            "solver",
             "running",
             "seconds",
             "rows",

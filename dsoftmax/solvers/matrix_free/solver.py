@@ -42,7 +42,7 @@ FIRST_DAMPING, LEAST_DAMPING = 1e-3, 1e-12
 """μ at first, and at least."""
 CAUTION = 10.0
 """Factor of μ of the second surrogate."""
-FIRST_BUDGET, OWN_BUDGET, LEAST_BUDGET, MOST_BUDGET = 60, 200, 40, 600
+FIRST_BUDGET, OWN_BUDGET, LEAST_BUDGET, MOST_BUDGET = 10, 30, 5, 100
 """Gradients of the sample: at first, for its own minimum, at least and at most."""
 GOOD, BAD = 0.6, 0.3
 """Ratios of the gain to the promised gain above which budgets grow and below which they shrink."""
