@@ -129,7 +129,8 @@ def test_every_pass_is_counted_and_recorded(source, name):
     assert result.history[-1].objective == result.run.state.value == result.model.about["objective"]
     assert result.history[-1].gradient_max == np.abs(result.run.state.gradient).max()
     about = result.history[-1].as_dict()
-    work = about.pop("work")
+    work, solver = about.pop("work"), about.pop("solver")
+    assert solver == name
     assert all(type(value) in (int, float) for value in about.values())
     assert work == json.loads(json.dumps(work))
     assert work[""]["rows"] == about["rows"]
