@@ -4,8 +4,8 @@ Along D the logit of the own class of row i gains on that of class k by
 
 .. math::  m_{ik} = \tilde x_i^T (D^{(y_i)} - D^{(k)}).
 
-F(θ + tD) falls for all t if no margin is negative and one is positive. F then has no finite optimum.
-See Albert and Anderson 1984, "On the existence of maximum likelihood estimates in logistic
+If no margin is negative and one is positive, F(θ + tD) falls for all t. F then has no finite
+optimum. See Albert and Anderson 1984, "On the existence of maximum likelihood estimates in logistic
 regression models". If all margins are positive, D separates the classes completely. Otherwise it
 is called quasi-separation.
 """
