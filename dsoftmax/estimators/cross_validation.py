@@ -159,7 +159,8 @@ class SoftmaxRegressionCV(SoftmaxPredictor):
         labels, learner = self._labels(y), self._learner()
         source = learner._source(X, labels, sample_weight, groups, reset=True)
         with self._open_engine() as engine:
-            found = train(source, engine, settings, grid)
+            names = getattr(learner, "feature_names_in_", None)
+            found = train(source, engine, settings, grid, names=names)
         self._keep_grid(found, np.dtype(labels.dtype), learner)
         if not found.converged:
             endings = [one.ending for one in found.models]

@@ -262,7 +262,13 @@ class SoftmaxRegression(SoftmaxPredictor):
             watchers = [_require_classes(self.model_.classes)]
         with self._open_engine() as engine:
             result = train(
-                source, engine, settings, validation=validation, theta=start, watchers=watchers
+                source,
+                engine,
+                settings,
+                validation=validation,
+                theta=start,
+                watchers=watchers,
+                names=getattr(learner, "feature_names_in_", None),
             )
         self._keep(result, np.dtype(labels.dtype), learner)
         if not result.converged:

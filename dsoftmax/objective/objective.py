@@ -26,6 +26,7 @@ from dsoftmax.objective.coordinates import RAW, Coordinates
 from dsoftmax.objective.cost import Cost
 from dsoftmax.objective.on_sample import LocalObjective
 from dsoftmax.objective.penalty import Penalty
+from dsoftmax.objective.separation import NONE, find_direction
 from dsoftmax.objective.visit import Evaluate, Question, parts_at
 from dsoftmax.solvers.algebra.kronecker import Kronecker
 from dsoftmax.solvers.protocol import WHOLE_MOMENTS, Answer, Problem, Query
@@ -141,17 +142,8 @@ class Objective:
             1.0 if self.class_weights is None else self.class_weights
         )
         shares = mass / mass.sum()
-        total = statistics.class_weights.sum()
-        gram = (
-            statistics.gram / total
-            if statistics.gram.size
-            else np.append(statistics.squares / total, 1.0)
-        )
-        sample = with_class_weights(statistics.sample, self.class_weights)
-        local, blind = None, gram.ndim == 2 and self._cancelled
-        if sample.n_rows:
-            kernel = KERNELS[self.kernel]
-            local = LocalObjective(sample, penalty, kernel, gram, self.coordinates)
+        gram = self._gram
+        local, blind = self._local, gram.ndim == 2 and self._cancelled
         whole = len(shares) <= WHOLE_MOMENTS
         moments = np.diag(shares) - np.outer(shares, shares) if whole else shares * (1 - shares)
         return Problem(
@@ -165,6 +157,23 @@ class Objective:
             penalty.l1,
             not blind,
         )
+
+    @property
+    def _gram(self) -> Float:
+        """Return G by θ, or its diagonal."""
+        statistics, total = self.statistics, self.statistics.class_weights.sum()
+        if statistics.gram.size:
+            return statistics.gram / total
+        return np.append(statistics.squares / total, 1.0)
+
+    @cached_property
+    def _local(self) -> LocalObjective | None:
+        """F on the sample, if there is one."""
+        sample = with_class_weights(self.statistics.sample, self.class_weights)
+        if not sample.n_rows:
+            return None
+        kernel = KERNELS[self.kernel]
+        return LocalObjective(sample, self.penalty, kernel, self._gram, self.coordinates)
 
     @property
     def _cancelled(self) -> bool:
@@ -202,6 +211,23 @@ class Objective:
         if self.fit_intercept or not penalty.l2 > 0 or penalty.l1 > 0:
             return np.nan
         return float(np.sum(gradient**2)) / (2 * penalty.l2)
+
+    def separator(self, theta: Float) -> tuple[Float, Float]:
+        """Return a direction along which F may fall without end, and its largest margins.
+
+        F has no penalty, and a sample is known. The shapes are (0, 0) if there is no direction. The
+        margins have that shape too if the sample does not have all rows.
+        """
+        problem, local = self.problem(), self._local
+        assert local is not None
+        found = find_direction(local, problem.free, theta)
+        whole = len(found) and local.whole
+        return found, local.margins(found) if whole else NONE
+
+    def strengths(self, direction: Float) -> Float:
+        """Return about the largest difference of logits that each feature makes, (p,)."""
+        W = direction[:, :-1]
+        return np.ptp(W, axis=0) * np.sqrt(self._centred_squares)
 
     def separated(self, value: float) -> bool:
         """Return whether F proves that every row is classified rightly.
@@ -248,6 +274,7 @@ class Objective:
             theta=raw(query.theta),
             direction=None if query.direction is None else raw(query.direction),
             trials=None if query.trials is None else raw(query.trials),
+            separator=None if query.separator is None else raw(query.separator),
             single=query.single and not self._far_from_zero,
         )
         return Question(query, self.class_weights, self.dtype, self.held)
@@ -281,6 +308,7 @@ class Objective:
             hessian,
             moments,
             held=parts.get("held"),
+            margins=parts.get("margins"),
         )
 
     def value_error(self, value: float, point: Float) -> float:

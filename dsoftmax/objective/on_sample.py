@@ -18,6 +18,7 @@ from dsoftmax.kernels.curvature import class_blocks, moments
 from dsoftmax.kernels.softmax import decision_function, softmax
 from dsoftmax.kernels.tiles import compute_dtype
 from dsoftmax.objective.coordinates import RAW, Coordinates
+from dsoftmax.objective.margins import largest_margins
 from dsoftmax.objective.penalty import Penalty
 from dsoftmax.solvers.protocol import SAMPLE_SLICES, WHOLE_MOMENTS
 from dsoftmax.system.process import available_cores
@@ -59,7 +60,7 @@ class LocalObjective:
     ) -> None:
         self.sample = sample
         self._penalty = penalty
-        self._kernel, self._coordinates = kernel, coordinates
+        self._kernel, self.coordinates = kernel, coordinates
         self._gram = np.zeros((0, 0)) if gram is None or gram.ndim == 1 else gram
         self._rows: Features | None = None
 
@@ -76,14 +77,14 @@ class LocalObjective:
         """The rows in float64; dense ones are centred, which is exact where means are large."""
         if self._rows is None:
             self._rows = self.sample.X.astype(np.float64)
-            if len(self._coordinates.shift) and not scipy.sparse.issparse(self._rows):
-                self._rows -= self._coordinates.shift
+            if len(self.coordinates.shift) and not scipy.sparse.issparse(self._rows):
+                self._rows -= self.coordinates.shift
         return self._rows
 
     @property
     def _of_X(self) -> Coordinates:
         """The coordinates as seen from `_X`."""
-        return self._coordinates if scipy.sparse.issparse(self._X) else RAW
+        return self.coordinates if scipy.sparse.issparse(self._X) else RAW
 
     def value_and_gradient(self, theta: Float) -> tuple[float, Float]:
         """Return F and ∇F, estimated from the sample. Work and memory are those of the kernel.
@@ -108,7 +109,7 @@ class LocalObjective:
         """
         stored = compute_dtype(self.sample.values.dtype)
         dtype = stored if single else np.dtype(np.float64)
-        raw = self._coordinates.raw(theta)
+        raw = self.coordinates.raw(theta)
 
         def part(rows: slice) -> tuple[float, Float]:
             X = rows_between(self._stored, rows.start, rows.stop)
@@ -122,11 +123,28 @@ class LocalObjective:
         J, gradient = sum(value for value, _ in parts), parts[0][1]
         for _, one in parts[1:]:
             gradient += one
-        return self._finished(J, self._coordinates.gradient(gradient), theta)
+        return self._finished(J, self.coordinates.gradient(gradient), theta)
 
     def _finished(self, J: float, gradient: Float, theta: Float) -> tuple[float, Float]:
         """Return F and ∇F from J and ∇J of the rows."""
         return self._penalty.value(J, theta), self._penalty.derivative(gradient, theta)
+
+    def logits(self, theta: Float, rows: slice) -> Float:
+        """Return the logits of some rows, (m, K) float64."""
+        X = rows_between(self._X, rows.start, rows.stop)
+        return decision_function(self._of_X.raw(theta), X)
+
+    def columns(self, numbers: NDArray[np.intp]) -> Float:
+        """Return some columns of x̃ in these coordinates, (m, len(numbers)) float64."""
+        shift = self.coordinates.shift if scipy.sparse.issparse(self._X) else np.zeros(0)
+        X = self._X.toarray() if scipy.sparse.issparse(self._X) else self._X
+        X = np.column_stack([X - shift if len(shift) else X, np.ones(len(X))])
+        return X[:, numbers]
+
+    def margins(self, direction: Float) -> Float:
+        """Return the `largest_margins` of the rows along a direction."""
+        raw, sample = self._of_X.raw(direction), self.sample
+        return largest_margins(raw, self._X, sample.codes, sample.weights)
 
     def products(self, theta: Float) -> Callable[[Float], Float]:
         """Return a function that multiplies by ∇²F at a point, estimated from the sample."""
@@ -143,18 +161,21 @@ class LocalObjective:
         return self._penalty.hessian(pairs, len(theta), theta.shape[1], self._of_X)
 
     def gram(self) -> Float:
-        """Return G of the sample's rows, which are dense, from centred rows, (p+1, p+1)."""
+        """Return G of the sample's rows, (p+1, p+1); of dense ones from centred rows."""
         X, weights = self._X, self.sample.weights
         mass, sums = weights.sum(), weights @ X
         found = np.empty((X.shape[1] + 1,) * 2)
-        found[:-1, :-1] = (X.T * weights) @ X
+        if scipy.sparse.issparse(X):
+            found[:-1, :-1] = (X.T @ X.multiply(weights[:, None])).toarray()
+        else:
+            found[:-1, :-1] = (X.T * weights) @ X
         found[:-1, -1] = found[-1, :-1] = sums
         found[-1, -1] = mass
-        return found / mass
+        return self._of_X.gram(found / mass)
 
     def moments(self, theta: Float) -> Float:
         """Return the moments A, as in an answer. Work that of the kernel, on all cores."""
-        whole, theta = len(theta) <= WHOLE_MOMENTS, self._coordinates.raw(theta)
+        whole, theta = len(theta) <= WHOLE_MOMENTS, self.coordinates.raw(theta)
 
         def part(rows: slice) -> Float:
             X = rows_between(self._stored, rows.start, rows.stop)
@@ -168,7 +189,7 @@ class LocalObjective:
         Rows are drawn by their curvature at θ times their leverage. ``number`` makes the draw
         another one. Work K·(p+1)² flops a row.
         """
-        theta = self._coordinates.raw(theta)
+        theta = self.coordinates.raw(theta)
         curved, weights = np.empty(self.n_rows), self.sample.weights
         step = max(CURVED_ENTRIES // len(theta), 64)
         for start in range(0, self.n_rows, step):
@@ -180,7 +201,7 @@ class LocalObjective:
         drawn = np.flatnonzero(uniform(numbers, BLOCK_SALT * (number + 1)) < chances)
         some = np.ascontiguousarray(self._stored[drawn])
         blocks = class_blocks(theta, some, weights[drawn] / chances[drawn])
-        return self._coordinates.gram(blocks) / self._penalty.total_weight
+        return self.coordinates.gram(blocks) / self._penalty.total_weight
 
     @cached_property
     def leverages(self) -> Float:
@@ -189,7 +210,7 @@ class LocalObjective:
 
     def reach(self, direction: Float) -> float:
         """Return the root mean square of the logits of a direction over rows and classes."""
-        direction = self._coordinates.raw(direction)
+        direction = self.coordinates.raw(direction)
 
         def part(rows: slice) -> float:
             Z = decision_function(direction, rows_between(self._stored, rows.start, rows.stop))

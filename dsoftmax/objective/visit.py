@@ -16,8 +16,10 @@ from dsoftmax.kernels.footprint import gradient_bytes
 from dsoftmax.kernels.hessian import hessian_product
 from dsoftmax.kernels.packed import hessian_entries
 from dsoftmax.objective.estimates import leaf_moments, moment_entries
+from dsoftmax.objective.margins import largest_margins, margin_bytes
 from dsoftmax.objective.scores import score, score_bytes
 from dsoftmax.solvers.protocol import Query
+from dsoftmax.sums.totals import Largest
 
 Float = NDArray[np.float64]
 
@@ -29,7 +31,7 @@ class Part:
     Attributes
     ----------
     quantity : str
-        "value", "gradient", "product", "hessian", "moments" or "held".
+        "value", "gradient", "product", "hessian", "moments", "margins" or "held".
     question : int
         Number of the question in the pass.
     point : int
@@ -119,6 +121,7 @@ class Evaluate(Visit):
         entries = K * (n_features + 1)
         found = (4 + entries) * (1 + question.n_trials) + entries * (query.direction is not None)
         found += hessian_entries(n_features, K) * query.hessian
+        found += K * (K + 1) * (query.separator is not None)
         return found + moment_entries(K) * query.moments
 
     def _scratch(self, question: Question, n_features: int, sparse: bool) -> int:
@@ -130,6 +133,8 @@ class Evaluate(Visit):
             needs.append(kernel.hessian_bytes(*shape, sparse))
         if question.held is not None:
             needs.append(score_bytes(n_features, K))
+        if query.separator is not None:
+            needs.append(margin_bytes(n_features, K))
         return max(needs)
 
     def __call__(self, block: Block) -> dict[Part, Any]:
@@ -173,4 +178,7 @@ class Evaluate(Visit):
             )
         if query.moments:
             found["moments", 0] = leaf_moments(query.theta, block, weights, dtype)
+        if query.separator is not None:
+            margins = largest_margins(query.separator, block.X, y, weights)
+            found["margins", 0] = Largest(margins)
         return found

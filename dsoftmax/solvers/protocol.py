@@ -41,6 +41,8 @@ class Query:
         Whether the moments of the probabilities at ``theta`` are asked for.
     trials : (m, K, p+1) float64, optional
         Further points at which F and ∇F are asked for. They share the rows of the same pass.
+    separator : (K, p+1) float64, optional
+        Direction whose largest margins are asked for.
     """
 
     theta: Float
@@ -49,6 +51,7 @@ class Query:
     single: bool = False
     moments: bool = False
     trials: Float | None = None
+    separator: Float | None = None
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,8 @@ class Answer:
     held : (3,) float64, optional
         Sums over the rows that are held out: their losses, the weight of the rightly classified
         rows, and the weight of all.
+    margins : (K, K+1) float64, optional
+        Largest margins along the query's ``separator``: see `dsoftmax.objective.margins`.
     """
 
     value: float
@@ -85,6 +90,7 @@ class Answer:
     moments: Float | None = None
     trials: "tuple[Answer, ...]" = ()
     held: Float | None = None
+    margins: Float | None = None
 
 
 @dataclass(frozen=True)

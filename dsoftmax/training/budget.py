@@ -68,12 +68,16 @@ def problem_sizes(n_rows: int, n_classes: int, n_features: int, gram: bool, samp
     )
 
 
-def solver_bytes(solver: str, statistics: Statistics, n_models: int = 1) -> int:
-    """Return the bytes that the solvers of `n_models` models and their statistics allocate."""
+def sizes_of(statistics: Statistics) -> Sizes:
+    """Return the sizes of the problem that these statistics describe."""
     K, d = statistics.class_sums.shape
     n, gram = int(statistics.class_rows.sum()), bool(statistics.gram.size)
-    sizes = problem_sizes(n, K, d - 1, gram, Drawn.of(statistics.sample))
-    return solver_entry(solver).held_bytes(sizes, n_models)
+    return problem_sizes(n, K, d - 1, gram, Drawn.of(statistics.sample))
+
+
+def solver_bytes(solver: str, statistics: Statistics, n_models: int = 1) -> int:
+    """Return the bytes that the solvers of `n_models` models and their statistics allocate."""
+    return solver_entry(solver).held_bytes(sizes_of(statistics), n_models)
 
 
 def require_memory(solver: str, n_bytes: int) -> None:

@@ -1,5 +1,6 @@
 """The rules that end a run, each with a kind and a sentence."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -9,6 +10,7 @@ import numpy as np
 from dsoftmax.first_pass.held_out import VALIDATION
 from dsoftmax.objective.objective import Objective
 from dsoftmax.training.run import Run
+from dsoftmax.training.separation import say_complete, say_separated
 from dsoftmax.training.settings import Settings
 
 CLOSE = 0.01
@@ -19,7 +21,7 @@ class Kind(Enum):
     """The rule that ended a run."""
 
     CONVERGED = "max|∇F| ≤ tol, or as small as rounding lets it be, and about F − F* ≤ tol"
-    SEPARATED = "the classes are separable and F has no finite optimum"
+    SEPARATED = "classes are separable, completely or not, and F has no finite optimum"
     EARLY = "the loss on the held-out rows has stopped falling"
     ROUNDING = "rounding, or an F that is not finite, allows no further step"
     MAX_ITER = "max_iter iterations"
@@ -43,20 +45,28 @@ class Ending:
     sentence: str
 
 
-def find_ending(run: Run, settings: Settings, objective: Objective) -> Ending | None:
-    """Return the end of a run at its present state; None while it continues."""
+def find_ending(
+    run: Run, settings: Settings, objective: Objective, names: Sequence[str] | None = None
+) -> Ending | None:
+    """Return the end of a run at its present state; None while it continues.
+
+    Parameters
+    ----------
+    run : Run
+    settings : Settings
+    objective : Objective
+    names : sequence of p str, optional
+        Names of the features.
+    """
     state = run.state
-    if unanswered(state):
+    if unanswered(state) or run.suspect:
         return None
     counted = f"after {state.n_iter} iterations, {run.n_passes} passes"
     found = f"max|∇F| = {run.gradient_max:.2e}"
     distance = _distance(run, objective)
-    if not np.isfinite(settings.C) and objective.separated(state.value):
-        sentence = (
-            f"Stopped {counted}: a linear function separates the classes. Without a penalty there "
-            "is no finite optimum: F falls towards 0 as θ grows. Pass a finite C."
-        )
-        return Ending(Kind.SEPARATED, False, sentence)
+    separation = _separation(run, settings, objective, names)
+    if separation:
+        return Ending(Kind.SEPARATED, False, f"Stopped {counted}: {separation}")
     # A distance that is not known hinders no end. Where classes are separable, it falls with F.
     most = settings.tol if np.isfinite(settings.C) else min(settings.tol, CLOSE * state.value)
     close = not run.gap > most
@@ -89,6 +99,20 @@ def find_ending(run: Run, settings: Settings, objective: Objective) -> Ending | 
         )
         return Ending(Kind.MAX_ITER, False, sentence)
     return None
+
+
+def _separation(
+    run: Run, settings: Settings, objective: Objective, names: Sequence[str] | None
+) -> str:
+    """Say which classes a linear function separates, and by which features; empty if none does."""
+    if np.isfinite(settings.C):
+        return ""
+    if objective.separated(run.state.value):
+        return say_complete(objective.strengths(run.state.theta), names)
+    if not len(run.margins):
+        return ""
+    strengths = objective.strengths(run.separator)
+    return say_separated(run.margins, run.statistics.classes, strengths, names)
 
 
 def _distance(run: Run, objective: Objective) -> str:

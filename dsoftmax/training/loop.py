@@ -14,7 +14,7 @@ from dsoftmax.objective.objective import answers
 from dsoftmax.solvers.protocol import Query
 from dsoftmax.solvers.table import Choice, solver_entry
 from dsoftmax.system.blas import one_blas_thread
-from dsoftmax.training.budget import require_memory, solver_bytes
+from dsoftmax.training.budget import require_memory, sizes_of, solver_bytes
 from dsoftmax.training.first_pass import collect_statistics
 from dsoftmax.training.grid import Grid
 from dsoftmax.training.objectives import make_objective
@@ -22,6 +22,7 @@ from dsoftmax.training.prepare import Prepared, Resumed, prepare
 from dsoftmax.training.record import Record, record_pass
 from dsoftmax.training.result import Result, Trained
 from dsoftmax.training.run import Run
+from dsoftmax.training.separation import may_search, search_bytes
 from dsoftmax.training.settings import Settings
 from dsoftmax.training.track import Track, begin_track, resume_track
 
@@ -41,6 +42,7 @@ def train(
     theta: Float | None = None,
     resume: Sequence[Run] | None = None,
     watchers: Sequence[Watcher] = (),
+    names: Sequence[str] | None = None,
 ) -> Result:
     """Train one model, or all models of a grid, until each one ends by the settings.
 
@@ -63,6 +65,8 @@ def train(
         Runs to resume, one for each model. The result is bitwise that of a training without
         interruption.
     watchers : sequence of Watcher
+    names : sequence of p str, optional
+        Names of the features, for messages.
 
     Raises
     ------
@@ -90,7 +94,7 @@ def train(
             statistics, cost = collect_statistics(prepared.source, engine, prepared.visit)
         else:
             statistics, cost = resume[0].statistics, None
-        tracks = _tracks(prepared, engine, statistics, theta, resume)
+        tracks = _tracks(prepared, engine, statistics, theta, resume, names)
         if cost is not None:
             watch(tracks, cost)
         while running := _running(tracks):
@@ -110,6 +114,7 @@ def _tracks(
     statistics: Statistics,
     theta: Float | None,
     resume: Sequence[Run] | None,
+    names: Sequence[str] | None,
 ) -> list[Track]:
     """Return the tracks of all models: after the first pass, or from the runs to resume."""
     choice, members = prepared.choose_solver(statistics), prepared.members
@@ -119,7 +124,8 @@ def _tracks(
     needed = {name: solver_bytes(name, statistics, len(members)) for name in solvers}
     largest = max(needed, key=needed.__getitem__)
     require_memory(largest, needed[largest])
-    engine.reserve(needed[largest])
+    looks = prepared.unpenalised and may_search(sizes_of(statistics), prepared.budget)
+    engine.reserve(needed[largest] + (search_bytes(sizes_of(statistics)) if looks else 0))
     tracks = []
     for one, run in zip(members, runs, strict=True):
         objective = make_objective(
@@ -133,9 +139,12 @@ def _tracks(
             one.part,
         )
         if run is None:
-            tracks.append(begin_track(one.settings, objective, statistics, choice, theta))
+            track = begin_track(
+                one.settings, objective, statistics, choice, theta, looks=looks, names=names
+            )
+            tracks.append(track)
         else:
-            tracks.append(resume_track(one.settings, objective, run))
+            tracks.append(resume_track(one.settings, objective, run, names))
     return tracks
 
 

@@ -25,6 +25,7 @@ from dsoftmax.solvers.protocol import Query
 from dsoftmax.solvers.table import AUTO, L1_SOLVER, Choice, choose, solver_entry
 from dsoftmax.training.budget import Drawn, memory_budget, problem_sizes
 from dsoftmax.training.grid import Grid
+from dsoftmax.training.separation import searched_entries
 from dsoftmax.training.settings import Settings, product_dtype
 
 
@@ -106,6 +107,11 @@ class Prepared:
     draw: Draw | None
     n_rows: int
     choice: Choice | None = None
+
+    @property
+    def unpenalised(self) -> bool:
+        """Whether a model has no penalty, so that its optimum may be infinite."""
+        return any(not np.isfinite(one.settings.C) for one in self.members)
 
     @property
     def visit(self) -> Collect:
@@ -209,7 +215,7 @@ def prepare(
     budget, used = memory_budget(memory_limit), resumed or Resumed()
     n_values = _stored_values(everything) * len(members)
     classes = settings.classes
-    draw = None if resumed is not None else _draw(everything, settings, budget)
+    draw = None if resumed is not None else _draw(everything, settings, budget, members)
     return Prepared(
         everything,
         settings,
@@ -286,13 +292,20 @@ def _gram_share(source: Source, settings: Settings, budget: int | None, draw: Dr
     return gram_part(source.n_features, n_rows(source))
 
 
-def _draw(source: Source, settings: Settings, budget: int | None) -> Draw | None:
-    """Return the sample to draw; None if the solver needs none, or "auto" can do without."""
+def _draw(
+    source: Source, settings: Settings, budget: int | None, members: tuple[Member, ...]
+) -> Draw | None:
+    """Return the sample to draw; None if nothing needs one, or "auto" can do without.
+
+    The solver may need it, and so does the search for a separation if there is no penalty.
+    """
     auto = settings.solver == AUTO
-    if not auto and not solver_entry(settings.solver).sample:
+    needed = not auto and solver_entry(settings.solver).sample
+    unpenalised = any(not np.isfinite(one.settings.C) for one in members)
+    if not (auto or needed or (unpenalised and searched_entries(source.n_features, 2))):
         return None
     draw = plan_draw(source, budget)
-    if draw is None and not auto:
+    if draw is None and needed:
         raise MemoryLimitError(
             f"solver={settings.solver!r} works on a sample, and the memory limit is too small for "
             f"one. Raise the memory limit, or pass solver={AUTO!r}."

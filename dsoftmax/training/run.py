@@ -48,6 +48,14 @@ class Run:
     shift : (p,) float64
         Means of the features. The state has points and gradients in the coordinates of
         `dsoftmax.objective.coordinates`; of shape (0,) if these are θ itself.
+    looks : bool
+        Whether a direction that separates classes will be searched for on the sample before the
+        run ends.
+    separator : (K, p+1) float64
+        Direction that was found, in the coordinates of the state; of shape (0, 0) if there is none.
+    margins : (K, K+1) float64
+        Largest margins of all rows along it, see `dsoftmax.objective.margins`; of shape (0, 0)
+        while no pass has found them.
     """
 
     statistics: Statistics
@@ -63,6 +71,14 @@ class Run:
     best_loss: float = np.inf
     since: int = 0
     shift: Float = field(default_factory=lambda: np.zeros(0))
+    looks: bool = False
+    separator: Float = field(default_factory=lambda: np.zeros((0, 0)))
+    margins: Float = field(default_factory=lambda: np.zeros((0, 0)))
+
+    @property
+    def suspect(self) -> bool:
+        """Whether a direction was found whose margins no pass has found."""
+        return bool(len(self.separator) and not len(self.margins))
 
     @property
     def theta(self) -> Float:

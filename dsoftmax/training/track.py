@@ -1,5 +1,6 @@
 """One model of a run: it asks the solver, takes the answers, and knows when it has ended."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +10,7 @@ from dsoftmax.errors import DataError
 from dsoftmax.first_pass.held_out import VALIDATION
 from dsoftmax.first_pass.statistics import Statistics
 from dsoftmax.objective.coordinates import Coordinates
+from dsoftmax.objective.margins import separates
 from dsoftmax.objective.objective import Objective
 from dsoftmax.results.model import Model, centred
 from dsoftmax.solvers.protocol import Answer, Query, Solver
@@ -32,17 +34,29 @@ class Track:
         Made for this objective.
     run : Run
         State of the model.
+    names : sequence of p str, optional
+        Names of the features.
     """
 
-    def __init__(self, settings: Settings, objective: Objective, solver: Solver, run: Run) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        objective: Objective,
+        solver: Solver,
+        run: Run,
+        names: Sequence[str] | None = None,
+    ) -> None:
         self.settings, self.objective, self.solver, self.run = settings, objective, solver, run
+        self.names = names
 
     def ask(self) -> Query:
         """Return the next question.
 
-        The model changes to products in float64, at the same point, once float32 allows no
-        further step.
+        A direction that separates the sample is judged by a pass of its own. The model changes to
+        products in float64, at the same point, once float32 allows no further step.
         """
+        if self.run.suspect:
+            return Query(self.run.state.theta, separator=self.run.separator)
         if blocked(self.run, self.objective):
             self.objective = self.objective.in_double()
             state = self.solver.start(self.run.state.theta, None, self.run.state.n_iter)
@@ -54,6 +68,9 @@ class Track:
     def tell(self, query: Query, answer: Answer) -> None:
         """Take the answer of a pass."""
         before = self.run
+        if answer.margins is not None:
+            self.run = _judged_by(before, answer.margins)
+            return
         state = self.solver.tell(before.state, answer)
         run = replace(before, state=state, n_passes=before.n_passes + 1)
         if answer.held is not None:
@@ -62,6 +79,14 @@ class Track:
             if stops_early(self.settings, self.objective) and moved:
                 run = _judged(run)
         self.run = replace(run, gap=_gap(run, self.objective, answer))
+        if self.run.looks and self._would_end():
+            separator, margins = self.objective.separator(state.theta)
+            self.run = replace(self.run, looks=False, separator=separator, margins=margins)
+
+    def _would_end(self) -> bool:
+        """Return whether the run is at a point that may be near an infimum."""
+        ending = self.ending()
+        return ending is not None and ending.kind not in (Kind.SEPARATED, Kind.EARLY)
 
     def _scored(self, run: Run, query: Query, answer: Answer) -> Run:
         """Return the run with the loss on the held-out rows, if a pass visited its point."""
@@ -78,7 +103,7 @@ class Track:
 
     def ending(self) -> Ending | None:
         """Return the end of the model's run; None while it continues."""
-        return find_ending(self.run, self.settings, self.objective)
+        return find_ending(self.run, self.settings, self.objective, self.names)
 
     def model(self, ending: Ending) -> Model:
         """Return the trained model."""
@@ -107,6 +132,9 @@ def begin_track(
     statistics: Statistics,
     choice: Choice,
     theta: Float | None = None,
+    *,
+    looks: bool = False,
+    names: Sequence[str] | None = None,
 ) -> Track:
     """Return the track of a model after the first pass, in coordinates of centred features.
 
@@ -120,6 +148,10 @@ def begin_track(
         Solver, with the reason for it.
     theta : (K, p+1) float64, optional
         Starting point; log priors when None.
+    looks : bool
+        Whether the sample is searched for a separation if there is no penalty.
+    names : sequence of p str, optional
+        Names of the features.
 
     Raises
     ------
@@ -151,15 +183,27 @@ def begin_track(
         choice.solver,
         choice.why,
         shift=objective.coordinates.shift,
+        looks=looks and not np.isfinite(settings.C),
     )
     run = replace(run, gap=_gap(run, objective, None))
-    return Track(settings, objective, solver, run)
+    return Track(settings, objective, solver, run, names)
 
 
-def resume_track(settings: Settings, objective: Objective, run: Run) -> Track:
+def resume_track(
+    settings: Settings, objective: Objective, run: Run, names: Sequence[str] | None = None
+) -> Track:
     """Return the track of a model whose run is resumed."""
     objective = replace(objective, coordinates=Coordinates(run.shift))
-    return Track(settings, objective, solver_entry(run.solver).make(objective.problem()), run)
+    solver = solver_entry(run.solver).make(objective.problem())
+    return Track(settings, objective, solver, run, names)
+
+
+def _judged_by(run: Run, margins: Float) -> Run:
+    """Return the run after the pass that has found the margins of all rows along the direction."""
+    run = replace(run, n_passes=run.n_passes + 1)
+    if separates(margins):
+        return replace(run, margins=margins)
+    return replace(run, separator=np.zeros((0, 0)))
 
 
 def _judged(run: Run) -> Run:

@@ -99,3 +99,21 @@ def test_an_l1_penalty_needs_its_solver_and_gives_zeros(here):
     assert 0 < np.mean(theta() == 0) < 1
     assert json.loads(Path("run/run.json").read_text())["objective"]["l1_ratio"] == 1.0
     assert load_model("run/model.zarr").about["l1_ratio"] == 1.0
+
+
+def test_a_separation_without_a_penalty_is_named_and_ends_with_exit_code_3(here, rng):
+    """The sample has a part of the rows, so a last pass judges the direction."""
+    group, n = zarr.create_group("separable.zarr"), 6000
+    X, y = rng.normal(size=(n, 3)), rng.integers(0, 3, n)
+    X[:, 1] = np.arange(n) % 300 == 0
+    y[X[:, 1] == 1] = 2
+    written = {"config": {"write_empty_chunks": True}}
+    group.create_array("X", data=X, chunks=(500, 3), **written)
+    group.create_array("y", data=y, chunks=(500,), **written)
+    train = ["train", "separable.zarr", "--features", "X", "--labels", "y", "--C", "inf"]
+    for _ in range(2):  # the second time, the checkpoint says so
+        result = run(*train, "--out", "separable")
+        assert result.exit_code == 3, result.output
+        said = " ".join(result.output.split())
+        assert "separates some rows of class 2 from classes 0 and 1" in said
+        assert "by feature 1. " in said

@@ -27,6 +27,8 @@ def query(kind, theta):
         return Query(theta, trials=np.stack([theta, -theta]))
     if kind == "product":
         return Query(theta, theta)
+    if kind == "margins":
+        return Query(theta, separator=theta)
     return Query(theta, hessian=kind == "hessian", moments=kind == "moments")
 
 
@@ -48,7 +50,9 @@ KERNEL = pytest.mark.parametrize("kernel", ["numpy", pytest.param("fused", marks
 
 
 @KERNEL
-@pytest.mark.parametrize("kind", ["gradient", "trials", "product", "moments", "held out"])
+@pytest.mark.parametrize(
+    "kind", ["gradient", "trials", "product", "moments", "held out", "margins"]
+)
 @pytest.mark.parametrize(("p", "K", "stored"), DENSE)
 def test_a_pass_over_dense_rows_allocates_what_it_says(rng, p, K, stored, kind, kernel):
     check(rng, (rng.random((leaf_rows(p), p)) * 100).astype(stored), K, kind, kernel)
@@ -56,7 +60,9 @@ def test_a_pass_over_dense_rows_allocates_what_it_says(rng, p, K, stored, kind, 
 
 @KERNEL
 @pytest.mark.parametrize(("p", "K"), SPARSE)
-@pytest.mark.parametrize("kind", ["gradient", "trials", "product", "moments", "held out"])
+@pytest.mark.parametrize(
+    "kind", ["gradient", "trials", "product", "moments", "held out", "margins"]
+)
 def test_a_pass_over_sparse_rows_allocates_what_it_says(rng, p, K, kind, kernel):
     X = scipy.sparse.random_array(
         (2**15, p), density=20 / p, format="csr", dtype=np.float32, rng=rng

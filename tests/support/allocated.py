@@ -27,3 +27,14 @@ def said(visit, block):
     found = visit.footprint(block.X.shape[1], not hasattr(block.X, "strides"))
     kernels = found.scratch + LEAF_ENTRY_BYTES * found.sums
     return kernels, kernels + (LEAF_ROW_BYTES + 3 * block.y.itemsize) * block.n_rows + found.rows
+
+
+def measured_call(call):
+    """Return the result of a call, and the peak of the bytes that NumPy allocates in it."""
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        found = call()
+        return found, tracemalloc.get_traced_memory()[1] - before
+    finally:
+        tracemalloc.stop()
