@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from dsoftmax.data.kind import is_dask, is_lazy
 from dsoftmax.data.open import require_column
-from dsoftmax.engines.choose import holds_client
+from dsoftmax.engines.choose import is_cluster
 from dsoftmax.engines.threads import ThreadsEngine
 from dsoftmax.estimators.base import NAMES, SoftmaxEstimator
 from dsoftmax.estimators.sklearn import NotFittedError
@@ -57,7 +57,8 @@ class SoftmaxPredictor(SoftmaxEstimator):
         Warns
         -----
         UserWarning
-            X is a Zarr array and ``engine`` is a cluster, which does not compute predictions.
+            X is a Zarr array, and ``engine`` is a cluster, also if "auto" has found an active
+            dask client. A cluster does not compute predictions.
 
         Notes
         -----
@@ -245,8 +246,7 @@ class SoftmaxPredictor(SoftmaxEstimator):
         self._require_fit()
         X = self._features(X, reset=False)
         engine = self.engine
-        stored = is_lazy(X) and not is_dask(X)
-        if stored and (holds_client(engine) or (isinstance(engine, str) and engine == "cluster")):
+        if is_lazy(X) and not is_dask(X) and is_cluster(engine):
             warnings.warn(
                 "X is a Zarr array, and predictions for it are computed on the threads of this "
                 "process, not on the cluster. To use the cluster, pass dask.array.from_zarr(X).",

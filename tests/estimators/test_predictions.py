@@ -188,7 +188,7 @@ def test_stored_rows_are_not_predicted_on_the_cluster_and_a_warning_says_so(tmp_
     with distributed.Client(
         processes=False, n_workers=1, threads_per_worker=1, dashboard_address=":0"
     ) as client:
-        for engine in ("cluster", client):
+        for engine in ("auto", "cluster", client):
             estimator = SoftmaxRegression(engine=engine).fit(array, y)
             for output in OUTPUTS:
                 with pytest.warns(UserWarning, match=r"pass dask\.array\.from_zarr\(X\)") as warned:
@@ -196,3 +196,5 @@ def test_stored_rows_are_not_predicted_on_the_cluster_and_a_warning_says_so(tmp_
                 assert warned[0].filename == __file__
                 lazy = getattr(estimator, output)(da.from_zarr(array))
                 assert_array_equal(lazy.compute(), found)
+    # Without a client "auto" is this machine, and nothing is said: warnings are errors here.
+    SoftmaxRegression().fit(X, y).predict(array)
