@@ -155,7 +155,7 @@ class Version:
         out = self.scratch / f"run-{kernel}-{name}"
         command = [self.python, "-m", "dsoftmax", "train", str(store), "--features", "dense"]
         command += ["--labels", "dense_y", "--kernel", kernel, "--out", str(out), *options]
-        run(*command, environment=self.environment, code=code)
+        run(*command, environment=self.environment, code=code, cwd=self.scratch)
         return out
 
     def told(self, out: Path) -> dict[str, Any]:
@@ -193,15 +193,24 @@ class Version:
 FITS = ("dense", "wide", "csr", "l1", "grid", "cluster", "resumed")
 
 
-def run(*command: str, environment: dict[str, str] | None = None, code: int = 0) -> str:
+def run(
+    *command: str,
+    environment: dict[str, str] | None = None,
+    code: int = 0,
+    cwd: Path | None = None,
+) -> str:
     """Return what a command printed.
+
+    ``python -m`` looks for modules in the working directory first, so a version runs elsewhere.
 
     Raises
     ------
     SystemExit
         It ended with another exit code than ``code``.
     """
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, check=False, cwd=cwd
+    )
     if done.returncode != code:
         raise SystemExit(
             f"{' '.join(command)}: exit code {done.returncode}; expected {code}.\n"
