@@ -53,10 +53,11 @@ WALLS = {
     },
     "runs": {"errors", "system", "data", "solvers", "first_pass", "training"},
     "estimators": {
-        "typing", "errors", "system", "data", "engines", "engines/kept", "results", "training",
+        "typing", "errors", "system", "data", "kernels/tiles", "engines", "engines/kept",
+        "results", "training",
     },
     "testing": {
-        "errors", "data", "sums", "engines", "solvers/protocol", "runs/checkpoint",
+        "typing", "errors", "data", "sums", "engines", "solvers/protocol", "runs/checkpoint",
     },
     "cli": {
         "dsoftmax", "errors", "system", "data", "data/zarr", "sums", "engines", "engines/kept",

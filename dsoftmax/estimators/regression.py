@@ -19,7 +19,7 @@ from dsoftmax.results.uncertainty import Uncertainty
 from dsoftmax.training.loop import train
 from dsoftmax.training.record import Record
 from dsoftmax.training.run import Run
-from dsoftmax.typing import ColumnLike, EngineLike, FeaturesLike
+from dsoftmax.typing import ColumnLike, EngineLike, FeaturesLike, Label
 
 Float = NDArray[np.float64]
 VALIDATION_NAMES = Names("X_val", "y_val", "sample_weight_val")
@@ -277,7 +277,7 @@ class SoftmaxRegression(SoftmaxPredictor):
         y: ColumnLike,
         sample_weight: ColumnLike | None = None,
         *,
-        reference: Any = None,
+        reference: Label | None = None,
         level: float = 0.95,
     ) -> Uncertainty:
         """Return standard errors, z, p values and confidence intervals of the coefficients.

@@ -20,14 +20,14 @@ from dsoftmax.first_pass.sample import Draw, most_sample_rows, plan_draw, tail_s
 from dsoftmax.first_pass.statistics import Statistics
 from dsoftmax.first_pass.visit import MAX_GRAM_FEATURES, Collect, gram_part
 from dsoftmax.kernels.choose import KernelChoice, choose_kernel
-from dsoftmax.kernels.tiles import compute_dtype
+from dsoftmax.kernels.tiles import compute_dtype, product_dtype
 from dsoftmax.objective.visit import Evaluate, Question
 from dsoftmax.solvers.auto import HESSIAN_BYTES, HESSIAN_PART, MATRIX_FREE, SURROGATE
 from dsoftmax.solvers.protocol import Query
 from dsoftmax.solvers.table import AUTO, L1_SOLVER, Choice, choose, solver_entry
 from dsoftmax.training.budget import Drawn, memory_budget, problem_sizes
 from dsoftmax.training.grid import Grid
-from dsoftmax.training.settings import Settings, product_dtype
+from dsoftmax.training.settings import Settings
 
 
 @dataclass(frozen=True)
