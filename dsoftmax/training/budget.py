@@ -73,7 +73,7 @@ def solver_bytes(solver: str, statistics: Statistics, n_models: int = 1) -> int:
     K, d = statistics.class_sums.shape
     n, gram = int(statistics.class_rows.sum()), bool(statistics.gram.size)
     sizes = problem_sizes(n, K, d - 1, gram, Drawn.of(statistics.sample))
-    return solver_entry(solver).held_bytes(sizes, n_models)
+    return solver_entry(solver).n_bytes(sizes, n_models)
 
 
 def require_memory(solver: str, n_bytes: int) -> None:

@@ -164,7 +164,7 @@ class Prepared:
         p = self.source.n_features
         sizes = problem_sizes(n, K, p, gram, sample)
         needed = {
-            name: solver_entry(name).held_bytes(sizes, len(self.members))
+            name: solver_entry(name).n_bytes(sizes, len(self.members))
             for name in (SURROGATE, MATRIX_FREE)
         }
         resident = self.source.resident
