@@ -24,8 +24,8 @@ LITTLE, LITTLE_STEPS = 1e-3, 5
 """A minimisation ends after so many steps in a row that each gain less than this part of all."""
 REFRESHES = frozenset((0, 5, 15, 35, 75, 155, 315))
 """Steps before which the preconditioner is made anew, because it is that of another point."""
-LEAST_BEND = 1e-10
-"""Least sᵀy of a pair, as a fraction of ‖s‖·‖y‖."""
+LEAST_COSINE = 1e-10
+"""Least cosine of the angle between s and y of a pair."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def minimise(
         if search.verdict != "accepted":
             break
         s, y = point - theta, there - gradient
-        if np.sum(s * y) > LEAST_BEND * np.linalg.norm(s) * np.linalg.norm(y):
+        if np.sum(s * y) > LEAST_COSINE * np.linalg.norm(s) * np.linalg.norm(y):
             pairs = pairs.joined_by(s, y, memory)
         little = little + 1 if value - reached < LITTLE * (first - reached) else 0
         theta, value, gradient = point, reached, there
