@@ -16,7 +16,8 @@ from dsoftmax.engines.visit import Footprint
 from dsoftmax.errors import MemoryLimitError, OptionError
 from dsoftmax.first_pass.held_out import VALIDATION, HeldOut, folds
 from dsoftmax.first_pass.labels import Encoder, given_classes
-from dsoftmax.first_pass.sample import Draw, most_sample_rows, plan_draw, tail_share
+from dsoftmax.first_pass.leverages import tail_share
+from dsoftmax.first_pass.sample import Draw, most_sample_rows, plan_draw
 from dsoftmax.first_pass.statistics import Statistics
 from dsoftmax.first_pass.visit import MAX_GRAM_FEATURES, Collect, gram_part
 from dsoftmax.kernels.choose import KernelChoice, choose_kernel
@@ -138,7 +139,7 @@ class Prepared:
         """Return the solver of all models, once the first pass has counted the classes."""
         sample, n = statistics.sample, int(statistics.class_rows.sum())
         K, gram = len(statistics.classes), bool(statistics.gram.size)
-        tail = partial(tail_share, sample, statistics.gram)
+        tail = partial(tail_share, sample.X, sample.weights, statistics.gram)
         return self._choose(K, n, gram, Drawn.of(sample), tail)
 
     def expect_solver(self, n_classes: int) -> Choice:
