@@ -76,9 +76,9 @@ class SoftmaxRegression(SoftmaxPredictor):
     kernel : {"auto", "numpy", "fused"}, default "auto"
         Implementation that computes value and gradient. "fused" is compiled by numba
         (``pip install 'dsoftmax[fast]'``) and is faster. The two differ in the last bits of the
-        coefficients. "auto" is "fused" if numba can be imported, X has at least 2²⁸ stored values,
-        and no process has a memory limit below 512 MiB; else "numpy". Smaller fits do not earn the
-        13 s that the first one on a machine compiles.
+        coefficients. "auto" is "fused" under three conditions: numba can be imported, X has at
+        least 2²⁸ stored values, and no process has a memory limit below 512 MiB. Otherwise it is
+        "numpy", because the first fit on a machine compiles for about 13 s.
     validation_fraction : float, optional
         Fraction of the rows in a validation set, chosen by a hash of the row numbers. Training
         stops when the loss on the validation set no longer falls, and returns the coefficients of

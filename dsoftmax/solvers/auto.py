@@ -70,8 +70,8 @@ def choose(
     resident : bool
         Whether the rows are in memory. A pass then costs less than a step on a large sample.
     tail : callable
-        Returns the part of all leverage that the most extreme hundredth of the rows has. Where it
-        is large, L-BFGS may not arrive at all. It is called if the choice depends on it.
+        Returns the part of all leverage that the most extreme hundredth of the rows has. If it
+        is large, L-BFGS may never arrive. It is called only if the choice depends on it.
     """
     memory = np.inf if budget is None else budget
     allowed = memory / SOLVER_PART

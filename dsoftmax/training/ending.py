@@ -57,7 +57,7 @@ def find_ending(run: Run, settings: Settings, objective: Objective) -> Ending | 
             "is no finite optimum: F falls towards 0 as θ grows. Pass a finite C."
         )
         return Ending(Kind.SEPARATED, False, sentence)
-    # A distance that is not known hinders no end. Where classes are separable, it falls with F.
+    # An unknown distance hinders no end. The distance of separable classes falls with F.
     most = settings.tol if np.isfinite(settings.C) else min(settings.tol, CLOSE * state.value)
     close = not run.gap > most
     if run.gradient_max <= settings.tol and close:
