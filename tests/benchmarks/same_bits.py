@@ -20,8 +20,8 @@ Seven fits run with every kernel, each through the public API or the command lin
 last two fits also compare the arrays of checkpoint.npz and statistics.npz, and run.json. The exit
 code is 1 if a bit differs.
 
-Passes of plain L-BFGS are timed: each version has one process, and the two fit in turns. Compare
-their ratio only.
+Passes of plain L-BFGS are timed, by the clock and in CPU time: each version has one process, and
+the two fit in turns. Compare their ratio only.
 """
 
 import argparse
@@ -55,7 +55,7 @@ TURNS = 12
 TIMED = 8
 
 CHILD = """
-import json, sys, warnings
+import json, sys, time, warnings
 import numpy as np, scipy.sparse, zarr
 from dsoftmax import SoftmaxRegression, SoftmaxRegressionCV
 
@@ -96,8 +96,10 @@ def seconds(name, kernel, group, iterations):
     X, y = csr(20_000, 20_000, 20, 0.002) if name == "csr" else (group["long"], group["long_y"])
     while True:
         model = SoftmaxRegression(kernel=kernel, solver="lbfgs", tol=0.0, max_iter=iterations)
+        before = time.process_time()
         model.fit(X, y)
-        print(json.dumps([record["seconds"] for record in model.history_[1:]]), flush=True)
+        cpu = (time.process_time() - before) / model.n_passes_
+        print(json.dumps([cpu, *(record["seconds"] for record in model.history_[1:])]), flush=True)
         if not sys.stdin.readline():
             return
 
@@ -269,8 +271,13 @@ def shortened(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}…"
 
 
-def timed(old: Version, new: Version, name: str, kernel: str, store: Path) -> list[list[float]]:
-    """Return the seconds of the passes of both versions, which fit in turns."""
+def timed(
+    old: Version, new: Version, name: str, kernel: str, store: Path
+) -> list[list[list[float]]]:
+    """Return the CPU time of a pass, then the seconds of each, for every fit of both versions.
+
+    The two fit in turns.
+    """
     processes = [
         subprocess.Popen(
             [one.python, str(one.script), "seconds", name, kernel, str(store), str(TIMED)],
@@ -282,7 +289,7 @@ def timed(old: Version, new: Version, name: str, kernel: str, store: Path) -> li
         for one in (old, new)
     ]
     try:
-        found: list[list[float]] = [[], []]
+        found: list[list[list[float]]] = [[], []]
         for process in processes:  # the first fit compiles, and fills the page cache
             assert process.stdout is not None
             process.stdout.readline()
@@ -293,7 +300,7 @@ def timed(old: Version, new: Version, name: str, kernel: str, store: Path) -> li
                 assert process.stdout is not None
                 process.stdin.write("\n")
                 process.stdin.flush()
-                found[which] += json.loads(process.stdout.readline())
+                found[which].append(json.loads(process.stdout.readline()))
         return found
     finally:
         for process in processes:
@@ -337,10 +344,17 @@ def timeless_result(result: dict[str, Any]) -> dict[str, Any]:
     return {**result, "history": timeless(result["history"])}
 
 
-def show_times(old: Version, new: Version, kernels: list[str], store: Path) -> None:
-    """Print the seconds of a pass of both versions, and their ratio.
+def compared(before: list[float], after: list[float]) -> tuple[str, str]:
+    """Return the ratio of the medians, and the quartiles of the ratios of the turns."""
+    ratios = [new / old for old, new in zip(before, after, strict=True)]
+    quartiles = " … ".join(f"{one:.3f}" for one in statistics.quantiles(ratios, n=4))
+    return f"{statistics.median(after) / statistics.median(before):.3f}", quartiles
 
-    On a machine that others use, the ratio of the fastest tenth of the passes is the steadiest.
+
+def show_times(old: Version, new: Version, kernels: list[str], store: Path) -> None:
+    """Print the seconds and the CPU time of a pass of both versions, and their ratios.
+
+    On a machine that others use, the CPU time is the steadier one. It is that of whole fits.
     """
     table = Table(title=f"a pass, {TURNS} fits of {TIMED} passes in turns")
     for column in (
@@ -349,27 +363,21 @@ def show_times(old: Version, new: Version, kernels: list[str], store: Path) -> N
         "old ms",
         "new ms",
         "new / old",
-        "fastest tenth",
-        "quartiles of a turn's ratio",
+        "quartiles of a turn",
+        "CPU: new / old",
+        "quartiles of a turn",
     ):
         table.add_column(column, justify="right")
     for kernel in kernels:
         for name in ("long", "csr"):
             before, after = timed(old, new, name, kernel, store)
-            size = len(before) // TURNS
-            ratios = [
-                statistics.median(after[i : i + size]) / statistics.median(before[i : i + size])
-                for i in range(0, len(before), size)
-            ]
-            quartiles = statistics.quantiles(ratios, n=4)
-            medians = statistics.median(before), statistics.median(after)
-            fastest = [float(np.quantile(one, 0.1)) for one in (after, before)]
-            table.add_row(
-                name, kernel, *(f"{1e3 * one:.1f}" for one in medians),
-                f"{medians[1] / medians[0]:.3f}", f"{fastest[0] / fastest[1]:.3f}",
-                " … ".join(f"{one:.3f}" for one in quartiles),
-            )  # fmt: skip
-    Console(width=100).print(table)
+            wall, cpu = (
+                [[pick(fit) for fit in fits] for fits in (before, after)]
+                for pick in (lambda fit: statistics.median(fit[1:]), lambda fit: fit[0])
+            )
+            medians = [f"{1e3 * statistics.median(one):.1f}" for one in wall]
+            table.add_row(name, kernel, *medians, *compared(*wall), *compared(*cpu))
+    Console(width=120).print(table)
 
 
 if __name__ == "__main__":
