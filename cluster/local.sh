@@ -19,7 +19,8 @@ stop() {
 trap stop EXIT
 
 file=$scratch/scheduler.json
-dask scheduler --host 127.0.0.1 --port 0 --no-dashboard --scheduler-file "$file" >"$scratch/scheduler.log" 2>&1 &
+dask scheduler --host 127.0.0.1 --port 0 --no-dashboard --scheduler-file "$file" \
+  >"$scratch/scheduler.log" 2>&1 &
 pids+=($!)
 for _ in $(seq 100); do
   [ -s "$file" ] && break
@@ -35,8 +36,8 @@ address=$(python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))["addr
 threads=$(($(getconf _NPROCESSORS_ONLN) / 2))
 [ "$threads" -ge 1 ] || threads=1
 for name in one two; do
-  dask worker "$address" --name "$name" --nthreads "$threads" --no-dashboard --local-directory "$scratch" \
-    >"$scratch/$name.log" 2>&1 &
+  dask worker "$address" --name "$name" --nthreads "$threads" --no-dashboard \
+    --local-directory "$scratch" >"$scratch/$name.log" 2>&1 &
   pids+=($!)
 done
 

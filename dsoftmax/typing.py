@@ -1,11 +1,12 @@
-"""Types of the arguments that users pass: features, columns and engines.
+"""Types of what users pass and get: features, columns, labels, engines and predictions.
 
 No type here imports dask, zarr or pandas: their arrays are known by their attributes.
 """
 
 from typing import Any, Protocol, TypeAlias
 
-from numpy.typing import ArrayLike
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from dsoftmax.engines.base import Engine
 
@@ -19,6 +20,18 @@ class ChunkedArray(Protocol):
     def dtype(self) -> Any: ...
     @property
     def chunks(self) -> Any: ...
+
+
+class LazyArray(ChunkedArray, Protocol):
+    """A dask array: its values are computed when they are asked for."""
+
+    @property
+    def ndim(self) -> int: ...
+    def astype(self, dtype: Any, **kwargs: Any) -> Any: ...
+    def compute(self, **kwargs: Any) -> Any: ...
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray: ...
+    def __getitem__(self, index: Any) -> Any: ...
+    def __len__(self) -> int: ...
 
 
 class SparseArray(Protocol):
@@ -44,3 +57,7 @@ ColumnLike: TypeAlias = ArrayLike | ChunkedArray
 """Labels, weights or groups, (n,): ndarray, list, Series, ``zarr.Array`` or dask array."""
 EngineLike: TypeAlias = str | DaskClient | Engine
 """An engine: "auto", "serial", "threads", "cluster", a dask Client, or an `Engine`."""
+Label: TypeAlias = bool | int | float | str | bytes | np.generic
+"""A label: one entry of ``classes_``."""
+Predictions: TypeAlias = NDArray | LazyArray
+"""One entry or row per row of X: a lazy dask array if X is a dask array, else an ndarray."""

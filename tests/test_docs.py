@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_layers import WALLS
+from walls import WALLS
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "dsoftmax" / "docs"

@@ -8,85 +8,9 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
+from walls import HEAVY, WALLS
 
 ROOT = Path(__file__).parents[1] / "dsoftmax"
-
-WALLS = {
-    "dsoftmax": {"cli", "engines/base"},
-    "errors": set(),
-    "system": {"errors"},
-    "compat": set(),
-    "data": {"errors", "data/zarr", "data/dask"},
-    "data/dask": {"errors", "compat/dask", "data", "data/zarr"},
-    "data/zarr": {"errors", "compat/zarr", "data", "data/zarr/local"},
-    "data/zarr/local": {
-        "system", "compat/zarr", "compat/numcodecs", "data/block", "data/buffer",
-    },
-    "kernels": {"errors", "data/features", "kernels/compiled"},
-    "kernels/compiled": {"errors", "data/features", "data/leaves", "kernels"},
-    "sums": {"system", "kernels/compiled"},
-    "engines": {"errors", "system", "data", "sums", "engines/kept", "engines/cluster"},
-    "engines/kept": {"errors", "system", "data"},
-    "engines/cluster": {
-        "dsoftmax", "errors", "compat/distributed", "system", "data", "sums", "engines",
-        "engines/kept",
-    },
-    "solvers": {"errors", "solvers/*"},
-    "solvers/algebra": {"solvers/protocol"},
-    "solvers/surrogate": {"solvers/protocol", "solvers/algebra"},
-    "solvers/proximal_newton": {"solvers/protocol", "solvers/algebra"},
-    "solvers/lbfgs": {"solvers/protocol", "solvers/algebra"},
-    "solvers/matrix_free": {"solvers/protocol", "solvers/algebra"},
-    "solvers/reference": {"solvers/protocol", "solvers/algebra"},
-    "first_pass": {"errors", "data", "kernels", "kernels/compiled", "sums", "engines/visit"},
-    "objective": {
-        "errors", "system", "data", "kernels", "sums", "engines/base", "engines/visit",
-        "solvers/protocol", "solvers/algebra", "first_pass",
-    },
-    "results": {
-        "typing", "errors", "system", "data", "data/dask", "kernels", "engines", "first_pass",
-        "objective", "solvers/protocol",
-    },
-    "training": {
-        "errors", "system", "data", "kernels", "sums", "engines", "solvers", "first_pass",
-        "objective", "results",
-    },
-    "runs": {"errors", "system", "data", "solvers", "first_pass", "training"},
-    "estimators": {
-        "typing", "errors", "system", "data", "engines", "engines/kept", "results", "training",
-    },
-    "testing": {
-        "errors", "data", "sums", "engines", "solvers/protocol", "runs/checkpoint",
-    },
-    "cli": {
-        "dsoftmax", "errors", "system", "data", "data/zarr", "sums", "engines", "engines/kept",
-        "engines/cluster", "solvers", "results", "training", "runs", "cli/demo",
-    },
-    "cli/commands": {
-        "errors", "system", "data", "engines", "results", "training", "runs", "cli", "cli/demo",
-    },
-    "cli/demo": {"errors", "system"},
-}  # fmt: skip
-"""Imports that each folder may have.
-
-A name is a folder without its subfolders, a module, or ``folder/*`` with its subfolders."""
-
-HEAVY = {
-    "dask": ("data/dask/", "compat/dask.py", "engines/cluster/"),
-    "distributed": ("compat/distributed.py", "engines/cluster/"),
-    "zarr": (
-        "data/zarr/",
-        "compat/zarr.py",
-        "results/stored_model.py",
-        "results/stored_predictions.py",
-        "cli/demo/",
-    ),
-    "numcodecs": ("compat/numcodecs.py", "compat/zarr.py"),
-    "sklearn": ("estimators/sklearn.py",),
-    "numba": ("kernels/compiled/",),
-    "llvmlite": ("kernels/compiled/",),
-}
-"""Where packages that take long to import may be imported."""
 
 
 def name_of(path):
@@ -172,7 +96,7 @@ def allowed(module, other):
 
 def test_every_folder_has_walls():
     found = {folder(module) for module in MODULES}
-    assert found == set(WALLS), "list each folder in WALLS, and in docs/design.md"
+    assert found == set(WALLS), "list each folder in tests/support/walls.py, and in docs/design.md"
 
 
 def test_folders_import_only_what_their_walls_allow():

@@ -142,6 +142,14 @@ def address_of(client: Client) -> str:
     return getattr(client.scheduler, "address", "an unknown address")
 
 
+def status_of(client: Client) -> str:
+    """Return "running", "connecting" or "closing", or "closed" if it gave its scheduler up.
+
+    The attribute is not documented.
+    """
+    return str(client.status)
+
+
 def is_unpickling(error: RuntimeError) -> bool:
     """Return whether the scheduler could not unpickle what it was sent: it lacks this package."""
     return "deserialization" in str(error)

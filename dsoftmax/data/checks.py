@@ -94,6 +94,30 @@ def require_numbers(name: str, dtype: np.dtype) -> None:
         )
 
 
+def require_weights(weights: NDArray[np.float64], name: str, first_row: int = 0) -> None:
+    """Raise if a weight is negative, NaN or infinite; the message names its row.
+
+    Parameters
+    ----------
+    weights : (n,) float64
+    name : str
+        The weights, as their user spells them.
+    first_row : int
+        Number of the first row.
+
+    Raises
+    ------
+    DataError
+    """
+    bad = ~(np.isfinite(weights) & (weights >= 0))
+    if bad.any():
+        row = int(np.argmax(bad))
+        raise DataError(
+            f"{name} row {first_row + row:,}: the weight is {weights[row]}; expected finite "
+            "weights of at least 0. Pass weight 0 to leave out a row."
+        )
+
+
 def real_weights(weights: Any, name: str) -> NDArray[np.float64]:
     """Return weights as float64.
 

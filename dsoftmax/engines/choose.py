@@ -22,6 +22,20 @@ def holds_client(engine: Any) -> bool:
     return isinstance(engine, ClusterEngine) or is_client(engine)
 
 
+def is_cluster(engine: Any) -> bool:
+    """Return whether `make_engine` would return an engine of a cluster.
+
+    "auto" is one if a dask client is active.
+    """
+    if not isinstance(engine, str):
+        return holds_client(engine)
+    if engine != "auto" or "distributed" not in sys.modules:
+        return engine == "cluster"
+    from dsoftmax.engines.cluster.connect import active_client
+
+    return active_client(required=False) is not None
+
+
 def make_engine(
     engine: Any = "auto", memory_limit: int | None = None, spool: "SpoolTo | None" = None
 ) -> Engine:

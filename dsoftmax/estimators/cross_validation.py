@@ -41,7 +41,7 @@ class SoftmaxRegressionCV(SoftmaxPredictor):
     solver, tol, max_iter, fit_intercept, class_weight, classes
         As `SoftmaxRegression`.
     engine, dtype, kernel, missing_chunks, memory_limit, spool, spool_limit
-        As `SoftmaxRegression`.
+        As `SoftmaxRegression`. For "auto" in ``kernel``, the values of X count once per model.
 
     Attributes
     ----------

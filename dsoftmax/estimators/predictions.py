@@ -9,19 +9,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dsoftmax.data.checks import every_row, real_weights, require_weights
 from dsoftmax.data.kind import is_dask, is_lazy
 from dsoftmax.data.open import require_column
-from dsoftmax.engines.choose import holds_client
+from dsoftmax.engines.choose import is_cluster
 from dsoftmax.engines.threads import ThreadsEngine
 from dsoftmax.estimators.base import NAMES, SoftmaxEstimator
 from dsoftmax.estimators.sklearn import NotFittedError
+from dsoftmax.kernels.tiles import product_dtype
 from dsoftmax.results import outputs
 from dsoftmax.results.evaluate import accuracy
+from dsoftmax.results.metrics import require_weight
 from dsoftmax.results.model import Model, coefficients, theta_from
 from dsoftmax.results.predict import apply, apply_decision
 from dsoftmax.training.result import Result
-from dsoftmax.training.settings import product_dtype
-from dsoftmax.typing import ColumnLike, FeaturesLike
+from dsoftmax.typing import ColumnLike, FeaturesLike, Predictions
 
 Float = NDArray[np.float64]
 
@@ -34,7 +36,7 @@ class SoftmaxPredictor(SoftmaxEstimator):
     intercept_: Float
     classes_: NDArray
 
-    def predict(self, X: FeaturesLike) -> Any:
+    def predict(self, X: FeaturesLike) -> Predictions:
         """Return the most probable class of every row.
 
         Parameters
@@ -57,7 +59,8 @@ class SoftmaxPredictor(SoftmaxEstimator):
         Warns
         -----
         UserWarning
-            X is a Zarr array and ``engine`` is a cluster, which does not compute predictions.
+            X is a Zarr array, and ``engine`` is a cluster, also if "auto" has found an active
+            dask client. A cluster does not compute predictions.
 
         Notes
         -----
@@ -75,7 +78,7 @@ class SoftmaxPredictor(SoftmaxEstimator):
             self.classes_.dtype, copy=False
         )
 
-    def predict_proba(self, X: FeaturesLike) -> Any:
+    def predict_proba(self, X: FeaturesLike) -> Predictions:
         """Return the probabilities of the classes, P = softmax(z).
 
         Parameters
@@ -102,7 +105,7 @@ class SoftmaxPredictor(SoftmaxEstimator):
         """
         return self._apply(partial(apply, outputs.probabilities), X)
 
-    def predict_log_proba(self, X: FeaturesLike) -> Any:
+    def predict_log_proba(self, X: FeaturesLike) -> Predictions:
         """Return log P, computed from the logits: finite also if P is 0 in floating point.
 
         Parameters
@@ -128,7 +131,7 @@ class SoftmaxPredictor(SoftmaxEstimator):
         """
         return self._apply(partial(apply, outputs.log_probabilities), X)
 
-    def decision_function(self, X: FeaturesLike) -> Any:
+    def decision_function(self, X: FeaturesLike) -> Predictions:
         """Return the logits z = θᵀx + b.
 
         For two classes the result is z₁ − z₀, positive if the second class is more probable.
@@ -168,7 +171,9 @@ class SoftmaxPredictor(SoftmaxEstimator):
         ----------
         X : (n, p) array-like, DataFrame, SciPy sparse, zarr.Array or dask array
         y : (n,) array-like, zarr.Array or dask array
-        sample_weight : (n,) array-like, zarr.Array or dask array, optional
+        sample_weight : (n,) array-like, zarr.Array or dask array, or number, optional
+            Weights of the rows, finite and at least 0. A number is the weight of every row; 1 when
+            None.
 
         Returns
         -------
@@ -189,7 +194,7 @@ class SoftmaxPredictor(SoftmaxEstimator):
         self._require_fit()
         require_column(y, NAMES.y)
         if not any(is_lazy(values) for values in (X, y, sample_weight) if values is not None):
-            return float(super().score(X, y, sample_weight))
+            return float(super().score(X, y, _weights_in_memory(sample_weight, len(np.asarray(y)))))
         source = self._source(X, self._labels(y), sample_weight)
         with self._open_engine() as engine:
             return accuracy(self._model(), source, engine, self._product_dtype())
@@ -240,13 +245,12 @@ class SoftmaxPredictor(SoftmaxEstimator):
     def _product_dtype(self) -> np.dtype | None:
         return None if self.dtype is None else product_dtype(self.dtype)
 
-    def _apply(self, compute: Callable[..., Any], X: Any) -> Any:
+    def _apply(self, compute: Callable[..., Predictions], X: FeaturesLike) -> Predictions:
         """Return ``compute`` of the arguments of `dsoftmax.results.predict.apply`."""
         self._require_fit()
         X = self._features(X, reset=False)
         engine = self.engine
-        stored = is_lazy(X) and not is_dask(X)
-        if stored and (holds_client(engine) or (isinstance(engine, str) and engine == "cluster")):
+        if is_lazy(X) and not is_dask(X) and is_cluster(engine):
             warnings.warn(
                 "X is a Zarr array, and predictions for it are computed on the threads of this "
                 "process, not on the cluster. To use the cluster, pass dask.array.from_zarr(X).",
@@ -263,3 +267,13 @@ class SoftmaxPredictor(SoftmaxEstimator):
             self.missing_chunks,
             type(self).__name__,
         )
+
+
+def _weights_in_memory(weights: Any, n_rows: int) -> Float | None:
+    """Return the weights of a score as float64, after the checks of a pass; None if none."""
+    if weights is None:
+        return None
+    found = real_weights(every_row(weights, (n_rows,)), NAMES.weights)
+    require_weights(found, NAMES.weights)
+    require_weight(float(found.sum()))
+    return found

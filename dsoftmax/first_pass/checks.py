@@ -5,6 +5,7 @@ import scipy.sparse
 from numpy.typing import NDArray
 
 from dsoftmax.data.block import Block
+from dsoftmax.data.checks import require_weights
 from dsoftmax.data.features import Features
 from dsoftmax.errors import DataError
 from dsoftmax.first_pass.labels import MAX_CLASSES
@@ -60,14 +61,7 @@ def checked_weights(block: Block) -> Float:
     """
     if block.weights is None:
         return np.ones(block.n_rows)
-    bad = ~(np.isfinite(block.weights) & (block.weights >= 0))
-    if bad.any():
-        row = int(np.argmax(bad))
-        raise DataError(
-            f"{block.names.weights} row {block.first_row + row:,}: the weight is "
-            f"{block.weights[row]}; expected finite weights of at least 0. Pass weight 0 to leave "
-            "out a row."
-        )
+    require_weights(block.weights, block.names.weights, block.first_row)
     return block.weights
 
 

@@ -11,9 +11,8 @@ the whole data set, uniform on [0, 1), and
 Each part adds up to 1 in the leaf, and c is chosen so that the pᵢ add up to share·n.
 
 * uᵢ is the row's weight.
-* lᵢ is its leverage sᵢx̃ᵢᵀG⁺x̃ᵢ (Drineas, Mahoney and Muthukrishnan 2008). G is the leaf's Gram
-  matrix, or its diagonal. It is at most that of all rows. So a row that matters among all rows
-  matters in its leaf.
+* lᵢ is its leverage in the leaf (`dsoftmax.first_pass.leverages`). The Gram matrix of a leaf is at
+  most that of all rows, so a row that matters among all rows matters in its leaf.
 * cᵢ is the weight divided by that of its class, so that rare classes are drawn.
 
 Rows of high leverage decide how few passes a solver needs that steps on the sample. With parts of
@@ -23,11 +22,9 @@ A row that is drawn represents 1/pᵢ rows. The weights are scaled so that each 
 sum (post-stratification).
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
-import scipy.linalg
 import scipy.sparse
 from numpy.typing import NDArray
 
@@ -35,6 +32,7 @@ from dsoftmax.data.block import Block
 from dsoftmax.data.features import Features
 from dsoftmax.data.source import Source, n_rows
 from dsoftmax.first_pass.held_out import uniform
+from dsoftmax.first_pass.leverages import LEVERAGE_FEATURES, leverages
 from dsoftmax.sums.totals import Rows
 
 Float = NDArray[np.float64]
@@ -48,7 +46,7 @@ MOST_BYTES = 64 * 2**20
 MOST_SHARE, MOST_SHARE_READ = 0.25, 0.5
 """Largest share of the rows in a sample of more than `LEAST_BYTES`, in memory and out of it.
 
-Where rows must be read, a larger sample saves reads. In memory it costs more than it saves.
+A larger sample saves reads if rows must be read. In memory it costs more than it saves.
 """
 ROWS_PER_ENTRY = 20
 """Rows for each free parameter to which a larger sample is thinned."""
@@ -58,17 +56,6 @@ LEAST_ROWS = 100
 """Least rows of a sample: fewer say nothing."""
 BUDGET_PART = 8
 """Divisor of the memory that is left: a sample and its copies may occupy one eighth."""
-LEVERAGE_BYTES = 2**20
-"""Bytes, in float64, of the dense rows whose leverages are computed at a time."""
-LEVERAGE_FEATURES = 1024
-"""Most features for which leverages follow from the whole Gram matrix.
-
-Beyond, its diagonal gives them.
-"""
-LEVERAGE_LIFT = 1e-8
-"""Constant added to the diagonal of a Gram matrix of unit diagonal: it may be singular."""
-SKETCHED, SKETCHES = 64, 32
-"""Columns of the rows above which leverages are sketched, and columns of the sketch."""
 COPIES = 3
 """Copies of a sample, as it is stored, while it is gathered and thinned."""
 
@@ -251,80 +238,6 @@ def filled(scores: Float, n: float, seen: Float | float = 1.0) -> Float:
     factors = (n - ahead) / np.where(rest > 0, rest, np.inf)
     j = int(np.argmax(factors * scores[order] <= 1))
     return factors[j] * scores
-
-
-def leverages(X: Features, weights: Float, gram: Float) -> Float:
-    """Return x̃ᵀG⁺x̃ of each row with x̃ = [x, 1], (rows,).
-
-    The diagonal of G replaces a G of shape (0, 0).
-    """
-    n, p = X.shape
-    if not weights.any():  # no row counts
-        return np.zeros(n)
-    if 0 < len(gram) <= LEVERAGE_FEATURES + 1:
-        basis, out = _leverage_basis(gram), np.empty(n)
-        for rows in _slices(n, p + 1):
-            some = X[rows] if scipy.sparse.issparse(X) else np.ascontiguousarray(X[rows])
-            out[rows] = np.square(np.asarray(some @ basis[:-1]) + basis[-1]).sum(axis=1)
-        return out
-    if scipy.sparse.issparse(X):
-        squares = X.astype(np.float64)
-        squares.data **= 2
-        total = squares.T @ weights
-        return squares @ np.divide(1, total, out=np.zeros(p), where=total > 0) + 1 / weights.sum()
-    total = np.zeros(p)
-    for rows in _slices(n, p + 1):
-        total += weights[rows] @ _squares(X[rows])
-    inverse, out = np.divide(1, total, out=np.zeros(p), where=total > 0), np.empty(n)
-    for rows in _slices(n, p + 1):
-        out[rows] = _squares(X[rows]) @ inverse
-    return out + 1 / weights.sum()
-
-
-def _leverage_basis(gram: Float) -> Float:
-    """Return B with x̃ᵀG⁺x̃ = ‖Bᵀx̃‖², exactly or about.
-
-    With more than `SKETCHED` columns B is multiplied by a random matrix of `SKETCHES` columns, so
-    that ‖Bᵀx̃‖² is right to about a quarter (Drineas, Magdon-Ismail, Mahoney and Woodruff 2012,
-    section 3).
-
-    Parameters
-    ----------
-    gram : (p+1, p+1) float64
-    """
-    d, size = len(gram), np.sqrt(np.diag(gram))
-    inverse = np.divide(1, size, out=np.zeros(d), where=size > 0)
-    scaled = gram * np.outer(inverse, inverse)
-    scaled[np.diag_indices(d)] = 1 + LEVERAGE_LIFT
-    factor = scipy.linalg.cholesky(scaled, lower=True, overwrite_a=True, check_finite=False)
-    right = np.eye(d)
-    if d > SKETCHED:
-        right = np.random.default_rng(0).standard_normal((d, SKETCHES)) / np.sqrt(SKETCHES)
-    found: Float = scipy.linalg.solve_triangular(
-        factor, right, lower=True, trans=1, overwrite_b=True, check_finite=False
-    )
-    return inverse[:, None] * found
-
-
-def _squares(X: NDArray) -> Float:
-    """Return squares in C order.
-
-    Products round by the order, and a cached block may have another.
-    """
-    return np.square(X, order="C", dtype=np.float64)
-
-
-def _slices(n: int, n_columns: int) -> Iterator[slice]:
-    """Cut ``n`` rows into slices of about `LEVERAGE_BYTES`."""
-    step = max(LEVERAGE_BYTES // (8 * n_columns), 64)
-    return (slice(start, start + step) for start in range(0, n, step))
-
-
-def leverage_bytes(n_features: int, gram: bool) -> int:
-    """Return the bytes that `leverages` allocates over dense rows."""
-    d = n_features + 1
-    rows = 4 * max(LEVERAGE_BYTES, 8 * 64 * d)  # as stored, in float64, and their squares
-    return rows + (6 * 8 * d * d if gram and n_features <= LEVERAGE_FEATURES else 32 * d)
 
 
 def plan_draw(source: Source, budget: int | None) -> Draw | None:

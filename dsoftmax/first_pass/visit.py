@@ -17,7 +17,8 @@ from dsoftmax.first_pass.checks import check_count, check_finite, checked_weight
 from dsoftmax.first_pass.held_out import MARKS, HeldOut, fold_of, marks, places
 from dsoftmax.first_pass.labels import Encoder, plain_labels
 from dsoftmax.first_pass.leaf_sums import TILE_BYTES, LeafSums, labels_and_codes, tile_rows, tiles
-from dsoftmax.first_pass.sample import NO_GRAM, Draw, leverage_bytes
+from dsoftmax.first_pass.leverages import leverage_bytes
+from dsoftmax.first_pass.sample import NO_GRAM, Draw
 from dsoftmax.kernels.choose import KERNELS
 from dsoftmax.kernels.compiled.csr_sums import FeatureSums
 from dsoftmax.sums.totals import Grouped, Largest

@@ -8,6 +8,7 @@ import scipy.sparse
 from numpy.typing import NDArray
 
 from dsoftmax.data.features import Features, rows_between
+from dsoftmax.errors import OptionError
 
 Float = NDArray[np.float64]
 
@@ -28,6 +29,25 @@ def compute_dtype(stored: np.dtype) -> np.dtype:
     """Return the dtype of the products: float32 if it holds all stored values, else float64."""
     exact = stored.kind == "b" or stored.itemsize <= 2 or stored.newbyteorder("=") == np.float32
     return np.dtype(np.float32 if exact else np.float64)
+
+
+def product_dtype(dtype: Any) -> np.dtype:
+    """Return the dtype of products that an option names.
+
+    Raises
+    ------
+    OptionError
+        The dtype is neither float32 nor float64.
+    """
+    try:
+        found = np.dtype(dtype)
+    except TypeError:
+        found = np.dtype(object)
+    if found not in (np.float32, np.float64):
+        raise OptionError(
+            f"dtype={dtype!r}; expected 'float32', 'float64', or None to follow the stored dtype."
+        )
+    return found
 
 
 def tile_rows(n_features: int, n_classes: int, dtype: np.dtype, sparse: bool) -> int:

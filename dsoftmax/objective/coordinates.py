@@ -4,9 +4,9 @@ With free intercepts the logits are the same for
 
 .. math::  z = W x + b = W (x - μ) + \tilde b, \qquad \tilde b = b + W μ.
 
-The penalty knows W alone, so F is the same function, and its optimum is the same. But where means
-are large beside spreads, W and b nearly stand in for each other, and every solver suffers. Solvers
-therefore move (W, b̃). The data are not changed: points and sums are converted.
+The penalty knows W alone, so F is the same function, and its optimum is the same. If the means of
+features exceed their spreads, a change of W is nearly a change of b, and every solver needs more
+passes. Solvers therefore move (W, b̃). The data are not changed: points and sums are converted.
 """
 
 from dataclasses import dataclass

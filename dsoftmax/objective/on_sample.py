@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from dsoftmax.data.features import Features, rows_between
 from dsoftmax.first_pass.held_out import uniform
-from dsoftmax.first_pass.sample import Sample, filled, leverages
+from dsoftmax.first_pass.leverages import leverages
+from dsoftmax.first_pass.sample import Sample, filled
 from dsoftmax.kernels.choose import Kernel
 from dsoftmax.kernels.curvature import class_blocks, moments
 from dsoftmax.kernels.softmax import decision_function, softmax

@@ -7,10 +7,11 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from dsoftmax.engines.threads import ThreadsEngine
+from dsoftmax.kernels.tiles import product_dtype
 from dsoftmax.results import outputs
 from dsoftmax.results.predict import apply, apply_decision
 from dsoftmax.system.units import parse_bytes
-from dsoftmax.typing import FeaturesLike
+from dsoftmax.typing import FeaturesLike, Predictions
 
 Float = NDArray[np.float64]
 
@@ -73,7 +74,7 @@ class Model:
         dtype: DTypeLike | None = None,
         memory_limit: float | str | None = None,
         missing_chunks: str = "error",
-    ) -> Any:
+    ) -> Predictions:
         """Return the most probable class of every row.
 
         Parameters
@@ -93,6 +94,8 @@ class Model:
 
         Raises
         ------
+        OptionError
+            ``dtype`` or ``memory_limit`` makes no sense.
         DataError
             X has another number of features, is not two-dimensional, or holds NaN or infinity.
             For a dask array, NaN and infinity are found when the result is computed.
@@ -107,10 +110,25 @@ class Model:
         dtype: DTypeLike | None = None,
         memory_limit: float | str | None = None,
         missing_chunks: str = "error",
-    ) -> Any:
-        """Return the probabilities P = softmax(z), (n, K), columns in the order of ``classes``.
+    ) -> Predictions:
+        """Return the probabilities of the classes, P = softmax(z).
 
-        Parameters and errors are those of `predict`. The result is lazy if X is a dask array.
+        Parameters
+        ----------
+        X : (n, p) array-like, DataFrame, SciPy sparse, zarr.Array or dask array
+        dtype, memory_limit, missing_chunks
+            As `predict`.
+
+        Returns
+        -------
+        (n, K) float32 or float64 array
+            Columns in the order of ``classes``, in the dtype of the products. A lazy dask array
+            if X is a dask array.
+
+        Raises
+        ------
+        OptionError, DataError, ReadError, MemoryLimitError
+            As `predict`.
         """
         return self._apply(outputs.probabilities, X, dtype, memory_limit, missing_chunks)
 
@@ -121,10 +139,24 @@ class Model:
         dtype: DTypeLike | None = None,
         memory_limit: float | str | None = None,
         missing_chunks: str = "error",
-    ) -> Any:
-        """Return log P, (n, K), finite also if P is 0 in floating point.
+    ) -> Predictions:
+        """Return log P, computed from the logits: finite also if P is 0 in floating point.
 
-        Parameters and errors are those of `predict`. The result is lazy if X is a dask array.
+        Parameters
+        ----------
+        X : (n, p) array-like, DataFrame, SciPy sparse, zarr.Array or dask array
+        dtype, memory_limit, missing_chunks
+            As `predict`.
+
+        Returns
+        -------
+        (n, K) float32 or float64 array
+            As `predict_proba`.
+
+        Raises
+        ------
+        OptionError, DataError, ReadError, MemoryLimitError
+            As `predict`.
         """
         return self._apply(outputs.log_probabilities, X, dtype, memory_limit, missing_chunks)
 
@@ -135,10 +167,26 @@ class Model:
         dtype: DTypeLike | None = None,
         memory_limit: float | str | None = None,
         missing_chunks: str = "error",
-    ) -> Any:
-        """Return the logits z = θᵀx + b, (n, K), or z₁ − z₀, (n,), for two classes.
+    ) -> Predictions:
+        """Return the logits z = θᵀx + b.
 
-        Parameters and errors are those of `predict`. The result is lazy if X is a dask array.
+        For two classes the result is z₁ − z₀, positive if the second class is more probable.
+
+        Parameters
+        ----------
+        X : (n, p) array-like, DataFrame, SciPy sparse, zarr.Array or dask array
+        dtype, memory_limit, missing_chunks
+            As `predict`.
+
+        Returns
+        -------
+        (n,) for two classes, else (n, K); float32 or float64 array
+            As `predict_proba`.
+
+        Raises
+        ------
+        OptionError, DataError, ReadError, MemoryLimitError
+            As `predict`.
         """
         products, engine = _reading(dtype, memory_limit)
         return apply_decision(self, X, products, engine, missing_chunks)
@@ -150,7 +198,7 @@ class Model:
         dtype: DTypeLike | None,
         memory_limit: float | str | None,
         missing_chunks: str,
-    ) -> Any:
+    ) -> Predictions:
         products, engine = _reading(dtype, memory_limit)
         return apply(output, self, X, products, engine, missing_chunks)
 
@@ -159,7 +207,7 @@ def _reading(
     dtype: DTypeLike | None, memory_limit: float | str | None
 ) -> tuple[np.dtype | None, ThreadsEngine]:
     limit = None if memory_limit is None else parse_bytes(memory_limit)
-    return None if dtype is None else np.dtype(dtype), ThreadsEngine(memory_limit=limit)
+    return None if dtype is None else product_dtype(dtype), ThreadsEngine(memory_limit=limit)
 
 
 def coefficients(model: outputs.Coefficients) -> tuple[Float, Float]:

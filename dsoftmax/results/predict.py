@@ -29,6 +29,7 @@ from dsoftmax.results.outputs import (
     logits,
     require_features,
 )
+from dsoftmax.typing import Predictions
 
 
 def apply(
@@ -39,7 +40,7 @@ def apply(
     engine: Engine | None = None,
     missing_chunks: str = "error",
     owner: str = "the model",
-) -> Any:
+) -> Predictions:
     """Return an output of the model for every row of X.
 
     Parameters
@@ -103,7 +104,7 @@ def apply_decision(
     engine: Engine | None = None,
     missing_chunks: str = "error",
     owner: str = "the model",
-) -> Any:
+) -> Predictions:
     """Return what scikit-learn calls the decision function: z₁ − z₀ for two classes, else z.
 
     Parameters and errors are those of `apply`.

@@ -40,6 +40,7 @@ from dsoftmax.solvers.protocol import Query
 from dsoftmax.system.blas import one_blas_thread
 from dsoftmax.system.process import free_bytes
 from dsoftmax.system.units import size
+from dsoftmax.typing import Label
 
 Float = NDArray[np.float64]
 
@@ -58,7 +59,7 @@ def uncertainty(
     *,
     C: float,
     fit_intercept: bool = True,
-    reference: Any = None,
+    reference: Label | None = None,
     level: float = 0.95,
 ) -> Uncertainty:
     """Return standard errors, tests and confidence intervals of a model's coefficients.

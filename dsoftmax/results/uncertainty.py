@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dsoftmax.errors import OptionError
+from dsoftmax.typing import Label
 
 Float = NDArray[np.float64]
 
@@ -61,7 +61,7 @@ class Uncertainty:
     """
 
     classes: NDArray
-    reference: Any
+    reference: Label | None
     level: float
     coef: Estimates
     intercept: Estimates
@@ -75,6 +75,12 @@ class Uncertainty:
         ----------
         feature_names : sequence of p str, optional
             Names of the features; x0, x1, … when None.
+
+        Returns
+        -------
+        str
+            For each class a heading, and a line for each coefficient with its standard error, z,
+            p value and confidence interval. The intercept comes first.
 
         Raises
         ------
@@ -97,7 +103,9 @@ class Uncertainty:
         heads = ("coef", "std err", "z", "P>|z|", f"[{tail:g}%", f"{100 - tail:g}%]")
         lines = []
         for k, label in enumerate(self.classes.tolist()):
-            against = "the mean of all classes" if self.reference is None else self.reference
+            against: object = (
+                "the mean of all classes" if self.reference is None else self.reference
+            )
             lines += [
                 f"class {label} against {against}",
                 " ".join([" " * width, *(f"{head:>11}" for head in heads)]),

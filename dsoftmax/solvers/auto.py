@@ -16,7 +16,7 @@ HESSIAN_BYTES = 100
 """Bytes that an entry of a Hessian occupies in a thread that sums it."""
 HESSIAN_PART = 4
 """Divisor of the memory that is left, for the budget of the Hessians or Gram matrices of a pass."""
-HELD_PART = 2
+SOLVER_PART = 2
 """Divisor of the memory that is left, for the budget of the solver between passes."""
 PASS_BYTES = 32 * 2**20
 """Bytes of the memory that is left which blocks and threads of a pass may need."""
@@ -73,7 +73,7 @@ def choose(
         the sample tells.
     """
     memory = np.inf if budget is None else budget
-    held = memory / HELD_PART
+    allowed = memory / SOLVER_PART
 
     def other(why: str) -> Choice:
         fits = needed[MATRIX_FREE] <= MATRIX_FREE_PART * (memory - PASS_BYTES)
@@ -87,7 +87,7 @@ def choose(
         return other(f"{large}: Hessians are too large")
     pairs, products = n_classes * (n_classes - 1) // 2, (n_features + 1) * (n_features + 2) // 2
     summed = HESSIAN_BYTES * pairs * products
-    if budget is not None and (summed > budget // HESSIAN_PART or needed[SURROGATE] > held):
+    if budget is not None and (summed > budget // HESSIAN_PART or needed[SURROGATE] > allowed):
         return other(f"Hessians of {entries:,} × {entries:,} and a sample exceed the memory limit")
     if not whole and sample_rows < max(SAMPLE_ROWS * free, 1):
         small = f"the sample of {sample_rows:,} rows is too small"

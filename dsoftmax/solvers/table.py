@@ -60,7 +60,7 @@ class Entry:
     l1: bool = False
     reference: bool = False
 
-    def held_bytes(self, sizes: Sizes, n_models: int = 1) -> int:
+    def n_bytes(self, sizes: Sizes, n_models: int = 1) -> int:
         """Return the bytes of `n_models` solvers and of the statistics that they share.
 
         The statistics have class sums, a Gram matrix and a sample. Each model has its own problem

@@ -2,8 +2,8 @@
 
 One core, eight threads and fifty workers give the same bits.
 
-A leaf is a mapping from keys to parts. A key is any hashable value. Parts with the same key are
-added by their kind:
+A leaf is a mapping from keys to parts. A key is any hashable value. The kind of a part decides how
+parts with the same key are added.
 
 =====================  ===========================================================
 float64 array          exactly, in any order (`ExactSum`)

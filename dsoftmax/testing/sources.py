@@ -14,10 +14,15 @@ from dsoftmax.data.groups import group_keys
 from dsoftmax.data.source import Share, Source, first_rows
 from dsoftmax.data.table import Names, Table
 from dsoftmax.testing.require import require
+from dsoftmax.typing import SparseArray
 
 
 def check_source(
-    source: Source, X: Any = None, y: Any = None, weights: Any = None, groups: Any = None
+    source: Source,
+    X: NDArray | SparseArray | None = None,
+    y: NDArray | None = None,
+    weights: NDArray | None = None,
+    groups: NDArray | None = None,
 ) -> None:
     """Check that a source keeps the contract of `dsoftmax.data.source.Source`.
 

@@ -77,7 +77,7 @@ def sizes_of(statistics: Statistics) -> Sizes:
 
 def solver_bytes(solver: str, statistics: Statistics, n_models: int = 1) -> int:
     """Return the bytes that the solvers of `n_models` models and their statistics allocate."""
-    return solver_entry(solver).held_bytes(sizes_of(statistics), n_models)
+    return solver_entry(solver).n_bytes(sizes_of(statistics), n_models)
 
 
 def require_memory(solver: str, n_bytes: int) -> None:

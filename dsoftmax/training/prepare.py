@@ -18,7 +18,7 @@ from dsoftmax.first_pass.sample import Draw, most_sample_rows, plan_draw
 from dsoftmax.first_pass.statistics import Statistics
 from dsoftmax.first_pass.visit import MAX_GRAM_FEATURES, Collect, gram_part
 from dsoftmax.kernels.choose import KernelChoice, choose_kernel
-from dsoftmax.kernels.tiles import compute_dtype
+from dsoftmax.kernels.tiles import compute_dtype, product_dtype
 from dsoftmax.objective.visit import Evaluate, Question
 from dsoftmax.solvers.auto import HESSIAN_BYTES, HESSIAN_PART, MATRIX_FREE, SURROGATE
 from dsoftmax.solvers.protocol import Query
@@ -26,7 +26,7 @@ from dsoftmax.solvers.table import AUTO, L1_SOLVER, Choice, choose, solver_entry
 from dsoftmax.training.budget import Drawn, memory_budget, problem_sizes
 from dsoftmax.training.grid import Grid
 from dsoftmax.training.separation import searched_entries
-from dsoftmax.training.settings import Settings, product_dtype
+from dsoftmax.training.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -165,7 +165,7 @@ class Prepared:
         p = self.source.n_features
         sizes = problem_sizes(n, K, p, gram, sample)
         needed = {
-            name: solver_entry(name).held_bytes(sizes, len(self.members))
+            name: solver_entry(name).n_bytes(sizes, len(self.members))
             for name in (SURROGATE, MATRIX_FREE)
         }
         resident = self.source.resident

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from dsoftmax.errors import OptionError
 from dsoftmax.first_pass.held_out import HeldOut
 from dsoftmax.kernels.choose import choose_kernel
+from dsoftmax.kernels.tiles import product_dtype
 from dsoftmax.solvers.table import AUTO, SOLVERS, solver_entry
 
 
@@ -118,22 +119,3 @@ def _is_number(value: Any) -> bool:
 
 def _is_whole(value: Any) -> bool:
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-
-
-def product_dtype(dtype: Any) -> np.dtype:
-    """Return the dtype of products that an option names.
-
-    Raises
-    ------
-    OptionError
-        The dtype is neither float32 nor float64.
-    """
-    try:
-        found = np.dtype(dtype)
-    except TypeError:
-        found = np.dtype(object)
-    if found not in (np.float32, np.float64):
-        raise OptionError(
-            f"dtype={dtype!r}; expected 'float32', 'float64', or None to follow the stored dtype."
-        )
-    return found

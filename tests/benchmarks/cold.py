@@ -17,6 +17,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -104,7 +105,7 @@ def main(n_bytes: int, parent: str | None) -> None:
             ) -> object:
                 return engine.total(evaluate, source)  # type: ignore[arg-type]
 
-            works: dict[str, Callable[[], object]] = {"forget": lambda files=files: forget(files)}  # type: ignore[misc]
+            works: dict[str, Callable[[], object]] = {"forget": partial(forget, files)}
             works |= {"raw": cold(raw), "cold": cold(visit), "warm": visit}
             seconds = interleaved(works, 2.0)
             rates = {

@@ -128,11 +128,11 @@ def textbook_sparse(theta: NDArray, X: scipy.sparse.csr_array, y: NDArray) -> ND
     return X.T @ P
 
 
-def scikit_learn(theta: NDArray, X: object, y: NDArray) -> Callable[[], object]:
+def scikit_learn(theta: NDArray, X: Any, y: NDArray) -> Callable[[], object]:
     """Return scikit-learn's loss and gradient, on float32 or float64 data as its solvers use."""
-    ready = X if X.dtype in (np.float32, np.float64) else X.astype(np.float64)  # type: ignore[attr-defined]
+    ready = X if X.dtype in (np.float32, np.float64) else X.astype(np.float64)
     loss = LinearModelLoss(base_loss=HalfMultinomialLoss(n_classes=len(theta)), fit_intercept=True)
-    coef, labels = np.asfortranarray(theta, ready.dtype), y.astype(ready.dtype)  # type: ignore[attr-defined]
+    coef, labels = np.asfortranarray(theta, ready.dtype), y.astype(ready.dtype)
     return lambda: loss.loss_gradient(coef, ready, labels, l2_reg_strength=0.0, n_threads=1)
 
 

@@ -20,8 +20,8 @@ Seven fits run with every kernel, each through the public API or the command lin
 last two fits also compare the arrays of checkpoint.npz and statistics.npz, and run.json. The exit
 code is 1 if a bit differs.
 
-Passes of plain L-BFGS are timed: each version has one process, and the two fit in turns. Compare
-their ratio only.
+Passes of plain L-BFGS are timed, by the clock and in CPU time: each version has one process, and
+the two fit in turns. Compare their ratio only.
 """
 
 import argparse
@@ -55,7 +55,7 @@ TURNS = 12
 TIMED = 8
 
 CHILD = """
-import json, sys, warnings
+import json, sys, time, warnings
 import numpy as np, scipy.sparse, zarr
 from dsoftmax import SoftmaxRegression, SoftmaxRegressionCV
 
@@ -96,8 +96,10 @@ def seconds(name, kernel, group, iterations):
     X, y = csr(20_000, 20_000, 20, 0.002) if name == "csr" else (group["long"], group["long_y"])
     while True:
         model = SoftmaxRegression(kernel=kernel, solver="lbfgs", tol=0.0, max_iter=iterations)
+        before = time.process_time()
         model.fit(X, y)
-        print(json.dumps([record["seconds"] for record in model.history_[1:]]), flush=True)
+        cpu = (time.process_time() - before) / model.n_passes_
+        print(json.dumps([cpu, *(record["seconds"] for record in model.history_[1:])]), flush=True)
         if not sys.stdin.readline():
             return
 
@@ -155,7 +157,7 @@ class Version:
         out = self.scratch / f"run-{kernel}-{name}"
         command = [self.python, "-m", "dsoftmax", "train", str(store), "--features", "dense"]
         command += ["--labels", "dense_y", "--kernel", kernel, "--out", str(out), *options]
-        run(*command, environment=self.environment, code=code)
+        run(*command, environment=self.environment, code=code, cwd=self.scratch)
         return out
 
     def told(self, out: Path) -> dict[str, Any]:
@@ -193,15 +195,24 @@ class Version:
 FITS = ("dense", "wide", "csr", "l1", "grid", "cluster", "resumed")
 
 
-def run(*command: str, environment: dict[str, str] | None = None, code: int = 0) -> str:
+def run(
+    *command: str,
+    environment: dict[str, str] | None = None,
+    code: int = 0,
+    cwd: Path | None = None,
+) -> str:
     """Return what a command printed.
+
+    ``python -m`` looks for modules in the working directory first, so a version runs elsewhere.
 
     Raises
     ------
     SystemExit
         It ended with another exit code than ``code``.
     """
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, check=False, cwd=cwd
+    )
     if done.returncode != code:
         raise SystemExit(
             f"{' '.join(command)}: exit code {done.returncode}; expected {code}.\n"
@@ -260,8 +271,13 @@ def shortened(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}…"
 
 
-def timed(old: Version, new: Version, name: str, kernel: str, store: Path) -> list[list[float]]:
-    """Return the seconds of the passes of both versions, which fit in turns."""
+def timed(
+    old: Version, new: Version, name: str, kernel: str, store: Path
+) -> list[list[list[float]]]:
+    """Return the CPU time of a pass, then the seconds of each, for every fit of both versions.
+
+    The two fit in turns.
+    """
     processes = [
         subprocess.Popen(
             [one.python, str(one.script), "seconds", name, kernel, str(store), str(TIMED)],
@@ -273,7 +289,7 @@ def timed(old: Version, new: Version, name: str, kernel: str, store: Path) -> li
         for one in (old, new)
     ]
     try:
-        found: list[list[float]] = [[], []]
+        found: list[list[list[float]]] = [[], []]
         for process in processes:  # the first fit compiles, and fills the page cache
             assert process.stdout is not None
             process.stdout.readline()
@@ -284,7 +300,7 @@ def timed(old: Version, new: Version, name: str, kernel: str, store: Path) -> li
                 assert process.stdout is not None
                 process.stdin.write("\n")
                 process.stdin.flush()
-                found[which] += json.loads(process.stdout.readline())
+                found[which].append(json.loads(process.stdout.readline()))
         return found
     finally:
         for process in processes:
@@ -328,8 +344,18 @@ def timeless_result(result: dict[str, Any]) -> dict[str, Any]:
     return {**result, "history": timeless(result["history"])}
 
 
+def compared(before: list[float], after: list[float]) -> tuple[str, str]:
+    """Return the ratio of the medians, and the quartiles of the ratios of the turns."""
+    ratios = [new / old for old, new in zip(before, after, strict=True)]
+    quartiles = " … ".join(f"{one:.3f}" for one in statistics.quantiles(ratios, n=4))
+    return f"{statistics.median(after) / statistics.median(before):.3f}", quartiles
+
+
 def show_times(old: Version, new: Version, kernels: list[str], store: Path) -> None:
-    """Print the seconds of a pass of both versions, and their ratio."""
+    """Print the seconds and the CPU time of a pass of both versions, and their ratios.
+
+    On a machine that others use, the CPU time is the steadier one. It is that of whole fits.
+    """
     table = Table(title=f"a pass, {TURNS} fits of {TIMED} passes in turns")
     for column in (
         "data",
@@ -337,24 +363,21 @@ def show_times(old: Version, new: Version, kernels: list[str], store: Path) -> N
         "old ms",
         "new ms",
         "new / old",
-        "quartiles of a turn's ratio",
+        "quartiles of a turn",
+        "CPU: new / old",
+        "quartiles of a turn",
     ):
         table.add_column(column, justify="right")
     for kernel in kernels:
         for name in ("long", "csr"):
             before, after = timed(old, new, name, kernel, store)
-            size = len(before) // TURNS
-            ratios = [
-                statistics.median(after[i : i + size]) / statistics.median(before[i : i + size])
-                for i in range(0, len(before), size)
-            ]
-            quartiles = statistics.quantiles(ratios, n=4)
-            medians = statistics.median(before), statistics.median(after)
-            table.add_row(
-                name, kernel, *(f"{1e3 * one:.1f}" for one in medians),
-                f"{medians[1] / medians[0]:.3f}", " … ".join(f"{one:.3f}" for one in quartiles),
-            )  # fmt: skip
-    Console(width=100).print(table)
+            wall, cpu = (
+                [[pick(fit) for fit in fits] for fits in (before, after)]
+                for pick in (lambda fit: statistics.median(fit[1:]), lambda fit: fit[0])
+            )
+            medians = [f"{1e3 * statistics.median(one):.1f}" for one in wall]
+            table.add_row(name, kernel, *medians, *compared(*wall), *compared(*cpu))
+    Console(width=120).print(table)
 
 
 if __name__ == "__main__":

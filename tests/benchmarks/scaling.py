@@ -18,6 +18,7 @@ The loss of an engine beside bare threads is its own.
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -61,13 +62,13 @@ def main(n_bytes: int, words: Sequence[str]) -> None:
                 works: dict[str, Callable[[], object]] = {
                     "bare": bare(source, evaluate, cores, loaded=True)
                 }
-                works["cached"] = lambda e=kept: checked(e, evaluate, source)  # noqa: B023
+                works["cached"] = partial(checked, kept, evaluate, source)
                 if not source.resident:
                     streaming = ThreadsEngine(cores, streaming_limit(source, cores, evaluate))
                     works["Zarr, bare"] = bare(source, evaluate, cores, loaded=False)
-                    works["Zarr"] = lambda e=streaming: checked(e, evaluate, source)  # noqa: B023
+                    works["Zarr"] = partial(checked, streaming, evaluate, source)
                 with threadpool_limits(1), local_cluster(cores) as cluster:
-                    works["processes"] = lambda e=cluster: checked(e, evaluate, source)  # noqa: B023
+                    works["processes"] = partial(checked, cluster, evaluate, source)
                     seconds = interleaved(works, least)
                 one = one or {"bare": seconds["bare"], "Zarr": seconds.get("Zarr, bare", np.nan)}
                 used = {"processes": most}

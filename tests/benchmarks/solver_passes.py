@@ -53,9 +53,7 @@ def measured(
     plain = PlainObjective.of(data.X, data.y, C)
     known, _ = look_for_optimum(data, C, plain, seconds)
     sizes = Sizes(data.n_rows, data.n_classes, data.n_features, gram=True)
-    solvers = [
-        one for one in solvers if one == AUTO or SOLVERS[one].held_bytes(sizes) <= MOST_BYTES
-    ]
+    solvers = [one for one in solvers if one == AUTO or SOLVERS[one].n_bytes(sizes) <= MOST_BYTES]
     while True:
         goal = known.value * (1 + GAPS[-1])
         paths = {

@@ -6,16 +6,11 @@ One thread, and a group of bars for each shape, fastest first. ``kernels.py`` pr
 the machine's rates. Every way is compared with scikit-learn's gradient before it is timed.
 """
 
-import sys
-from pathlib import Path
-
+import kernels
 import numpy as np
 import pytest
 import scipy.sparse
 from threadpoolctl import threadpool_limits
-
-sys.path.insert(0, str(Path(__file__).parent))
-import kernels
 
 PROBLEMS = list(kernels.problems())
 WAYS = ("scikit-learn", "textbook", *kernels.KERNELS)

@@ -1,16 +1,31 @@
-"""The parts of distributed that are private or undocumented still do what we use them for."""
+"""Distributed still has the parts that dsoftmax/compat/distributed.py uses, and they behave as it
+relies on.
+"""
 
 import inspect
 import os
 import time
 import warnings
 from concurrent.futures import CancelledError
+from importlib import import_module
 
 import numpy as np
 import pytest
 from distributed import Client, Event, LocalCluster, get_worker
+from relied_on import relied_on
 
-from dsoftmax.compat import distributed as compat
+
+class Compat:
+    """The functions of the compat file.
+
+    The import is inside the tests, so that its failure names the file too.
+    """
+
+    def __getattr__(self, name):
+        return getattr(import_module("dsoftmax.compat.distributed"), name)
+
+
+compat = Compat()
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +46,7 @@ def addresses(client):
     return sorted(client.scheduler_info(n_workers=-1)["workers"])
 
 
+@relied_on("distributed", "workers_of")
 def test_the_scheduler_describes_its_workers(client, cluster):
     before = time.time()
     found = compat.workers_of(client, 10.0)
@@ -46,6 +62,7 @@ def test_the_scheduler_describes_its_workers(client, cluster):
         assert before - 60 < one.last_seen < before + 60
 
 
+@relied_on("distributed", "memory_of")
 def test_a_worker_without_a_limit_has_none():
     limits = {"n_workers": 1, "memory_limit": 0, "dashboard_address": ":0", "processes": False}
     with LocalCluster(**limits) as cluster, Client(cluster) as client:
@@ -54,6 +71,7 @@ def test_a_worker_without_a_limit_has_none():
         assert compat.memory_of(cluster.workers[0])[0] is None
 
 
+@relied_on("distributed", "gathered")
 def test_an_answer_that_takes_too_long_is_an_oserror(client):
     end = Event("compat-late")
     futures = [client.submit(end.wait, 20, pure=False)]
@@ -65,6 +83,7 @@ def test_an_answer_that_takes_too_long_is_an_oserror(client):
     client.cancel(futures)
 
 
+@relied_on("distributed", "holders_of")
 def test_results_and_their_holders(client):
     where = addresses(client)
     futures = [
@@ -77,11 +96,13 @@ def test_results_and_their_holders(client):
     assert list(holders.get("unknown", ())) == []
 
 
+@relied_on("distributed", "run_on")
 def test_a_function_runs_on_the_workers_that_are_named(client):
     where = addresses(client)[:1]
     assert compat.run_on(client, os.getpid, where, 10.0) == {where[0]: os.getpid()}
 
 
+@relied_on("distributed", "is_wanted")
 def test_a_task_that_is_cancelled_is_not_wanted_any_more(client, cluster):
     started, end = Event("compat-started"), Event("compat-end")
 
@@ -115,15 +136,31 @@ def test_a_task_knows_its_own_key(client):
     assert future.result(timeout=10) == "compat-key"
 
 
+@relied_on("distributed", "cancel")
 def test_cancelling_after_the_scheduler_is_lost_is_no_error():
     options = {"n_workers": 1, "dashboard_address": ":0", "processes": False}
     with LocalCluster(**options) as cluster, Client(cluster) as client:
         future = client.submit(int, 1)
         future.result(timeout=10)
+        assert compat.status_of(client) == "running"
     compat.cancel(client, [future])
-    assert client.status == "closed"
+    assert compat.status_of(client) == "closed"
 
 
+@relied_on("distributed", "status_of")
+def test_a_client_without_its_scheduler_is_connecting():
+    options = {"n_workers": 1, "dashboard_address": ":0", "processes": False, "silence_logs": 60}
+    with LocalCluster(**options) as cluster, Client(cluster.scheduler_address) as client:
+        assert compat.status_of(client) == "running"
+        cluster.close()
+        deadline = time.monotonic() + 10
+        while compat.status_of(client) == "running":
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        assert compat.status_of(client) == "connecting"
+
+
+@relied_on("distributed", "LOST")
 def test_the_errors_of_a_lost_task_are_all_caught(client):
     assert issubclass(TimeoutError, compat.LOST)
     end = Event("compat-lost")
@@ -134,6 +171,7 @@ def test_the_errors_of_a_lost_task_are_all_caught(client):
     end.set()
 
 
+@relied_on("distributed", "CLOSED")
 def test_a_client_that_is_closed_says_so(cluster):
     client = Client(cluster)
     future = client.submit(int, 1)
@@ -145,6 +183,7 @@ def test_a_client_that_is_closed_says_so(cluster):
     assert compat.address_of(client)
 
 
+@relied_on("distributed", "submit")
 def test_large_arguments_are_submitted_without_a_warning(client):
     array = np.zeros(20 * 2**20, np.uint8)
     with pytest.warns(UserWarning, match="Sending large graph"):
@@ -156,6 +195,7 @@ def test_large_arguments_are_submitted_without_a_warning(client):
         )
 
 
+@relied_on("distributed", "is_unpickling")
 def test_a_scheduler_that_cannot_unpickle_says_deserialization(client):
     class Broken:
         def __reduce__(self):
@@ -171,10 +211,12 @@ def _fail():
     raise ImportError("this is not installed")
 
 
+@relied_on("distributed", "dumps")
 def test_what_pickle_cannot_is_pickled_by_cloudpickle():
     assert compat.loads(compat.dumps(lambda: 3))() == 3
 
 
+@relied_on("distributed", "memory_of")
 def test_threads_and_memory_of_a_worker(cluster):
     worker = cluster.workers[0]
     assert compat.threads_of(worker) == 3
@@ -184,6 +226,7 @@ def test_threads_and_memory_of_a_worker(cluster):
     assert compat.shares_process(worker)
 
 
+@relied_on("distributed", "memory_of")
 def test_fractions_that_are_switched_off_are_left_out():
     import dask
 
@@ -207,6 +250,7 @@ def test_events_of_a_topic_come_with_what_was_told(client):
     assert told["worker"] in addresses(client)
 
 
+@relied_on("distributed", "submit")
 def test_submit_takes_the_options_that_tasks_are_placed_with():
     options = set(inspect.signature(Client.submit).parameters)
     assert options >= {"workers", "allow_other_workers", "key", "pure"}

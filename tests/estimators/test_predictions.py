@@ -124,6 +124,39 @@ def test_score_counts_an_unknown_label_as_wrong(tmp_path, rng):
 
 
 @pytest.mark.parametrize("lazy", [False, True])
+@pytest.mark.parametrize(
+    ("weight", "message"),
+    [
+        (-1.0, "sample_weight row 37: the weight is -1.0; expected finite weights of at least 0"),
+        (np.nan, "sample_weight row 37: the weight is nan"),
+        (np.inf, "sample_weight row 37: the weight is inf"),
+        ("heavy", "sample_weight .*expected"),
+    ],
+)
+def test_score_refuses_the_weights_that_fit_refuses(lazy, weight, message):
+    X, y = make_data(3)
+    weights = np.ones(len(y), object if isinstance(weight, str) else float)
+    weights[37] = weight
+    weights = weights.astype(str) if isinstance(weight, str) else weights
+    rows = da.from_array(X, chunks=(100, -1)) if lazy else X
+    estimator = SoftmaxRegression().fit(X, y)
+    with pytest.raises(DataError, match=message):
+        estimator.score(rows, y, weights)
+    with pytest.raises(DataError, match=message):
+        SoftmaxRegression().fit(rows, y, weights)
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_score_takes_one_weight_for_all_rows_and_refuses_no_weight_at_all(lazy):
+    X, y = make_data(3)
+    rows = da.from_array(X, chunks=(100, -1)) if lazy else X
+    estimator = SoftmaxRegression().fit(X, y)
+    assert estimator.score(rows, y, 2.5) == pytest.approx(estimator.score(X, y), abs=1e-15)
+    with pytest.raises(DataError, match="sample weights are all zero"):
+        estimator.score(rows, y, np.zeros(len(y)))
+
+
+@pytest.mark.parametrize("lazy", [False, True])
 def test_score_refuses_labels_of_another_kind(lazy):
     X, y = make_data(3)
     words = np.array(["a", "b", "c"])[y]
@@ -188,7 +221,7 @@ def test_stored_rows_are_not_predicted_on_the_cluster_and_a_warning_says_so(tmp_
     with distributed.Client(
         processes=False, n_workers=1, threads_per_worker=1, dashboard_address=":0"
     ) as client:
-        for engine in ("cluster", client):
+        for engine in ("auto", "cluster", client):
             estimator = SoftmaxRegression(engine=engine).fit(array, y)
             for output in OUTPUTS:
                 with pytest.warns(UserWarning, match=r"pass dask\.array\.from_zarr\(X\)") as warned:
@@ -196,3 +229,5 @@ def test_stored_rows_are_not_predicted_on_the_cluster_and_a_warning_says_so(tmp_
                 assert warned[0].filename == __file__
                 lazy = getattr(estimator, output)(da.from_zarr(array))
                 assert_array_equal(lazy.compute(), found)
+    # Without a client "auto" is this machine, and nothing is said: warnings are errors here.
+    SoftmaxRegression().fit(X, y).predict(array)

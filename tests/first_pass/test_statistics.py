@@ -168,8 +168,8 @@ def test_few_and_many_features_and_labels_equal_numpy(rng, p, K, dtype):
 )
 def test_labels_and_codes_are_those_of_numpy_unique(dtype, values, offset):
     dtype = np.dtype(dtype)
-    held = dtype.kind in "iu" and np.iinfo(dtype).min <= offset <= np.iinfo(dtype).max - 100
-    y = (np.array(values, np.int64) + (offset if held else 0)).astype(dtype)
+    fits = dtype.kind in "iu" and np.iinfo(dtype).min <= offset <= np.iinfo(dtype).max - 100
+    y = (np.array(values, np.int64) + (offset if fits else 0)).astype(dtype)
     labels, codes = labels_and_codes(y)
     expected, inverse = np.unique(y, return_inverse=True)
     assert_array_equal(labels, expected)

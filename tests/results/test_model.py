@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 import scipy.sparse
+from estimator_cases import OUTPUTS
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.special import log_softmax, softmax
 
-from dsoftmax.errors import DataError
+from dsoftmax import SoftmaxRegression
+from dsoftmax.errors import DataError, OptionError
 from dsoftmax.results.model import Model, centred, theta_from
 from dsoftmax.results.outputs import labels, probabilities
 
@@ -41,6 +43,18 @@ def test_two_classes_have_one_row_of_coefficients(rng):
 def test_another_number_of_features_is_refused(rng):
     with pytest.raises(DataError, match="X has 3 features, but the model is expecting 4"):
         model_of(rng, [-1, 5, 2**40]).predict(np.zeros((2, 3)))
+
+
+@pytest.mark.parametrize("dtype", ["int8", "float16", "nonsense", ">c16", 3])
+@pytest.mark.parametrize("output", OUTPUTS)
+def test_another_dtype_than_those_of_products_is_refused(rng, output, dtype):
+    model, X = model_of(rng, [0, 1, 2]), rng.normal(size=(5, 4))
+    estimator = SoftmaxRegression().fit(X, [0, 1, 2, 0, 1]).set_params(dtype=dtype)
+    message = f"dtype={dtype!r}; expected 'float32', 'float64', or None"
+    with pytest.raises(OptionError, match=message):
+        getattr(model, output)(X, dtype=dtype)
+    with pytest.raises(OptionError, match=message):
+        getattr(estimator, output)(X)
 
 
 def test_centring_changes_no_probability(rng):

@@ -80,7 +80,7 @@ def measured(name, rows, settings):
 def said(name, sizes, n_models=1):
     """Return the bytes of the table, without the stacks of threads, which are not traced."""
     stacks = TRIALS * THREAD_BYTES if name == "surrogate" else 0
-    return SOLVERS[name].held_bytes(sizes, n_models) - stacks
+    return SOLVERS[name].n_bytes(sizes, n_models) - stacks
 
 
 SHAPES = {  # rows, features, classes
@@ -117,8 +117,8 @@ def test_an_entry_only_adds():
     entry = Entry(lambda problem: None, object, lambda sizes: Allocation(1000, 5000))
     theta, gram, moments = 8 * 3 * 5, 8 * 5 * 5, 8 * 3 * 3
     statistics, problem = theta + gram + 7, 2 * theta + 3 * gram + moments
-    assert entry.held_bytes(sizes) == statistics + problem + 6000
-    assert entry.held_bytes(sizes, 4) == statistics + 4 * (problem + 1000) + 5000
+    assert entry.n_bytes(sizes) == statistics + problem + 6000
+    assert entry.n_bytes(sizes, 4) == statistics + 4 * (problem + 1000) + 5000
 
 
 def test_sizes_are_those_of_the_arrays():

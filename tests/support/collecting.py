@@ -1,5 +1,7 @@
 """Statistics for tests: the first pass with what a test names, and defaults for the rest."""
 
+import numpy as np
+
 from dsoftmax.data.source import n_rows
 from dsoftmax.first_pass.labels import Encoder, given_classes
 from dsoftmax.first_pass.visit import Collect, gram_part
@@ -12,3 +14,9 @@ def collected(engine, source, classes=None, gram="", draw=None):
     share = 0.0 if source.sparse else shares.get(gram, 0.0)
     encoder = None if classes is None else Encoder(given_classes(classes))
     return collect_statistics(source, engine, Collect(share, encoder, draw))[0]
+
+
+def gram_of(X, w):
+    """Return Σ wᵢ[xᵢ, 1][xᵢ, 1]ᵀ."""
+    Xa = np.column_stack([X, np.ones(len(X))])
+    return (Xa.T * w) @ Xa

@@ -219,7 +219,7 @@ def logged(folder, where):
 @needs_numba
 def test_one_line_says_that_numba_compiles_and_none_that_it_loads_machine_code(tmp_path):
     (first,) = logged(tmp_path, OURS)
-    assert first.startswith("dsoftmax INFO numba compiles")
+    assert first.startswith("dsoftmax WARNING numba compiles")
     assert logged(tmp_path, OURS) == []
 
 

@@ -140,8 +140,8 @@ def test_engines_and_places_give_the_same_bits(rows, tmp_path, monkeypatch):
         X, y, X_val, y_val, w = rows
         kept = client.persist([da.from_array(part, chunks=100) for part in (X_val, y_val, w)])
         X_in_dask = da.from_array(X, chunks=(40, P)).persist()
-        held = opened(X_in_dask, da.from_array(y, chunks=64).persist())
-        ends.append(train(held, engine, OVERFITTING, validation=opened(*kept)))
+        persisted = opened(X_in_dask, da.from_array(y, chunks=64).persist())
+        ends.append(train(persisted, engine, OVERFITTING, validation=opened(*kept)))
         ends.append(train(training, engine, OVERFITTING, validation=opened(*kept)))
         engine.close()
     assert len(ends) == 5

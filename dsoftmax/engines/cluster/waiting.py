@@ -12,7 +12,7 @@ from collections.abc import Collection, Sequence
 
 from distributed import Client, Future, wait
 
-from dsoftmax.compat.distributed import WorkerInfo, address_of, workers_of
+from dsoftmax.compat.distributed import WorkerInfo, address_of, status_of, workers_of
 from dsoftmax.errors import ClusterError
 
 SILENT_SECONDS = 15.0
@@ -82,9 +82,10 @@ class Waiting:
         ClusterError
             The client has given up the scheduler.
         """
-        if self.client.status == "closed":
+        status = status_of(self.client)
+        if status == "closed":
             raise self.lost()
-        if self.client.status != "running":
+        if status != "running":
             return {}
         try:
             return self.workers()
@@ -181,6 +182,7 @@ class Waiting:
         """Build the error of a cluster that has no scheduler or no worker."""
         return ClusterError(
             f"The cluster at {address_of(self.client)} {what} (limit: {self.timeout:g} s, client: "
-            f"{self.client.status}). Start the scheduler (`dask scheduler`) and a worker (`dask "
-            "worker ADDRESS`) again, then run the same command: it resumes after the last pass."
+            f"{status_of(self.client)}). Start the scheduler (`dask scheduler`) and a worker "
+            "(`dask worker ADDRESS`) again, then run the same command: it resumes after the last "
+            "pass."
         )

@@ -5,6 +5,7 @@ The machine code is stored for the next process.
 
 import itertools
 import logging
+import multiprocessing
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
@@ -28,7 +29,9 @@ COMPILING = (
 class _SayThatItCompiles(event.Listener):
     """Log `COMPILING` when numba compiles a function of this package.
 
-    Loading machine code from the disk logs nothing.
+    Loading machine code from the disk logs nothing. The line is a warning, because Python prints
+    warnings of a logger that has no handler. Processes that another Python process has started,
+    such as the workers of a local cluster, would repeat the line, so theirs is not a warning.
     """
 
     def __init__(self) -> None:
@@ -38,7 +41,8 @@ class _SayThatItCompiles(event.Listener):
         function = event.data["dispatcher"].py_func
         if not self.said and function.__module__.startswith(f"{__package__}."):
             self.said = True
-            log.info(COMPILING)
+            alone = multiprocessing.parent_process() is None
+            log.log(logging.WARNING if alone else logging.INFO, COMPILING)
 
     def on_end(self, event: event.Event) -> None:
         pass

@@ -59,6 +59,23 @@ def kronecker_matrix(moments: Float, gram: Float, penalty: Float | float) -> Flo
     return found
 
 
+def shift_matrix(curvature: Float, n_classes: int) -> Float:
+    """Return (11ᵀ/K) ⊗ diag c: curvature of the shift of all classes, and of nothing else.
+
+    Parameters
+    ----------
+    curvature : (p+1,) float64
+        c, the curvature of the shift of each feature.
+    n_classes : int
+        K.
+
+    Returns
+    -------
+    (K·(p+1), K·(p+1)) float64
+    """
+    return np.kron(np.full((n_classes, n_classes), 1 / n_classes), np.diag(curvature))
+
+
 @dataclass(frozen=True)
 class Kronecker:
     """A ⊗ G + λI for one G and any A, as a product, as a matrix and as an inverse.
@@ -93,6 +110,10 @@ class Kronecker:
 
     @cached_property
     def _eigen(self) -> tuple[Float, Float | None]:
+        """Eigenvalues and eigenvectors of G, computed for the first inverse.
+
+        They follow from G alone. Proximal Newton asks for no inverse, so it does not pay for them.
+        """
         if self.gram.ndim == 1:
             return np.maximum(self.gram, 0), None
         values, vectors = scipy.linalg.eigh(self.gram)

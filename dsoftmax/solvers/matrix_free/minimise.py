@@ -21,11 +21,12 @@ PAIR_BYTES = 64 * 2**20
 CLOSE = 1e-2
 """Fraction of the first gradient, in the metric of the preconditioner, that ends a minimisation."""
 LITTLE, LITTLE_STEPS = 1e-3, 5
-"""A minimisation ends after so many steps in a row that each gain less than this part of all."""
+"""Fraction of the whole fall that a step gains at least, and the steps in a row below it that end a
+minimisation."""
 REFRESHES = frozenset((0, 5, 15, 35, 75, 155, 315))
 """Steps before which the preconditioner is made anew, because it is that of another point."""
-LEAST_BEND = 1e-10
-"""Least sᵀy of a pair, as a fraction of ‖s‖·‖y‖."""
+LEAST_COSINE = 1e-10
+"""Least cosine of the angle between s and y of a pair."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Minimum:
 
 
 def most_pairs(entries: int) -> int:
-    """Return the pairs of L-BFGS for a θ of so many entries."""
+    """Return the pairs of L-BFGS for a θ with this number of entries."""
     return min(max(PAIR_BYTES // (16 * entries), LEAST_MEMORY), MEMORY)
 
 
@@ -121,7 +122,7 @@ def minimise(
         if search.verdict != "accepted":
             break
         s, y = point - theta, there - gradient
-        if np.sum(s * y) > LEAST_BEND * np.linalg.norm(s) * np.linalg.norm(y):
+        if np.sum(s * y) > LEAST_COSINE * np.linalg.norm(s) * np.linalg.norm(y):
             pairs = pairs.joined_by(s, y, memory)
         little = little + 1 if value - reached < LITTLE * (first - reached) else 0
         theta, value, gradient = point, reached, there

@@ -1,8 +1,8 @@
 """About the inverse Hessian of a surrogate, to precondition its minimisation.
 
 Far from the minimum it is the inverse of A ⊗ G with tempered moments: A is that of the
-probabilities at θ/10. Where rows are classified well, the curvature at θ is nearly zero, and steps
-by it would move logits by thousands. The curvature that a step meets on its way is that of a θ in
+probabilities at θ/10. Rows that are classified well have nearly no curvature at θ, and steps by it
+would move logits by thousands. The curvature that a step meets on its way is that of a θ in
 between. Near the minimum it is the inverse of the class blocks of the Hessian at θ, if the sample
 is large enough to make them cheap beside its gradients.
 """

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from dsoftmax.solvers.algebra.kronecker import Kronecker, diagonal_of
 from dsoftmax.solvers.algebra.line_search import improves, lowest
+from dsoftmax.solvers.algebra.minimise import VALUE_ROUNDING
 from dsoftmax.solvers.algebra.moved import moved
 from dsoftmax.solvers.matrix_free.correction import positive_correction
 from dsoftmax.solvers.matrix_free.minimise import Minimum, minimise, most_pairs
@@ -52,7 +53,7 @@ SMALL_GAIN = 1e-3
 """Gain of a pass, as a fraction of F, below which the sample's products are in float64."""
 REFUSALS = 8
 """Refused passes in a row after which the solver is stuck."""
-ROUNDING = {True: 2e-7, False: 4e-16}
+ROUNDING = {True: 2e-7, False: VALUE_ROUNDING}
 """Rounding of the sample's F, relative, in float32 and in float64."""
 RUNAWAY = 10.0
 """Fall of a surrogate, in units of F, that shows that it has no minimum."""

@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from dsoftmax.solvers.algebra.kronecker import Kronecker, diagonal_of
+from dsoftmax.solvers.algebra.kronecker import Kronecker, diagonal_of, shift_matrix
 from dsoftmax.solvers.algebra.line_search import C1
 from dsoftmax.solvers.algebra.low_rank import LowRank, bfgs_update
 from dsoftmax.solvers.algebra.minimise import VALUE_ROUNDING
@@ -28,14 +28,14 @@ PRECISION = 0.01
 """Factor by which the subgradient of the surrogate falls: a pass corrects the surrogate anyway."""
 NEWTON_STEPS = 30
 """Limit on the Newton steps of one minimisation."""
-MAX_HALVINGS = 20
+MAX_TRIALS = 20
 """Limit on the trials of one Newton step."""
 DIAGONAL_LIFT = 1e-8
 """Fraction of the diagonal that is added to B: rounding must not make it indefinite.
 
 It only shortens steps.
 """
-SHIFT_CURVATURE = 1e-2
+L1_SHIFT_CURVATURE = 1e-2
 """Curvature of the shift of all classes in a Newton step, as a fraction of the others' mean.
 
 An L1 penalty leaves no shift free, so that this only shortens steps.
@@ -120,7 +120,7 @@ class Model:
         if not promised < 0:
             return None
         distance = quadratic.distance(gradient, theta)
-        for halving in range(MAX_HALVINGS):
+        for halving in range(MAX_TRIALS):
             # The whole step keeps exact zeros, which theta + step would not.
             landed = landed if halving == 0 else theta + 0.5**halving * step
             following, slope = self.value_and_gradient(landed)
@@ -213,7 +213,7 @@ class Model:
     def _shift_curvature(self) -> Float:
         """Curvature of the shift of all classes, feature by feature, (p+1,)."""
         moments = self.state.moments
-        mean = SHIFT_CURVATURE * float(diagonal_of(moments).mean())
+        mean = L1_SHIFT_CURVATURE * float(diagonal_of(moments).mean())
         return mean * np.maximum(self.parts.kronecker.diagonal, 0.0)
 
     @cached_property
@@ -234,5 +234,5 @@ class Model:
             hessian = self.parts.local.hessian(state.theta)
             found += state.damping * (hessian + found + self.correction.matrix())
         if self._shifts:
-            found += np.kron(np.ones((K, K)) / K, np.diag(self._shift_curvature))
+            found += shift_matrix(self._shift_curvature, K)
         return found

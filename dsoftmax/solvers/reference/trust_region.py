@@ -14,7 +14,7 @@ import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
 
-from dsoftmax.solvers.algebra.kronecker import kronecker_matrix
+from dsoftmax.solvers.algebra.kronecker import kronecker_matrix, shift_matrix
 from dsoftmax.solvers.protocol import Problem
 
 Float = NDArray[np.float64]
@@ -24,7 +24,7 @@ EIGEN_LIFT = 1e-11
 
 Every direction then has curvature and length.
 """
-SHIFT_CURVATURE = 1e-8
+EIGEN_SHIFT_CURVATURE = 1e-8
 """Curvature of the shift of all classes, as a fraction of the feature's own.
 
 The shift changes no probability. An eigendecomposition needs its curvature only to be above
@@ -110,7 +110,7 @@ class Metric:
         gram = problem.gram if problem.gram.ndim == 2 else np.diag(problem.gram)
         # A feature that is zero everywhere has the length 1.
         gram = gram + np.diag(np.where(np.diag(gram) > 0, 0.0, 1.0))
-        pins = np.kron(mean, np.diag(SHIFT_CURVATURE * np.diag(gram)))[entries]
+        pins = shift_matrix(EIGEN_SHIFT_CURVATURE * np.diag(gram), K)[entries]
         matrix = kronecker_matrix(np.eye(K) - mean, gram, problem.penalty)[entries] + pins
         scale = 1 / np.sqrt(np.diag(matrix))
         both = np.outer(scale, scale)

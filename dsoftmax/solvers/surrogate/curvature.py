@@ -7,10 +7,11 @@ import scipy.linalg
 from numpy.typing import NDArray
 
 from dsoftmax.solvers.algebra import definite
+from dsoftmax.solvers.algebra.kronecker import shift_matrix
 
 Float = NDArray[np.float64]
 
-SHIFT_CURVATURE = 1e-3
+CHOLESKY_SHIFT_CURVATURE = 1e-3
 """Curvature of the shift of all classes, as a fraction of the others' mean.
 
 The shift changes no probability. A Cholesky factor needs its curvature, and a smaller one would
@@ -52,8 +53,8 @@ class Gauge:
         K, d = self.free.shape
         size = np.maximum(np.diag(B).reshape(K, d).mean(axis=0), 0)
         penalised = (self.penalty.max(axis=0) > 0) & (not shifts)
-        shift = np.where(penalised, 0.0, SHIFT_CURVATURE * np.maximum(size, 1e-12))
-        found = B + np.kron(np.ones((K, K)) / K, np.diag(shift))
+        shift = np.where(penalised, 0.0, CHOLESKY_SHIFT_CURVATURE * np.maximum(size, 1e-12))
+        found = B + shift_matrix(shift, K)
         floor = 1e-12 * np.maximum(np.diag(found), 0) + 1e-300
         found[np.diag_indices(len(found))] += np.where(self.free.ravel(), floor, 1.0)
         return found

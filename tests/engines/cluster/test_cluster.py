@@ -1,5 +1,7 @@
 """Passes on a dask cluster: the number of tasks, blocks that stay where they are, and errors."""
 
+from typing import Any
+
 import dask.array as da
 import numpy as np
 import pytest
@@ -53,10 +55,10 @@ def test_the_tasks_of_a_pass_do_not_grow_with_the_chunks(
         def needs(self, chunk: int) -> tuple[object, ...]:
             return ()
 
-    def submitted(dask_scheduler: object = None) -> int:
-        return sum(1 for key in dask_scheduler.seen if str(key).startswith("dsoftmax"))  # type: ignore[attr-defined]
+    def submitted(dask_scheduler: Any = None) -> int:
+        return sum(1 for key in dask_scheduler.seen if str(key).startswith("dsoftmax"))
 
-    def watch(dask_scheduler: object = None) -> None:
+    def watch(dask_scheduler: Any = None) -> None:
         from distributed.diagnostics.plugin import SchedulerPlugin
 
         class Count(SchedulerPlugin):
@@ -69,10 +71,10 @@ def test_the_tasks_of_a_pass_do_not_grow_with_the_chunks(
                     "queued",
                     "no-worker",
                 ):
-                    dask_scheduler.seen.add(key)  # type: ignore[attr-defined]
+                    dask_scheduler.seen.add(key)
 
-        dask_scheduler.seen = set()  # type: ignore[attr-defined]
-        dask_scheduler.add_plugin(Count(), name=str(id(dask_scheduler.seen)))  # type: ignore[attr-defined]
+        dask_scheduler.seen = set()
+        dask_scheduler.add_plugin(Count(), name=str(id(dask_scheduler.seen)))
 
     @Visiting
     def count(block: Block) -> dict[str, object]:
@@ -121,7 +123,7 @@ def test_persisted_blocks_are_not_computed_again(two_workers: ClusterEngine) -> 
         from distributed import get_worker
 
         worker = get_worker()
-        worker.times = getattr(worker, "times", 0) + 1  # type: ignore[attr-defined]
+        worker.times = getattr(worker, "times", 0) + 1
         return block
 
     def times(dask_worker: object = None) -> int:

@@ -14,67 +14,15 @@ import pytest
 import scipy.sparse
 import stored
 from opening import opened
+from spooled import Counting, equal, files
 
 from dsoftmax.data.block import Block
-from dsoftmax.data.source import Share
-from dsoftmax.data.table import Names
 from dsoftmax.engines.kept import block_file, spool
 from dsoftmax.engines.kept.directory import PREFIX, SpoolDirectory, remove_leftovers
 from dsoftmax.engines.kept.spool import Spool
 
 ROOT = Path(__file__).parents[3]
 MIB = 2**20
-
-
-class Counting(Share):
-    """A share of three chunks that counts its loads and reads into the buffer, as Zarr's do."""
-
-    def __init__(self, *, y=None, weights=None, X=None, groups=None):
-        rng = np.random.default_rng(3)
-        self.X = rng.normal(size=(30, 4)).astype("f4") if X is None else X
-        self.y = rng.integers(0, 3, 30) if y is None else y
-        self.weights, self.groups = weights, groups
-        self.loads = []
-
-    def load(self, chunk, buffer=None):
-        self.loads.append(chunk)
-        rows = slice(10 * chunk, 10 * chunk + 10)
-        X = self.X[rows]
-        if buffer is not None:
-            X = buffer[: X.nbytes].view(X.dtype).reshape(X.shape)
-            X[...] = self.X[rows]
-        weights, groups = (
-            None if values is None else values[rows] for values in (self.weights, self.groups)
-        )
-        return Block(X, self.y[rows], weights, 10 * chunk, Names("a", "b", "c", "d"), groups)
-
-
-def equal(one, two):
-    for left, right in (
-        (one.X, two.X),
-        (one.y, two.y),
-        (one.weights, two.weights),
-        (one.groups, two.groups),
-    ):
-        if scipy.sparse.issparse(left):
-            assert type(left) is type(right)
-            equal_arrays(left.toarray(), right.toarray())
-        elif left is not None or right is not None:
-            equal_arrays(left, right)
-    assert (one.first_row, one.names) == (two.first_row, two.names)
-
-
-def equal_arrays(one, two):
-    assert (one.dtype, one.shape) == (two.dtype, two.shape)
-    assert one.flags.f_contiguous == two.flags.f_contiguous
-    if one.dtype.kind in "OT":
-        assert one.tolist() == two.tolist()
-    else:
-        assert one.tobytes() == two.tobytes()
-
-
-def files(directory):
-    return sorted(directory.glob(f"{PREFIX}*/*"))
 
 
 @pytest.mark.parametrize("kind", stored.KINDS)
@@ -263,9 +211,7 @@ def test_a_full_disk_ends_the_writing_and_nothing_else(number, full, tmp_path, m
 
 def run(code, *args, **options):
     environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join(
-            map(str, (ROOT, Path(__file__).parent, ROOT / "tests" / "support"))
-        )
+        "PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "tests" / "support")))
     }
     command = [sys.executable, "-c", code, *map(str, args)]
     return subprocess.run(
@@ -277,7 +223,8 @@ def test_a_limit_on_file_sizes_ends_the_writing(tmp_path):
     code = """
 import resource, sys
 import numpy as np
-from test_spool import Counting, Spool, equal, files
+from dsoftmax.engines.kept.spool import Spool
+from spooled import Counting, equal, files
 from pathlib import Path
 resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, 500_000))
 share = Counting(X=np.arange(300_000.0).reshape(30, 10_000))
@@ -313,7 +260,7 @@ def test_letting_go_of_a_spool_removes_its_folder(tmp_path):
 
 
 MAKE = (
-    "import os, sys; from test_spool import Counting, Spool; "
+    "import os, sys; from dsoftmax.engines.kept.spool import Spool; from spooled import Counting; "
     "s = Spool(Counting(), sys.argv[1], 2**20); s.load(0); "
 )
 

@@ -13,6 +13,7 @@ from dsoftmax.solvers.algebra.kronecker import (
     Kronecker,
     class_masses,
     kronecker_matrix,
+    shift_matrix,
     times_moments,
 )
 from dsoftmax.solvers.protocol import Problem
@@ -44,6 +45,14 @@ def by_loops(A, G, penalty=0.0):
     for place in range(K * d):
         found[place, place] += penalty
     return found
+
+
+@pytest.mark.parametrize("K", [2, 3, 7])
+def test_the_matrix_of_shifts_curves_the_mean_over_the_classes_alone(rng, K):
+    c, V = rng.random(5), rng.normal(size=(K, 5))
+    shifts = np.tile(c * V.mean(axis=0), (K, 1))
+    assert_allclose(shift_matrix(c, K) @ V.ravel(), shifts.ravel(), rtol=1e-12, atol=1e-14)
+    assert_allclose(shift_matrix(c, K) @ (V - V.mean(axis=0)).ravel(), 0, atol=1e-14)
 
 
 @pytest.mark.parametrize("diagonal", [False, True])
