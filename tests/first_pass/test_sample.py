@@ -141,6 +141,9 @@ def test_small_data_are_drawn_whole_unless_they_exceed_the_rows_needed(rng):
     assert_array_equal(whole.numbers, np.delete(np.arange(300), 5))
     assert_allclose(whole.weights, np.delete(w, 5), rtol=1e-12)
     X, y = rng.normal(size=(9000, 4)), rng.integers(0, 3, 9000)
+    some = statistics_of(X[:7900], y[:7900], share=1.0).sample
+    assert some.whole
+    assert some.n_rows == 7900
     thinned = statistics_of(X, y, share=1.0).sample
     assert not thinned.whole
     assert 1500 < thinned.n_rows < 2600
