@@ -60,6 +60,23 @@ def test_the_matrix_and_the_product_are_those_of_loops(rng, diagonal, intercept)
     assert_allclose(found.product(A)(V).ravel(), expected @ V.ravel(), rtol=1e-11, atol=1e-12)
 
 
+@pytest.mark.parametrize("diagonal", [False, True])
+@pytest.mark.parametrize("intercept", [True, False])
+def test_the_norm_by_the_inverse_is_that_of_loops(rng, diagonal, intercept):
+    full, one, other = spd(rng, 5), spd(rng, 3), spd(rng, 3)
+    full = np.diag(np.diag(full)) if diagonal else full
+    given = problem(np.diag(full).copy() if diagonal else full, 3, 0.1, intercept)
+    V = rng.normal(size=(3, 5)) * given.free
+    found = Kronecker.of(given)
+    assert Kronecker.of(given) is found
+    for A in (one, other, one):  # each A has its own eigenvectors
+        free = np.flatnonzero(given.free.ravel())
+        B = by_loops(A, full, 0.1)[np.ix_(free, free)]
+        expected = V.ravel()[free] @ np.linalg.solve(B, V.ravel()[free])
+        assert_allclose(found.inverse_norm(A, V), expected, rtol=1e-10)
+        assert_allclose(np.sum(found.inverse(A)(V) * V), expected, rtol=1e-10)
+
+
 def test_a_penalty_may_differ_by_entry(rng):
     A, G, penalty = spd(rng, 2), spd(rng, 3), rng.uniform(size=(2, 3))
     expected = by_loops(A, G)
