@@ -117,14 +117,19 @@ class Kronecker:
         floor = max(EIGENVALUE_ROUNDING * float(scale.max(initial=0)), 1e-300)
         return np.maximum(scale + self.penalty, floor)
 
+    def _fixed_at_zero(self, V: Float) -> Float:
+        """Return V after its entries that are not free were set to 0."""
+        if not self.free.all():
+            V[~self.free] = 0
+        return V
+
     def product(self, moments: Float) -> Callable[[Float], Float]:
         """Return the map from V (K, p+1) to (A ⊗ G + λI)·V; entries that are not free become 0."""
 
         def product(V: Float) -> Float:
             turned = times_moments(moments, V)
             turned = turned * self.gram if self.gram.ndim == 1 else turned @ self.gram
-            found: Float = np.where(self.free, turned + self.penalty * V, 0.0)
-            return found
+            return self._fixed_at_zero(turned + self.penalty * V)
 
         return product
 
@@ -160,8 +165,7 @@ class Kronecker:
             turned /= divisor
             if basis is not None:
                 turned = turned @ basis.T
-            found: Float = np.where(self.free, vectors @ turned, 0.0)
-            return found
+            return self._fixed_at_zero(vectors @ turned)
 
         return product
 
@@ -204,8 +208,7 @@ class Kronecker:
             turned += along * (factor * (c @ turned))
             if basis is not None:
                 turned = turned @ basis.T
-            found: Float = np.where(self.free, turned, 0.0)
-            return found
+            return self._fixed_at_zero(turned)
 
         return product
 
