@@ -34,6 +34,12 @@ RANK_ONE_LIFT = 1e-9
 
 A shift of all classes has no curvature of its own.
 """
+EIGEN_CLASSES = 32
+"""Most classes for which the inverse uses all of A where G is a diagonal.
+
+Beyond, products with A's eigenvectors would be most of a step. The diagonal of A leads to the
+optimum in as many passes (banking77 TF-IDF: 14 both ways).
+"""
 MASS_ROUNDS = 50
 """Rounds of the fixed point of `class_masses`."""
 
@@ -146,15 +152,16 @@ class Kronecker:
         Parameters
         ----------
         moments : (K, K) or (K,) float64
-            A, or its diagonal: see `_rank_one_inverse`.
+            A, or its diagonal: see `_rank_one_inverse`. Of more than `EIGEN_CLASSES` classes the
+            diagonal alone is used if G is a diagonal too.
 
         Notes
         -----
         Work: 10·K³ flops, then 4·K²·(p+1) + 4·K·(p+1)² for each V. A diagonal G saves the last
         term, and a diagonal of A the terms of K² and K³.
         """
-        if moments.ndim == 1:
-            return self._rank_one_inverse(moments)
+        if self._by_diagonal(moments):
+            return self._rank_one_inverse(diagonal_of(moments))
         sizes, vectors = self._eigen_of(moments)
         divisor, basis = self._divisor(sizes), self._eigen[1]
 
@@ -175,12 +182,15 @@ class Kronecker:
         Work: 10·K³ flops unless A is the last one, then 2·K²·(p+1) + 2·K·(p+1)², which is half of
         that of `inverse`.
         """
-        if moments.ndim == 1:
-            return float(np.sum(V * self._rank_one_inverse(moments)(V)))
+        if self._by_diagonal(moments):
+            return float(np.sum(V * self._rank_one_inverse(diagonal_of(moments))(V)))
         sizes, vectors = self._eigen_of(moments)
         turned, basis = vectors.T @ V, self._eigen[1]
         turned = turned if basis is None else turned @ basis
         return float(np.sum(np.square(turned, out=turned) / self._divisor(sizes)))
+
+    def _by_diagonal(self, moments: Float) -> bool:
+        return moments.ndim == 1 or (self.gram.ndim == 1 and len(moments) > EIGEN_CLASSES)
 
     def _rank_one_inverse(self, curvatures: Float) -> Callable[[Float], Float]:
         """Return the inverse for A ≈ diag c − ccᵀ/Σc with the diagonal ``curvatures``, (K,).

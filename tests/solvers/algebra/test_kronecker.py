@@ -10,6 +10,7 @@ from opening import opened
 
 from dsoftmax.engines.serial import SerialEngine
 from dsoftmax.solvers.algebra.kronecker import (
+    EIGEN_CLASSES,
     Kronecker,
     class_masses,
     kronecker_matrix,
@@ -138,6 +139,23 @@ def test_the_diagonal_of_independent_classes_stands_for_their_moments(rng, diago
         found, expected = found - found.mean(axis=0), expected - expected.mean(axis=0)
     assert_allclose(found, expected, rtol=1e-5, atol=1e-8 * np.abs(expected).max())
     assert_allclose(times_moments(np.diag(A).copy(), V), A @ V, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("K", [EIGEN_CLASSES, EIGEN_CLASSES + 1])
+def test_many_classes_with_a_diagonal_gram_are_inverted_by_the_diagonal_of_their_moments(rng, K):
+    """Both ways are exact for independent classes, and only few classes see another A."""
+    c, G, V = rng.uniform(0.1, 2, K), rng.uniform(0.5, 2, 3), rng.normal(size=(K, 3))
+    kronecker = Kronecker(G, 0.3, np.ones((K, 3), bool))
+    independent = np.diag(c) - np.outer(c, c) / c.sum()
+    dense = by_loops(independent, np.diag(G), 0.3)
+    expected = np.linalg.solve(dense, V.ravel()).reshape(K, 3)
+    assert_allclose(kronecker.inverse(independent)(V), expected, rtol=1e-5, atol=1e-9)
+    assert_allclose(
+        kronecker.inverse_norm(independent, V), np.sum(expected * V), rtol=1e-5, atol=1e-9
+    )
+    other = independent + 0.1 * (np.ones((K, K)) - np.eye(K))
+    changed = np.abs(kronecker.inverse(other)(V) - kronecker.inverse(independent)(V)).max()
+    assert (changed > 1e-3) == (K == EIGEN_CLASSES)
 
 
 def test_the_masses_of_classes_give_back_their_curvatures(rng):
