@@ -147,9 +147,7 @@ def row_bytes_and_step(X: Features) -> tuple[int, int]:
     """
     n, sparse = X.shape[0], scipy.sparse.issparse(X)
     stored = (
-        (X.data.nbytes + X.indices.nbytes) // max(n, 1)
-        if sparse
-        else X.shape[1] * X.dtype.itemsize
+        (X.data.nbytes + X.indices.nbytes) // max(n, 1) if sparse else X.shape[1] * X.dtype.itemsize
     )
     row_bytes = max(stored, 1)
     whole = n * row_bytes

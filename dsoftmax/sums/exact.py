@@ -170,7 +170,7 @@ def _without_infinities(values: Float) -> Float:
 
 
 def _bins(values: Float) -> NDArray[np.int16]:
-    """Return the bin of each value, at least the lowest; that of a nan or infinity is the lowest."""
+    """Return the bin of each value, at least the lowest; the lowest for nan and infinity."""
     exponent = (values.view(np.int64) >> 52).astype(np.int16) & 2047
     exponent[exponent == 2047] = 0
     return np.maximum((exponent - 1023) // DIGIT_BITS, _LOWEST)
