@@ -15,9 +15,10 @@ from dsoftmax.data.rows import Rows, RowSource, cut
 from dsoftmax.data.table import Table
 
 CHUNKS = 32
-"""Number of chunks of an array in memory, within the next limits, because many cores share them."""
+"""Number of chunks of a large array in memory, within the next limits, because many cores share
+them. Smaller arrays have a smaller power of two, so that 2, 4, … cores get equal parts."""
 CHUNK_BYTES, MOST_CHUNK_BYTES = 2 * 2**20, 16 * 2**20
-"""Least and most bytes of a chunk of a dense array in memory."""
+"""Least and most bytes of a chunk of a dense array in memory, unless it has a single chunk."""
 CSR_CHUNK_BYTES, MOST_CSR_CHUNK_BYTES = 16 * 2**20, 64 * 2**20
 """Least and most bytes of a chunk of CSR.
 
@@ -140,28 +141,23 @@ class MemorySpans(Rows):
 def row_bytes_and_step(X: Features) -> tuple[int, int]:
     """Return the bytes of a row, on average for CSR, and the rows of a chunk.
 
-    The rows are a power of two, at least 64. They make about one part in `CHUNKS` of the data,
-    between `CHUNK_BYTES` and `MOST_CHUNK_BYTES`, or between the limits of CSR.
+    All chunks have equally many rows, up to a multiple of 64. There are as many chunks as a power
+    of two, up to `CHUNKS`, that have at least `CHUNK_BYTES` each, or the limits of CSR. There are
+    more if chunks would be larger than `MOST_CHUNK_BYTES`.
     """
-    sparse = scipy.sparse.issparse(X)
+    n, sparse = X.shape[0], scipy.sparse.issparse(X)
     stored = (
-        (X.data.nbytes + X.indices.nbytes) // max(X.shape[0], 1)
-        if sparse
-        else X.shape[1] * X.dtype.itemsize
+        (X.data.nbytes + X.indices.nbytes) // max(n, 1) if sparse else X.shape[1] * X.dtype.itemsize
     )
     row_bytes = max(stored, 1)
-    whole = X.shape[0] * row_bytes
-    part = whole // CHUNKS
+    whole = n * row_bytes
     least, most = CHUNK_BYTES, MOST_CHUNK_BYTES
     if sparse:
         least, most = CSR_CHUNK_BYTES, MOST_CSR_CHUNK_BYTES
         least = max(least, min(CSR_FEATURE_BYTES * X.shape[1], whole // LEAST_CSR_CHUNKS))
-    n_bytes = min(max(part, least), most)
-    rows = max(n_bytes // row_bytes, 1)
-    return row_bytes, max(
-        1 << (3 * rows // 2).bit_length() - 1 if part > CHUNK_BYTES else 1 << rows.bit_length() - 1,
-        64,
-    )
+    fit = min(max(whole // least, 1), CHUNKS)
+    n_chunks = max(1 << fit.bit_length() - 1, -(-whole // most))
+    return row_bytes, max(-(-n // n_chunks // 64) * 64, 64)
 
 
 def memory_source(table: Table[Any]) -> RowSource:

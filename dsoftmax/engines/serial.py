@@ -37,21 +37,24 @@ class SerialEngine:
 
     def __init__(self, memory_limit: int | None = None) -> None:
         self.memory_limit = memory_limit
-        self.ongoing = Ongoing()
+        self._meter, self._rows = Meter(), 0
         self._reserve = 0
 
     def total(self, visit: Visit, source: Source) -> Totals:
         self.plan(source, visit.footprint(source.n_features, source.sparse))
-        totals, meter = Totals(), Meter()
-        self.ongoing = Ongoing(rows=int(source.chunk_rows.sum()))
+        totals = Totals()
+        self._meter, self._rows = Meter(), int(source.chunk_rows.sum())
         with one_blas_thread():
             for chunk in range(len(source.chunk_rows)):
                 block = source.load(chunk)
-                meter.add(block.n_rows, block.nbytes, source.resident)
+                self._meter.add(block.n_rows, block.nbytes, source.resident)
                 add_block(visit, block, totals)
-                self.ongoing.working[""] = meter.done
-        totals.work[""] = meter.done
+        totals.work[""] = self._meter.done
         return totals
+
+    @property
+    def ongoing(self) -> Ongoing:
+        return Ongoing(rows=self._rows, working={"": self._meter.done})
 
     def plan(self, source: Source, work: Footprint | None = None) -> Plan:
         """Return the plan of a pass.

@@ -9,7 +9,7 @@ from dsoftmax.data.block import Block
 from dsoftmax.errors import DataError
 from dsoftmax.first_pass.checks import check_count
 from dsoftmax.first_pass.labels import Encoder, given_classes, ordered_classes
-from dsoftmax.first_pass.sample import NO_GRAM, NOTHING, Sample, most_sample_rows, sample_from
+from dsoftmax.first_pass.sample import NO_GRAM, NOTHING, Sample, kept_rows, sample_from
 from dsoftmax.first_pass.statistics import Statistics
 from dsoftmax.first_pass.visit import HeldOutSums
 
@@ -88,7 +88,6 @@ def _sample(totals: dict[Any, Any], classes: NDArray, sums: Float, gram: Float) 
         return NOTHING
     K, d = sums.shape
     codes = Encoder(classes).codes(Block(rows.columns["X"], rows.columns["y"]))
-    most = most_sample_rows(d, K)
     mass = float(sums[:, -1].sum())  # rows without a weight are not drawn
     whole = bool(rows.columns["weights"].sum() >= mass * (1 - 1e-12))
-    return sample_from(rows, codes, sums, most, whole, gram)
+    return sample_from(rows, codes, sums, kept_rows(len(codes), whole, d, K), whole, gram)

@@ -79,9 +79,9 @@ class LeafSums:
             for j in range(p):
                 self.by_class[:, j] += np.bincount(codes, X[j] * w, n_labels)
         if self.gram.size and to_gram:
-            weighted = X * w
-            self.gram[:-1, :-1] += weighted @ X.T
-            self._add_edge(weighted.sum(axis=1), w)
+            rooted = X * np.sqrt(w)
+            self.gram[:-1, :-1] += rooted @ rooted.T  # NumPy sees AAᵀ and computes one triangle
+            self._add_edge(X @ w, w)
         size = np.abs(X, out=X)
         norm = w * (size.sum(axis=0) + 1)
         self.absolute[:-1] += size @ norm

@@ -50,6 +50,12 @@ A larger sample saves reads if rows must be read. In memory it costs more than i
 """
 ROWS_PER_ENTRY = 20
 """Rows for each free parameter to which a larger sample is thinned."""
+WHOLE_FACTOR = 4
+"""Factor on the rows to which a sample is thinned, up to which all rows of the data stay.
+
+F on all rows needs no further pass. Beyond six to twelve times as many rows, the passes that a
+thinned sample needs cost less than Newton's method on all rows.
+"""
 LEAST_SAMPLE = 2000
 """Rows below which no sample is thinned."""
 LEAST_ROWS = 100
@@ -180,6 +186,8 @@ class Draw:
 
     def chances(self, X: Features, codes: NDArray, weights: Float, gram: Float) -> Float:
         """Return the probability of each row of a leaf, not yet limited to 1, (rows,)."""
+        if self.share >= 1:
+            return (weights > 0).astype(np.float64)
         return filled(scores(X, codes, weights, gram), self.share * len(weights))
 
 
@@ -262,20 +270,31 @@ def plan_draw(source: Source, budget: int | None) -> Draw | None:
     return Draw(share, int(share * total), int(share * double))
 
 
-def most_sample_rows(n_columns: int, n_classes: int) -> int:
-    """Return the rows to which a sample is thinned."""
-    return max(ROWS_PER_ENTRY * n_columns * (n_classes - 1), LEAST_SAMPLE)
+def kept_rows(drawn: int, whole: bool, n_columns: int, n_classes: int) -> int:
+    """Return about how many of the drawn rows stay in the sample.
+
+    Parameters
+    ----------
+    drawn : int
+        Number of rows that were drawn.
+    whole : bool
+        Whether these are all rows of the data.
+    n_columns, n_classes : int
+        p+1 and K.
+    """
+    most = max(ROWS_PER_ENTRY * n_columns * (n_classes - 1), LEAST_SAMPLE)
+    return drawn if whole and drawn <= WHOLE_FACTOR * most else min(drawn, most)
 
 
 def sample_from(
     rows: Rows,
     codes: NDArray,
     class_sums: Float,
-    most_rows: int,
+    n_kept: int,
     whole: bool,
     gram: Float = NO_GRAM,
 ) -> Sample:
-    """Return the sample, thinned to about ``most_rows``.
+    """Return the sample, thinned to about ``n_kept`` rows.
 
     Parameters
     ----------
@@ -285,27 +304,26 @@ def sample_from(
         Their classes.
     class_sums : (K, p+1) float64
         Σ wᵢ[xᵢ, 1] by class. The mean represents a class without a row in the sample.
-    most_rows : int
+    n_kept : int
         Rows that stay, about: those of a draw with smaller probabilities, decided by the same
         numbers u.
     whole : bool
-        Whether these are all rows. Then all of them stay if they are at most ``most_rows``.
+        Whether these are all rows of the data.
     gram : (p+1, p+1) float64
         G of all rows, by which the draw is thinned; its shape is (0, 0) if it is not known.
     """
     numbers, columns = rows.numbers, rows.columns
     drawn = np.minimum(columns["chances"], 1.0)
-    whole = whole and len(codes) <= most_rows
     chances = drawn
-    if not whole and len(codes) > most_rows:
+    if len(codes) > n_kept:
         again = scores(columns["X"], codes, columns["weights"], gram, drawn)
-        chances = np.minimum(filled(again, most_rows, drawn), drawn)
+        chances = np.minimum(filled(again, n_kept, drawn), drawn)
     stay = np.flatnonzero(uniform(numbers) < chances)
     X, weights = columns["X"][stay], columns["weights"][stay] / chances[stay]
     where = columns["places"][stay]
     return replace(
         _weighed(X, codes[stay].astype(np.int64), weights, numbers[stay], where, class_sums),
-        whole=whole,
+        whole=whole and len(codes) <= n_kept,
     )
 
 

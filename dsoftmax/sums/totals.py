@@ -190,6 +190,8 @@ def _in_order(found: list[Rows]) -> Rows:
     # Leaves without rows say nothing about the dtype of a column.
     found = [rows for rows in found if len(rows.numbers)] or found[:1]
     numbers = np.concatenate([rows.numbers for rows in found])
+    if len(found) == 1 and np.all(numbers[1:] > numbers[:-1]):
+        return found[0]
     order = np.argsort(numbers)
     columns = {}
     for name in found[0].columns:

@@ -14,7 +14,7 @@ from dsoftmax.engines.visit import Footprint
 from dsoftmax.errors import MemoryLimitError, OptionError
 from dsoftmax.first_pass.held_out import VALIDATION, HeldOut, folds
 from dsoftmax.first_pass.labels import Encoder, given_classes
-from dsoftmax.first_pass.sample import Draw, most_sample_rows, plan_draw
+from dsoftmax.first_pass.sample import Draw, kept_rows, plan_draw
 from dsoftmax.first_pass.statistics import Statistics
 from dsoftmax.first_pass.visit import MAX_GRAM_FEATURES, Collect, gram_part
 from dsoftmax.kernels.choose import KernelChoice, choose_kernel
@@ -149,7 +149,7 @@ class Prepared:
         if self.draw is None:
             return self._choose(n_classes, self.n_rows, self.gram > 0, Drawn())
         drawn = int(self.draw.share * self.n_rows)
-        rows = min(drawn, most_sample_rows(self.source.n_features + 1, n_classes))
+        rows = kept_rows(drawn, drawn >= self.n_rows, self.source.n_features + 1, n_classes)
         kept = rows / max(drawn, 1)
         expected = Drawn(
             rows,

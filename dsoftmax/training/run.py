@@ -1,6 +1,7 @@
 """The state of one model's run: all that evolves between passes, and that a checkpoint saves."""
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -90,7 +91,7 @@ class Run:
         """∇F by θ at the accepted point, (K, p+1) float64."""
         return Coordinates(self.shift).raw_gradient(self.state.gradient)
 
-    @property
+    @cached_property
     def gradient_max(self) -> float:
         """max|∇F| at the accepted point, of features with mean zero if intercepts are free."""
         return float(np.abs(self.state.gradient).max())

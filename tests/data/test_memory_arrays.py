@@ -41,8 +41,21 @@ def test_chunks_of_wide_csr_are_large_but_not_few(n, p, monkeypatch):
     row_bytes = 2 * (4 + X.indices.itemsize)
     wide = min(CSR_FEATURE_BYTES * p, n * row_bytes // 8)
     rows = opened(X).chunk_rows
-    assert rows[0] * row_bytes > wide / 2  # powers of two
-    assert len(rows) >= 6
+    assert rows[0] * row_bytes >= wide
+    assert len(rows) in (4, 8, 16, 32)
+
+
+@pytest.mark.parametrize(
+    ("n", "p", "n_chunks"),
+    [(6435, 36, 1), (10_000, 192, 4), (100_000, 64, 16), (300_000, 64, 32), (10**6, 100, 48)],
+)
+def test_chunks_of_an_array_have_equally_many_rows(n, p, n_chunks):
+    """2 MiB of 8 bytes a value a chunk, in powers of two up to 32, and at most 16 MiB."""
+    rows = opened(np.broadcast_to(0.0, (n, p))).chunk_rows
+    assert len(rows) == n_chunks
+    assert rows.sum() == n
+    assert rows[0] - rows[-1] < 64 * n_chunks
+    assert len(set(rows[:-1])) <= 1
 
 
 @pytest.mark.parametrize("convert", [np.ascontiguousarray, scipy.sparse.csr_array])

@@ -39,7 +39,7 @@ def test_an_engine_that_loses_a_row_fails_the_contract():
 @pytest.mark.parametrize("kind", stored.KINDS)
 def test_all_engines_return_the_same_bits_from_every_storage(kind, tmp_path, monkeypatch):
     monkeypatch.setattr("dsoftmax.data.zarr.source.GROUP_BYTES", 0)
-    monkeypatch.setattr("dsoftmax.data.memory.CHUNK_BYTES", 2000)
+    monkeypatch.setattr("dsoftmax.data.memory.CHUNK_BYTES", 500)
     monkeypatch.setattr("dsoftmax.data.memory.CSR_CHUNK_BYTES", 2000)
     data = stored.KINDS[kind](tmp_path)
     source = opened(*data)

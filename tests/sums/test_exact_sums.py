@@ -73,8 +73,9 @@ def test_any_order_and_any_tree_give_the_same_bits(numbers, rnd):
 def test_every_exponent_of_float64_is_added(exponent):
     x, huge = math.ldexp(1.0, exponent), math.ldexp(1.0, 1000)
     for number in (x, -x, 0.75 * x):
+        assert float(added([number]).result()) == number
         # The lowest three bins reach down to 2⁻¹⁰⁵⁶, those of 2¹⁰⁰⁰ to 2⁹²⁸.
-        assert float(added([number]).result()) == cut(number, -1056)
+        assert float(added([number, 0.0]).result()) == cut(number, -1056)
         assert float(added([huge, number, -huge]).result()) == cut(number, 928)
 
 
@@ -88,6 +89,20 @@ def test_zeros_of_both_signs_and_no_addend_give_zero():
     assert float(added([]).result()) == 0
     assert float(added([0.0, -0.0]).result()) == 0
     assert not np.signbit(ExactSum((3,)).result()).any()
+
+
+def test_one_array_alone_gives_the_bits_of_its_sum_with_zeros(rng):
+    """Numbers above 2⁻⁹⁹² are held exactly by three digits, so the two ways agree."""
+    x = np.r_[rng.normal(size=50) * 10.0 ** rng.integers(-290, 300, 50), 0.0, -0.0]
+    x = np.r_[x, math.inf, -math.inf, math.nan]
+    alone, merged, digits = ExactSum(x.shape), ExactSum(x.shape), ExactSum(x.shape)
+    alone.add(x)
+    merged.merge(pickle.loads(pickle.dumps(alone)))
+    digits.add(x)
+    digits.add(np.zeros(x.shape))
+    assert digits.digits is not None
+    assert alone.digits is merged.digits is None
+    assert bits(alone.result()) == bits(merged.result()) == bits(digits.result())
 
 
 @pytest.mark.parametrize("broken", [math.nan, math.inf, -math.inf])
@@ -235,6 +250,7 @@ def test_rounded_totals_have_the_same_results_and_accept_no_addend(rng):
     with pytest.raises(TypeError):
         rounded.merge(total)
     large = Totals()
+    large.add({"sum": rng.normal(size=10_000)})
     large.add({"sum": rng.normal(size=10_000)})
     assert len(pickle.dumps(large.rounded())) < len(pickle.dumps(large)) / 3
 

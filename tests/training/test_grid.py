@@ -131,7 +131,7 @@ def test_a_grid_resumed_after_any_pass_has_the_same_bits(data, solver, groups, s
 
 @pytest.mark.parametrize("groups", [None, *GROUPS])
 def test_threads_give_the_bits_of_one(data, groups, monkeypatch):
-    monkeypatch.setattr("dsoftmax.data.memory.CHUNK_BYTES", 4000)
+    monkeypatch.setattr("dsoftmax.data.memory.CHUNK_BYTES", 1000)
     source = opened(*data, groups=groups and GROUPS[groups])
     assert len(source.chunk_rows) > 5
     one, two = (

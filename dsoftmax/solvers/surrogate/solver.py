@@ -241,6 +241,8 @@ def _minima(models: list[Model], solve: Callable[[Float], Float]) -> list[tuple[
     def minimum(model: Model) -> tuple[Float, float]:
         return minimise(model.function, model.theta, solve, model.factorise)
 
+    if len(models) == 1:
+        return [minimum(models[0])]
     with ThreadPoolExecutor(len(models)) as pool:
         return list(pool.map(minimum, models))
 

@@ -10,6 +10,7 @@ from opening import opened
 
 from dsoftmax.engines.serial import SerialEngine
 from dsoftmax.solvers.algebra.kronecker import (
+    EIGEN_CLASSES,
     Kronecker,
     class_masses,
     kronecker_matrix,
@@ -67,6 +68,23 @@ def test_the_matrix_and_the_product_are_those_of_loops(rng, diagonal, intercept)
             expected[5 * k + 4, :] = expected[:, 5 * k + 4] = 0
     assert_allclose(found.matrix(A), expected, rtol=1e-12)
     assert_allclose(found.product(A)(V).ravel(), expected @ V.ravel(), rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize("diagonal", [False, True])
+@pytest.mark.parametrize("intercept", [True, False])
+def test_the_norm_by_the_inverse_is_that_of_loops(rng, diagonal, intercept):
+    full, one, other = spd(rng, 5), spd(rng, 3), spd(rng, 3)
+    full = np.diag(np.diag(full)) if diagonal else full
+    given = problem(np.diag(full).copy() if diagonal else full, 3, 0.1, intercept)
+    V = rng.normal(size=(3, 5)) * given.free
+    found = Kronecker.of(given)
+    assert Kronecker.of(given) is found
+    for A in (one, other, one):  # each A has its own eigenvectors
+        free = np.flatnonzero(given.free.ravel())
+        B = by_loops(A, full, 0.1)[np.ix_(free, free)]
+        expected = V.ravel()[free] @ np.linalg.solve(B, V.ravel()[free])
+        assert_allclose(found.inverse_norm(A, V), expected, rtol=1e-10)
+        assert_allclose(np.sum(found.inverse(A)(V) * V), expected, rtol=1e-10)
 
 
 def test_a_penalty_may_differ_by_entry(rng):
@@ -130,6 +148,23 @@ def test_the_diagonal_of_independent_classes_stands_for_their_moments(rng, diago
         found, expected = found - found.mean(axis=0), expected - expected.mean(axis=0)
     assert_allclose(found, expected, rtol=1e-5, atol=1e-8 * np.abs(expected).max())
     assert_allclose(times_moments(np.diag(A).copy(), V), A @ V, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("K", [EIGEN_CLASSES, EIGEN_CLASSES + 1])
+def test_many_classes_with_a_diagonal_gram_are_inverted_by_the_diagonal_of_their_moments(rng, K):
+    """Both ways are exact for independent classes, and only few classes see another A."""
+    c, G, V = rng.uniform(0.1, 2, K), rng.uniform(0.5, 2, 3), rng.normal(size=(K, 3))
+    kronecker = Kronecker(G, 0.3, np.ones((K, 3), bool))
+    independent = np.diag(c) - np.outer(c, c) / c.sum()
+    dense = by_loops(independent, np.diag(G), 0.3)
+    expected = np.linalg.solve(dense, V.ravel()).reshape(K, 3)
+    assert_allclose(kronecker.inverse(independent)(V), expected, rtol=1e-5, atol=1e-9)
+    assert_allclose(
+        kronecker.inverse_norm(independent, V), np.sum(expected * V), rtol=1e-5, atol=1e-9
+    )
+    other = independent + 0.1 * (np.ones((K, K)) - np.eye(K))
+    changed = np.abs(kronecker.inverse(other)(V) - kronecker.inverse(independent)(V)).max()
+    assert (changed > 1e-3) == (K == EIGEN_CLASSES)
 
 
 def test_the_masses_of_classes_give_back_their_curvatures(rng):

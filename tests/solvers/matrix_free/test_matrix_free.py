@@ -125,10 +125,10 @@ def bits(result):
 
 
 def test_engines_cores_and_resumed_runs_have_the_same_bits(rng, small_sample, monkeypatch):
-    monkeypatch.setattr("dsoftmax.data.memory.CHUNK_BYTES", 2**16)
+    monkeypatch.setattr("dsoftmax.data.memory.CHUNK_BYTES", 2**15)
     monkeypatch.setattr("dsoftmax.objective.on_sample.SLICED_WORK", 1)  # four slices of the sample
     source, settings = opened(*heavy_tails(rng)), Settings(solver="matrix-free", tol=1e-7)
-    assert len(source.chunk_rows) > 5
+    assert len(source.chunk_rows) > 1
     expected = train(source, SerialEngine(), settings)
     assert expected.run.n_passes > 4
     assert bits(train(source, ThreadsEngine(3), settings)) == bits(expected)
