@@ -200,7 +200,7 @@ class Objective:
         known = self.problem().moments if moments is None else moments
         if not (np.isfinite(gradient).all() and np.isfinite(known).all()):
             return np.nan
-        return 0.5 * self._kronecker.inverse_norm(known, gradient)
+        return 0.5 * self._kronecker.inverse(known).norm(gradient)
 
     def gap_bound(self, gradient: Float) -> float:
         """Return ‖∇F‖²/(2λ) ≥ F − F*.

@@ -204,9 +204,9 @@ class Local(Protocol):
         """Return the root mean square of the logits of a (K, p+1) direction."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Problem:
-    """What a solver may know before its first query. A problem equals itself alone.
+    """What a solver may know before its first query.
 
     Attributes
     ----------

@@ -60,7 +60,6 @@ def rehearse(
     theta: Float,
     single: bool,
     error: Callable[[float, Float], float],
-    gap: Callable[[Float, Float], float],
 ) -> Rehearsal:
     """Return the result of preconditioned L-BFGS on the sample from a point.
 
@@ -74,8 +73,6 @@ def rehearse(
         Whether products are in float32, if that holds the stored values.
     error : callable
         Map from F and θ to the rounding of F.
-    gap : callable
-        Map from ∇F and A to an estimate of F − F*.
 
     Notes
     -----
@@ -90,6 +87,6 @@ def rehearse(
         moments = local.moments(query.theta)
         answer = Answer(value, gradient, error(value, query.theta), moments=moments)
         state, spent = solver.tell(state, answer), spent + 1
-        arrived = gap(state.gradient, state.moments) <= ARRIVED * state.value
+        arrived = state.decrement <= ARRIVED * state.value
     following = replace(solver.start(state.theta, None), pairs=state.pairs)
     return Rehearsal(following, spent, arrived)

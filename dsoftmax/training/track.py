@@ -166,8 +166,7 @@ def begin_track(
         start = objective.point(theta)
     if choice.otherwise:
         single = objective.dtype != np.float64
-        problem, error = objective.problem(), objective.value_error
-        rehearsal = rehearse(problem, start, single, error, objective.gap)
+        rehearsal = rehearse(objective.problem(), start, single, objective.value_error)
         choice, state = rehearsal.settle(choice), rehearsal.state if rehearsal.arrived else None
     if solver_entry(choice.solver).double:
         objective = objective.in_double()

@@ -7,6 +7,7 @@ A preconditioner replaces the identity in H⁰. It is the inverse of A ⊗ G + �
 as eq. 7.20 scales the identity.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -95,7 +96,10 @@ class LBFGS:
         """Choose the next direction and begin its line search."""
         if state.stuck:
             return state
-        first = np.copy if self.kronecker is None else self.kronecker.inverse(state.moments)
+        first: Callable[[Float], Float] = np.copy
+        if self.kronecker is not None:
+            first = inverse = self.kronecker.inverse(state.moments)
+            state = replace(state, decrement=0.5 * inverse.norm(state.gradient))
         direction = -state.pairs.inverse_product(state.gradient, first)
         slope = float(np.sum(direction * state.gradient))
         if not slope < 0 and len(state.pairs):  # rounding made the pairs useless

@@ -7,13 +7,12 @@ from numpy.typing import NDArray
 
 from dsoftmax.solvers.algebra.line_search import Search
 from dsoftmax.solvers.algebra.pairs import Pairs
-from dsoftmax.solvers.protocol import NoDecrement
 
 Float = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class LBFGSState(NoDecrement):
+class LBFGSState:
     """State of `dsoftmax.solvers.lbfgs.solver.LBFGS`.
 
     See `dsoftmax.solvers.protocol.State` for the common fields.
@@ -27,6 +26,9 @@ class LBFGSState(NoDecrement):
     direction : (K, p+1) float64
         Direction of the line search.
     search : Search
+    decrement : float
+        Half the Newton decrement at θ, by A ⊗ G + λI in place of the Hessian; nan without a
+        preconditioner.
     """
 
     theta: Float
@@ -39,3 +41,4 @@ class LBFGSState(NoDecrement):
     moments: Float
     direction: Float
     search: Search
+    decrement: float = np.nan
