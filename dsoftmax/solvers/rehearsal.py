@@ -20,6 +20,8 @@ Float = NDArray[np.float64]
 
 MOST_GRADIENTS = 40
 """Gradients of the sample after which a rehearsal has failed."""
+REFRESHES = frozenset((2, 4, 8, 16, 32))
+"""Gradients with which the moments are found anew, which costs as much as a gradient."""
 ARRIVED = 1e-4
 """Estimate of f − f*, as a fraction of f, at which a rehearsal has succeeded; f is F on the sample.
 
@@ -76,7 +78,8 @@ def rehearse(
 
     Notes
     -----
-    Work at most `MOST_GRADIENTS` gradients and moments of the sample; memory that of the solver.
+    Work at most `MOST_GRADIENTS` gradients of the sample, and the moments of `REFRESHES`. Memory that
+    of the solver.
     """
     local, solver = problem.local, LBFGS.preconditioned(problem)
     assert local is not None
@@ -84,9 +87,10 @@ def rehearse(
     while spent < MOST_GRADIENTS and not (arrived or state.stuck):
         state, query = solver.ask(state)
         value, gradient = local.on_threads(query.theta, single)
-        moments = local.moments(query.theta)
+        spent += 1
+        moments = local.moments(query.theta) if spent in REFRESHES else None
         answer = Answer(value, gradient, error(value, query.theta), moments=moments)
-        state, spent = solver.tell(state, answer), spent + 1
+        state = solver.tell(state, answer)
         arrived = state.decrement <= ARRIVED * state.value
     following = replace(solver.start(state.theta, None), pairs=state.pairs)
     return Rehearsal(following, spent, arrived)
