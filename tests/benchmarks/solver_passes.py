@@ -19,6 +19,7 @@ import argparse
 import sys
 import time
 
+import diagonal_lbfgs
 from counting import Path, follow_to, joined, look_for_optimum
 from optimum_bounds import Bounds, PlainObjective
 from real_data import SETS, Data, load, named
@@ -104,6 +105,7 @@ def main(names: list[str], solvers: list[str], cap: int, seconds: float) -> None
 
 
 if __name__ == "__main__":
+    SOLVERS[diagonal_lbfgs.NAME] = diagonal_lbfgs.ENTRY
     parser = argparse.ArgumentParser(
         description="Passes of every solver to the optimum of the real sets."
     )
