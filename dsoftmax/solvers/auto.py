@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 AUTO, SURROGATE, MATRIX_FREE, KRONECKER = "auto", "surrogate", "matrix-free", "lbfgs-kronecker"
+PROXIMAL = "proximal-newton"
 """Names of solvers."""
 SURROGATE_ENTRIES = 1000
 """Limit on the entries of θ for `SURROGATE`.
@@ -53,6 +54,7 @@ def choose(
     budget: int | None = None,
     resident: bool = False,
     tail: Callable[[], float] = float,
+    l1: bool = False,
 ) -> Choice:
     """Return the solver for a problem.
 
@@ -72,12 +74,16 @@ def choose(
     tail : callable
         Returns the part of all leverage that the most extreme hundredth of the rows has. Where it
         is large, L-BFGS may not arrive at all. It is called if the choice depends on it.
+    l1 : bool
+        Whether the penalty has an L1 part.
     """
     memory = np.inf if budget is None else budget
     held = memory / HELD_PART
+    fits = needed[MATRIX_FREE] <= MATRIX_FREE_PART * (memory - PASS_BYTES)
+    if l1:
+        return _with_l1((n_features + 1) * n_classes, fits)
 
     def other() -> str:
-        fits = needed[MATRIX_FREE] <= MATRIX_FREE_PART * (memory - PASS_BYTES)
         hard = sample_rows and fits and (not resident or tail() > HEAVY_TAIL)
         return MATRIX_FREE if hard else KRONECKER
 
@@ -97,3 +103,16 @@ def choose(
         return Choice(other(), f"{small} for Newton's method on it")
     few = f"θ has {entries:,} entries, no more than {SURROGATE_ENTRIES:,}"
     return Choice(SURROGATE, f"{few}: a few passes and a sample in memory")
+
+
+def _with_l1(entries: int, fits: bool) -> Choice:
+    """Return the solver if the penalty has an L1 part."""
+    why = "the penalty has an L1 part"
+    if entries <= SURROGATE_ENTRIES:
+        return Choice(PROXIMAL, why)
+    large = f"{why}, and θ has {entries:,} entries, more than {SURROGATE_ENTRIES:,}"
+    return (
+        Choice(MATRIX_FREE, large)
+        if fits
+        else Choice(PROXIMAL, f"{why}, and {MATRIX_FREE} exceeds the memory limit")
+    )

@@ -92,10 +92,15 @@ OTHERS = [(3000, 60, 20), (400, 400, 60), (400, 20, 200)]
 
 
 @pytest.mark.parametrize(
-    ("name", "shape"), [(name, shape) for name in SOLVERS for shape in SHAPES.get(name, OTHERS)]
+    ("name", "shape", "l1_ratio"),
+    [
+        (name, shape, l1_ratio)
+        for name in SOLVERS
+        for shape in SHAPES.get(name, OTHERS)
+        for l1_ratio in ((0.0, 0.5) if SOLVERS[name].l1 else (0.0,))
+    ],
 )
-def test_a_solver_allocates_what_it_says(name, shape, small_sample, traced):
-    l1_ratio = 0.5 if SOLVERS[name].l1 else 0.0
+def test_a_solver_allocates_what_it_says(name, shape, l1_ratio, small_sample, traced):
     settings = [Settings(C=1e4, l1_ratio=l1_ratio, solver=name)]
     found, sizes = measured(name, hard_rows(*shape), settings)
     assert found <= said(name, sizes) <= GENEROUS * found
