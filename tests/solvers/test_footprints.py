@@ -4,6 +4,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
+import scipy.sparse
 from opening import opened
 
 from dsoftmax.engines.serial import SerialEngine
@@ -104,6 +105,15 @@ def test_a_solver_allocates_what_it_says(name, shape, l1_ratio, small_sample, tr
     settings = [Settings(C=1e4, l1_ratio=l1_ratio, solver=name)]
     found, sizes = measured(name, hard_rows(*shape), settings)
     assert found <= said(name, sizes) <= GENEROUS * found
+
+
+@pytest.mark.parametrize("C", [1e4, 1e-1])
+def test_matrix_free_allocates_what_it_says_for_sparse_rows_and_an_l1_part(C, small_sample, traced):
+    X, y = hard_rows(600, 2000, 30)
+    X = scipy.sparse.csr_array(np.where(np.random.default_rng(1).random(X.shape) < 0.02, X, 0))
+    settings = [Settings(C=C, l1_ratio=0.7, solver="matrix-free")]
+    found, sizes = measured("matrix-free", (X, y), settings)
+    assert found <= said("matrix-free", sizes) <= GENEROUS * found
 
 
 @pytest.mark.parametrize(

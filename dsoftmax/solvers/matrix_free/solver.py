@@ -123,7 +123,7 @@ class MatrixFree:
             return self._at(state, state.theta, answer, state.n_iter)
         answers = (answer, *answer.trials)
         found = [
-            self._with_l1(theta, one) for theta, one in zip(state.trials, answers, strict=True)
+            self._with_l1(theta, one) for theta, one in zip(state.trials, answers, strict=False)
         ]
         best = lowest(state, found)
         theta, reached = state.trials[best], found[best]
