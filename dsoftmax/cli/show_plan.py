@@ -4,7 +4,7 @@ from dsoftmax.cli.engine_choice import EngineChoice
 from dsoftmax.cli.open_engine import open_engine, plan_choice
 from dsoftmax.cli.show import limit_line
 from dsoftmax.data.source import n_rows
-from dsoftmax.solvers.auto import SURROGATE, SURROGATE_ENTRIES
+from dsoftmax.solvers.auto import PROXIMAL, SURROGATE, SURROGATE_ENTRIES
 from dsoftmax.solvers.table import AUTO
 from dsoftmax.system.process import available_cores
 from dsoftmax.system.units import size
@@ -111,11 +111,12 @@ def _solver_fact(prepared: Prepared) -> str:
         return f"{prepared.settings.solver}, as asked (--solver)"
     most = max(SURROGATE_ENTRIES // (prepared.source.n_features + 1), 2)
     few: list[int] = []
+    small = PROXIMAL if prepared.settings.l1_ratio > 0 else SURROGATE
     if prepared.choice is None and prepared.encoder is None:
-        few = [K for K in range(2, most + 1) if prepared.expect_solver(K).solver == SURROGATE]
+        few = [K for K in range(2, most + 1) if prepared.expect_solver(K).solver == small]
     if few:
         more = prepared.expect_solver(few[-1] + 1).solver
-        return f"auto: {SURROGATE} for up to {few[-1]:,} classes, {more} for more"
+        return f"auto: {small} for up to {few[-1]:,} classes, {more} for more"
     known = prepared.encoder
     choice = prepared.expect_solver(most if known is None else len(known.classes))
     return f"auto, which is {choice.solver}: {choice.why}"

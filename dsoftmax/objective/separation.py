@@ -24,7 +24,6 @@ from collections.abc import Iterator
 
 import numpy as np
 import scipy.linalg
-import scipy.optimize
 from numpy.typing import NDArray
 
 from dsoftmax.kernels.softmax import softmax
@@ -190,7 +189,9 @@ def _by_program(
     margins[each, own] += X[rows]
     margins[each, others] -= X[rows]
     A = margins[:, 1:].reshape(pairs, entries)
-    found = scipy.optimize.linprog(
+    from scipy.optimize import linprog  # 18 MiB, which every worker would have to pay for
+
+    found = linprog(
         -A.mean(axis=0), A_ub=-A, b_ub=np.zeros(pairs), bounds=(-1, 1), method="highs-ds"
     )
     if found.status != 0:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 AUTO, SURROGATE, MATRIX_FREE, KRONECKER = "auto", "surrogate", "matrix-free", "lbfgs-kronecker"
+PROXIMAL = "proximal-newton"
 """Names of solvers."""
 SURROGATE_ENTRIES = 1000
 """Limit on the entries of θ for `SURROGATE`.
@@ -53,6 +54,7 @@ def choose(
     needed: Mapping[str, int],
     budget: int | None = None,
     resident: bool = False,
+    l1: bool = False,
 ) -> Choice:
     """Return the solver for a problem.
 
@@ -71,12 +73,16 @@ def choose(
         Whether the rows are in memory. A pass then costs less than a step on a large sample, and
         L-BFGS takes the least time on most data. On some it hardly arrives, which a rehearsal on
         the sample tells.
+    l1 : bool
+        Whether the penalty has an L1 part.
     """
     memory = np.inf if budget is None else budget
     allowed = memory / SOLVER_PART
+    fits = needed[MATRIX_FREE] <= MATRIX_FREE_PART * (memory - PASS_BYTES)
+    if l1:
+        return _with_l1((n_features + 1) * n_classes, fits)
 
     def other(why: str) -> Choice:
-        fits = needed[MATRIX_FREE] <= MATRIX_FREE_PART * (memory - PASS_BYTES)
         if not (sample_rows and fits):
             return Choice(KRONECKER, why)
         return Choice(KRONECKER, why, MATRIX_FREE) if resident else Choice(MATRIX_FREE, why)
@@ -94,3 +100,16 @@ def choose(
         return other(f"{small} for Newton's method on it")
     few = f"θ has {entries:,} entries, no more than {SURROGATE_ENTRIES:,}"
     return Choice(SURROGATE, f"{few}: a few passes and a sample in memory")
+
+
+def _with_l1(entries: int, fits: bool) -> Choice:
+    """Return the solver if the penalty has an L1 part."""
+    why = "the penalty has an L1 part"
+    if entries <= SURROGATE_ENTRIES:
+        return Choice(PROXIMAL, why)
+    large = f"{why}, and θ has {entries:,} entries, more than {SURROGATE_ENTRIES:,}"
+    return (
+        Choice(MATRIX_FREE, large)
+        if fits
+        else Choice(PROXIMAL, f"{why}, and {MATRIX_FREE} exceeds the memory limit")
+    )

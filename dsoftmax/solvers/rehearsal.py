@@ -78,8 +78,8 @@ def rehearse(
 
     Notes
     -----
-    Work at most `MOST_GRADIENTS` gradients of the sample, and the moments of `REFRESHES`. Memory that
-    of the solver.
+    Work at most `MOST_GRADIENTS` gradients of the sample, and the moments of `REFRESHES`. Memory
+    that of the solver.
     """
     local, solver = problem.local, LBFGS.preconditioned(problem)
     assert local is not None

@@ -9,7 +9,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 from dsoftmax.errors import unknown_option
-from dsoftmax.solvers.auto import AUTO, KRONECKER, MATRIX_FREE, SURROGATE, Choice, choose
+from dsoftmax.solvers.auto import (
+    AUTO,
+    KRONECKER,
+    MATRIX_FREE,
+    PROXIMAL,
+    SURROGATE,
+    Choice,
+    choose,
+)
 from dsoftmax.solvers.lbfgs import solver as lbfgs
 from dsoftmax.solvers.lbfgs.state import LBFGSState
 from dsoftmax.solvers.matrix_free import solver as matrix_free
@@ -22,7 +30,7 @@ from dsoftmax.solvers.reference.newton_state import NewtonState
 from dsoftmax.solvers.surrogate import solver as surrogate
 from dsoftmax.solvers.surrogate.state import SurrogateState
 
-__all__ = ["AUTO", "L1_SOLVER", "SOLVERS", "Choice", "Entry", "choose", "solver_entry"]
+__all__ = ["AUTO", "SOLVERS", "Choice", "Entry", "choose", "solver_entry"]
 
 
 @dataclass(frozen=True)
@@ -91,8 +99,9 @@ SOLVERS: dict[str, Entry] = {
         gram="estimate",
         sample=True,
         double=True,
+        l1=True,
     ),
-    "proximal-newton": Entry(
+    PROXIMAL: Entry(
         proximal_newton.ProximalNewton.of,
         ProximalState,
         proximal_newton.footprint,
@@ -129,9 +138,6 @@ SOLVERS: dict[str, Entry] = {
     ),
 }
 """The solvers that "auto" chooses from, then the references."""
-
-L1_SOLVER = next(name for name, entry in SOLVERS.items() if entry.l1)
-"""Choice of "auto" if the penalty has an L1 part."""
 
 
 def solver_entry(name: str) -> Entry:

@@ -22,7 +22,7 @@ from dsoftmax.kernels.tiles import compute_dtype, product_dtype
 from dsoftmax.objective.visit import Evaluate, Question
 from dsoftmax.solvers.auto import HESSIAN_BYTES, HESSIAN_PART, MATRIX_FREE, SURROGATE
 from dsoftmax.solvers.protocol import Query
-from dsoftmax.solvers.table import AUTO, L1_SOLVER, Choice, choose, solver_entry
+from dsoftmax.solvers.table import AUTO, Choice, choose, solver_entry
 from dsoftmax.training.budget import Drawn, memory_budget, problem_sizes
 from dsoftmax.training.grid import Grid
 from dsoftmax.training.separation import searched_entries
@@ -169,7 +169,8 @@ class Prepared:
             for name in (SURROGATE, MATRIX_FREE)
         }
         resident = self.source.resident
-        return choose(p, K, sample.n_rows, sample.whole, needed, self.budget, resident)
+        l1 = self.settings.l1_ratio > 0
+        return choose(p, K, sample.n_rows, sample.whole, needed, self.budget, resident, l1)
 
 
 def prepare(
@@ -204,7 +205,7 @@ def prepare(
     DataError
         The columns of the validation set are not those of the source.
     MemoryLimitError
-        The solver works on a sample, and the memory limit is too small for one.
+        Every solver that is allowed works on a sample, and the memory limit is too small for one.
     """
     if grid is not None:
         grid.check()
@@ -310,11 +311,14 @@ def _draw(
             f"solver={settings.solver!r} works on a sample, and the memory limit is too small for "
             f"one. Raise the memory limit, or pass solver={AUTO!r}."
         )
+    if draw is None and settings.l1_ratio > 0:
+        raise MemoryLimitError(
+            f"l1_ratio={settings.l1_ratio} needs a solver that works on a sample, and the memory "
+            "limit is too small for one. Raise the memory limit, or pass l1_ratio=0."
+        )
     return draw
 
 
 def _settled_solver(settings: Settings) -> Choice | None:
     """Return the solver if settings alone decide it."""
-    if settings.solver != AUTO:
-        return Choice(settings.solver, "as asked")
-    return Choice(L1_SOLVER, "the penalty has an L1 part") if settings.l1_ratio > 0 else None
+    return None if settings.solver == AUTO else Choice(settings.solver, "as asked")

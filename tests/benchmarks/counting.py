@@ -76,6 +76,7 @@ def follow(
     most: int,
     seconds: float = np.inf,
     dtype: Any = None,
+    l1_ratio: float = 0.0,
 ) -> Path:
     """Return the path of a run until ``enough`` is true, or the solver is stuck.
 
@@ -93,6 +94,7 @@ def follow(
         Most seconds.
     dtype : optional
         Dtype of the products. None is the default of a user.
+    l1_ratio : float
     """
     path, began = Path(), time.perf_counter()
 
@@ -107,7 +109,7 @@ def follow(
             path.out_of_time = True
             raise _EnoughError
 
-    settings = Settings(C=C, solver=solver, tol=0, max_iter=most, dtype=dtype)
+    settings = Settings(C=C, l1_ratio=l1_ratio, solver=solver, tol=0, max_iter=most, dtype=dtype)
     with suppress(_EnoughError):
         train(open_source(Table(data.X, data.y)), ThreadsEngine(), settings, watchers=[watch])
     return path

@@ -13,6 +13,14 @@ So with b at its minimum
 .. math::  F^* ≥ F(W, b) - \|∇_W F(W, b)\|^2 / (2λ)
 
 (Boyd and Vandenberghe 2004, eq. 9.9).
+
+With an L1 part :math:`λ_1 \|W\|_1` the subgradient of least norm takes the place of the gradient.
+If λ is 0, duality bounds F* instead. Let f be the mean loss, g its gradient by W, and t = min(1,
+λ₁/max|g|). The dual point that is t times the residuals is feasible, and entropy is concave, so
+
+.. math::  F^* ≥ t \, (f - ⟨W, g⟩)
+
+(Kim, Koh, Lustig, Boyd and Gorinevsky 2007, section III-B).
 """
 
 from collections.abc import Iterator
@@ -69,16 +77,23 @@ class PlainObjective:
         Codes 0 … K-1. K ≥ 3, because two classes have another formula.
     penalty : float
         λ.
+    l1 : float
+        λ₁.
     """
 
     X: Any
     y: NDArray
     penalty: float
+    l1: float = 0.0
 
     @classmethod
-    def of(cls, X: Any, y: NDArray, C: float) -> "PlainObjective":
-        """Return the objective for scikit-learn's C."""
-        return cls(X, y, 1 / (C * len(y)))
+    def of(cls, X: Any, y: NDArray, C: float, l1_ratio: float = 0.0) -> "PlainObjective":
+        """Return the objective for scikit-learn's C and ``l1_ratio``."""
+        total = 1 / (C * len(y))
+        return cls(X, y, (1 - l1_ratio) * total, l1_ratio * total)
+
+    def _l1_norm(self, theta: Float) -> float:
+        return self.l1 * float(np.sum(np.abs(theta[:, :-1])))
 
     def _blocks(self) -> Iterator[tuple[Any, NDArray]]:
         step = max(BLOCK_BYTES // (8 * self.X.shape[1]), 1000)
@@ -90,10 +105,11 @@ class PlainObjective:
         total = 0.0
         for X, y in self._blocks():
             total += _losses(np.asarray(X @ theta[:, :-1].T) + theta[:, -1], y)[0]
-        return total / len(self.y) + 0.5 * self.penalty * float(np.sum(theta[:, :-1] ** 2))
+        smooth = total / len(self.y) + 0.5 * self.penalty * float(np.sum(theta[:, :-1] ** 2))
+        return smooth + self._l1_norm(theta)
 
     def value_and_gradient(self, theta: Float) -> tuple[float, Float]:
-        """Return F and ∇F at (K, p+1)."""
+        """Return F and ∇F at (K, p+1), without the L1 part."""
         total, gradient = 0.0, np.zeros_like(theta)
         for X, y in self._blocks():
             loss, P = _losses(np.asarray(X @ theta[:, :-1].T) + theta[:, -1], y)
@@ -144,12 +160,17 @@ class PlainObjective:
         return theta
 
     def bounds(self, theta: Float) -> Bounds:
-        """Return the bounds that θ proves, by the inequality at the top of this file."""
+        """Return the bounds that θ proves, by the inequalities at the top of this file."""
         theta = self.with_best_intercepts(theta)
         value, gradient = self.value_and_gradient(theta)
-        return Bounds(
-            theta, value, value - float(np.sum(gradient[:, :-1] ** 2)) / (2 * self.penalty)
-        )
+        W, slope = theta[:, :-1], gradient[:, :-1]
+        upper = value + self._l1_norm(theta)
+        if not self.penalty:
+            share = min(1.0, self.l1 / float(np.abs(slope).max()))
+            return Bounds(theta, upper, share * (value - float(np.sum(W * slope))))
+        at_zero = np.sign(slope) * np.maximum(np.abs(slope) - self.l1, 0)
+        slope = np.where(W != 0, slope + self.l1 * np.sign(W), at_zero)
+        return Bounds(theta, upper, upper - float(np.sum(slope**2)) / (2 * self.penalty))
 
     def refined(self, theta: Float) -> Bounds:
         """Return the bounds of θ, after Newton steps if they are loose and θ is small."""
@@ -157,6 +178,7 @@ class PlainObjective:
         for _ in range(REFINEMENTS):
             if (
                 best.looseness <= CLOSE
+                or self.l1
                 or theta.size > NEWTON_ENTRIES
                 or scipy.sparse.issparse(self.X)
             ):

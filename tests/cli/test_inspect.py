@@ -32,6 +32,12 @@ def test_inspect_opens_no_chunk(here):
     assert "elastic net with 25 % L1, C = 1" in " ".join(elastic.stdout.split())
 
 
+def test_inspect_says_which_solver_auto_becomes_with_an_l1_part(here):
+    said = " ".join(run("inspect", *DATA, "--l1-ratio", "0.25").stdout.split())
+    most = SURROGATE_ENTRIES // (P + 1)
+    assert f"proximal-newton for up to {most} classes, matrix-free for more" in said
+
+
 def most_classes(*memory):
     """Return the largest number of classes with which "auto" is the surrogate solver."""
     said = " ".join(run("inspect", *DATA, *memory).stdout.split())

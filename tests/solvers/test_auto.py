@@ -34,3 +34,19 @@ def test_auto_steps_on_a_sample_if_every_pass_must_read(rng, tmp_path, stored, s
             group.create_array("y", data=y + 1, chunks=(500,)),
         )
     assert train(opened(X, y), SerialEngine(), Settings(max_iter=0)).run.solver == solver
+
+
+@pytest.mark.parametrize(("p", "solver"), [(8, "proximal-newton"), (60, "matrix-free")])
+def test_auto_treats_an_l1_part_by_the_entries_of_theta(rng, p, solver):
+    X, y = rng.normal(size=(800, p)), rng.integers(0, 20, 800)
+    found = train(opened(X, y), SerialEngine(), Settings(l1_ratio=0.5, max_iter=0))
+    assert found.run.solver == solver
+
+
+def test_an_l1_part_without_memory_for_a_sample_is_an_error(rng, monkeypatch):
+    X, y = rng.normal(size=(300, 4)), rng.integers(0, 3, 300)
+    engine = SerialEngine(process_bytes() + 256 * 2**20)
+    monkeypatch.setattr("dsoftmax.first_pass.sample.LEAST_ROWS", 10**6)
+    monkeypatch.setattr("dsoftmax.first_pass.sample.LEAST_BYTES", 0)
+    with pytest.raises(MemoryLimitError, match=r"l1_ratio=0\.5 needs a solver that works on a"):
+        train(opened(X, y), engine, Settings(l1_ratio=0.5))

@@ -4,9 +4,11 @@ import tracemalloc
 
 import numpy as np
 import pytest
+import scipy.sparse
 from opening import opened
 
 from dsoftmax.engines.serial import SerialEngine
+from dsoftmax.solvers.matrix_free import solver as matrix_free
 from dsoftmax.solvers.protocol import Allocation, Sizes
 from dsoftmax.solvers.surrogate.solver import THREAD_BYTES, TRIALS
 from dsoftmax.solvers.table import SOLVERS, Entry
@@ -92,13 +94,30 @@ OTHERS = [(3000, 60, 20), (400, 400, 60), (400, 20, 200)]
 
 
 @pytest.mark.parametrize(
-    ("name", "shape"), [(name, shape) for name in SOLVERS for shape in SHAPES.get(name, OTHERS)]
+    ("name", "shape", "l1_ratio"),
+    [
+        (name, shape, l1_ratio)
+        for name in SOLVERS
+        for shape in SHAPES.get(name, OTHERS)
+        for l1_ratio in ((0.0, 0.5) if SOLVERS[name].l1 else (0.0,))
+    ],
 )
-def test_a_solver_allocates_what_it_says(name, shape, small_sample, traced):
-    l1_ratio = 0.5 if SOLVERS[name].l1 else 0.0
+def test_a_solver_allocates_what_it_says(name, shape, l1_ratio, small_sample, traced, monkeypatch):
+    monkeypatch.setattr(
+        matrix_free, "FIRST_BUDGET", matrix_free.MOST_BUDGET
+    )  # all pairs and blocks
     settings = [Settings(C=1e4, l1_ratio=l1_ratio, solver=name)]
     found, sizes = measured(name, hard_rows(*shape), settings)
     assert found <= said(name, sizes) <= GENEROUS * found
+
+
+@pytest.mark.parametrize("C", [1e4, 1e-1])
+def test_matrix_free_allocates_what_it_says_for_sparse_rows_and_an_l1_part(C, small_sample, traced):
+    X, y = hard_rows(600, 2000, 30)
+    X = scipy.sparse.csr_array(np.where(np.random.default_rng(1).random(X.shape) < 0.02, X, 0))
+    settings = [Settings(C=C, l1_ratio=0.7, solver="matrix-free")]
+    found, sizes = measured("matrix-free", (X, y), settings)
+    assert found <= said("matrix-free", sizes) <= GENEROUS * found
 
 
 @pytest.mark.parametrize(

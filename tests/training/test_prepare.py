@@ -93,8 +93,11 @@ def test_two_options_that_hold_out_rows_are_refused(settings):
 
 def test_the_solver_is_settled_at_once_or_by_the_number_of_classes():
     assert prepare(Metadata(1000, 9), Settings(solver="lbfgs")).choice.solver == "lbfgs"
-    elastic = prepare(Metadata(1000, 9), Settings(l1_ratio=0.5)).choice.solver
-    assert SOLVERS[elastic].l1
+    elastic = prepare(Metadata(100_000, 9), Settings(l1_ratio=0.5))
+    assert elastic.choice is None
+    solvers = [elastic.expect_solver(K).solver for K in (3, SURROGATE_ENTRIES // 10 + 1)]
+    assert solvers == ["proximal-newton", "matrix-free"]
+    assert all(SOLVERS[name].l1 for name in solvers)
     prepared = prepare(Metadata(100_000, 9), Settings())
     assert prepared.choice is None
     most = SURROGATE_ENTRIES // 10

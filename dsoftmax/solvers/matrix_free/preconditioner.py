@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 from dsoftmax.solvers.algebra import definite
 from dsoftmax.solvers.algebra.kronecker import Kronecker
+from dsoftmax.solvers.matrix_free.face_pairs import FacePairs
+from dsoftmax.solvers.matrix_free.part import BlockPart, DensePart, Part, SparsePart
 from dsoftmax.solvers.protocol import Local, Sizes
 
 Float = NDArray[np.float64]
@@ -56,17 +58,53 @@ class Preconditioner:
 
     def at(self, theta: Float, number: int) -> Callable[[Float], Float]:
         """Return the map from r to about H⁻¹·r at a point; ``number`` counts its refreshes."""
+        if self._has_blocks(theta, number):
+            return self._by_blocks(theta, number)
+        return self.kronecker.inverse(self._moments(theta, number))
+
+    def part_at(self, theta: Float, number: int, pairs: FacePairs) -> Part:
+        """Return about the Hessian at a point, with inverses of parts of it.
+
+        If class blocks are worth their work, they compete with the moments. The winner is the
+        matrix whose curvatures along the last steps are most nearly proportional to those found.
+        """
+        A = self._moments(theta, number)
+        if self.kronecker.gram.ndim == 1:
+            return SparsePart(self.kronecker, A)
+        found: Part = DensePart(self.kronecker, A)
+        if not self._has_blocks(theta, number):
+            return found
+        blocks = self.local.class_blocks(theta, _block_rows(theta.shape[1]), number)
+        places = np.arange(theta.shape[1])
+        blocks[:, places, places] += self.damping
+        other = BlockPart(blocks)
+        return min((found, other), key=lambda part: _spread(part, pairs, theta.shape))
+
+    def _moments(self, theta: Float, number: int) -> Float:
+        A = self.local.moments(TEMPERS[min(number, len(TEMPERS) - 1)] * theta)
+        return A + (self.damped if A.ndim == 1 else np.diag(self.damped))
+
+    def _has_blocks(self, theta: Float, number: int) -> bool:
         K, d = theta.shape
         dense = self.kronecker.gram.ndim == 2
-        if number >= BLOCKS_FROM and dense and worth_blocks(K, d, self.local.n_rows):
-            return self._by_blocks(theta, number)
-        A = self.local.moments(TEMPERS[min(number, len(TEMPERS) - 1)] * theta)
-        return self.kronecker.inverse(A + (self.damped if A.ndim == 1 else np.diag(self.damped)))
+        return number >= BLOCKS_FROM and dense and worth_blocks(K, d, self.local.n_rows)
 
     def _by_blocks(self, theta: Float, number: int) -> Callable[[Float], Float]:
         blocks = self.local.class_blocks(theta, _block_rows(theta.shape[1]), number)
         solves = [_solver(block, added) for block, added in zip(blocks, self.damping, strict=True)]
         return lambda right: np.stack([one(r) for one, r in zip(solves, right, strict=True)])
+
+
+def _spread(part: Part, pairs: FacePairs, shape: tuple[int, ...]) -> float:
+    """Return the standard deviation of log(sᵀB·s/sᵀy) over the pairs; 0 without pairs."""
+    logs = []
+    for s, y in zip(pairs.steps, pairs.changes, strict=True):
+        step = np.zeros(shape)
+        step.ravel()[pairs.entries] = s
+        bends, found = float(np.sum(step * part.product(step))), float(s @ y)
+        if bends > 0 and found > 0:
+            logs.append(np.log(bends / found))
+    return float(np.std(logs)) if logs else 0.0
 
 
 def _block_rows(n_columns: int) -> int:

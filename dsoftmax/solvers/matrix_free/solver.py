@@ -11,18 +11,21 @@ a pair to the correction of the curvature.
 """
 
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dsoftmax.solvers.algebra.kronecker import Kronecker, diagonal_of
+from dsoftmax.solvers.algebra.l1 import l1_norm, subgradient
 from dsoftmax.solvers.algebra.line_search import improves, lowest
 from dsoftmax.solvers.algebra.minimise import VALUE_ROUNDING
 from dsoftmax.solvers.algebra.moved import moved
 from dsoftmax.solvers.matrix_free.correction import positive_correction
 from dsoftmax.solvers.matrix_free.minimise import Minimum, minimise, most_pairs
 from dsoftmax.solvers.matrix_free.model import Model
+from dsoftmax.solvers.matrix_free.orthant import Composite, minimise_with_l1
+from dsoftmax.solvers.matrix_free.part import DensePart, SparsePart
 from dsoftmax.solvers.matrix_free.preconditioner import Preconditioner, block_bytes
 from dsoftmax.solvers.matrix_free.state import MatrixFreeState
 from dsoftmax.solvers.protocol import (
@@ -45,6 +48,8 @@ CAUTION = 10.0
 """Factor of μ of the second surrogate."""
 FIRST_BUDGET, OWN_BUDGET, LEAST_BUDGET, MOST_BUDGET = 10, 30, 5, 100
 """Gradients of the sample: at first, for its own minimum, at least and at most."""
+L1_BUDGETS = 6
+"""Factor of all budgets with an L1 part, whose minimisations must find the zeros too."""
 GOOD, BAD = 0.6, 0.3
 """Ratios of the gain to the promised gain above which budgets grow and below which they shrink."""
 PAIRS = 6
@@ -73,43 +78,95 @@ class MatrixFree:
         Entries that move.
     penalty : (K, p+1) float64
         λ of every entry.
+    moments : (K, K) or (K,) float64
+        A at the start.
+    weights : (K, p+1) float64
+        λ₁ of every entry.
     """
 
     local: Local
     kronecker: Kronecker
     free: NDArray[np.bool_]
     penalty: Float
+    moments: Float
+    weights: Float
 
     @classmethod
     def of(cls, problem: Problem) -> "MatrixFree":
         """Return the solver of a problem that has a sample."""
         assert problem.local is not None
-        return cls(problem.local, Kronecker.of(problem), problem.free, problem.penalty)
+        weights = np.where(problem.free, problem.l1, 0.0)
+        weights[:, -1] = 0
+        return cls(
+            problem.local,
+            Kronecker.of(problem),
+            problem.free,
+            problem.penalty,
+            problem.moments,
+            weights,
+        )
+
+    @cached_property
+    def composite(self) -> bool:
+        """Whether F has an L1 part."""
+        return bool(self.weights.any())
+
+    @property
+    def factor(self) -> int:
+        """Factor of all budgets."""
+        return L1_BUDGETS if self.composite else 1
 
     def start(self, theta: Float, answer: Answer | None, n_iter: int = 0) -> MatrixFreeState:
-        state = MatrixFreeState.begin(theta, n_iter, FIRST_DAMPING, FIRST_BUDGET)
-        return state if answer is None else moved(state, theta, answer, n_iter)
+        state = MatrixFreeState.begin(theta, n_iter, FIRST_DAMPING, FIRST_BUDGET * self.factor)
+        return state if answer is None else self._at(state, theta, answer, n_iter)
 
     def ask(self, state: MatrixFreeState) -> tuple[MatrixFreeState, Query]:
         if np.isnan(state.value):
             return state, Query(state.theta)
         state = self._aim(state)
-        return state, Query(state.trials[0], trials=state.trials[1:])
+        return state, Query(state.trials[0], trials=state.trials[1:], moments=self.composite)
 
     def tell(self, state: MatrixFreeState, answer: Answer) -> MatrixFreeState:
         if np.isnan(state.value):
-            return moved(state, state.theta, answer, state.n_iter)
-        found = (answer, *answer.trials)
+            return self._at(state, state.theta, answer, state.n_iter)
+        answers = (answer, *answer.trials)
+        found = [
+            self._with_l1(theta, one) for theta, one in zip(state.trials, answers, strict=False)
+        ]
         best = lowest(state, found)
         theta, reached = state.trials[best], found[best]
-        state = self._learn(state, found)
+        state = self._learn(state, answers)
         if not improves(state, reached, theta - state.theta):
             return self._refuse(state)
         gain = state.value - reached.value
-        state = _adapted(state, best, gain / max(state.promised[best], 1e-300))
+        state = _adapted(state, best, gain / max(state.promised[best], 1e-300), self.factor)
         single = state.single and gain >= SMALL_GAIN * abs(state.value)
-        state = moved(state, theta, reached, state.n_iter + 1, refused=0, single=single)
-        return state.at_rest()
+        at_best = replace(answers[best], moments=answer.moments)
+        state = self._at(state, theta, at_best, state.n_iter + 1)
+        return replace(state, refused=0, single=single).at_rest()
+
+    def _with_l1(self, theta: Float, answer: Answer) -> Answer:
+        """Return an answer with the L1 part of F, and with the subgradient of least norm."""
+        if not self.composite:
+            return answer
+        value = answer.value + l1_norm(theta, self.weights)
+        return replace(
+            answer, value=value, gradient=subgradient(answer.gradient, theta, self.weights)
+        )
+
+    def _at(
+        self, state: MatrixFreeState, theta: Float, answer: Answer, n_iter: int
+    ) -> MatrixFreeState:
+        """Return the state at a point whose answer is known, with an estimate of F − F*."""
+        found = self._with_l1(theta, answer)
+        state = moved(state, theta, found, n_iter, slope=answer.gradient)
+        if not self.composite or state.stuck:
+            return state
+        A = self.moments if answer.moments is None else answer.moments
+        sparse = self.kronecker.gram.ndim == 1
+        part = SparsePart(self.kronecker, A) if sparse else DensePart(self.kronecker, A)
+        step = part.solve(found.gradient, (theta != 0) | (found.gradient != 0))
+        return replace(state, decrement=0.5 * float(np.sum(step * found.gradient)))
 
     def _refuse(self, state: MatrixFreeState) -> MatrixFreeState:
         """Return the state at the same θ, with float64 or more damping."""
@@ -120,7 +177,7 @@ class MatrixFree:
         return replace(
             state,
             damping=30 * state.damping,
-            budget=max(state.budget // 2, LEAST_BUDGET),
+            budget=max(state.budget // 2, LEAST_BUDGET * self.factor),
             refused=state.refused + 1,
         ).at_rest()
 
@@ -135,7 +192,7 @@ class MatrixFree:
                 continue
             change = self.local.on_threads(state.trials[i], state.single)[1] - here
             steps.append(step)
-            lacks.append(found[i].gradient - state.gradient - change)
+            lacks.append(found[i].gradient - state.slope - change)
         if not steps:
             return state
         return replace(state, steps=np.stack(steps[-PAIRS:]), lacks=np.stack(lacks[-PAIRS:]))
@@ -153,11 +210,13 @@ class MatrixFree:
         start = theta
         if state.n_iter == 0 and state.refused == 0 and np.any(state.gradient):
             own = Model(evaluate, theta, value)
-            found.append((np.nan, self._minimum(state, own, theta, OWN_BUDGET, 0 * curved)))
+            found.append(
+                (np.nan, self._minimum(state, own, theta, OWN_BUDGET * self.factor, 0 * curved))
+            )
             start = found[-1][1].theta
         for factor in (CAUTION, 1.0):
             mu = factor * state.damping
-            model = Model(evaluate, theta, value, state.gradient - slope, correction, mu * metric)
+            model = Model(evaluate, theta, value, state.slope - slope, correction, mu * metric)
             one = self._minimum(state, model, start, state.budget, mu * curved)
             found.append((factor, one))
             start = one.theta
@@ -165,7 +224,9 @@ class MatrixFree:
             state,
             trials=np.stack([one.theta for _, one in found]),
             dampings=np.array([factor for factor, _ in found]),
-            promised=np.array([max(-one.value, 0.0) for _, one in found]),
+            promised=np.array(
+                [max(l1_norm(theta, self.weights) - one.value, 0.0) for _, one in found]
+            ),
             cut_short=np.array([one.cut_short for _, one in found]),
         )
 
@@ -176,19 +237,21 @@ class MatrixFree:
         preconditioner = Preconditioner(
             self.local, self.kronecker, damped, self.penalty + model.damping
         )
-        return minimise(
-            model.value_and_gradient,
-            start,
-            preconditioner.at,
-            budget,
-            error=ROUNDING[state.single] * (abs(model.value) + 1e-3),
-            most=RUNAWAY * abs(state.value),
-            length=self.local.reach,
-        )
+        error = ROUNDING[state.single] * (abs(model.value) + 1e-3)
+        most, evaluate = RUNAWAY * abs(state.value), model.value_and_gradient
+        if self.composite:
+            function = Composite(evaluate, self.weights, self.free, error, most)
+            return minimise_with_l1(
+                function, start, preconditioner.part_at, budget, self.local.reach
+            )
+        return minimise(evaluate, start, preconditioner.at, budget, error, most, self.local.reach)
 
 
-def _adapted(state: MatrixFreeState, best: int, ratio: float) -> MatrixFreeState:
-    """Return the state with μ and the budget after a step that gained ``ratio`` of its promise."""
+def _adapted(state: MatrixFreeState, best: int, ratio: float, scale: int) -> MatrixFreeState:
+    """Return the state with μ and the budget after a step that gained ``ratio`` of its promise.
+
+    ``scale`` is the factor of the budgets.
+    """
     factor, damping, budget = state.dampings[best], state.damping, state.budget
     if factor == 1:
         damping /= 10 if ratio > 0.5 else 3
@@ -196,9 +259,9 @@ def _adapted(state: MatrixFreeState, best: int, ratio: float) -> MatrixFreeState
         damping *= 10 if ratio < 0.7 else 3
     if np.isfinite(factor):
         if state.cut_short[best] and ratio > GOOD:
-            budget = min(2 * budget, MOST_BUDGET)
+            budget = min(2 * budget, MOST_BUDGET * scale)
         elif ratio < BAD:
-            budget = max(budget // 2, LEAST_BUDGET)
+            budget = max(budget // 2, LEAST_BUDGET * scale)
     return replace(state, damping=max(damping, LEAST_DAMPING), budget=budget)
 
 

@@ -5,19 +5,20 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from dsoftmax.solvers.protocol import NoDecrement
-
 Float = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class MatrixFreeState(NoDecrement):
+class MatrixFreeState:
     """State of `dsoftmax.solvers.matrix_free.solver.MatrixFree`.
 
     See `dsoftmax.solvers.protocol.State` for the common fields.
 
     Attributes
     ----------
+    slope : (K, p+1) float64
+        Gradient of the smooth part of F. ``gradient`` is the subgradient of least norm, and equal
+        to it without an L1 part.
     trials : (m, K, p+1) float64
         Points of the query that waits for its answer.
     dampings : (m,) float64
@@ -36,6 +37,8 @@ class MatrixFreeState(NoDecrement):
         Whether the sample's products are in float32, if its values allow it.
     refused : int
         Passes since the last step.
+    decrement : float
+        Estimate of F − F* if F has an L1 part, else nan.
     """
 
     theta: Float
@@ -44,6 +47,7 @@ class MatrixFreeState(NoDecrement):
     value_error: float
     n_iter: int
     stuck: str
+    slope: Float
     trials: Float
     dampings: Float
     promised: Float
@@ -54,13 +58,15 @@ class MatrixFreeState(NoDecrement):
     budget: int
     single: bool = True
     refused: int = 0
+    decrement: float = np.nan
 
     @classmethod
     def begin(cls, theta: Float, n_iter: int, damping: float, budget: int) -> "MatrixFreeState":
         """Return the state before the first answer."""
+        zero = np.zeros_like(theta)
         none, no_numbers = np.zeros((0, *theta.shape)), np.zeros(0)
         return cls(
-            theta, np.nan, np.zeros_like(theta), 0.0, n_iter, "", none, no_numbers, no_numbers,
+            theta, np.nan, zero, 0.0, n_iter, "", zero, none, no_numbers, no_numbers,
             np.zeros(0, bool), none, none, damping, budget,
         )  # fmt: skip
 

@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsoftmax.solvers.algebra.kronecker import Kronecker, diagonal_of, shift_matrix
+from dsoftmax.solvers.algebra.l1 import l1_norm, shift
 from dsoftmax.solvers.algebra.line_search import C1
 from dsoftmax.solvers.algebra.low_rank import LowRank, bfgs_update
 from dsoftmax.solvers.algebra.minimise import VALUE_ROUNDING
 from dsoftmax.solvers.protocol import Local
-from dsoftmax.solvers.proximal_newton.l1 import l1_norm, shift
 from dsoftmax.solvers.proximal_newton.sparse_quadratic import Budget, Quadratic, minimise
 from dsoftmax.solvers.proximal_newton.state import ProximalState
 

@@ -27,10 +27,10 @@ from numpy.typing import NDArray
 
 from dsoftmax.solvers.algebra import damping
 from dsoftmax.solvers.algebra.kronecker import Kronecker
+from dsoftmax.solvers.algebra.l1 import l1_norm, subgradient
 from dsoftmax.solvers.algebra.line_search import C1, DELTA
 from dsoftmax.solvers.algebra.minimise import VALUE_ROUNDING
 from dsoftmax.solvers.protocol import Allocation, Answer, Local, Problem, Query, Sizes
-from dsoftmax.solvers.proximal_newton.l1 import l1_norm, subgradient
 from dsoftmax.solvers.proximal_newton.model import DENSE_ENTRIES, Model, Smooth
 from dsoftmax.solvers.proximal_newton.state import ProximalState
 

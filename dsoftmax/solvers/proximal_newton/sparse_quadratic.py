@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from dsoftmax.solvers.algebra import definite
 from dsoftmax.solvers.algebra.conjugate_gradients import conjugate_steps
-from dsoftmax.solvers.proximal_newton.l1 import shrunk, subgradient
+from dsoftmax.solvers.algebra.l1 import shrunk, subgradient
 
 Float = NDArray[np.float64]
 

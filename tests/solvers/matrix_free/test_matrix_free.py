@@ -124,10 +124,14 @@ def bits(result):
     )
 
 
-def test_engines_cores_and_resumed_runs_have_the_same_bits(rng, small_sample, monkeypatch):
+@pytest.mark.parametrize(("l1_ratio", "tol"), [(0.0, 1e-7), (0.7, 1e-4)])
+def test_engines_cores_and_resumed_runs_have_the_same_bits(
+    rng, small_sample, monkeypatch, l1_ratio, tol
+):
     monkeypatch.setattr("dsoftmax.data.memory.CHUNK_BYTES", 2**15)
     monkeypatch.setattr("dsoftmax.objective.on_sample.SLICED_WORK", 1)  # four slices of the sample
-    source, settings = opened(*heavy_tails(rng)), Settings(solver="matrix-free", tol=1e-7)
+    source = opened(*heavy_tails(rng))
+    settings = Settings(solver="matrix-free", tol=tol, l1_ratio=l1_ratio)
     assert len(source.chunk_rows) > 1
     expected = train(source, SerialEngine(), settings)
     assert expected.run.n_passes > 4

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from dsoftmax.solvers.proximal_newton.l1 import shift, subgradient
+from dsoftmax.solvers.algebra.l1 import shift, subgradient
 
 
 def test_the_subgradient_is_the_shortest():
