@@ -61,6 +61,7 @@ def rehearse(
     problem: Problem,
     theta: Float,
     single: bool,
+    tol: float,
     error: Callable[[float, Float], float],
 ) -> Rehearsal:
     """Return the result of preconditioned L-BFGS on the sample from a point.
@@ -73,6 +74,8 @@ def rehearse(
         Start.
     single : bool
         Whether products are in float32, if that holds the stored values.
+    tol : float
+        Tolerance of the run: a rehearsal as close as this has arrived too.
     error : callable
         Map from F and θ to the rounding of F.
 
@@ -91,6 +94,6 @@ def rehearse(
         moments = local.moments(query.theta) if spent in REFRESHES else None
         answer = Answer(value, gradient, error(value, query.theta), moments=moments)
         state = solver.tell(state, answer)
-        arrived = state.decrement <= ARRIVED * state.value
+        arrived = state.decrement <= max(ARRIVED * state.value, tol)
     following = replace(solver.start(state.theta, None), pairs=state.pairs)
     return Rehearsal(following, spent, arrived)

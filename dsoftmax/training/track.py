@@ -166,7 +166,8 @@ def begin_track(
         start = objective.point(theta)
     if choice.otherwise:
         single = objective.dtype != np.float64
-        rehearsal = rehearse(objective.problem(), start, single, objective.value_error)
+        problem, error = objective.problem(), objective.value_error
+        rehearsal = rehearse(problem, start, single, settings.tol, error)
         choice, state = rehearsal.settle(choice), rehearsal.state if rehearsal.arrived else None
     if solver_entry(choice.solver).double:
         objective = objective.in_double()
