@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from dsoftmax.data.checks import every_row, real_weights, require_weights
 from dsoftmax.data.kind import is_dask, is_lazy
+from dsoftmax.data.missing import REASONS, is_masked
 from dsoftmax.data.open import require_column
 from dsoftmax.engines.choose import is_cluster
 from dsoftmax.engines.threads import ThreadsEngine
@@ -193,7 +194,8 @@ class SoftmaxPredictor(SoftmaxEstimator):
         """
         self._require_fit()
         require_column(y, NAMES.y)
-        if not any(is_lazy(values) for values in (X, y, sample_weight) if values is not None):
+        given = [values for values in (X, y, sample_weight) if values is not None]
+        if not (self._missing().any or any(is_lazy(one) or is_masked(one) for one in given)):
             return float(super().score(X, y, _weights_in_memory(sample_weight, len(np.asarray(y)))))
         source = self._source(X, self._labels(y), sample_weight)
         with self._open_engine() as engine:
@@ -226,6 +228,8 @@ class SoftmaxPredictor(SoftmaxEstimator):
         self.solver_ = result.run.solver
         self.objective_ = float(result.run.state.value)
         self.status_ = result.status
+        skipped = result.run.statistics.skipped.tolist()
+        self.skipped_ = dict(zip(REASONS, skipped, strict=True))
         self.history_ = [record.as_dict() for record in result.history]
 
     def _require_fit(self) -> None:

@@ -209,7 +209,8 @@ def _check_shares(source: Source, blocks: list[Block]) -> None:
 
 
 def _require_equal(one: Block, two: Block, what: str) -> None:
-    pairs = [(name, getattr(one, name), getattr(two, name)) for name in ("y", "weights", "groups")]
+    columns = ("y", "weights", "groups", "reasons")
+    pairs = [(name, getattr(one, name), getattr(two, name)) for name in columns]
     for name, left, right in (("X", _dense(one.X), _dense(two.X)), *pairs):
         same = left is right if left is None or right is None else _same(left, right)
         require(same, f"{what}: {name} differs")
