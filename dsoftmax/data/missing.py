@@ -107,6 +107,12 @@ def given_missing(
     return Missing(X=tuple(features), y=tuple(labels))
 
 
+def named_values(missing: Missing) -> dict[str, list[str]]:
+    """Return the values that a user names as text, by their option, for the record of a model."""
+    found = {"nodata": missing.X, "unlabelled": missing.y}
+    return {name: [str(value) for value in values] for name, values in found.items() if values}
+
+
 def _listed(values: Any) -> list[Any]:
     if values is None:
         return []

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from dsoftmax.data.checks import every_row, real_weights, require_weights
 from dsoftmax.data.kind import is_dask, is_lazy
-from dsoftmax.data.missing import REASONS, is_masked
+from dsoftmax.data.missing import REASONS, is_masked, named_values
 from dsoftmax.data.open import require_column
 from dsoftmax.engines.choose import is_cluster
 from dsoftmax.engines.threads import ThreadsEngine
@@ -212,7 +212,9 @@ class SoftmaxPredictor(SoftmaxEstimator):
         learner : SoftmaxEstimator
             The copy that noted the number and the names of the features.
         """
-        self.model_ = result.model
+        self.model_ = replace(
+            result.model, about={**result.model.about, **named_values(self._missing())}
+        )
         self.coef_, self.intercept_ = coefficients(result.model)
         classes = result.model.classes
         keeps_kind = label_dtype.kind in "biuf" or classes.dtype.kind in "US"
