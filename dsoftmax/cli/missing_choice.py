@@ -51,8 +51,8 @@ class MissingChoice:
         """
         return [_number(text, self.nodata) for text in self.nodata]
 
-    def labels(self, dtype: np.dtype) -> list[Any]:
-        """Return the labels in the kind of the stored ones.
+    def labels(self, dtype: np.dtype, option: str = UNLABELLED) -> list[Any]:
+        """Return the labels in the kind of the stored ones; ``option`` is named in messages.
 
         Raises
         ------
@@ -63,7 +63,7 @@ class MissingChoice:
         if dtype.kind == "b":
             known = {"true": True, "false": False}
             return [known.get(text.lower(), text) for text in self.unlabelled]
-        return [_number(text, self.unlabelled, UNLABELLED) for text in self.unlabelled]
+        return [_number(text, self.unlabelled, option) for text in self.unlabelled]
 
 
 NONE = MissingChoice()

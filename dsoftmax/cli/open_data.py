@@ -1,5 +1,6 @@
 """Sources from the options that name stored arrays. Opening reads metadata only."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from dsoftmax.data.source import Source
 from dsoftmax.data.table import Names, Table
 from dsoftmax.data.zarr.names import open_array
 from dsoftmax.errors import OptionError
+from dsoftmax.results.no_data import Skips
 
 
 def open_data(
@@ -29,6 +31,17 @@ def open_data(
     ReadError, DataError, OptionError
     """
     return open_source(_table(data, features, labels, weights, groups, missing_chunks, missing))
+
+
+def open_features(data: str, features: str | None, missing_chunks: str, skips: Skips) -> Source:
+    """Open the rows of a prediction.
+
+    Raises
+    ------
+    ReadError, DataError, OptionError
+    """
+    table = _table(data, features, None, None, None, missing_chunks, NONE)
+    return open_source(replace(table, missing=skips.values(np.dtype(table.X.dtype))))
 
 
 def _table(

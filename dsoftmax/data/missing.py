@@ -1,17 +1,15 @@
 """Missing values: which values of an array mean that its row has no data.
 
-A row is skipped if one of its features, its label, its weight or its group is missing. Two kinds
-of values are missing:
-
-* those that the data declare: masked entries of a NumPy or dask array, and the fill value that a
-  stored array names in its attributes;
-* those that the user names, with the options ``nodata`` for features and ``unlabelled`` for labels.
+A row is skipped if one of its features, its label, its weight or its group is missing. The data
+declare values as missing: by the mask of a NumPy or dask array, or by the fill value in the
+attributes of a stored array. The user names further ones: ``nodata`` for features, ``unlabelled``
+for labels.
 
 Every other value counts. NaN that nobody has declared is an error.
 """
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from numbers import Real
 from typing import Any
@@ -111,6 +109,12 @@ def named_values(missing: Missing) -> dict[str, list[str]]:
     """Return the values that a user names as text, by their option, for the record of a model."""
     found = {"nodata": missing.X, "unlabelled": missing.y}
     return {name: [str(value) for value in values] for name, values in found.items() if values}
+
+
+def remembered(about: Mapping[str, Any]) -> Missing:
+    """Return the values of features that the record of a model names."""
+    texts = about.get("nodata") or ()
+    return Missing(X=tuple(float(text) for text in texts if isinstance(text, str)))
 
 
 def _listed(values: Any) -> list[Any]:

@@ -22,9 +22,10 @@ from dsoftmax.results import outputs
 from dsoftmax.results.evaluate import accuracy
 from dsoftmax.results.metrics import require_weight
 from dsoftmax.results.model import Model, coefficients, theta_from
+from dsoftmax.results.no_data import Skips
 from dsoftmax.results.predict import apply, apply_decision
 from dsoftmax.training.result import Result
-from dsoftmax.typing import ColumnLike, FeaturesLike, Predictions
+from dsoftmax.typing import ColumnLike, FeaturesLike, Label, Predictions
 
 Float = NDArray[np.float64]
 
@@ -37,17 +38,23 @@ class SoftmaxPredictor(SoftmaxEstimator):
     intercept_: Float
     classes_: NDArray
 
-    def predict(self, X: FeaturesLike) -> Predictions:
+    def predict(self, X: FeaturesLike, *, nodata: Label | None = None) -> Predictions:
         """Return the most probable class of every row.
 
         Parameters
         ----------
         X : (n, p) array-like, DataFrame, SciPy sparse, zarr.Array or dask array
+        nodata : label, optional
+            Label of rows that are skipped, because the data declare a value as missing, or the
+            estimator's ``nodata`` names it. If this label is given, rows with NaN are skipped too.
+            When None, it is -1 for signed integers, the largest value of unsigned ones, NaN for
+            floats, and the empty string.
 
         Returns
         -------
         (n,) array in the dtype of ``classes_``
             A lazy dask array with the row chunks of X if X is a dask array, else an ndarray.
+            Strings are longer if ``nodata`` is.
 
         Raises
         ------
@@ -75,9 +82,10 @@ class SoftmaxPredictor(SoftmaxEstimator):
         >>> estimator.predict([[0.5], [2.5]])
         array([0, 1])
         """
-        return self._apply(partial(apply, outputs.labels), X).astype(
-            self.classes_.dtype, copy=False
-        )
+        self._require_fit()
+        found = self._apply(partial(apply, outputs.labels), X, nodata)
+        longer = found.dtype.kind == self.classes_.dtype.kind == "U"
+        return found if longer else found.astype(self.classes_.dtype, copy=False)
 
     def predict_proba(self, X: FeaturesLike) -> Predictions:
         """Return the probabilities of the classes, P = softmax(z).
@@ -90,7 +98,7 @@ class SoftmaxPredictor(SoftmaxEstimator):
         -------
         (n, K) float32 or float64 array
             Columns in the order of ``classes_``, in the dtype of the products. A lazy dask array
-            if X is a dask array.
+            if X is a dask array. NaN in rows that are skipped: see `fit`.
 
         Raises
         ------
@@ -251,7 +259,9 @@ class SoftmaxPredictor(SoftmaxEstimator):
     def _product_dtype(self) -> np.dtype | None:
         return None if self.dtype is None else product_dtype(self.dtype)
 
-    def _apply(self, compute: Callable[..., Predictions], X: FeaturesLike) -> Predictions:
+    def _apply(
+        self, compute: Callable[..., Predictions], X: FeaturesLike, nodata: Label | None = None
+    ) -> Predictions:
         """Return ``compute`` of the arguments of `dsoftmax.results.predict.apply`."""
         self._require_fit()
         X = self._features(X, reset=False)
@@ -272,6 +282,7 @@ class SoftmaxPredictor(SoftmaxEstimator):
             engine,
             self.missing_chunks,
             type(self).__name__,
+            Skips.of(self._missing(), self.classes_, nodata),
         )
 
 

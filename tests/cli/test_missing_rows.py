@@ -140,3 +140,31 @@ def test_validation_rows_are_skipped(scene):
 )
 def test_bad_values_are_refused(scene, options, message):
     refused(run(*TRAIN, *options), message)
+
+
+def test_predict_writes_the_label_of_rows_without_data(scene):
+    _, _, dark, _ = scene
+    assert run(*TRAIN, "--unlabelled", "0").exit_code == 0
+    predict = ("predict", "run", "scene.zarr", "--features", "X", "--out", "out")
+    result = run(*predict, "--nodata", "255", "--probabilities")
+    assert result.exit_code == 0, result.output
+    skipped = f"{dark.sum()} of {N} rows skipped: {dark.sum()} nodata"
+    assert f"{skipped}; their label is 255" in result.stdout
+    group = zarr.open_group("out", mode="r")
+    np.testing.assert_array_equal(group["labels"][:] == 255, dark)
+    np.testing.assert_array_equal(np.isnan(group["probabilities"][:]).all(axis=1), dark)
+    assert group["labels"].attrs["_FillValue"] == 255
+    refused(run(*predict, "--nodata", "1", "--overwrite"), "nodata=1 is a class of the model")
+    refused(run(*predict, "--nodata", "dark", "--overwrite"), "--nodata is dark; expected numbers")
+
+
+def test_predict_skips_the_values_of_the_training(scene):
+    X, _, dark, _ = scene
+    zarr.create_array("plain.zarr", data=X, chunks=(100, 3))  # declares nothing
+    trained = ("train", "plain.zarr", "--labels", "scene.zarr/y", "--unlabelled", "0")
+    assert run(*trained, "--nodata", "-32768", "--out", "run").exit_code == 0
+    for options, expected in (((), dark), (("--features-nodata", "7"), np.zeros(N, bool))):
+        command = ("predict", "run", "plain.zarr", "--out", "out", "--overwrite", *options)
+        assert run(*command).exit_code == 0
+        found = zarr.open_array("out/labels", mode="r")[:]
+        np.testing.assert_array_equal(found == -1, expected)
