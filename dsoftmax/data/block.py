@@ -170,15 +170,16 @@ class Block:
         rows = np.flatnonzero(reasons == 0)
         some = replace(
             self,
-            X=self.X[rows],
+            X=self.X[rows] if scipy.sparse.issparse(self.X) else self.X.take(rows, axis=0),
             y=None if self.y is None else self.y[rows],
             weights=None if self.weights is None else self.weights[rows],
             groups=None if self.groups is None else self.groups[rows],
             reasons=None,
             nodata=(),
-            numbers=self.row_numbers[rows],
+            numbers=self.first_row + rows if self.numbers is None else self.numbers[rows],
         )
-        return some, np.bincount(reasons, minlength=len(REASONS) + 1)[1:]
+        counts = [np.count_nonzero(reasons == code) for code in range(1, len(REASONS) + 1)]
+        return some, np.array(counts, np.int64)
 
     def leaves(self) -> Iterator["Block"]:
         """Yield the block in leaves: the runs of rows whose sums are added without order.

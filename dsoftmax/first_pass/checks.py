@@ -15,7 +15,7 @@ LARGEST = np.float64(1e150)
 """Largest magnitude of a value of X. The square of a larger value may overflow."""
 
 
-SKIP_ROWS = "Pass nodata={0} (--nodata {0}) to skip such rows, or fill in the values."
+SKIP_ROWS = "Fill in such values, or pass nodata={0} (--nodata {0}) to skip their rows."
 """Advice for a value that is not finite."""
 
 

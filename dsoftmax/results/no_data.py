@@ -22,12 +22,12 @@ from dsoftmax.first_pass.checks import check_finite
 from dsoftmax.results.outputs import Coefficients, Output
 
 LABEL_CURE = (
-    "Pass nodata=LABEL (--nodata LABEL) to predict that label for rows with NaN, or fill in the "
-    "values."
+    "Fill in such values, or pass nodata=LABEL (--nodata LABEL), which is then the prediction of "
+    "rows with NaN."
 )
 WIDE_CURE = (
-    "To skip such rows, fit with nodata={0} (--nodata {0}), or call set_params(nodata={0}). "
-    "Otherwise fill in the values."
+    "Fill in such values. To skip their rows, fit with nodata={0} (--nodata {0}), or call "
+    "set_params(nodata={0})."
 )
 """Advice for a value that is not finite, where labels are predicted and elsewhere."""
 
