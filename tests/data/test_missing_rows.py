@@ -5,11 +5,14 @@ import pytest
 import scipy.sparse
 from stored import KINDS
 
+from dsoftmax.data.block import Block
 from dsoftmax.data.missing import Missing, given_missing, in_dtype, missing_rows, skipped_line
 from dsoftmax.data.open import open_source
 from dsoftmax.data.table import Table
 from dsoftmax.engines.serial import SerialEngine
 from dsoftmax.engines.visit import Visit
+from dsoftmax.first_pass.held_out import places
+from dsoftmax.first_pass.sample import Draw
 from dsoftmax.testing.sources import check_source
 
 
@@ -86,3 +89,29 @@ def test_the_line_lists_the_reasons_that_occur():
         "12,345 of 1,000,000 rows skipped: 12,000 nodata, 345 unlabelled"
     )
     assert skipped_line((0, 0, 0, 0), 10) == ""
+
+
+def test_the_rows_that_count_keep_their_numbers():
+    rng = np.random.default_rng(3)
+    X = rng.normal(size=(50, 2))
+    y, reasons = np.arange(50), rng.integers(0, 3, 50).astype(np.uint8)
+    whole = Block(X, y, first_row=1000, reasons=reasons)
+    some, skipped = whole.counted()
+    rows = np.flatnonzero(reasons == 0)
+    assert skipped.tolist() == [(reasons == 1).sum(), (reasons == 2).sum(), 0, 0]
+    assert some.row_numbers.tolist() == (1000 + rows).tolist()
+    assert some.y.tolist() == rows.tolist()
+    np.testing.assert_array_equal(places(some), places(whole)[rows])
+    part = some.between(3, 9)
+    assert part.row_numbers.tolist() == (1000 + rows[3:9]).tolist()
+    assert part.origin + 2 == 1000 + rows[5]
+    assert some.counted() == (some, None)
+
+
+def test_the_sample_draws_the_same_rows_whatever_was_skipped_before():
+    rng = np.random.default_rng(4)
+    X, y = rng.normal(size=(400, 2)), rng.integers(0, 2, 400)
+    reasons = (np.arange(400) % 3 == 0).astype(np.uint8)
+    some, _ = Block(X, y, first_row=70, reasons=reasons).counted()
+    drawn = Draw(1.0, 0).rows(some, some.y, np.ones(some.n_rows), np.zeros((0, 0)), places(some))
+    assert drawn.numbers.tolist() == (70 + np.flatnonzero(reasons == 0)).tolist()
