@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from dsoftmax.cli.engine_choice import ENGINES, engine_choice
+from dsoftmax.cli.missing_choice import MissingChoice
 from dsoftmax.cli.parameters import Bytes, Known, Numbers, SolverOption
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -68,6 +69,30 @@ missing_option = click.option(
     show_default=True,
     help="Meaning of a chunk that is absent from the store: an error, or a chunk of fill values.",
 )
+nodata_option = click.option(
+    "--nodata",
+    metavar="VALUES",
+    help="Values of features that mean no data, such as 0,nan. Rows with one of them are skipped. "
+    "Values that an array declares as missing (_FillValue) need no option.",
+)
+unlabelled_option = click.option(
+    "--unlabelled",
+    metavar="LABELS",
+    help="Labels that mean no class, separated by commas. Rows with one of them are skipped.",
+)
+
+
+def _as_missing(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Pass the options of missing values as one `MissingChoice`, named ``missing``."""
+
+    @wraps(function)
+    def command(*args: Any, nodata: str | None, unlabelled: str | None, **options: Any) -> Any:
+        return function(*args, missing=MissingChoice.typed(nodata, unlabelled), **options)
+
+    return command
+
+
+missing_values_options = _chain(nodata_option, unlabelled_option, _as_missing)
 memory_option = click.option(
     "--memory",
     type=Bytes(),

@@ -3,7 +3,10 @@
 import click
 
 SECTIONS = {
-    "Data": ("features", "labels", "weights", "groups", "validation", "missing_chunks"),
+    "Data": (
+        "features", "labels", "weights", "groups", "validation", "missing_chunks", "nodata",
+        "unlabelled",
+    ),
     "Model": ("C", "l1_ratio", "no_intercept", "class_weight", "classes"),
     "Model selection": ("folds", "scoring", "validation_fraction"),
     "Training": ("solver", "tol", "max_iter", "n_iter_no_change", "dtype", "kernel"),

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from dsoftmax.cli.engine_choice import EngineChoice
+from dsoftmax.data.missing import skipped_line
 from dsoftmax.system.process import peak_bytes
 from dsoftmax.system.units import size
 
@@ -42,6 +43,20 @@ def show_facts(console: Console, facts: Sequence[tuple[str, str]]) -> None:
     width = max(len(name) for name, _ in facts)
     for name, value in facts:
         console.print(f"  {name:<{width}}  {value}", soft_wrap=True)
+
+
+def skipped_facts(counts: Sequence[int], n_counted: int) -> list[tuple[str, str]]:
+    """Return the line of the rows that were skipped; nothing if all rows count.
+
+    Parameters
+    ----------
+    counts : sequence of int
+        Skipped rows by reason, in the order of `dsoftmax.data.missing.REASONS`.
+    n_counted : int
+        Rows that count.
+    """
+    line = skipped_line(counts, n_counted + sum(counts))
+    return [("skipped", line)] if line else []
 
 
 def memory_line(choice: EngineChoice, workers: Sequence[int] = ()) -> str:

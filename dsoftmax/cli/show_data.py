@@ -21,6 +21,8 @@ def stored_facts(source: Source) -> list[tuple[str, str]]:
             parts.append(f"shards of {_product(about['shards'])}")
         parts.append(f"Zarr v{about['format']}")
         parts += about["compressors"] or ["not compressed"]
+        if "missing" in about:
+            parts.append(f"declares {' and '.join(about['missing'])} as missing: rows are skipped")
         facts.append((names[part], ", ".join(parts)))
     return facts
 

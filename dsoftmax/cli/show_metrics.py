@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from dsoftmax.cli.show import show_facts
+from dsoftmax.cli.show import show_facts, skipped_facts
 
 if TYPE_CHECKING:
     from dsoftmax.results.metrics import Metrics
@@ -22,6 +22,7 @@ def metrics_tables(metrics: "Metrics", console: Console) -> None:
     found: dict[str, Any] = metrics.as_dict()
     facts = [
         ("rows", f"{metrics.n_rows:,}"),
+        *skipped_facts(metrics.skipped.tolist(), metrics.n_rows),
         ("log loss", f"{metrics.log_loss:.6f}"),
         ("accuracy", f"{100 * metrics.accuracy:.3f} %"),
     ]

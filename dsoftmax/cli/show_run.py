@@ -8,7 +8,7 @@ from rich.table import Table
 
 from dsoftmax.cli.engine_choice import EngineChoice
 from dsoftmax.cli.progress import clock, rate
-from dsoftmax.cli.show import memory_line, output, show_facts
+from dsoftmax.cli.show import memory_line, output, show_facts, skipped_facts
 
 if TYPE_CHECKING:
     from dsoftmax.cli.training_run import Outcome
@@ -33,6 +33,7 @@ def summary(directory: "RunDirectory", outcome: "Outcome", choice: EngineChoice)
     n_rows = model.about["n_rows"]
     facts = [
         ("data", f"{n_rows:,} rows × {model.n_features} features, {len(model.classes)} classes"),
+        *skipped_facts(run.statistics.skipped.tolist(), n_rows),
         ("solver", f"{run.solver}: {run.why}"),
         ("F", f"{run.state.value:.10g}"),
         ("max|∇F|", f"{run.gradient_max:.3e}"),

@@ -140,7 +140,10 @@ def train_in(
             if grid is not None:
                 scores = json.dumps(result.as_dict(), indent=2) + "\n"
                 write_text(directory.file("scores.json"), scores)
-            save_model(result.model, directory.file("model.zarr"), overwrite=True)
+            about = {**result.model.about, **_skipping(reading)}
+            save_model(
+                replace(result.model, about=about), directory.file("model.zarr"), overwrite=True
+            )
         return Outcome(result, seconds, described)
 
 
@@ -219,6 +222,11 @@ def _objective(settings: Settings, grid: Grid | None) -> dict[str, Any]:
         "dtype": settings.dtype,
         "kernel": settings.kernel,
     }
+
+
+def _skipping(reading: dict[str, Any]) -> dict[str, Any]:
+    """Return the missing values that were named, which predictions of the model need too."""
+    return {name: reading[name] for name in ("nodata", "unlabelled") if reading.get(name)}
 
 
 def _saved(directory: RunDirectory) -> str:

@@ -19,6 +19,8 @@ from dsoftmax.data.checks import real_weights
 from dsoftmax.data.features import Features, rows_between
 from dsoftmax.data.groups import group_keys
 from dsoftmax.data.leaves import MOST_LEAF_ROWS, leaf_rows
+from dsoftmax.data.missing import REASONS, Reasons, joined, missing_rows
+from dsoftmax.data.skipped import searched
 from dsoftmax.data.table import DEFAULT_NAMES, Names, Table
 
 
@@ -48,6 +50,21 @@ class Encoded(ABC):
 
 
 @dataclass(frozen=True)
+class RowNumbers:
+    """Numbers of rows that are not consecutive: ``numbers + i`` is that of row i.
+
+    Attributes
+    ----------
+    numbers : (rows,) int64
+    """
+
+    numbers: NDArray[np.int64]
+
+    def __add__(self, row: int) -> int:
+        return int(self.numbers[row])
+
+
+@dataclass(frozen=True)
 class Block:
     """The rows of a chunk in memory.
 
@@ -67,6 +84,13 @@ class Block:
         Number of each row's group: see `dsoftmax.data.groups`.
     validation : bool
         Whether the rows belong to the validation set.
+    reasons : (rows,) uint8 or None
+        Code of the reason why each row is skipped: see `dsoftmax.data.missing`. None if no row is
+        known to be skipped.
+    nodata : tuple
+        Missing values of an `Encoded` X, whose rows are searched once they are decoded.
+    numbers : (rows,) int64 or None
+        Numbers of the rows if others between them were skipped, else None.
     """
 
     X: Features
@@ -76,16 +100,22 @@ class Block:
     names: Names = DEFAULT_NAMES
     groups: NDArray[np.uint64] | None = None
     validation: bool = False
+    reasons: Reasons | None = None
+    nodata: tuple[Any, ...] = ()
+    numbers: NDArray[np.int64] | None = None
 
     @classmethod
     def of(cls, values: Table[Any], first_row: int) -> "Block":
         """Return the block of these values as read: weights become float64, groups become numbers.
+
+        Masks and missing values become the reasons of rows that are skipped.
 
         Raises
         ------
         DataError
             The weights are not real numbers, or a group is missing.
         """
+        values = searched(values)
         names = values.names
         return cls(
             values.X,
@@ -95,7 +125,9 @@ class Block:
             names,
             None
             if values.groups is None
-            else group_keys(np.asarray(values.groups), names.groups, first_row),
+            else _keys(np.asarray(values.groups), names.groups, first_row, values.skipped),
+            reasons=values.skipped,
+            nodata=values.missing.X,
         )
 
     @property
@@ -108,6 +140,46 @@ class Block:
         if scipy.sparse.issparse(self.X):
             return int(self.X.data.nbytes + self.X.indices.nbytes + self.X.indptr.nbytes)
         return int(self.X.nbytes)
+
+    @property
+    def origin(self) -> int | RowNumbers:
+        """Number of the first row; ``origin + i`` is the number of row i."""
+        return self.first_row if self.numbers is None else RowNumbers(self.numbers)
+
+    @property
+    def row_numbers(self) -> NDArray[np.int64]:
+        """Number of each row in its arrays, (rows,) int64."""
+        return self.first_row + np.arange(self.n_rows) if self.numbers is None else self.numbers
+
+    def counted(self) -> tuple["Block", NDArray[np.int64] | None]:
+        """Return the rows that count, and the numbers of the others by reason.
+
+        Returns
+        -------
+        Block
+            Without reasons. It is this block if all rows count, otherwise a copy of its rows.
+        (4,) int64 or None
+            Rows that were skipped, in the order of `dsoftmax.data.missing.REASONS`; None if all
+            rows count.
+        """
+        reasons = self.reasons
+        if self.nodata and (dark := missing_rows(self.X, self.nodata)) is not None:
+            reasons = joined(reasons, dark.astype(np.uint8))
+        if reasons is None or not reasons.any():
+            return (self if reasons is None else replace(self, reasons=None)), None
+        rows = np.flatnonzero(reasons == 0)
+        some = replace(
+            self,
+            X=self.X[rows] if scipy.sparse.issparse(self.X) else self.X.take(rows, axis=0),
+            y=None if self.y is None else self.y[rows],
+            weights=None if self.weights is None else self.weights[rows],
+            groups=None if self.groups is None else self.groups[rows],
+            reasons=None,
+            nodata=(),
+            numbers=self.first_row + rows if self.numbers is None else self.numbers[rows],
+        )
+        counts = [np.count_nonzero(reasons == code) for code in range(1, len(REASONS) + 1)]
+        return some, np.array(counts, np.int64)
 
     def leaves(self) -> Iterator["Block"]:
         """Yield the block in leaves: the runs of rows whose sums are added without order.
@@ -136,7 +208,21 @@ class Block:
             weights=None if self.weights is None else self.weights[start:stop],
             first_row=self.first_row + start,
             groups=None if self.groups is None else self.groups[start:stop],
+            reasons=None if self.reasons is None else self.reasons[start:stop],
+            numbers=None if self.numbers is None else self.numbers[start:stop],
         )
+
+
+def _keys(
+    values: NDArray, name: str, first_row: int, reasons: Reasons | None
+) -> NDArray[np.uint64]:
+    """Return the numbers of groups; those of skipped rows mean nothing."""
+    if reasons is not None and reasons.any():
+        counted = np.flatnonzero(reasons == 0)
+        if not len(counted):
+            return np.zeros(len(values), np.uint64)
+        values = np.where(reasons > 0, values[counted[0]], values)
+    return group_keys(values, name, first_row)
 
 
 def slices_of(X: Features | Encoded, n_rows: int) -> Iterator[Features]:

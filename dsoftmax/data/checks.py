@@ -94,7 +94,7 @@ def require_numbers(name: str, dtype: np.dtype) -> None:
         )
 
 
-def require_weights(weights: NDArray[np.float64], name: str, first_row: int = 0) -> None:
+def require_weights(weights: NDArray[np.float64], name: str, first_row: Any = 0) -> None:
     """Raise if a weight is negative, NaN or infinite; the message names its row.
 
     Parameters
@@ -102,8 +102,8 @@ def require_weights(weights: NDArray[np.float64], name: str, first_row: int = 0)
     weights : (n,) float64
     name : str
         The weights, as their user spells them.
-    first_row : int
-        Number of the first row.
+    first_row : int or RowNumbers
+        Number of the first row; the sum with i is the number of row i.
 
     Raises
     ------

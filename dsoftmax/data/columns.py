@@ -31,6 +31,8 @@ class ColumnBytes:
         memory or not.
     leaf : int
         Bytes of a leaf's row during a visit, besides the bytes that the visit states.
+    copied : int
+        Bytes of a row of X that is copied because other rows are skipped; 0 if none can be.
     units : int
         Bytes of decoded stored chunks that stay between two loads, because chunks of X begin or end
         inside them.
@@ -41,6 +43,7 @@ class ColumnBytes:
     label: int = 0
     leaf: int = 0
     units: int = 0
+    copied: int = 0
 
 
 @dataclass(frozen=True)
@@ -62,8 +65,15 @@ class Column:
     cached_bytes: int = 0
 
 
-def column_bytes(table: Table[Column]) -> ColumnBytes:
-    """Return the bytes of labels, weights and groups in the dtypes of a block."""
+def column_bytes(table: Table[Column], copied: int = 0) -> ColumnBytes:
+    """Return the bytes of labels, weights and groups in the dtypes of a block.
+
+    Parameters
+    ----------
+    table : Table of Column
+    copied : int
+        Bytes of a row of X if rows may be skipped, because the others are then copied; else 0.
+    """
     row = stored = label = leaf = units = 0
     converted = {"weights": np.dtype(np.float64), "groups": np.dtype(np.uint64)}
     for part, column in table.columns():
@@ -80,7 +90,7 @@ def column_bytes(table: Table[Column]) -> ColumnBytes:
         plain = table.y.dtype.kind not in "OT"
         label = table.y.dtype.itemsize if plain else COMPARED_BYTES
         leaf = LEAF_ROW_BYTES + 3 * label + (0 if plain else STRING_BYTES)
-    return ColumnBytes(row, stored, label, leaf, units)
+    return ColumnBytes(row + (copied > 0), stored, label, leaf, units, copied)
 
 
 def value_bytes(dtype: np.dtype) -> int:

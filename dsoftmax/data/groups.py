@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dsoftmax.data.missing import is_missing
 from dsoftmax.errors import DataError
 
 Keys = NDArray[np.uint64]
@@ -77,7 +78,7 @@ def _of_floats(values: NDArray, name: str, first_row: int) -> Keys:
 
 def _of_objects(found: list[Any], name: str, first_row: int) -> Keys:
     for row, value in enumerate(found):
-        if _is_missing(value):
+        if is_missing(value):
             raise _missing(name, first_row + row, value)
     if all(isinstance(value, (str, bytes)) for value in found):
         return _of_words(found)
@@ -88,12 +89,6 @@ def _of_objects(found: list[Any], name: str, first_row: int) -> Keys:
     if plain.dtype.kind not in "iubf" or plain.ndim != 1:
         raise _refused(name, f"holds {', '.join(kinds)}")
     return group_keys(plain, name, first_row)
-
-
-def _is_missing(value: Any) -> bool:
-    return not isinstance(value, (str, bytes)) and (
-        value is None or type(value).__name__ == "NAType" or value != value
-    )
 
 
 def _missing(name: str, row: int, value: Any) -> DataError:

@@ -10,6 +10,7 @@ import scipy.sparse
 
 from dsoftmax.data.kind import kind_of
 from dsoftmax.data.memory import memory_source
+from dsoftmax.data.skipped import with_known_rows
 from dsoftmax.data.source import Source
 from dsoftmax.data.table import Table
 from dsoftmax.errors import DataError
@@ -24,10 +25,12 @@ def open_source(table: Table[Any]) -> Source:
         X is (n, p): an ndarray, SciPy sparse, zarr.Array or dask array. Columns are (n,), of the
         same kinds but not sparse. Weights may be one number, the weight of every row. Rows of one
         group fall into the same fold. One dask array makes the whole source a source of dask
-        arrays.
+        arrays. Masked entries, and the values that ``table.missing`` names, skip their rows.
 
     Raises
     ------
+    OptionError
+        A missing value cannot occur in its array.
     DataError
         A value is not an array, or shapes or dtypes do not fit.
     """
@@ -38,16 +41,16 @@ def open_source(table: Table[Any]) -> Source:
     if "dask" in kinds:
         from dsoftmax.data.dask.source import dask_source
 
-        return dask_source(table)
+        return dask_source(with_known_rows(table))
     if kind_of(table.X) == "zarr":
         from dsoftmax.data.zarr.source import zarr_source
 
-        return zarr_source(table)
+        return zarr_source(with_known_rows(table))
     if "zarr" in kinds:  # columns of rows that are in memory
         from dsoftmax.data.zarr.source import with_columns_read
 
         table = with_columns_read(table)
-    return memory_source(table)
+    return memory_source(with_known_rows(table))
 
 
 def require_array(values: Any, name: str) -> None:

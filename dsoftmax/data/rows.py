@@ -47,9 +47,17 @@ class Rows(Protocol):
     def resident(self) -> bool:
         return False
 
+    @property
+    def declared(self) -> tuple[Any, ...]:
+        """Values that the storage declares as missing, in the array's dtype. None by default."""
+        return ()
+
     @abstractmethod
     def read(self, start: int, stop: int, buffer: Buffer | None = None) -> Features:
-        """Return rows ``start:stop``, in ``buffer`` if the reader can use it; thread-safe."""
+        """Return rows ``start:stop``, in ``buffer`` if the reader can use it; thread-safe.
+
+        Entries of a masked array that are masked are missing: their rows are skipped.
+        """
         ...
 
     def fetch(self, start: int, stop: int, buffer: Buffer) -> Features | Encoded:
@@ -142,7 +150,9 @@ class RowSource(Share):
         def column(rows: Rows, name: str) -> Column:
             return Column(rows.dtype, rows.resident, rows.cached_bytes(self.starts))
 
-        return column_bytes(self.table.map(column))
+        skips = self.table.missing.any or self.table.skipped is not None
+        a_row = self.chunk_bytes // np.maximum(self.chunk_rows, 1)
+        return column_bytes(self.table.map(column), int(a_row.max(initial=0)) if skips else 0)
 
     def share(self, chunks: Sequence[int]) -> "RowShare":
         numbers = np.unique(np.asarray(chunks, np.int64))

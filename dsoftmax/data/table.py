@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
+from dsoftmax.data.missing import NOTHING, Missing
 from dsoftmax.errors import unknown_option
 
 T = TypeVar("T", covariant=True)
@@ -11,6 +12,8 @@ S = TypeVar("S")
 
 MISSING_CHUNKS = ("error", "fill")
 """Meanings of a stored chunk that is absent from its store: a loss, or the fill value."""
+COLUMNS = ("y", "weights", "groups", "skipped")
+"""Attributes of a table that are columns."""
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,7 @@ class Names:
     y: str = "y"
     weights: str = "sample_weight"
     groups: str = "groups"
+    skipped: str = "skipped"
 
 
 DEFAULT_NAMES = Names()
@@ -38,9 +42,14 @@ class Table(Generic[T]):
     X : T
     y, weights, groups : T or None
         None if the table has no such column.
+    skipped : T or None
+        Code of the reason why each row is skipped, uint8, as far as it is known before rows are
+        read: see `dsoftmax.data.missing`. None if no row is known to be skipped.
     names : Names
     missing_chunks : {"error", "fill"}
         Meaning of a stored Zarr chunk that is absent from its store.
+    missing : Missing
+        Values that skip a row, for arrays that are not searched yet.
 
     Raises
     ------
@@ -54,6 +63,8 @@ class Table(Generic[T]):
     groups: T | None = None
     names: Names = DEFAULT_NAMES
     missing_chunks: str = "error"
+    missing: Missing = NOTHING
+    skipped: T | None = None
 
     def __post_init__(self) -> None:
         if self.missing_chunks not in MISSING_CHUNKS:
@@ -66,8 +77,8 @@ class Table(Generic[T]):
 
     def columns(self) -> Iterator[tuple[str, T]]:
         """Yield the attribute's name and the value of each present column."""
-        for part, value in (("y", self.y), ("weights", self.weights), ("groups", self.groups)):
-            if value is not None:
+        for part in COLUMNS:
+            if (value := getattr(self, part)) is not None:
                 yield part, value
 
     def named(self) -> Iterator[tuple[str, T]]:
@@ -84,6 +95,6 @@ class Table(Generic[T]):
         found: dict[str, Any] = {
             part: function(value, getattr(self.names, part)) for part, value in self.columns()
         }
-        none: dict[str, Any] = {"y": None, "weights": None, "groups": None}
+        none: dict[str, Any] = dict.fromkeys(COLUMNS)
         changed: Table[Any] = replace(self, X=X, **none | found)  # type: ignore[arg-type]
         return changed

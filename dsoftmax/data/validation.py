@@ -72,6 +72,7 @@ class WithValidation(Share):
             label=max(one.label, two.label),
             leaf=max(one.leaf, two.leaf),
             units=one.units + two.units,
+            copied=max(one.copied, two.copied),
         )
 
     @property

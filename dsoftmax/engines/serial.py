@@ -22,12 +22,19 @@ def add_block(
     totals: Totals,
     lock: AbstractContextManager[Any] | None = None,
 ) -> None:
-    """Visit the leaves of a block and add them to ``totals``; ``lock`` guards shared totals."""
+    """Visit the leaves of a block and add them to ``totals``; ``lock`` guards shared totals.
+
+    Rows that are skipped are only counted. A leaf without other rows is not visited.
+    """
     guard = lock or nullcontext()
-    for leaf in block.leaves():
-        sums = visit(leaf)
+    for whole in block.leaves():
+        leaf, skipped = whole.counted()
+        sums = visit(leaf) if leaf.n_rows or skipped is None else None
         with guard:
-            totals.add(sums, leaf.n_rows, leaf.nbytes)
+            if skipped is not None:
+                totals.skip(skipped)
+            if sums is not None:
+                totals.add(sums, leaf.n_rows, leaf.nbytes)
 
 
 class SerialEngine:

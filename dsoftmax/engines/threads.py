@@ -85,7 +85,7 @@ def visit_all(visit: Callable[[Block], Mapping[str, Any]], feed: Feed) -> Totals
                     done.append(total)
                     return
                 other = done.pop()
-            total = total.merge(other) if total.n_leaves else other
+            total = total.merge(other) if total.n_leaves else other.merge(total)
 
     def work(blocks: Iterator[Block]) -> None:
         mine = next(numbers) % len(totals)

@@ -2,7 +2,7 @@
 
 import copy
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -12,6 +12,7 @@ import scipy.sparse
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from dsoftmax.data.kind import is_dask, is_lazy
+from dsoftmax.data.missing import Missing, given_missing, is_masked
 from dsoftmax.data.open import open_source, require_array
 from dsoftmax.data.source import Source
 from dsoftmax.data.table import Names, Table
@@ -45,6 +46,8 @@ class SoftmaxEstimator(Base):
     dtype: DTypeLike | None
     kernel: str
     missing_chunks: str
+    nodata: float | Sequence[float] | None
+    unlabelled: Any
     memory_limit: float | str | None
     spool: str | os.PathLike[str] | None
     spool_limit: float | str | None
@@ -103,7 +106,12 @@ class SoftmaxEstimator(Base):
         settings.check()
         self._memory_limit()
         self._spool_to()
+        self._missing()
         return settings
+
+    def _missing(self) -> Missing:
+        """Return the missing values that the user names."""
+        return given_missing(self.nodata, self.unlabelled)
 
     def _memory_limit(self) -> int | None:
         return None if self.memory_limit is None else parse_bytes(self.memory_limit)
@@ -169,10 +177,11 @@ class SoftmaxEstimator(Base):
         if scipy.sparse.issparse(X):
             # No dask array can be made of sparse rows. The columns need less memory than X.
             y, sample_weight, groups = (
-                np.asarray(values) if is_dask(values) else values
+                np.asanyarray(values.compute()) if is_dask(values) else values
                 for values in (y, sample_weight, groups)
             )
-        source = open_source(Table(X, y, sample_weight, groups, names, self.missing_chunks))
+        table = Table(X, y, sample_weight, groups, names, self.missing_chunks, self._missing())
+        source = open_source(table)
         if reset:
             self.n_features_in_ = source.n_features
         return source
@@ -180,6 +189,8 @@ class SoftmaxEstimator(Base):
     def _features(self, X: Any, reset: bool, name: str = NAMES.X) -> Any:
         """Return X as array, CSR, Zarr or dask array, after scikit-learn's check of the names."""
         require_array(X, name)
+        if is_masked(X):  # scikit-learn's checks would drop the mask
+            return np.ma.MaskedArray(self._features(X.data, reset, name), X.mask, copy=False)
         if validate_data is None:
             return X if is_lazy(X) or scipy.sparse.issparse(X) else np.asarray(X)
         if is_lazy(X):

@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -40,7 +40,7 @@ class SoftmaxRegressionCV(SoftmaxPredictor):
         "neg_log_loss".
     solver, tol, max_iter, fit_intercept, class_weight, classes
         As `SoftmaxRegression`.
-    engine, dtype, kernel, missing_chunks, memory_limit, spool, spool_limit
+    engine, dtype, kernel, missing_chunks, nodata, unlabelled, memory_limit, spool, spool_limit
         As `SoftmaxRegression`. For "auto" in ``kernel``, the values of X count once per model.
 
     Attributes
@@ -61,7 +61,7 @@ class SoftmaxRegressionCV(SoftmaxPredictor):
         Number of passes of the whole grid, including the first one for statistics.
     coef_, intercept_, classes_, objective_, status_, history_, model_, solver_
         As `SoftmaxRegression`, for the best C, trained on all rows.
-    n_features_in_, feature_names_in_
+    n_features_in_, feature_names_in_, skipped_
         As `SoftmaxRegression`.
 
     Notes
@@ -97,6 +97,8 @@ class SoftmaxRegressionCV(SoftmaxPredictor):
         dtype: DTypeLike | None = None,
         kernel: str = "auto",
         missing_chunks: str = "error",
+        nodata: float | Sequence[float] | None = None,
+        unlabelled: Any = None,
         memory_limit: float | str | None = None,
         spool: str | os.PathLike[str] | None = None,
         spool_limit: float | str | None = None,
@@ -114,6 +116,8 @@ class SoftmaxRegressionCV(SoftmaxPredictor):
         self.dtype = dtype
         self.kernel = kernel
         self.missing_chunks = missing_chunks
+        self.nodata = nodata
+        self.unlabelled = unlabelled
         self.memory_limit = memory_limit
         self.spool = spool
         self.spool_limit = spool_limit

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from dsoftmax.data.checks import every_row, real_weights, require_weights
 from dsoftmax.data.kind import is_dask, is_lazy
+from dsoftmax.data.missing import REASONS, is_masked, named_values
 from dsoftmax.data.open import require_column
 from dsoftmax.engines.choose import is_cluster
 from dsoftmax.engines.threads import ThreadsEngine
@@ -21,9 +22,10 @@ from dsoftmax.results import outputs
 from dsoftmax.results.evaluate import accuracy
 from dsoftmax.results.metrics import require_weight
 from dsoftmax.results.model import Model, coefficients, theta_from
+from dsoftmax.results.no_data import Skips
 from dsoftmax.results.predict import apply, apply_decision
 from dsoftmax.training.result import Result
-from dsoftmax.typing import ColumnLike, FeaturesLike, Predictions
+from dsoftmax.typing import ColumnLike, FeaturesLike, Label, Predictions
 
 Float = NDArray[np.float64]
 
@@ -36,17 +38,23 @@ class SoftmaxPredictor(SoftmaxEstimator):
     intercept_: Float
     classes_: NDArray
 
-    def predict(self, X: FeaturesLike) -> Predictions:
+    def predict(self, X: FeaturesLike, *, nodata: Label | None = None) -> Predictions:
         """Return the most probable class of every row.
 
         Parameters
         ----------
         X : (n, p) array-like, DataFrame, SciPy sparse, zarr.Array or dask array
+        nodata : label, optional
+            Label of rows that are skipped, because the data declare a value as missing, or the
+            estimator's ``nodata`` names it. If this label is given, rows with NaN are skipped too.
+            When None, it is -1 for signed integers, the largest value of unsigned ones, NaN for
+            floats, and the empty string.
 
         Returns
         -------
         (n,) array in the dtype of ``classes_``
             A lazy dask array with the row chunks of X if X is a dask array, else an ndarray.
+            Strings are longer if ``nodata`` is.
 
         Raises
         ------
@@ -74,9 +82,10 @@ class SoftmaxPredictor(SoftmaxEstimator):
         >>> estimator.predict([[0.5], [2.5]])
         array([0, 1])
         """
-        return self._apply(partial(apply, outputs.labels), X).astype(
-            self.classes_.dtype, copy=False
-        )
+        self._require_fit()
+        found = self._apply(partial(apply, outputs.labels), X, nodata)
+        longer = found.dtype.kind == self.classes_.dtype.kind == "U"
+        return found if longer else found.astype(self.classes_.dtype, copy=False)
 
     def predict_proba(self, X: FeaturesLike) -> Predictions:
         """Return the probabilities of the classes, P = softmax(z).
@@ -89,7 +98,7 @@ class SoftmaxPredictor(SoftmaxEstimator):
         -------
         (n, K) float32 or float64 array
             Columns in the order of ``classes_``, in the dtype of the products. A lazy dask array
-            if X is a dask array.
+            if X is a dask array. NaN in rows that are skipped: see `fit`.
 
         Raises
         ------
@@ -193,7 +202,8 @@ class SoftmaxPredictor(SoftmaxEstimator):
         """
         self._require_fit()
         require_column(y, NAMES.y)
-        if not any(is_lazy(values) for values in (X, y, sample_weight) if values is not None):
+        given = [values for values in (X, y, sample_weight) if values is not None]
+        if not (self._missing().any or any(is_lazy(one) or is_masked(one) for one in given)):
             return float(super().score(X, y, _weights_in_memory(sample_weight, len(np.asarray(y)))))
         source = self._source(X, self._labels(y), sample_weight)
         with self._open_engine() as engine:
@@ -210,7 +220,9 @@ class SoftmaxPredictor(SoftmaxEstimator):
         learner : SoftmaxEstimator
             The copy that noted the number and the names of the features.
         """
-        self.model_ = result.model
+        self.model_ = replace(
+            result.model, about={**result.model.about, **named_values(self._missing())}
+        )
         self.coef_, self.intercept_ = coefficients(result.model)
         classes = result.model.classes
         keeps_kind = label_dtype.kind in "biuf" or classes.dtype.kind in "US"
@@ -226,6 +238,8 @@ class SoftmaxPredictor(SoftmaxEstimator):
         self.solver_ = result.run.solver
         self.objective_ = float(result.run.state.value)
         self.status_ = result.status
+        skipped = result.run.statistics.skipped.tolist()
+        self.skipped_ = dict(zip(REASONS, skipped, strict=True))
         self.history_ = [record.as_dict() for record in result.history]
 
     def _require_fit(self) -> None:
@@ -245,7 +259,9 @@ class SoftmaxPredictor(SoftmaxEstimator):
     def _product_dtype(self) -> np.dtype | None:
         return None if self.dtype is None else product_dtype(self.dtype)
 
-    def _apply(self, compute: Callable[..., Predictions], X: FeaturesLike) -> Predictions:
+    def _apply(
+        self, compute: Callable[..., Predictions], X: FeaturesLike, nodata: Label | None = None
+    ) -> Predictions:
         """Return ``compute`` of the arguments of `dsoftmax.results.predict.apply`."""
         self._require_fit()
         X = self._features(X, reset=False)
@@ -266,6 +282,7 @@ class SoftmaxPredictor(SoftmaxEstimator):
             engine,
             self.missing_chunks,
             type(self).__name__,
+            Skips.of(self._missing(), self.classes_, nodata),
         )
 
 

@@ -88,6 +88,12 @@ class SoftmaxRegression(SoftmaxPredictor):
         stops.
     missing_chunks : {"error", "fill"}, default "error"
         Meaning of a Zarr chunk that is not in the store: an error, or the fill value.
+    nodata : number or sequence of numbers, optional
+        Values of features that mean "no data", in stored units; ``nan`` may be one of them. Rows
+        with such a value are skipped, here and in predictions. See Notes.
+    unlabelled : label or sequence of labels, optional
+        Labels that mean "no class". Rows with such a label are skipped. ``nan`` stands for every
+        missing label: NaN, None and ``pandas.NA``.
     memory_limit : int or str, optional
         Bytes that this process may use, or a size such as "2GiB". Memory within the limit that
         training does not need caches decoded blocks between passes. Without a limit, a quarter of
@@ -127,6 +133,9 @@ class SoftmaxRegression(SoftmaxPredictor):
         held_loss, seconds, rows, bytes.
     solver_ : str
         Name of the solver that "auto" chose.
+    skipped_ : dict
+        Number of rows that did not count, by reason: "nodata" (a feature is missing),
+        "unlabelled", "unweighted" and "ungrouped".
     model_ : dsoftmax.Model
         Model for `dsoftmax.save_model`.
 
@@ -135,6 +144,11 @@ class SoftmaxRegression(SoftmaxPredictor):
     X may be an array-like, a pandas DataFrame, SciPy sparse, a ``zarr.Array`` or a dask array.
     Labels and weights may be any of these with one dimension. Integers and float16 are not
     converted as a whole, and no lazy array is read as a whole.
+
+    Rows whose data declare a missing value are skipped in `fit`, `score` and `uncertainty`: masked
+    entries of NumPy and dask arrays, and the ``_FillValue`` of Zarr arrays. ``nodata`` and
+    ``unlabelled`` name further values. One line is logged that counts the skipped rows. A NaN that
+    nobody has declared is an error.
 
     Examples
     --------
@@ -167,6 +181,8 @@ class SoftmaxRegression(SoftmaxPredictor):
         validation_fraction: float | None = None,
         n_iter_no_change: int = 5,
         missing_chunks: str = "error",
+        nodata: float | Sequence[float] | None = None,
+        unlabelled: Any = None,
         memory_limit: float | str | None = None,
         spool: str | os.PathLike[str] | None = None,
         spool_limit: float | str | None = None,
@@ -186,6 +202,8 @@ class SoftmaxRegression(SoftmaxPredictor):
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
         self.missing_chunks = missing_chunks
+        self.nodata = nodata
+        self.unlabelled = unlabelled
         self.memory_limit = memory_limit
         self.spool = spool
         self.spool_limit = spool_limit

@@ -15,10 +15,14 @@ LARGEST = np.float64(1e150)
 """Largest magnitude of a value of X. The square of a larger value may overflow."""
 
 
-def check_finite(block: Block) -> None:
+SKIP_ROWS = "Fill in such values, or pass nodata={0} (--nodata {0}) to skip their rows."
+"""Advice for a value that is not finite."""
+
+
+def check_finite(block: Block, cure: str = SKIP_ROWS) -> None:
     """Raise if X contains NaN, infinity or a magnitude above `LARGEST`.
 
-    The message names the array, the row and the column.
+    The message names the array, the row, the column and the value, and ends with ``cure``.
 
     Raises
     ------
@@ -45,9 +49,8 @@ def check_finite(block: Block) -> None:
         else "(Input X contains NaN or infinity)."
     )
     raise DataError(
-        f"{block.names.X} row {block.first_row + row:,}, column {column}: the value is {value}; "
-        f"expected finite numbers up to {LARGEST:g}. {what} Fill in such values, or leave out "
-        "their rows, before training."
+        f"{block.names.X} row {block.origin + row:,}, column {column}: the value is {value}; "
+        f"expected finite numbers up to {LARGEST:g}. {what} {cure.format(value)}"
     )
 
 
@@ -61,7 +64,7 @@ def checked_weights(block: Block) -> Float:
     """
     if block.weights is None:
         return np.ones(block.n_rows)
-    require_weights(block.weights, block.names.weights, block.first_row)
+    require_weights(block.weights, block.names.weights, block.origin)
     return block.weights
 
 

@@ -59,7 +59,7 @@ def places(block: Block) -> Float:
     if block.validation:
         return np.ones(block.n_rows)
     groups = block.groups
-    return uniform(block.first_row + np.arange(block.n_rows) if groups is None else groups, SALT)
+    return uniform(block.row_numbers if groups is None else groups, SALT)
 
 
 def uniform(numbers: NDArray[np.integer], salt: int = 0) -> Float:

@@ -8,16 +8,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dsoftmax.data.block import Block
+from dsoftmax.data.block import Block, RowNumbers
+from dsoftmax.data.missing import is_missing
 from dsoftmax.errors import DataError
 
 MAX_CLASSES = 50_000
 """Most classes. More different labels are probably no classes but, for example, row numbers."""
+SKIP_LABELS = (
+    "Pass unlabelled={0} (--unlabelled {0}) to skip rows without a label, or give them a class of "
+    "their own."
+)
+"""Advice for a label that is missing."""
 TABLE_SPAN = 2**16
 """Span of integer classes below which a look-up table encodes them; beyond, bisection does."""
 
 
-def plain_labels(y: NDArray, name: str = "y", first_row: int = 0) -> NDArray:
+def plain_labels(y: NDArray, name: str = "y", first_row: int | RowNumbers = 0) -> NDArray:
     """Return labels as integers, booleans, whole floats or fixed-width strings.
 
     Raises
@@ -34,8 +40,7 @@ def plain_labels(y: NDArray, name: str = "y", first_row: int = 0) -> NDArray:
             row = int(np.argmax(bad))
             raise DataError(
                 f"{name} row {first_row + row:,}: the label is {y[row]}. Input {name} contains "
-                "NaN or infinity; expected a class for every row. Leave out such rows, or give "
-                "them a class of their own."
+                f"NaN or infinity; expected a class for every row. {SKIP_LABELS.format(y[row])}"
             )
         if np.any(y != np.floor(y)):
             row = int(np.argmax(y != np.floor(y)))
@@ -47,10 +52,11 @@ def plain_labels(y: NDArray, name: str = "y", first_row: int = 0) -> NDArray:
         return y
     if kind in "OT":  # Python objects, variable-width strings
         for row, label in enumerate(y):
-            if label is None or label != label:
+            if is_missing(label):
                 raise DataError(
                     f"{name} row {first_row + row:,}: the label is {label}. Input {name} "
-                    "contains NaN or None; expected a class for every row. Leave out such rows."
+                    "contains NaN or None; expected a class for every row. "
+                    f"{SKIP_LABELS.format('nan')}"
                 )
         if kind == "T" or all(isinstance(label, str) for label in y):
             return np.array(y.tolist(), dtype=str)
@@ -157,7 +163,7 @@ class Encoder:
             A label is not among the classes; the message names its row.
         """
         assert block.y is not None
-        y = plain_labels(block.y, block.names.y, block.first_row)
+        y = plain_labels(block.y, block.names.y, block.origin)
         if len(y) == 0:
             return np.zeros(0, np.int64)
         if self._table is not None and y.dtype.kind in "iu":
@@ -190,7 +196,7 @@ class Encoder:
         if self.trained:
             cure = (
                 "The model knows these classes only. Leave out rows of other classes, or train on "
-                "such rows too."
+                "such rows too. Pass unlabelled=… (--unlabelled …) if this label means no class."
             )
         if block.validation:
             cure = (
@@ -198,7 +204,7 @@ class Encoder:
                 "rows of them too."
             )
         raise DataError(
-            f"{block.names.y} rows {block.first_row:,}–{block.first_row + len(y) - 1:,}: label "
-            f"{y[row].item()!r} (row {block.first_row + row:,}) is not among the "
+            f"{block.names.y} rows {block.origin + 0:,}–{block.origin + (len(y) - 1):,}: label "
+            f"{y[row].item()!r} (row {block.origin + row:,}) is not among the "
             f"{len(self.classes)} classes [{' '.join(shown)}]. {cure}"
         )

@@ -169,7 +169,7 @@ class Draw:
         -----
         Work 2·(p+1)² flops a row with a Gram matrix, otherwise a few flops a value.
         """
-        numbers = block.first_row + np.arange(block.n_rows)
+        numbers = block.row_numbers
         chances = self.chances(block.X, codes, weights, gram)
         drawn = np.flatnonzero(uniform(numbers) < chances)
         assert block.y is not None

@@ -7,6 +7,7 @@ import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
 
+from dsoftmax.data.missing import REASONS
 from dsoftmax.errors import DataError
 from dsoftmax.first_pass.held_out import HeldOut
 from dsoftmax.first_pass.sample import NOTHING, Sample, without
@@ -48,6 +49,9 @@ class Statistics:
         Rows of each class in each of n sets that are held out.
     held_sums : (n, K, p+1) float64
         Their class sums.
+    skipped : (4,) int64
+        Rows that were skipped, in the order of `dsoftmax.data.missing.REASONS`. No other attribute
+        counts them.
     """
 
     classes: NDArray
@@ -64,6 +68,7 @@ class Statistics:
     sample: Sample = NOTHING
     held_rows: NDArray[np.int64] = field(default_factory=lambda: np.zeros((0, 0), np.int64))
     held_sums: Float = field(default_factory=lambda: np.zeros((0, 0, 0)))
+    skipped: NDArray[np.int64] = field(default_factory=lambda: np.zeros(len(REASONS), np.int64))
 
     def without(self, number: int, held: HeldOut) -> "Statistics":
         """Return the statistics of the rows that remain when set ``number`` is held out.

@@ -103,7 +103,7 @@ class Collect(Visit):
         check_finite(block)
         weights = checked_weights(block)
         assert block.y is not None
-        y = plain_labels(block.y, block.names.y, block.first_row)
+        y = plain_labels(block.y, block.names.y, block.origin)
         if self.encoder is not None:
             self.encoder.codes(block)
         if block.validation:  # its values were checked, and nothing is learnt from them

@@ -1,9 +1,12 @@
 """A model against labelled rows, in one pass."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from dsoftmax.data.source import Source
 from dsoftmax.engines.base import Engine
+from dsoftmax.first_pass.skipped import skipped_counts
 from dsoftmax.results import metrics
 from dsoftmax.results.metrics import Metrics
 from dsoftmax.results.model import Model
@@ -20,7 +23,8 @@ def evaluate(model: Model, source: Source, engine: Engine) -> Metrics:
     """
     require_features(model, source.n_features, source.names.X)
     totals = engine.total(metrics.Score(model), source)
-    return metrics.finish(totals.result(), model, totals.n_rows)
+    counts = skipped_counts(totals, source.names.X)
+    return replace(metrics.finish(totals.result(), model, totals.n_rows), skipped=counts)
 
 
 def accuracy(model: Model, source: Source, engine: Engine, dtype: np.dtype | None = None) -> float:
@@ -34,5 +38,7 @@ def accuracy(model: Model, source: Source, engine: Engine, dtype: np.dtype | Non
         Another number of features, NaN, or labels of another kind than the classes.
     """
     require_features(model, source.n_features, source.names.X)
-    found = engine.total(metrics.Hits(model, dtype), source).result()
+    totals = engine.total(metrics.Hits(model, dtype), source)
+    skipped_counts(totals, source.names.X)
+    found = totals.result()
     return float(found["hits"]) / metrics.require_weight(float(found["weight"]))

@@ -1,6 +1,6 @@
 """Metrics of a model on labelled rows, and the visits that sum them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from dsoftmax.data.block import Block
 from dsoftmax.data.features import rows_between
+from dsoftmax.data.missing import REASONS
 from dsoftmax.engines.visit import Footprint, Visit
 from dsoftmax.errors import DataError
 from dsoftmax.first_pass.checks import check_finite, checked_weights
@@ -30,16 +31,20 @@ class Metrics:
     ----------
     classes : (K,) ndarray
     n_rows : int
+        Rows that count.
     log_loss : float
         Mean of −log P of the label, in nats.
     confusion : (K, K) float64
         Weight of the rows of class i (row) that were predicted as class j (column).
+    skipped : (4,) int64
+        Rows that were skipped, in the order of `dsoftmax.data.missing.REASONS`.
     """
 
     classes: NDArray
     n_rows: int
     log_loss: float
     confusion: Float
+    skipped: NDArray[np.int64] = field(default_factory=lambda: np.zeros(len(REASONS), np.int64))
 
     @property
     def accuracy(self) -> float:
@@ -69,6 +74,7 @@ class Metrics:
 
         return {
             "n_rows": self.n_rows,
+            "skipped": dict(zip(REASONS, self.skipped.tolist(), strict=True)),
             "log_loss": self.log_loss,
             "accuracy": self.accuracy,
             "classes": self.classes.tolist(),
@@ -157,7 +163,7 @@ class Hits(Visit):
         check_finite(block)
         weights = checked_weights(block)
         assert block.y is not None
-        y = plain_labels(block.y, block.names.y, block.first_row)
+        y = plain_labels(block.y, block.names.y, block.origin)
         if _kind(y) != _kind(self.model.classes):
             raise DataError(
                 f"{block.names.y} holds {_kind(y)}; expected {_kind(self.model.classes)}, as the "

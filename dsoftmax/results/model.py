@@ -6,12 +6,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from dsoftmax.data.missing import remembered
 from dsoftmax.engines.threads import ThreadsEngine
 from dsoftmax.kernels.tiles import product_dtype
 from dsoftmax.results import outputs
+from dsoftmax.results.no_data import Skips
 from dsoftmax.results.predict import apply, apply_decision
 from dsoftmax.system.units import parse_bytes
-from dsoftmax.typing import FeaturesLike, Predictions
+from dsoftmax.typing import FeaturesLike, Label, Predictions
 
 Float = NDArray[np.float64]
 
@@ -31,7 +33,8 @@ class Model:
     classes : (K,) ndarray
         The labels, ascending.
     about : dict
-        Settings and results of the training, in JSON types.
+        Settings and results of the training, in JSON types. Rows with a value in the list "nodata"
+        are skipped.
 
     Examples
     --------
@@ -74,6 +77,7 @@ class Model:
         dtype: DTypeLike | None = None,
         memory_limit: float | str | None = None,
         missing_chunks: str = "error",
+        nodata: Label | None = None,
     ) -> Predictions:
         """Return the most probable class of every row.
 
@@ -86,11 +90,17 @@ class Model:
             Bytes that this process may use, or a size such as "2GiB".
         missing_chunks : {"error", "fill"}, default "error"
             Meaning of a Zarr chunk that is not in the store: an error, or the fill value.
+        nodata : label, optional
+            Label of rows that are skipped, because the data declare a value as missing, or the
+            training named it. If this label is given, rows with NaN are skipped too. When None, it
+            is -1 for signed integers, the largest value of unsigned ones, NaN for floats, and the
+            empty string.
 
         Returns
         -------
         (n,) array in the dtype of ``classes``
             A lazy dask array with the row chunks of X if X is a dask array, else an ndarray.
+            Strings are longer if ``nodata`` is.
 
         Raises
         ------
@@ -101,7 +111,7 @@ class Model:
             For a dask array, NaN and infinity are found when the result is computed.
         ReadError, MemoryLimitError
         """
-        return self._apply(outputs.labels, X, dtype, memory_limit, missing_chunks)
+        return self._apply(outputs.labels, X, dtype, memory_limit, missing_chunks, nodata)
 
     def predict_proba(
         self,
@@ -123,7 +133,7 @@ class Model:
         -------
         (n, K) float32 or float64 array
             Columns in the order of ``classes``, in the dtype of the products. A lazy dask array
-            if X is a dask array.
+            if X is a dask array. NaN in rows that are skipped.
 
         Raises
         ------
@@ -189,7 +199,8 @@ class Model:
             As `predict`.
         """
         products, engine = _reading(dtype, memory_limit)
-        return apply_decision(self, X, products, engine, missing_chunks)
+        skips = Skips.of(remembered(self.about), self.classes)
+        return apply_decision(self, X, products, engine, missing_chunks, skips=skips)
 
     def _apply(
         self,
@@ -198,9 +209,11 @@ class Model:
         dtype: DTypeLike | None,
         memory_limit: float | str | None,
         missing_chunks: str,
+        nodata: Label | None = None,
     ) -> Predictions:
         products, engine = _reading(dtype, memory_limit)
-        return apply(output, self, X, products, engine, missing_chunks)
+        skips = Skips.of(remembered(self.about), self.classes, nodata)
+        return apply(output, self, X, products, engine, missing_chunks, skips=skips)
 
 
 def _reading(

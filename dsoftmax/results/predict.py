@@ -12,6 +12,7 @@ from dsoftmax.data.block import Block
 from dsoftmax.data.checks import check_shapes
 from dsoftmax.data.features import Features
 from dsoftmax.data.kind import is_dask, is_lazy
+from dsoftmax.data.missing import Missing, is_masked
 from dsoftmax.data.open import open_source, require_array
 from dsoftmax.data.source import Source, n_rows
 from dsoftmax.data.table import Names, Table
@@ -19,8 +20,8 @@ from dsoftmax.engines.base import Engine
 from dsoftmax.engines.feed import Feed
 from dsoftmax.engines.threads import ThreadsEngine, on_threads
 from dsoftmax.engines.visit import Footprint
-from dsoftmax.first_pass.checks import check_finite
 from dsoftmax.kernels.tiles import compute_dtype
+from dsoftmax.results.no_data import NO_SKIPS, Predict, Skips, label_dtype, report_predicted
 from dsoftmax.results.outputs import (
     SLAB_VALUES,
     Coefficients,
@@ -40,8 +41,11 @@ def apply(
     engine: Engine | None = None,
     missing_chunks: str = "error",
     owner: str = "the model",
+    skips: Skips = NO_SKIPS,
 ) -> Predictions:
     """Return an output of the model for every row of X.
+
+    One line is logged if rows are skipped, except for a dask array.
 
     Parameters
     ----------
@@ -58,6 +62,8 @@ def apply(
         Meaning of a Zarr chunk that is not in the store: an error, or the fill value.
     owner : str
         The model, as its user spells it in messages.
+    skips : Skips
+        Rows without data, and their label.
 
     Returns
     -------
@@ -72,28 +78,39 @@ def apply(
     """
     require_array(X, "X")
     if not (is_lazy(X) or scipy.sparse.issparse(X)):
-        X = np.asarray(X)
+        X = X if is_masked(X) else np.asarray(X)
     if len(X.shape) != 2:
         check_shapes(Table(X.shape))
     require_features(model, X.shape[1], owner=owner)
-    wide = output is not labels
+    wide, stored = output is not labels, np.dtype(X.dtype)
+    missing = skips.values(stored)
+    products = dtype or compute_dtype(stored)
+    predict = Predict(
+        output,
+        model,
+        products,
+        np.nan if wide else skips.label,
+        products if wide else label_dtype(model.classes, skips.label),
+        wide,
+    )
     if is_dask(X):
         from dsoftmax.data.dask.arrays import map_rows
 
-        products = dtype or compute_dtype(np.dtype(X.dtype))
         n_columns = len(model.classes) if wide else None
-        found = products if wide else model.classes.dtype
-        return map_rows(X, partial(_on_finite, output, model, products), n_columns, found)
-    source = open_source(Table(X, missing_chunks=missing_chunks))
-    products = dtype or compute_dtype(np.dtype(X.dtype))
+        return map_rows(X, partial(_on_rows, predict, missing), n_columns, predict.dtype)
+    source = open_source(Table(X, missing_chunks=missing_chunks, missing=missing))
     shape = (n_rows(source), len(model.classes)) if wide else (n_rows(source),)
-    out = np.empty(shape, products if wide else model.classes.dtype)
+    out = np.empty(shape, predict.dtype)
+    counts: list[NDArray[np.int64]] = []
 
     def fill(block: Block) -> None:
-        check_finite(block)
-        out[block.first_row : block.first_row + block.n_rows] = output(model, block.X, products)
+        rows = slice(block.first_row, block.first_row + block.n_rows)
+        out[rows], skipped = predict(block)
+        if skipped is not None:
+            counts.append(skipped)
 
     each_block(fill, source, engine, scratch_bytes(model, source, wide))
+    report_predicted(counts, len(out), predict.fill, wide)
     return out
 
 
@@ -104,6 +121,7 @@ def apply_decision(
     engine: Engine | None = None,
     missing_chunks: str = "error",
     owner: str = "the model",
+    skips: Skips = NO_SKIPS,
 ) -> Predictions:
     """Return what scikit-learn calls the decision function: z₁ − z₀ for two classes, else z.
 
@@ -113,14 +131,14 @@ def apply_decision(
     -------
     (n,) for two classes, else (n, K) array
     """
-    z = apply(logits, model, X, dtype, engine, missing_chunks, owner)
+    z = apply(logits, model, X, dtype, engine, missing_chunks, owner, skips)
     return z[:, 1] - z[:, 0] if len(model.classes) == 2 else z
 
 
-def _on_finite(output: Output, model: Coefficients, dtype: np.dtype, X: Features) -> NDArray:
+def _on_rows(predict: Predict, missing: Missing, X: Features) -> NDArray:
     # A lazy block does not know its position in X, so the message counts its rows from 0.
-    check_finite(Block(X, names=Names(X="In a block of X,")))
-    return output(model, X, dtype)
+    table: Table[Any] = Table(X, names=Names(X="In a block of X,"), missing=missing)
+    return predict(Block.of(table, 0))[0]
 
 
 def each_block(
@@ -160,4 +178,5 @@ def scratch_bytes(model: Coefficients, source: Source, wide: bool) -> int:
         once. Otherwise they are computed in slabs of `SLAB_VALUES`.
     """
     values = int(source.chunk_rows.max(initial=0)) * len(model.classes)
-    return 3 * 8 * (values if wide else min(values, SLAB_VALUES))
+    copied = source.columns.copied * int(source.chunk_rows.max(initial=0))
+    return 3 * 8 * (values if wide else min(values, SLAB_VALUES)) + copied

@@ -32,6 +32,7 @@ from dsoftmax.data.source import Source
 from dsoftmax.engines.base import Engine
 from dsoftmax.errors import DataError, MemoryLimitError, OptionError
 from dsoftmax.first_pass.labels import Encoder
+from dsoftmax.first_pass.skipped import skipped_counts
 from dsoftmax.kernels.hessian import unpack_hessian
 from dsoftmax.objective.visit import Evaluate, Question, parts_at
 from dsoftmax.results.model import Model
@@ -105,7 +106,9 @@ def uncertainty(
     _require_memory(K, d, engine)
     question = Question(Query(model.theta, hessian=True), None, np.dtype(np.float64))
     visit = Evaluate((question,), Encoder(model.classes, trained=True))
-    sums = parts_at(engine.total(visit, source).result())
+    totals = engine.total(visit, source)
+    skipped_counts(totals, source.names.X)
+    sums = parts_at(totals.result())
     moves = np.full(d, True)
     moves[-1] = fit_intercept
     strength = 1 / (C / 2 if K == 2 else C)  # as in dsoftmax.objective.objective

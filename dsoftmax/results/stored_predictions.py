@@ -6,18 +6,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dsoftmax.data.block import Block
+from dsoftmax.data.missing import REASONS, is_missing
 from dsoftmax.data.source import Source, n_rows
 from dsoftmax.engines.base import Engine
 from dsoftmax.errors import OutputExistsError
-from dsoftmax.first_pass.checks import check_finite
 from dsoftmax.results.model import Model
+from dsoftmax.results.no_data import Predict, label_dtype, skipped_label
 from dsoftmax.results.outputs import labels, probabilities, require_features
 from dsoftmax.results.predict import each_block, scratch_bytes
 from dsoftmax.results.stored_model import METADATA_BYTES
 from dsoftmax.system.files import replacing_directory, writing
 from dsoftmax.system.interrupts import finished
+from dsoftmax.typing import Label
 
 
 def write_predictions(
@@ -29,7 +32,8 @@ def write_predictions(
     overwrite: bool = False,
     engine: Engine | None = None,
     watch: Callable[[int], None] | None = None,
-) -> None:
+    nodata: Label | None = None,
+) -> NDArray[np.int64]:
     """Write the labels of all rows to a Zarr group, and their probabilities on request.
 
     Parameters
@@ -47,6 +51,14 @@ def write_predictions(
         A `ThreadsEngine` sets the number of threads and the memory limit.
     watch : callable, optional
         Called with the number of rows written after every chunk, from one thread at a time.
+    nodata : label, optional
+        Label of rows that are skipped, as in `dsoftmax.Model.predict`. If some are, it is the
+        attribute ``_FillValue`` of the labels. Their probabilities are NaN.
+
+    Returns
+    -------
+    (4,) int64
+        Rows that were skipped, in the order of `dsoftmax.data.missing.REASONS`.
 
     Raises
     ------
@@ -67,6 +79,10 @@ def write_predictions(
     require_features(model, source.n_features, source.names.X)
     n, K, step = n_rows(source), len(model.classes), max(int(source.chunk_rows[0]), 1)
     text = model.classes.dtype.kind == "U"
+    label = skipped_label(model.classes, nodata)
+    as_labels = Predict(labels, model, None, label, label_dtype(model.classes, label), False)
+    as_chances = Predict(probabilities, model, None, np.nan, np.dtype(np.float32), True)
+    counts = np.zeros(len(REASONS), np.int64)
     lock = threading.Lock()
     row_bytes = model.classes.dtype.itemsize + (4 * K if with_probabilities else 0)
     n_bytes = n * row_bytes + METADATA_BYTES
@@ -95,20 +111,28 @@ def write_predictions(
             found, chances = finished(make)
 
         def write(block: Block) -> None:
-            check_finite(block)
             rows = slice(block.first_row, block.first_row + block.n_rows)
-            predicted = labels(model, block.X)
-            chance = None if chances is None else probabilities(model, block.X).astype(np.float32)
+            predicted, skipped = as_labels(block)
+            chance = None if chances is None else as_chances(block)[0]
 
             def store() -> None:
                 found[rows] = predicted.astype(object) if text else predicted
                 if chances is not None:
                     chances[rows] = chance
 
+            nonlocal counts
             with lock:  # two blocks may write parts of one stored chunk: read, change, write
                 with writing(path, n_bytes):
                     finished(store)
+                if skipped is not None:
+                    counts = counts + skipped
                 if watch is not None:
                     watch(block.n_rows)
 
         each_block(write, source, engine, scratch_bytes(model, source, with_probabilities))
+        if counts.any():
+            value = np.asarray(label).item()
+            missing = "NaN" if is_missing(value) else value
+            with writing(path, n_bytes):
+                finished(lambda: found.attrs.update({"_FillValue": missing}))
+    return counts

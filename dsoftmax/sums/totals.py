@@ -89,6 +89,8 @@ class Totals:
         Parts by key.
     n_rows, n_bytes, n_leaves : int
         Rows, decoded bytes of X and leaves that were visited.
+    skipped : int or (4,) int64
+        Rows that were not visited, by reason; 0 if all were.
     work : dict from str to Done
         Work of each worker, by its name; this process has the name "". Not part of the sums.
     """
@@ -97,6 +99,16 @@ class Totals:
         self.parts: dict[Any, Any] = {}
         self.work: dict[str, Done] = {}
         self.n_rows = self.n_bytes = self.n_leaves = 0
+        self.skipped: Any = 0
+
+    @property
+    def n_seen(self) -> int:
+        """Rows that were visited or skipped."""
+        return self.n_rows + int(np.sum(self.skipped))
+
+    def skip(self, counts: NDArray[np.int64]) -> None:
+        """Count rows of a leaf that are not visited, by reason."""
+        self.skipped = self.skipped + counts
 
     def add(self, leaf: Mapping[Any, Any], n_rows: int = 0, n_bytes: int = 0) -> None:
         """Add the sums of one leaf."""
@@ -125,6 +137,7 @@ class Totals:
         self.n_rows += other.n_rows
         self.n_bytes += other.n_bytes
         self.n_leaves += other.n_leaves
+        self.skipped = self.skipped + other.skipped
         for worker, done in other.work.items():
             self.work[worker] = self.work.get(worker, Done()) + done
         for key, theirs in other.parts.items():

@@ -1,5 +1,6 @@
 """The contract of an engine."""
 
+import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from dsoftmax.data.block import Block
 from dsoftmax.data.memory import MemoryRows
-from dsoftmax.data.rows import RowSource
+from dsoftmax.data.rows import Rows, RowSource
 from dsoftmax.data.table import Table
 from dsoftmax.engines.base import Engine
 from dsoftmax.engines.visit import Visit
@@ -26,7 +27,7 @@ class Probe(Visit):
     bad_row: int = -1
 
     def __call__(self, block: Block) -> Mapping[str, Any]:
-        if block.first_row <= self.bad_row < block.first_row + block.n_rows:
+        if self.bad_row in block.row_numbers:
             raise DataError(f"{block.names.X} row {self.bad_row} is bad")
         labels = set() if block.y is None else set(block.y.tolist())
         return {
@@ -40,7 +41,7 @@ class Probe(Visit):
 def check_engine(engine: Engine) -> None:
     """Check that an engine keeps the contract of `dsoftmax.engines.base.Engine`.
 
-    1. Every row is visited once, also if some chunks have no rows.
+    1. Every row is visited once, or counted if it is skipped, also if some chunks have no rows.
     2. The totals are those of a loop, bit for bit, in every pass.
     3. The error of a visit is raised as it is, and the engine works after it.
 
@@ -64,12 +65,16 @@ def check_engine(engine: Engine) -> None:
         isinstance(line, str) and line and "\n" not in line,
         f"describe() is {line!r}; expected one line",
     )
-    for rows in ([40] * 13, [7, 0, 300, 1, 12], [5]):
-        source = _probe_source(np.array(rows, np.int64))
+    for rows, skips in itertools.product(([40] * 13, [7, 0, 300, 1, 12], [5]), (False, True)):
+        source = _probe_source(np.array(rows, np.int64), skips)
         expected = Totals()
         for chunk in range(len(rows)):
-            for leaf in source.load(chunk).leaves():
-                expected.add(Probe()(leaf), leaf.n_rows, leaf.nbytes)
+            for whole in source.load(chunk).leaves():
+                leaf, skipped = whole.counted()
+                if skipped is not None:
+                    expected.skip(skipped)
+                if leaf.n_rows or skipped is None:
+                    expected.add(Probe()(leaf), leaf.n_rows, leaf.nbytes)
         for _ in range(2):
             _require_totals(engine.total(Probe(), source), expected, rows)
         try:
@@ -84,10 +89,16 @@ def check_engine(engine: Engine) -> None:
         _require_totals(engine.total(Probe(), source), expected, rows)
 
 
-def _probe_source(chunk_rows: NDArray[np.int64]) -> RowSource:
+def _probe_source(chunk_rows: NDArray[np.int64], skips: bool) -> RowSource:
     rng, n = np.random.default_rng(5), int(chunk_rows.sum())
     X = rng.normal(size=(n, 3)) * 10.0 ** rng.integers(-12, 12, (n, 3))
-    table = Table(MemoryRows(X), MemoryRows(rng.integers(0, 4, n)))
+    reasons = rng.integers(0, 4, n).astype(np.uint8)
+    reasons[: chunk_rows[0]], reasons[-1] = 1, 0  # nothing of the first chunk is visited
+    table: Table[Rows] = Table(
+        MemoryRows(X),
+        MemoryRows(rng.integers(0, 4, n)),
+        skipped=MemoryRows(reasons) if skips else None,
+    )
     return RowSource(table, chunk_rows, chunk_rows * X.itemsize * 3)
 
 
@@ -96,6 +107,7 @@ def _require_totals(found: Totals, expected: Totals, rows: list[int]) -> None:
     for name, one, two in (
         ("n_rows", found.n_rows, expected.n_rows),
         ("n_bytes", found.n_bytes, expected.n_bytes),
+        ("skipped", np.sum(found.skipped), np.sum(expected.skipped)),
     ):
         require(one == two, f"{at}{name} is {one}; expected {two}")
     _require_sums(found.result(), expected.result(), at)

@@ -107,8 +107,10 @@ def test_parameters_clone_and_pickle():
         "memory_limit",
         "missing_chunks",
         "n_iter_no_change",
+        "nodata",
     ]
-    names += ["solver", "spool", "spool_limit", "tol", "validation_fraction", "warm_start"]
+    names += ["solver", "spool", "spool_limit", "tol", "unlabelled"]
+    names += ["validation_fraction", "warm_start"]
     assert sorted(estimator.get_params()) == names
     copied = clone(estimator)
     assert copied.get_params() == estimator.get_params()

@@ -8,12 +8,14 @@ import click
 from dsoftmax.cli import interrupts
 from dsoftmax.cli.engine_choice import EngineChoice
 from dsoftmax.cli.exit_codes import DONE
+from dsoftmax.cli.missing_choice import MissingChoice
 from dsoftmax.cli.options import (
     data_argument,
     engine_options,
     features_option,
     labels_option,
     missing_option,
+    missing_values_options,
     run_argument,
     weights_option,
 )
@@ -27,6 +29,7 @@ from dsoftmax.cli.sections import SectionedCommand
 @labels_option
 @weights_option
 @missing_option
+@missing_values_options
 @engine_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, with all classes.")
 def command(
@@ -36,6 +39,7 @@ def command(
     labels: str,
     weights: str | None,
     missing_chunks: str,
+    missing: MissingChoice,
     choice: EngineChoice,
     as_json: bool,
 ) -> int:
@@ -53,7 +57,8 @@ def command(
         from dsoftmax.results.evaluate import evaluate
 
     model = open_model(run)
-    source = open_data(data, features, labels, weights, missing_chunks)
+    missing = missing.otherwise(model.about)
+    source = open_data(data, features, labels, weights, missing_chunks, missing=missing)
     with open_engine(choice) as engine:
         metrics = evaluate(model, source, engine)
     if as_json:

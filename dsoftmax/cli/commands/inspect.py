@@ -7,6 +7,7 @@ import click
 from dsoftmax.cli import interrupts
 from dsoftmax.cli.engine_choice import EngineChoice
 from dsoftmax.cli.exit_codes import DONE
+from dsoftmax.cli.missing_choice import MissingChoice
 from dsoftmax.cli.options import (
     data_argument,
     engine_options,
@@ -14,6 +15,7 @@ from dsoftmax.cli.options import (
     groups_option,
     labels_option,
     missing_option,
+    missing_values_options,
     objective_options,
     stopping_options,
     validation_option,
@@ -32,6 +34,7 @@ from dsoftmax.cli.sections import SectionedCommand
 @objective_options
 @stopping_options
 @missing_option
+@missing_values_options
 @engine_options
 def command(
     data: str,
@@ -41,6 +44,7 @@ def command(
     groups: str | None,
     validation: str | None,
     missing_chunks: str,
+    missing: MissingChoice,
     choice: EngineChoice,
     **options: Any,
 ) -> int:
@@ -58,8 +62,10 @@ def command(
         from dsoftmax.cli.show_plan import pass_facts, training_facts
         from dsoftmax.training.prepare import prepare
 
-    source = open_data(data, features, labels, weights, missing_chunks, groups)
-    held_out = open_validation(validation, source, features, labels, weights, missing_chunks)
+    source = open_data(data, features, labels, weights, missing_chunks, groups, missing)
+    held_out = open_validation(
+        validation, source, features, labels, weights, missing_chunks, missing
+    )
     grouped, validated = groups is not None, held_out is not None
     settings, grid = make_settings(
         label_dtype(source), grouped=grouped, validated=validated, **options

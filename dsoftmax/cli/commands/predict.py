@@ -3,12 +3,14 @@
 import json
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from dsoftmax.cli import interrupts
 from dsoftmax.cli.engine_choice import EngineChoice
 from dsoftmax.cli.exit_codes import DONE
+from dsoftmax.cli.missing_choice import NODATA, MissingChoice
 from dsoftmax.cli.options import (
     data_argument,
     features_option,
@@ -19,12 +21,28 @@ from dsoftmax.cli.options import (
 )
 from dsoftmax.cli.sections import SectionedCommand
 
+if TYPE_CHECKING:
+    from dsoftmax.data.missing import Missing
+    from dsoftmax.results.model import Model
+
 
 @click.command("predict", cls=SectionedCommand)
 @run_argument
 @data_argument
 @features_option
 @missing_option
+@click.option(
+    "--nodata",
+    metavar="LABEL",
+    help="Label of rows without data: rows that the array declares as missing (_FillValue), rows "
+    "with a value of --features-nodata, and rows with NaN. Their probabilities are NaN.  [default: "
+    "-1, the largest unsigned integer, NaN or an empty string; NaN in a row is then an error]",
+)
+@click.option(
+    "--features-nodata",
+    metavar="VALUES",
+    help="Values of features that mean no data, such as 0,nan.  [default: those of the training]",
+)
 @memory_option
 @click.option(
     "--out",
@@ -44,6 +62,8 @@ def command(
     data: str,
     features: str | None,
     missing_chunks: str,
+    nodata: str | None,
+    features_nodata: str | None,
     memory: int | None,
     out: Path,
     probabilities: bool,
@@ -55,20 +75,25 @@ def command(
     and with --probabilities the array "probabilities". The group appears complete or not at all.
     """
     with interrupts.shielded():
-        from dsoftmax.cli.open_data import open_data
+        from dsoftmax.cli.open_data import open_features
         from dsoftmax.cli.open_model import open_model
         from dsoftmax.cli.progress import clock, rate
         from dsoftmax.cli.show import memory_line, output, progress_bar, show_facts
         from dsoftmax.data.source import n_rows
         from dsoftmax.engines.threads import ThreadsEngine
+        from dsoftmax.results.no_data import Skips
         from dsoftmax.results.stored_predictions import write_predictions
 
     model = open_model(run)
     _require_output(out, overwrite, run, data)
-    source = open_data(data, features, missing_chunks=missing_chunks)
+    label = None
+    if nodata is not None:
+        (label,) = MissingChoice(unlabelled=(nodata,)).labels(model.classes.dtype, NODATA)
+    skips = Skips.of(_features(features_nodata, model), model.classes, label)
+    source = open_features(data, features, missing_chunks, skips)
     rows, started = n_rows(source), time.perf_counter()
     with progress_bar("predicting", rows, "rows") as advance:
-        write_predictions(
+        counts = write_predictions(
             model,
             source,
             out,
@@ -76,10 +101,12 @@ def command(
             overwrite=overwrite,
             engine=ThreadsEngine(memory_limit=memory),
             watch=advance,
+            nodata=label,
         )
     seconds = max(time.perf_counter() - started, 1e-9)
     facts = [
         ("rows", f"{rows:,}"),
+        *_skipped(counts.tolist(), rows, skips.label),
         ("time", clock(seconds)),
         ("throughput", rate(rows / seconds, "rows/s")),
         ("peak memory", memory_line(EngineChoice("threads", memory=memory))),
@@ -91,6 +118,26 @@ def command(
         )
     show_facts(output(), facts)
     return DONE
+
+
+def _features(values: str | None, model: "Model") -> "Missing":
+    """Return the values of features that mean no data: as typed, or those of the training."""
+    from dsoftmax.data.missing import given_missing, remembered
+
+    typed = MissingChoice.typed(values)
+    if not typed.nodata:
+        return remembered(model.about)
+    return given_missing(typed.features(), None)
+
+
+def _skipped(counts: list[int], rows: int, label: Any) -> list[tuple[str, str]]:
+    """Return the fact that names the skipped rows and their label; nothing if all rows count."""
+    from dsoftmax.cli.show import skipped_facts
+
+    return [
+        (name, f"{line}; their label is {label!s}")
+        for name, line in skipped_facts(counts, rows - sum(counts))
+    ]
 
 
 def _require_output(out: Path, overwrite: bool, run: Path, data: str) -> None:

@@ -8,6 +8,7 @@ import click
 from dsoftmax.cli import interrupts
 from dsoftmax.cli.engine_choice import EngineChoice
 from dsoftmax.cli.exit_codes import STOPPED
+from dsoftmax.cli.missing_choice import MissingChoice
 from dsoftmax.cli.options import (
     data_argument,
     engine_options,
@@ -15,6 +16,7 @@ from dsoftmax.cli.options import (
     groups_option,
     labels_option,
     missing_option,
+    missing_values_options,
     objective_options,
     overwrite_option,
     stopping_options,
@@ -34,6 +36,7 @@ from dsoftmax.cli.sections import SectionedCommand
 @objective_options
 @stopping_options
 @missing_option
+@missing_values_options
 @engine_options
 @overwrite_option
 @click.option(
@@ -54,6 +57,7 @@ def command(
     groups: str | None,
     validation: str | None,
     missing_chunks: str,
+    missing: MissingChoice,
     choice: EngineChoice,
     overwrite: bool,
     out: Path,
@@ -75,13 +79,15 @@ def command(
 
     directory = RunDirectory(out)
     directory.require_free()
-    source = open_data(data, features, labels, weights, missing_chunks, groups)
-    held_out = open_validation(validation, source, features, labels, weights, missing_chunks)
+    source = open_data(data, features, labels, weights, missing_chunks, groups, missing)
+    held_out = open_validation(
+        validation, source, features, labels, weights, missing_chunks, missing
+    )
     grouped, validated = groups is not None, held_out is not None
     settings, grid = make_settings(
         label_dtype(source), grouped=grouped, validated=validated, **options
     )
-    reading = {"missing_chunks": missing_chunks}
+    reading = {"missing_chunks": missing_chunks, **missing.as_dict()}
     try:
         outcome = train_in(
             directory, source, settings, choice, reading, ctx.obj, overwrite, grid, held_out

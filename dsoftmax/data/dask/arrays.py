@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from dsoftmax.data.features import dense_or_csr
 from dsoftmax.data.kind import kind_of
 from dsoftmax.data.memory import row_bytes_and_step
+from dsoftmax.data.missing import is_masked
 from dsoftmax.errors import DataError
 
 if TYPE_CHECKING:
@@ -106,14 +107,15 @@ def map_rows(
     X : (n, p) dask array
         Its blocks are ndarray or SciPy sparse. Their sizes may be unknown.
     function : callable
-        From rows of X to (rows,) if ``n_columns`` is None, else to (rows, n_columns).
+        From rows of X, which stay masked, to (rows,) if ``n_columns`` is None, else to (rows,
+        n_columns).
     n_columns : int or None
     dtype : numpy dtype
         Dtype of the results of ``function``.
     """
 
     def on_block(block: Any) -> NDArray:
-        return function(dense_or_csr(block))
+        return function(block if is_masked(block) else dense_or_csr(block))
 
     X = one_column_of_blocks(X)
     if n_columns is None:

@@ -9,6 +9,7 @@ import dask
 from dsoftmax.data.block import Block
 from dsoftmax.data.buffer import Buffer
 from dsoftmax.data.features import dense_or_csr
+from dsoftmax.data.missing import is_masked
 from dsoftmax.data.source import Share
 from dsoftmax.data.table import Table
 from dsoftmax.errors import DataError, DsoftmaxError, ReadError
@@ -71,7 +72,8 @@ class DaskShare(Share):
         }
         values = _computed(recipe, known, chunk)
         _check_sizes(values, recipe, chunk, self.n_features)
-        return Block.of(replace(values, X=dense_or_csr(values.X)), recipe.first_row)
+        X = values.X if is_masked(values.X) else dense_or_csr(values.X)
+        return Block.of(replace(values, X=X), recipe.first_row)
 
 
 def _computed(recipe: Recipe, known: dict[Any, Any], chunk: int) -> Table[Any]:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import dask.array as da
 import numpy as np
-import scipy.sparse
 from numpy.typing import NDArray
+from scipy.sparse import issparse
 
 from dsoftmax.compat.dask import (
     block_example,
@@ -30,6 +30,9 @@ from dsoftmax.data.dask.arrays import (
     with_known_chunks,
 )
 from dsoftmax.data.dask.share import DaskShare, Recipe
+from dsoftmax.data.kind import kind_of
+from dsoftmax.data.missing import is_masked
+from dsoftmax.data.skipped import in_dtypes
 from dsoftmax.data.source import Share, first_rows
 from dsoftmax.data.table import Names, Table
 
@@ -124,7 +127,7 @@ def dask_source(table: Table[Any]) -> DaskSource:
     DataError
         Shapes do not fit, X is not real numbers, or unknown chunks cannot be paired.
     """
-    missing_chunks = table.missing_chunks
+    missing_chunks, declared = table.missing_chunks, _declared(table)
     X = as_array(table.X, table.names.X, missing_chunks)
     if X.ndim != 2:
         check_shapes(Table(tuple(X.shape), names=table.names))
@@ -139,7 +142,30 @@ def dask_source(table: Table[Any]) -> DaskSource:
     check_shapes(columns.map(lambda column, _: tuple(column.array.shape)))
     starts = first_rows(np.array(X.chunks[0], np.int64))
     arrays = columns.map(lambda column, _: _cut_as(column.array, X))
-    return _source_of(arrays, columns, column_bytes(columns.map(_about(starts))))
+    missing = in_dtypes(
+        table.missing, arrays.map(lambda array, _: array.dtype), issparse(block_example(X))
+    )
+    for part, values in declared.items():
+        missing = missing.adding(part, values)
+    arrays = replace(arrays, missing=missing)
+    return _source_of(arrays, columns, column_bytes(columns.map(_about(starts)), _copied(arrays)))
+
+
+def _declared(table: Table[Any]) -> dict[str, tuple[Any, ...]]:
+    """Return the values that the Zarr arrays of a table declare as missing, by their attribute."""
+    stored = [(part, values) for part, values in table.items() if kind_of(values) == "zarr"]
+    if not stored:
+        return {}
+    from dsoftmax.data.zarr.declared import declared_missing
+
+    return {part: declared_missing(values) for part, values in stored}
+
+
+def _copied(arrays: Table[da.Array]) -> int:
+    """Return the bytes of a row of X if rows may be skipped, else 0."""
+    masked = any(is_masked(block_example(array)) for _, array in arrays.items())
+    skips = arrays.missing.any or arrays.skipped is not None or masked
+    return int(arrays.X.shape[1] * arrays.X.dtype.itemsize) if skips else 0
 
 
 def _cut_as(array: da.Array, X: da.Array) -> da.Array:
@@ -174,7 +200,7 @@ def _source_of(
         chunk: _recipe(arrays, tasks, futures, chunk, start, rows)
         for chunk, (start, rows) in enumerate(sizes)
     }
-    sparse = scipy.sparse.issparse(block_example(X))
+    sparse = issparse(block_example(X))
     row_bytes = X.shape[1] * X.dtype.itemsize // (CSR_SHARE if sparse else 1)
     return DaskSource(
         recipes,

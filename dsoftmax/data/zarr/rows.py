@@ -15,7 +15,9 @@ from zarr.storage import LocalStore
 from dsoftmax.compat.zarr import chunk_key, codec_settings, has_key, read_rows, shards_stand_alone
 from dsoftmax.data.buffer import Buffer, array_in
 from dsoftmax.data.columns import value_bytes
+from dsoftmax.data.missing import is_among
 from dsoftmax.data.rows import Rows
+from dsoftmax.data.zarr.declared import declared_missing
 from dsoftmax.data.zarr.local.encoded import EncodedRows
 from dsoftmax.data.zarr.local.faults import DamagedChunkError, MissingChunkError
 from dsoftmax.data.zarr.local.open import local_chunks
@@ -35,12 +37,14 @@ class ZarrRows(Rows):
     missing_chunks : {"error", "fill"}
         Meaning of a stored chunk that is absent from the store: a loss, or the fill value. Zarr's
         writers leave out chunks that hold only the fill value, and its readers cannot tell the two
-        apart.
+        apart. A chunk of a fill value that the array declares as missing is no loss.
     """
 
     def __init__(self, array: zarr.Array, name: str, missing_chunks: str = "error") -> None:
         self.array, self.name, self.missing_chunks = array, name, missing_chunks
         self._local = local_chunks(array)
+        self._declared = declared_missing(array)
+        self._fill_is_missing = is_among(array.fill_value, self._declared)
         self._units = Units(self.unit_bytes, shared=self.ndim == 1)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -49,6 +53,10 @@ class ZarrRows(Rows):
     @property
     def shape(self) -> tuple[int, ...]:
         return tuple(self.array.shape)
+
+    @property
+    def declared(self) -> tuple[Any, ...]:
+        return self._declared
 
     @property
     def ndim(self) -> int:
@@ -134,11 +142,11 @@ class ZarrRows(Rows):
                 self._local.read(start, stop, out)
                 return out
             except MissingChunkError as fault:
-                if self.missing_chunks == "error":
+                if self._loses:
                     raise self._lost(fault.what, fault.rows) from None
             except DamagedChunkError as fault:
                 raise self._damaged(fault.key, fault.rows, fault.__cause__) from fault.__cause__
-        elif self.missing_chunks == "error":
+        elif self._loses:
             self._require_chunks(start, stop)
         try:
             if not self._numbers or start == stop:
@@ -147,6 +155,11 @@ class ZarrRows(Rows):
         except Exception as error:
             raise self._narrowed(start, stop, error) from error
         return out
+
+    @property
+    def _loses(self) -> bool:
+        """Whether a chunk that is absent from the store was lost."""
+        return self.missing_chunks == "error" and not self._fill_is_missing
 
     def _require_chunks(self, start: int, stop: int) -> None:
         path, key_of = self.array.store_path, chunk_key(self.array)
@@ -223,6 +236,7 @@ class ZarrRows(Rows):
             "shards": list(self.array.shards) if self.array.shards else None,
             "format": int(self.array.metadata.zarr_format),
             "compressors": [_settings(codec) for codec in self.array.compressors],
+            **({"missing": [str(value) for value in self.declared]} if self.declared else {}),
         }
 
 

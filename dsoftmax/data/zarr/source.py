@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from dsoftmax.data.checks import check_shapes, every_row, require_numbers
 from dsoftmax.data.leaves import leaf_rows
 from dsoftmax.data.memory import MemoryRows
+from dsoftmax.data.missing import missing_rows
 from dsoftmax.data.rows import Rows, RowSource, cut
+from dsoftmax.data.skipped import in_dtypes
 from dsoftmax.data.table import Table
 from dsoftmax.data.zarr.rows import ZarrRows
 
@@ -48,6 +50,10 @@ def zarr_source(table: Table[Any]) -> RowSource:
     X = readers.X
     assert isinstance(X, ZarrRows)
     require_numbers(table.names.X, X.dtype)
+    missing = in_dtypes(table.missing, readers.map(lambda rows, _: rows.dtype))
+    for part, rows in readers.items():
+        missing = missing.adding(part, rows.declared) if rows.declared else missing
+    readers = replace(readers, missing=missing)
     chunk_rows = row_chunks(X)
     return RowSource(readers, chunk_rows, chunk_rows * X.shape[1] * X.dtype.itemsize)
 
@@ -109,13 +115,15 @@ def cut_stored(
 def with_columns_read(table: Table[Any]) -> Table[Any]:
     """Return a table whose Zarr columns are read whole, because X is in memory.
 
-    Missing chunks are reported as always.
+    Missing chunks are reported as always. Values that an array declares as missing are masked.
     """
 
     def read(values: Any, name: str) -> Any:
         if not isinstance(values, zarr.Array):
             return values
         rows = ZarrRows(values, name, table.missing_chunks)
-        return rows.read(0, rows.shape[0])
+        found = rows.read(0, rows.shape[0])
+        hits = missing_rows(found, rows.declared)
+        return found if hits is None else np.ma.MaskedArray(found, hits)
 
     return table.map_columns(read, table.X)

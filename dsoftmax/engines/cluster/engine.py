@@ -213,9 +213,9 @@ class ClusterEngine:
     def _added(self, attempt: Attempt, results: Sequence[Future], work: Footprint) -> Totals:
         """Add the totals of all pieces, and check that no row is missing."""
         totals = attempt.add(results, work.sums)
-        if totals.n_rows != self.ongoing.rows:
+        if totals.n_seen != self.ongoing.rows:
             raise ConnectionError(
-                f"the pieces that came back have {totals.n_rows:,} of {self.ongoing.rows:,} rows"
+                f"the pieces that came back have {totals.n_seen:,} of {self.ongoing.rows:,} rows"
             )
         return totals
 

@@ -61,6 +61,8 @@ def describe_block(chunk: int, block: Block) -> tuple[bytes, list[NDArray]] | No
         parts["weights"] = block.weights
     if block.groups is not None:
         parts["groups"] = block.groups
+    if block.reasons is not None:
+        parts["reasons"] = block.reasons
     if any(
         part.dtype.hasobject or np.dtype(part.dtype.str) != part.dtype for part in parts.values()
     ):
@@ -152,7 +154,16 @@ def _block(about: dict[str, Any], parts: dict[str, NDArray]) -> Block:
     if y is not None and "labels" in about:
         y = y.astype(object if about["labels"] == "object" else STRINGS)
     names, groups = Names(*about["names"]), parts.get("groups")
-    return Block(X, y, parts.get("weights"), about["first_row"], names, groups, about["validation"])
+    return Block(
+        X,
+        y,
+        parts.get("weights"),
+        about["first_row"],
+        names,
+        groups,
+        about["validation"],
+        parts.get("reasons"),
+    )
 
 
 def _read(file: BinaryIO, n_bytes: int) -> bytes:

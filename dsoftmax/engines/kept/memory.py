@@ -80,13 +80,17 @@ class Cache:
 
 def allocated_bytes(block: Block) -> int:
     """Return the bytes of a block, with its labels, weights and groups."""
-    others = sum(part.nbytes for part in (block.y, block.weights, block.groups) if part is not None)
+    others = sum(part.nbytes for part in _columns(block) if part is not None)
     words = (
         sum(sys.getsizeof(word) for word in block.y)
         if block.y is not None and block.y.dtype.hasobject
         else 0
     )
     return block.nbytes + others + words
+
+
+def _columns(block: Block) -> tuple[NDArray | None, ...]:
+    return block.y, block.weights, block.groups, block.reasons
 
 
 def owned(block: Block) -> Block:
@@ -99,5 +103,10 @@ def owned(block: Block) -> Block:
     if not scipy.sparse.issparse(X) and getattr(X.base, "nbytes", X.nbytes) > 1.1 * X.nbytes:
         X = X.copy()
     return replace(
-        block, X=X, y=alone(block.y), weights=alone(block.weights), groups=alone(block.groups)
+        block,
+        X=X,
+        y=alone(block.y),
+        weights=alone(block.weights),
+        groups=alone(block.groups),
+        reasons=alone(block.reasons),
     )

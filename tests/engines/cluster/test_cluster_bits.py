@@ -191,3 +191,18 @@ def test_dask_arrays_train_where_they_are(
     np.testing.assert_allclose(
         there, here, atol=1e-6
     )  # other chunks, other leaves: equal to rounding
+
+
+def test_skipped_rows_have_the_same_bits_on_workers(
+    arrays: tuple[np.ndarray, np.ndarray], two_workers: ClusterEngine
+) -> None:
+    X, y = arrays
+    X = X.copy()
+    X[:400], X[::7, 0] = np.nan, np.nan  # nothing of the first block counts
+    dark = np.isnan(X).any(axis=1)
+    lazy = da.ma.masked_invalid(da.from_array(X, chunks=(400, X.shape[1])))
+    source = opened(lazy, np.ma.MaskedArray(y, np.arange(len(y)) % 11 == 0))
+    found = train(source, two_workers, SETTINGS)
+    assert bits(found) == bits(train(source, SerialEngine(), SETTINGS))
+    blank = (np.arange(len(y)) % 11 == 0) & ~dark
+    assert found.run.statistics.skipped.tolist() == [dark.sum(), blank.sum(), 0, 0]
