@@ -85,7 +85,11 @@ def choose(
     def other(why: str) -> Choice:
         if not (sample_rows and fits):
             return Choice(KRONECKER, why)
-        return Choice(KRONECKER, why, MATRIX_FREE) if resident else Choice(MATRIX_FREE, why)
+        if not resident:
+            return Choice(MATRIX_FREE, why)
+        if not whole and sample_rows <= n_features:  # it tells nothing of most directions
+            return Choice(KRONECKER, f"{why}; the sample has fewer rows than features")
+        return Choice(KRONECKER, why, MATRIX_FREE)
 
     entries, free = (n_features + 1) * n_classes, (n_features + 1) * (n_classes - 1)
     if entries > SURROGATE_ENTRIES:

@@ -80,6 +80,17 @@ def test_nothing_is_rehearsed_where_the_solver_is_settled(easy, monkeypatch):
     assert trained((X, y % 5), max_iter=0).run.why == few
 
 
+def test_a_sample_with_fewer_rows_than_features_is_not_rehearsed(rng, monkeypatch):
+    monkeypatch.setattr("dsoftmax.first_pass.sample.LEAST_BYTES", 0)  # a quarter of the rows
+    monkeypatch.setattr("dsoftmax.first_pass.sample.LEAST_ROWS", 10)
+    monkeypatch.setattr(rehearsal, "MOST_GRADIENTS", -1)  # a rehearsal would fail
+    found = trained((rng.normal(size=(200, 300)), rng.integers(0, 5, 200)), max_iter=1)
+    assert found.run.solver == "lbfgs-kronecker"
+    assert found.run.why.endswith("; the sample has fewer rows than features")
+    more = trained((rng.normal(size=(2000, 300)), rng.integers(0, 5, 2000)), max_iter=1)
+    assert more.run.solver == "matrix-free"
+
+
 def test_a_rehearsal_begins_at_the_coefficients_that_are_given(easy, monkeypatch):
     reference = trained(easy)
     best = reference.model.theta
