@@ -6,6 +6,9 @@ import stored
 from counted import ENGINES, Counting, bits, rows_and_labels
 from opening import opened
 
+from dsoftmax.data.memory import MemoryRows
+from dsoftmax.data.rows import RowSource
+from dsoftmax.data.table import Table
 from dsoftmax.engines.feed import Feed
 from dsoftmax.engines.plan import Plan, needs_of
 from dsoftmax.engines.serial import SerialEngine
@@ -96,3 +99,17 @@ def test_threads_that_merge_in_pairs_leave_one_total(n_threads):
         totals = ThreadsEngine(n_threads).total(rows_and_labels, source)
         assert totals.n_leaves == 16
         assert bits(totals.result()) == bits(SerialEngine().total(rows_and_labels, source).result())
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_engines_count_the_rows_if_all_are_skipped(engine):
+    n = 2000
+    skipped = MemoryRows(np.full(n, 2, np.uint8))
+    table = Table(MemoryRows(np.ones((n, 1))), MemoryRows(np.zeros(n)), skipped=skipped)
+    source = RowSource(table, np.ones(n, np.int64), np.full(n, 8))
+    engine = ENGINES[engine]()
+    totals = engine.total(Collect(), source)
+    engine.close()
+    assert (totals.n_rows, totals.n_seen) == (0, n)
+    assert totals.skipped.tolist() == [0, n, 0, 0]
+    assert totals.result() == {}

@@ -60,6 +60,10 @@ KINDS = {
         (scipy.sparse.csr_array(X), masked(y, UNLABELLED)),
         {"nodata": NODATA},
     ),
+    "value of sparse X, dask y": lambda X, y: (
+        (scipy.sparse.csr_array(X), lazy(y, UNLABELLED)),
+        {"nodata": NODATA},
+    ),
     "NaN": lambda X, y: (
         (np.where(X == NODATA, np.nan, X), np.where(y == UNLABELLED, np.nan, y)),
         {"nodata": np.nan, "unlabelled": np.nan},

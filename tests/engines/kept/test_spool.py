@@ -17,6 +17,8 @@ from opening import opened
 from spooled import Counting, equal, files
 
 from dsoftmax.data.block import Block
+from dsoftmax.data.open import open_source
+from dsoftmax.data.table import Table
 from dsoftmax.engines.kept import block_file, spool
 from dsoftmax.engines.kept.directory import PREFIX, SpoolDirectory, remove_leftovers
 from dsoftmax.engines.kept.spool import Spool
@@ -345,3 +347,15 @@ def test_a_block_of_no_rows_is_spooled_too(tmp_path):
     description, parts = block_file.describe_block(4, Block(np.empty((0, 3)), np.empty(0, "i8")))
     block_file.write_block(tmp_path / "x", description, parts)
     assert block_file.read_block(tmp_path / "x", 4, None).X.shape == (0, 3)
+
+
+def test_the_reasons_of_skipped_rows_are_spooled(tmp_path):
+    rng = np.random.default_rng(6)
+    X, reasons = rng.normal(size=(60, 2)), rng.integers(0, 5, 60).astype(np.uint8)
+    source = open_source(Table(X, np.arange(60), skipped=reasons))
+    spool = Spool(source.share([0]), tmp_path, 2**20)
+    first, again = spool.load(0), spool.load(0)
+    spool.close()
+    assert spool.n_read == 1
+    assert again.reasons.tolist() == first.reasons.tolist() == reasons.tolist()
+    assert again.counted()[0].row_numbers.tolist() == np.flatnonzero(reasons == 0).tolist()
