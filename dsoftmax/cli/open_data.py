@@ -4,10 +4,12 @@ from typing import Any
 
 import numpy as np
 
-from dsoftmax.data.open import open_source
+from dsoftmax.data.anndata.element import KNOWN
+from dsoftmax.data.kind import kind_of
+from dsoftmax.data.open import open_source, opened_array
 from dsoftmax.data.source import Source
 from dsoftmax.data.table import Names, Table
-from dsoftmax.data.zarr.names import open_array
+from dsoftmax.data.zarr.names import encoding_of, open_array
 from dsoftmax.errors import OptionError
 
 
@@ -37,11 +39,18 @@ def _table(
     missing_chunks: str,
 ) -> Table[Any]:
     """Return the table of the named arrays, with their paths as names."""
+    if features is None and "://" not in data and encoding_of(data) == "anndata":
+        features = "X"
     named = (("--labels", labels), ("--weights", weights), ("--groups", groups))
-    X = open_array(data, features, "--features")
-    y, s, g = (None if name is None else open_array(data, name, option) for option, name in named)
+    X = _opened(data, features, "--features")
+    y, s, g = (None if name is None else _opened(data, name, option) for option, name in named)
     names = Names(*(_path(array) if array is not None else "" for array in (X, y, s, g)))
     return Table(X, y, s, g, names, missing_chunks)
+
+
+def _opened(data: str, name: str | None, option: str) -> Any:
+    found = open_array(data, name, option, KNOWN)
+    return opened_array(found, f"{option} {name or data}")
 
 
 def open_validation(
@@ -81,6 +90,8 @@ def open_validation(
 
 
 def _path(array: Any) -> str:
+    if kind_of(array) == "stored":
+        return str(array.place)
     return str(array.store_path).removeprefix("file://")
 
 

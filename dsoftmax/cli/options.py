@@ -35,14 +35,14 @@ run_argument = click.argument("run", metavar="RUN", type=click.Path(path_type=Pa
 features_option = click.option(
     "--features",
     metavar="ARRAY",
-    help="Path of the feature array in DATA, such as X or group/X, or of an array in another "
-    "store. Leave it out if DATA is an array.",
+    help="Path of the feature array in DATA, such as X, group/X or layers/counts, or of an array "
+    "in another store. Leave it out if DATA is an array, or for X of AnnData.",
 )
 labels_option = click.option(
     "--labels",
     metavar="ARRAY",
     required=True,
-    help="Path of the label array, in DATA or in another store.",
+    help="Path of the label array, such as y or obs/cell_type, in DATA or in another store.",
 )
 weights_option = click.option(
     "--weights",

@@ -13,9 +13,14 @@ def stored_facts(source: Source) -> list[tuple[str, str]]:
     names, dtypes = vars(source.names), dict(source.dtypes.items())
     for part, about in source.describe()["arrays"].items():
         parts = [f"{_product(about['shape'])} {about['dtype']}"]
-        itemsize = dtypes[part].itemsize
-        if itemsize:
-            parts.append(f"{size(itemsize * math.prod(about['shape']))} decoded")
+        n_bytes = dtypes[part].itemsize * math.prod(about["shape"])
+        if "values" in about:  # CSR
+            parts.append(f"CSR of {about['values']:,} values")
+            n_bytes = about["values"] * (dtypes[part].itemsize + 4)
+        if "categories" in about:
+            parts.append(f"codes of {about['categories']:,} categories")
+        if n_bytes:
+            parts.append(f"{size(n_bytes)} decoded")
         parts.append(f"chunks of {_product(about['chunks'])}")
         if about["shards"]:
             parts.append(f"shards of {_product(about['shards'])}")

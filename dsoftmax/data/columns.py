@@ -32,8 +32,8 @@ class ColumnBytes:
     leaf : int
         Bytes of a leaf's row during a visit, besides the bytes that the visit states.
     units : int
-        Bytes of decoded stored chunks that stay between two loads, because chunks of X begin or end
-        inside them.
+        Bytes of decoded stored chunks that stay between two loads, because chunks of the source
+        begin or end inside them. They include those of X in CSR.
     """
 
     row: int = 0

@@ -7,9 +7,19 @@ from typing import Any
 
 
 def kind_of(values: Any) -> str:
-    """Return "dask", "zarr" or "memory"."""
+    """Return "dask", "zarr", "stored" or "memory".
+
+    "stored" is a `dsoftmax.data.rows.Stored`: an array in an encoding that is more than one array.
+    """
     home = type(values).__module__.partition(".")[0]
+    if home == "dsoftmax":
+        return "stored"
     return home if home in ("dask", "zarr") else "memory"
+
+
+def is_stored(values: Any) -> bool:
+    """Return whether the values are on disk or in another store."""
+    return kind_of(values) in ("zarr", "stored")
 
 
 def is_dask(values: Any) -> bool:

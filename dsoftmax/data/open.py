@@ -6,9 +6,10 @@ A new storage is one file and one line in `open_source`.
 import os
 from typing import Any
 
+import numpy as np
 import scipy.sparse
 
-from dsoftmax.data.kind import kind_of
+from dsoftmax.data.kind import is_stored, kind_of
 from dsoftmax.data.memory import memory_source
 from dsoftmax.data.source import Source
 from dsoftmax.data.table import Table
@@ -21,41 +22,68 @@ def open_source(table: Table[Any]) -> Source:
     Parameters
     ----------
     table : Table of arrays
-        X is (n, p): an ndarray, SciPy sparse, zarr.Array or dask array. Columns are (n,), of the
-        same kinds but not sparse. Weights may be one number, the weight of every row. Rows of one
-        group fall into the same fold. One dask array makes the whole source a source of dask
-        arrays.
+        X is (n, p): an ndarray, SciPy sparse, zarr.Array or dask array, or a Zarr group in which
+        AnnData stores a matrix. Columns are (n,), of the same kinds but not sparse. Weights may be
+        one number. Rows of one group fall into the same fold. One dask array makes the whole
+        source a source of dask arrays, unless AnnData stores X.
 
     Raises
     ------
     DataError
         A value is not an array, or shapes or dtypes do not fit.
     """
-    require_array(table.X, table.names.X)
-    for name, values in list(table.named())[1:]:
-        require_column(values, name)
+    table = table.map_columns(opened_column, opened_array(table.X, table.names.X))
+    if kind_of(table.X) == "stored":
+        # No dask array is made of X. The columns need less memory.
+        table = table.map_columns(lambda values, _: _computed(values), table.X)
+        if table.X.sparse:
+            from dsoftmax.data.anndata.source import anndata_source
+
+            return anndata_source(table)
     kinds = {kind_of(values) for _, values in table.items()}
     if "dask" in kinds:
         from dsoftmax.data.dask.source import dask_source
 
+        if "stored" in kinds:
+            table = _with_columns_read(table, ("stored",))
         return dask_source(table)
-    if kind_of(table.X) == "zarr":
+    if is_stored(table.X):
         from dsoftmax.data.zarr.source import zarr_source
 
         return zarr_source(table)
-    if "zarr" in kinds:  # columns of rows that are in memory
-        from dsoftmax.data.zarr.source import with_columns_read
-
-        table = with_columns_read(table)
-    return memory_source(table)
+    return memory_source(_with_columns_read(table, ("zarr", "stored")))
 
 
-def require_array(values: Any, name: str) -> None:
-    """Raise if a path or a Zarr group was given for an array.
+def _with_columns_read(table: Table[Any], kinds: tuple[str, ...]) -> Table[Any]:
+    """Return a table whose columns of these kinds are in memory.
+
+    Missing chunks are reported as always.
+    """
+
+    def read(values: Any, name: str) -> Any:
+        if kind_of(values) not in kinds:
+            return values
+        from dsoftmax.data.zarr.source import reader_of
+
+        rows = reader_of(values, name, table.missing_chunks)
+        return rows.read(0, rows.shape[0])
+
+    return table.map_columns(read, table.X)
+
+
+def _computed(values: Any) -> Any:
+    return np.asarray(values) if kind_of(values) == "dask" else values
+
+
+def opened_array(values: Any, name: str) -> Any:
+    """Return an array as it is, and a group or array that AnnData stores as one array of rows.
+
+    Opening reads metadata only.
 
     Raises
     ------
     DataError
+        The value is a path, or a Zarr group that is not one array.
     """
     if isinstance(values, (str, bytes, os.PathLike)):
         path = os.fsdecode(values)
@@ -64,21 +92,32 @@ def require_array(values: Any, name: str) -> None:
             f"zarr.open_array({path!r}, mode='r')."
         )
     if kind_of(values) == "zarr":
+        from dsoftmax.data.anndata.element import element_of
         from dsoftmax.data.zarr.names import require_no_group
 
+        element = element_of(values, name)
+        if element is not None:
+            return element
         require_no_group(values, name)
+    return values
 
 
-def require_column(values: Any, name: str) -> None:
-    """Raise as `require_array` does, and if labels, weights or groups are sparse.
+def opened_column(values: Any, name: str) -> Any:
+    """Return labels, weights or groups as `opened_array` does.
 
     Raises
     ------
     DataError
+        As `opened_array`, or the column is sparse.
     """
-    require_array(values, name)
-    if scipy.sparse.issparse(values):
-        raise DataError(
-            f"{name} is sparse, of shape {values.shape}; expected one value per row. Pass "
-            f"{name}.toarray().ravel()."
+    values = opened_array(values, name)
+    if scipy.sparse.issparse(values) or (kind_of(values) == "stored" and values.sparse):
+        cure = (
+            "Pass a column, such as one of obs"
+            if kind_of(values) == "stored"
+            else f"Pass {name}.toarray().ravel()"
         )
+        raise DataError(
+            f"{name} is sparse, of shape {values.shape}; expected one value per row. {cure}."
+        )
+    return values

@@ -5,7 +5,7 @@ X decides how rows are cut into chunks. The same rows of y, weights and groups a
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -86,6 +86,52 @@ class Rows(Protocol):
         ...
 
 
+class Stored(Protocol):
+    """An array that is stored in an encoding of its own, for example as a group of AnnData.
+
+    It is opened, and nothing of it is read yet. A class that inherits from this protocol must
+    define all members.
+
+    Attributes
+    ----------
+    shape : tuple of int
+    dtype : numpy dtype
+    sparse : bool
+        Whether its rows are CSR.
+    place : str
+        Path or URL of the array.
+    """
+
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    @abstractmethod
+    def dtype(self) -> np.dtype: ...
+
+    @property
+    def sparse(self) -> bool:
+        return False
+
+    @property
+    @abstractmethod
+    def place(self) -> str: ...
+
+    @abstractmethod
+    def rows(self, name: str, missing_chunks: str) -> Rows:
+        """Return a reader of the rows.
+
+        Parameters
+        ----------
+        name : str
+            Name of the array in messages.
+        missing_chunks : {"error", "fill"}
+            See `dsoftmax.data.table.Table`.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class RowSource(Share):
     """Chunks of rows of X, with the same rows of y, weights and groups.
@@ -142,7 +188,8 @@ class RowSource(Share):
         def column(rows: Rows, name: str) -> Column:
             return Column(rows.dtype, rows.resident, rows.cached_bytes(self.starts))
 
-        return column_bytes(self.table.map(column))
+        found = column_bytes(self.table.map(column))
+        return replace(found, units=found.units + self.table.X.cached_bytes(self.starts))
 
     def share(self, chunks: Sequence[int]) -> "RowShare":
         numbers = np.unique(np.asarray(chunks, np.int64))

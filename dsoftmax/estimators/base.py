@@ -12,7 +12,7 @@ import scipy.sparse
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from dsoftmax.data.kind import is_dask, is_lazy
-from dsoftmax.data.open import open_source, require_array
+from dsoftmax.data.open import open_source, opened_array
 from dsoftmax.data.source import Source
 from dsoftmax.data.table import Names, Table
 from dsoftmax.engines.base import Engine
@@ -179,7 +179,7 @@ class SoftmaxEstimator(Base):
 
     def _features(self, X: Any, reset: bool, name: str = NAMES.X) -> Any:
         """Return X as array, CSR, Zarr or dask array, after scikit-learn's check of the names."""
-        require_array(X, name)
+        X = opened_array(X, name)
         if validate_data is None:
             return X if is_lazy(X) or scipy.sparse.issparse(X) else np.asarray(X)
         if is_lazy(X):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from dsoftmax.data.checks import every_row, real_weights, require_weights
 from dsoftmax.data.kind import is_dask, is_lazy
-from dsoftmax.data.open import require_column
+from dsoftmax.data.open import opened_column
 from dsoftmax.engines.choose import is_cluster
 from dsoftmax.engines.threads import ThreadsEngine
 from dsoftmax.estimators.base import NAMES, SoftmaxEstimator
@@ -192,7 +192,7 @@ class SoftmaxPredictor(SoftmaxEstimator):
         1.0
         """
         self._require_fit()
-        require_column(y, NAMES.y)
+        y = opened_column(y, NAMES.y)
         if not any(is_lazy(values) for values in (X, y, sample_weight) if values is not None):
             return float(super().score(X, y, _weights_in_memory(sample_weight, len(np.asarray(y)))))
         source = self._source(X, self._labels(y), sample_weight)

@@ -5,7 +5,8 @@ WALLS = {
     "errors": set(),
     "system": {"errors"},
     "compat": set(),
-    "data": {"errors", "data/zarr", "data/dask"},
+    "data": {"errors", "data/zarr", "data/dask", "data/anndata"},
+    "data/anndata": {"errors", "data", "data/zarr"},
     "data/dask": {"errors", "compat/dask", "data", "data/zarr"},
     "data/zarr": {"errors", "compat/zarr", "data", "data/zarr/local"},
     "data/zarr/local": {
@@ -49,7 +50,7 @@ WALLS = {
         "typing", "errors", "data", "sums", "engines", "solvers/protocol", "runs/checkpoint",
     },
     "cli": {
-        "dsoftmax", "errors", "system", "data", "data/zarr", "sums", "engines", "engines/kept",
+        "dsoftmax", "errors", "system", "data", "data/zarr", "data/anndata", "sums", "engines", "engines/kept",
         "engines/cluster", "solvers", "results", "training", "runs", "cli/demo",
     },
     "cli/commands": {

@@ -9,9 +9,10 @@ import zarr
 from numpy.typing import NDArray
 
 from dsoftmax.data.checks import check_shapes, every_row, require_numbers
+from dsoftmax.data.kind import kind_of
 from dsoftmax.data.leaves import leaf_rows
 from dsoftmax.data.memory import MemoryRows
-from dsoftmax.data.rows import Rows, RowSource, cut
+from dsoftmax.data.rows import Rows, RowSource, Stored, cut
 from dsoftmax.data.table import Table
 from dsoftmax.data.zarr.rows import ZarrRows
 
@@ -32,8 +33,8 @@ def zarr_source(table: Table[Any]) -> RowSource:
     Parameters
     ----------
     table : Table of zarr.Array or array-like
-        X is a zarr.Array. Columns are read by the rows of X, whatever their own chunks. Weights may
-        be one number.
+        X is a zarr.Array, or a `dsoftmax.data.rows.Stored` that is one. Columns are read by the
+        rows of X, whatever their own chunks. Weights may be one number.
 
     Raises
     ------
@@ -42,7 +43,7 @@ def zarr_source(table: Table[Any]) -> RowSource:
     """
     table = replace(table, weights=every_row(table.weights, table.X.shape[:1]))
     readers: Table[Rows] = table.map(
-        lambda values, name: _reader(values, name, table.missing_chunks)
+        lambda values, name: reader_of(values, name, table.missing_chunks)
     )
     check_shapes(readers.map(lambda rows, _: rows.shape))
     X = readers.X
@@ -52,7 +53,11 @@ def zarr_source(table: Table[Any]) -> RowSource:
     return RowSource(readers, chunk_rows, chunk_rows * X.shape[1] * X.dtype.itemsize)
 
 
-def _reader(values: Any, name: str, missing_chunks: str) -> Rows:
+def reader_of(values: Any, name: str, missing_chunks: str) -> Rows:
+    """Return a reader of a Zarr array, of an array in an encoding of its own, or of memory."""
+    if kind_of(values) == "stored":
+        stored: Stored = values
+        return stored.rows(name, missing_chunks)
     if isinstance(values, zarr.Array):
         return ZarrRows(values, name, missing_chunks)
     return MemoryRows(np.asarray(values))
@@ -104,18 +109,3 @@ def cut_stored(
     whole, rest = divmod(n, stored)
     parts = [np.tile(cut(stored, step), whole)] + ([cut(rest, step)] if rest else [])
     return np.concatenate(parts)
-
-
-def with_columns_read(table: Table[Any]) -> Table[Any]:
-    """Return a table whose Zarr columns are read whole, because X is in memory.
-
-    Missing chunks are reported as always.
-    """
-
-    def read(values: Any, name: str) -> Any:
-        if not isinstance(values, zarr.Array):
-            return values
-        rows = ZarrRows(values, name, table.missing_chunks)
-        return rows.read(0, rows.shape[0])
-
-    return table.map_columns(read, table.X)
