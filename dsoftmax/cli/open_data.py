@@ -1,12 +1,15 @@
 """Sources from the options that name stored arrays. Opening reads metadata only."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dsoftmax.data.anndata.element import KNOWN
 from dsoftmax.data.kind import kind_of
-from dsoftmax.data.open import open_source, opened_array
+from dsoftmax.data.open import feature_names as feature_names_of
+from dsoftmax.data.open import open_source, opened_array, with_features
 from dsoftmax.data.source import Source
 from dsoftmax.data.table import Names, Table
 from dsoftmax.data.zarr.names import encoding_of, open_array
@@ -20,14 +23,32 @@ def open_data(
     weights: str | None = None,
     missing_chunks: str = "error",
     groups: str | None = None,
+    feature_names: Iterable[str] | None = None,
 ) -> Source:
     """Open the arrays that the options name.
+
+    Parameters
+    ----------
+    feature_names : p strings, optional
+        Names of the features of a model. Columns of AnnData are found by them.
 
     Raises
     ------
     ReadError, DataError, OptionError
     """
-    return open_source(_table(data, features, labels, weights, groups, missing_chunks))
+    return open_source(
+        _table(data, features, labels, weights, groups, missing_chunks, feature_names)
+    )
+
+
+def open_names(data: str, features: str | None) -> NDArray | None:
+    """Return the names of the features, (p,) objects; None if the store has none.
+
+    Raises
+    ------
+    ReadError, DataError, OptionError
+    """
+    return feature_names_of(_features(data, features))
 
 
 def _table(
@@ -37,15 +58,21 @@ def _table(
     weights: str | None,
     groups: str | None,
     missing_chunks: str,
+    feature_names: Iterable[str] | None = None,
 ) -> Table[Any]:
     """Return the table of the named arrays, with their paths as names."""
-    if features is None and "://" not in data and encoding_of(data) == "anndata":
-        features = "X"
     named = (("--labels", labels), ("--weights", weights), ("--groups", groups))
-    X = _opened(data, features, "--features")
+    X = _features(data, features)
+    X = with_features(X, feature_names, _path(X))
     y, s, g = (None if name is None else _opened(data, name, option) for option, name in named)
     names = Names(*(_path(array) if array is not None else "" for array in (X, y, s, g)))
     return Table(X, y, s, g, names, missing_chunks)
+
+
+def _features(data: str, name: str | None) -> Any:
+    if name is None and "://" not in data and encoding_of(data) == "anndata":
+        name = "X"
+    return _opened(data, name, "--features")
 
 
 def _opened(data: str, name: str | None, option: str) -> Any:
@@ -60,6 +87,7 @@ def open_validation(
     labels: str,
     weights: str | None = None,
     missing_chunks: str = "error",
+    feature_names: Iterable[str] | None = None,
 ) -> Source | None:
     """Open a validation set: a second store whose arrays have the names of the training arrays.
 
@@ -74,7 +102,7 @@ def open_validation(
     """
     if validation is None:
         return None
-    table = _table(validation, features, labels, weights, None, missing_chunks)
+    table = _table(validation, features, labels, weights, None, missing_chunks, feature_names)
     names = table.names
     for option, path in (
         ("--features", names.X),

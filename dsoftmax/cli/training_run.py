@@ -3,7 +3,7 @@
 import json
 import shlex
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -65,6 +65,7 @@ def train_in(
     overwrite: bool = False,
     grid: Grid | None = None,
     validation: Source | None = None,
+    names: Sequence[str] | None = None,
 ) -> Outcome:
     """Train in a run directory: begin a run, or resume the run of the directory.
 
@@ -84,6 +85,8 @@ def train_in(
         Models that train together.
     validation : Source, optional
         Validation set that decides when to stop.
+    names : sequence of p str, optional
+        Names of the features.
 
     Raises
     ------
@@ -134,6 +137,7 @@ def train_in(
                 validation=validation,
                 resume=resume,
                 watchers=[save, progress],
+                names=names,
             )
         seconds = time.perf_counter() - started
         with interrupts.shielded():

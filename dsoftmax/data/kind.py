@@ -17,11 +17,6 @@ def kind_of(values: Any) -> str:
     return home if home in ("dask", "zarr") else "memory"
 
 
-def is_stored(values: Any) -> bool:
-    """Return whether the values are on disk or in another store."""
-    return kind_of(values) in ("zarr", "stored")
-
-
 def is_dask(values: Any) -> bool:
     """Return whether the values are a dask collection, whose results should be lazy too."""
     return kind_of(values) == "dask"

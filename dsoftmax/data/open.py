@@ -4,12 +4,14 @@ A new storage is one file and one line in `open_source`.
 """
 
 import os
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import scipy.sparse
+from numpy.typing import NDArray
 
-from dsoftmax.data.kind import is_stored, kind_of
+from dsoftmax.data.kind import kind_of
 from dsoftmax.data.memory import memory_source
 from dsoftmax.data.source import Source
 from dsoftmax.data.table import Table
@@ -36,10 +38,9 @@ def open_source(table: Table[Any]) -> Source:
     if kind_of(table.X) == "stored":
         # No dask array is made of X. The columns need less memory.
         table = table.map_columns(lambda values, _: _computed(values), table.X)
-        if table.X.sparse:
-            from dsoftmax.data.anndata.source import anndata_source
+        from dsoftmax.data.anndata.source import anndata_source
 
-            return anndata_source(table)
+        return anndata_source(table)
     kinds = {kind_of(values) for _, values in table.items()}
     if "dask" in kinds:
         from dsoftmax.data.dask.source import dask_source
@@ -47,7 +48,7 @@ def open_source(table: Table[Any]) -> Source:
         if "stored" in kinds:
             table = _with_columns_read(table, ("stored",))
         return dask_source(table)
-    if is_stored(table.X):
+    if kind_of(table.X) == "zarr":
         from dsoftmax.data.zarr.source import zarr_source
 
         return zarr_source(table)
@@ -100,6 +101,45 @@ def opened_array(values: Any, name: str) -> Any:
             return element
         require_no_group(values, name)
     return values
+
+
+def feature_names(X: Any) -> NDArray | None:
+    """Return the names of the features of an opened array, (p,) objects; None if it has none.
+
+    AnnData stores the names of genes. Names of a DataFrame are not looked for.
+    """
+    if kind_of(X) != "stored":
+        return None
+    from dsoftmax.data.anndata.genes import gene_names
+
+    return gene_names(X)
+
+
+def with_features(X: Any, names: Iterable[str] | None, name: str, absent: str = "error") -> Any:
+    """Return an opened array whose columns have these names, in this order.
+
+    Arrays without names are returned as they are.
+
+    Parameters
+    ----------
+    X : array
+        As `opened_array` returns it.
+    names : p strings, or None
+        None returns ``X``.
+    name : str
+        Name of the array in messages.
+    absent : {"error", "zero"}
+        Meaning of a name that X lacks: an error, or a feature that is 0 in every row.
+
+    Raises
+    ------
+    DataError
+    """
+    if names is None or kind_of(X) != "stored":
+        return X
+    from dsoftmax.data.anndata.match import matched
+
+    return matched(X, names, name, absent)
 
 
 def opened_column(values: Any, name: str) -> Any:

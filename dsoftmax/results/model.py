@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from dsoftmax.data.open import opened_array, with_features
 from dsoftmax.engines.threads import ThreadsEngine
 from dsoftmax.kernels.tiles import product_dtype
 from dsoftmax.results import outputs
@@ -32,6 +33,8 @@ class Model:
         The labels, ascending.
     about : dict
         Settings and results of the training, in JSON types.
+    feature_names : (p,) ndarray of str, or None
+        Names of the features; None if they have none. Columns of AnnData are found by them.
 
     Examples
     --------
@@ -46,6 +49,7 @@ class Model:
     theta: Float
     classes: NDArray
     about: dict[str, Any] = field(default_factory=dict)
+    feature_names: NDArray | None = None
 
     @property
     def n_features(self) -> int:
@@ -189,7 +193,7 @@ class Model:
             As `predict`.
         """
         products, engine = _reading(dtype, memory_limit)
-        return apply_decision(self, X, products, engine, missing_chunks)
+        return apply_decision(self, self._by_name(X), products, engine, missing_chunks)
 
     def _apply(
         self,
@@ -200,7 +204,11 @@ class Model:
         missing_chunks: str,
     ) -> Predictions:
         products, engine = _reading(dtype, memory_limit)
-        return apply(output, self, X, products, engine, missing_chunks)
+        return apply(output, self, self._by_name(X), products, engine, missing_chunks)
+
+    def _by_name(self, X: FeaturesLike) -> Any:
+        """Return features of AnnData by their names, and others as they are."""
+        return with_features(opened_array(X, "X"), self.feature_names, "X")
 
 
 def _reading(

@@ -38,10 +38,14 @@ def root(path, **options):
 
 def csr(group, name, X, chunks=(100,), index="i4", **options):
     """Write a matrix in CSR, and return its group."""
-    matrix = scipy.sparse.csr_array(X)
+    dtype = X.dtype
+    # SciPy has neither float16 nor other byte orders.
+    matrix = scipy.sparse.csr_array(
+        X.astype("f4" if dtype == "f2" else dtype.newbyteorder("="), copy=False)
+    )
     made = encoded(group, name, CSR, shape=list(matrix.shape))
     for part, values in (
-        ("data", matrix.data),
+        ("data", matrix.data.astype(dtype)),
         ("indices", matrix.indices.astype(index)),
         ("indptr", matrix.indptr.astype(index)),
     ):

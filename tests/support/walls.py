@@ -50,8 +50,8 @@ WALLS = {
         "typing", "errors", "data", "sums", "engines", "solvers/protocol", "runs/checkpoint",
     },
     "cli": {
-        "dsoftmax", "errors", "system", "data", "data/zarr", "data/anndata", "sums", "engines", "engines/kept",
-        "engines/cluster", "solvers", "results", "training", "runs", "cli/demo",
+        "dsoftmax", "errors", "system", "data", "data/zarr", "data/anndata", "sums", "engines",
+        "engines/kept", "engines/cluster", "solvers", "results", "training", "runs", "cli/demo",
     },
     "cli/commands": {
         "errors", "system", "data", "engines", "results", "training", "runs", "cli", "cli/demo",

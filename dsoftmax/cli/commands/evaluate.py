@@ -53,7 +53,9 @@ def command(
         from dsoftmax.results.evaluate import evaluate
 
     model = open_model(run)
-    source = open_data(data, features, labels, weights, missing_chunks)
+    source = open_data(
+        data, features, labels, weights, missing_chunks, feature_names=model.feature_names
+    )
     with open_engine(choice) as engine:
         metrics = evaluate(model, source, engine)
     if as_json:

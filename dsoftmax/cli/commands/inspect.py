@@ -50,7 +50,12 @@ def command(
     cluster for its workers.
     """
     with interrupts.shielded():
-        from dsoftmax.cli.open_data import label_dtype, open_data, open_validation
+        from dsoftmax.cli.open_data import (
+            label_dtype,
+            open_data,
+            open_names,
+            open_validation,
+        )
         from dsoftmax.cli.open_engine import process_limit
         from dsoftmax.cli.settings import make_settings
         from dsoftmax.cli.show import output, show_facts
@@ -59,7 +64,8 @@ def command(
         from dsoftmax.training.prepare import prepare
 
     source = open_data(data, features, labels, weights, missing_chunks, groups)
-    held_out = open_validation(validation, source, features, labels, weights, missing_chunks)
+    names = open_names(data, features)
+    held_out = open_validation(validation, source, features, labels, weights, missing_chunks, names)
     grouped, validated = groups is not None, held_out is not None
     settings, grid = make_settings(
         label_dtype(source), grouped=grouped, validated=validated, **options

@@ -65,7 +65,9 @@ def command(
 
     model = open_model(run)
     _require_output(out, overwrite, run, data)
-    source = open_data(data, features, missing_chunks=missing_chunks)
+    source = open_data(
+        data, features, missing_chunks=missing_chunks, feature_names=model.feature_names
+    )
     rows, started = n_rows(source), time.perf_counter()
     with progress_bar("predicting", rows, "rows") as advance:
         write_predictions(

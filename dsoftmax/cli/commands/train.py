@@ -67,7 +67,12 @@ def command(
     Exit codes: 0 converged, 1 error, 3 stopped before convergence.
     """
     with interrupts.shielded():
-        from dsoftmax.cli.open_data import label_dtype, open_data, open_validation
+        from dsoftmax.cli.open_data import (
+            label_dtype,
+            open_data,
+            open_names,
+            open_validation,
+        )
         from dsoftmax.cli.settings import make_settings
         from dsoftmax.cli.show_run import summary
         from dsoftmax.cli.training_run import say_interrupted, train_in
@@ -76,7 +81,8 @@ def command(
     directory = RunDirectory(out)
     directory.require_free()
     source = open_data(data, features, labels, weights, missing_chunks, groups)
-    held_out = open_validation(validation, source, features, labels, weights, missing_chunks)
+    names = open_names(data, features)
+    held_out = open_validation(validation, source, features, labels, weights, missing_chunks, names)
     grouped, validated = groups is not None, held_out is not None
     settings, grid = make_settings(
         label_dtype(source), grouped=grouped, validated=validated, **options
@@ -84,7 +90,16 @@ def command(
     reading = {"missing_chunks": missing_chunks}
     try:
         outcome = train_in(
-            directory, source, settings, choice, reading, ctx.obj, overwrite, grid, held_out
+            directory,
+            source,
+            settings,
+            choice,
+            reading,
+            ctx.obj,
+            overwrite,
+            grid,
+            held_out,
+            None if names is None else names.tolist(),
         )
         summary(directory, outcome, choice)
     except KeyboardInterrupt:

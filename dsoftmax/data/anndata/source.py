@@ -1,27 +1,28 @@
-"""Sources of CSR matrices that are stored in the encoding of AnnData."""
+"""Sources of matrices that AnnData stores."""
 
 from dataclasses import replace
 from typing import Any
 
-from dsoftmax.data.anndata.sparse import SparseRows
+from dsoftmax.data.anndata.match import MatchedRows, chunks_of
 from dsoftmax.data.checks import check_shapes, every_row, require_numbers
 from dsoftmax.data.rows import Rows, RowSource
 from dsoftmax.data.table import Table
-from dsoftmax.data.zarr.source import reader_of
+from dsoftmax.data.zarr.rows import ZarrRows
+from dsoftmax.data.zarr.source import reader_of, row_chunks
 
 
 def anndata_source(table: Table[Any]) -> RowSource:
-    """Return a source of a CSR matrix of AnnData.
+    """Return a source of a matrix of AnnData.
 
-    Opening it reads metadata and the row pointers.
+    Opening it reads metadata, and the row pointers of CSR.
 
-    The rows are cut as those of CSR in memory are, whatever the stored chunks, so both give the
-    same bits.
+    CSR is cut as CSR in memory is, whatever the stored chunks, so both give the same bits. Dense
+    arrays are cut as other Zarr arrays are.
 
     Parameters
     ----------
     table : Table of arrays
-        X is a `dsoftmax.data.rows.Stored` whose rows are CSR. Weights may be one number.
+        X is a `dsoftmax.data.rows.Stored`. Weights may be one number.
 
     Raises
     ------
@@ -34,6 +35,11 @@ def anndata_source(table: Table[Any]) -> RowSource:
     )
     check_shapes(readers.map(lambda rows, _: rows.shape))
     X = readers.X
-    assert isinstance(X, SparseRows)
     require_numbers(table.names.X, X.dtype)
-    return RowSource(readers, *X.chunks(), sparse=True)
+    cuts = chunks_of(X)
+    if cuts is not None:
+        return RowSource(readers, *cuts, sparse=True)
+    stored = X.whole if isinstance(X, MatchedRows) else X
+    assert isinstance(stored, ZarrRows)
+    chunk_rows = row_chunks(stored)
+    return RowSource(readers, chunk_rows, chunk_rows * X.shape[1] * X.dtype.itemsize)

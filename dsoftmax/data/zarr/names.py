@@ -84,7 +84,8 @@ def _not_found(store: str, root: Path, name: str, option: str, encodings: Encodi
         if place.is_dir() and (below := array_names(place, encodings)):
             if _is_sparse(below):
                 return f"{option} {name}: {_sparse_on_disk(place)}"
-            return f"{option} {name} is a group; expected one array. Pass one of {_listed(below)}."
+            inner = [f"{name.rstrip('/')}/{one}" for one in below]
+            return f"{option} {name} is a group; expected one array. Pass one of {_listed(inner)}."
     if other.exists():
         return (
             f"{option} {name} is a path, but not of a Zarr array; pass an array of {store}, or the "

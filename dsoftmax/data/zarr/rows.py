@@ -93,6 +93,15 @@ class ZarrRows(Rows):
         # too.
         if first > last:
             return self._in_unit(start // unit, start, stop)
+        if self._numbers:
+            out = array_in(buffer, (stop - start,), self.dtype)
+            if start < first:
+                out[: first - start] = self._in_unit(start // unit, start, first)
+            if first < last:
+                self._read(first, last, out[first - start : last - start].view(np.uint8))
+            if last < stop:
+                out[last - start :] = self._in_unit(stop // unit, last, stop)
+            return out
         parts = [self._in_unit(start // unit, start, first)] if start < first else []
         parts += [self._read(first, last)] if first < last else []
         parts += [self._in_unit(stop // unit, last, stop)] if last < stop else []

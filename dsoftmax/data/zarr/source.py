@@ -33,8 +33,8 @@ def zarr_source(table: Table[Any]) -> RowSource:
     Parameters
     ----------
     table : Table of zarr.Array or array-like
-        X is a zarr.Array, or a `dsoftmax.data.rows.Stored` that is one. Columns are read by the
-        rows of X, whatever their own chunks. Weights may be one number.
+        X is a zarr.Array. Columns are read by the rows of X, whatever their own chunks. Weights may
+        be one number.
 
     Raises
     ------
