@@ -1,6 +1,8 @@
 """Sources from the options that name stored arrays. Opening reads metadata only."""
 
 from collections.abc import Iterable
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -70,13 +72,31 @@ def _table(
 
 
 def _features(data: str, name: str | None) -> Any:
-    if name is None and "://" not in data and encoding_of(data) == "anndata":
+    if name is None and "://" not in data and _encoding(data) == "anndata":
         name = "X"
     return _opened(data, name, "--features")
 
 
+def _encoding(data: str) -> str:
+    return _hdf5().encoding_of_file(data) if Path(data).is_file() else encoding_of(data)
+
+
+def _hdf5() -> ModuleType:
+    try:
+        from dsoftmax.data.hdf5 import names
+    except ImportError:
+        raise OptionError(
+            "DATA is a file, which needs h5py; expected it to be installed. Run "
+            "pip install 'dsoftmax[hdf5]', or pass the directory of a Zarr store."
+        ) from None
+    return names
+
+
 def _opened(data: str, name: str | None, option: str) -> Any:
-    found = open_array(data, name, option, KNOWN)
+    if Path(data).expanduser().is_file():
+        found: Any = _hdf5().open_hdf5(data, name, option, KNOWN)
+    else:
+        found = open_array(data, name, option, KNOWN)
     return opened_array(found, f"{option} {name or data}")
 
 

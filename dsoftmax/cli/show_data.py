@@ -24,7 +24,8 @@ def stored_facts(source: Source) -> list[tuple[str, str]]:
         parts.append(f"chunks of {_product(about['chunks'])}")
         if about["shards"]:
             parts.append(f"shards of {_product(about['shards'])}")
-        parts.append(f"Zarr v{about['format']}")
+        version = about["format"]
+        parts.append(version if version == "HDF5" else f"Zarr v{version}")
         parts += about["compressors"] or ["not compressed"]
         facts.append((names[part], ", ".join(parts)))
     return facts

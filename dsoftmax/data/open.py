@@ -92,6 +92,12 @@ def opened_array(values: Any, name: str) -> Any:
             f"{name} is {values!r}; expected an array. If this is the path of one, open it: "
             f"zarr.open_array({path!r}, mode='r')."
         )
+    if type(values).__module__.startswith("anndata."):
+        values = _inside_anndata(values, name)
+    if kind_of(values) == "h5py":
+        from dsoftmax.data.anndata.element import array_of_hdf5
+
+        return array_of_hdf5(values, name)
     if kind_of(values) == "zarr":
         from dsoftmax.data.anndata.element import element_of
         from dsoftmax.data.zarr.names import require_no_group
@@ -101,6 +107,16 @@ def opened_array(values: Any, name: str) -> Any:
             return element
         require_no_group(values, name)
     return values
+
+
+def _inside_anndata(values: Any, name: str) -> Any:
+    """Return the group of a stored matrix that AnnData has opened; refuse an AnnData itself."""
+    if hasattr(values, "obs_names"):
+        raise DataError(
+            f"{name} is an AnnData; expected one array. Pass its matrix and a column, such as "
+            "adata.X and adata.obs['cell_type']."
+        )
+    return getattr(values, "group", values)
 
 
 def feature_names(X: Any) -> NDArray | None:

@@ -42,11 +42,20 @@ def made(rng, n=N):
     return cells
 
 
-@pytest.fixture(params=[2, 3])
+@pytest.fixture(params=[2, 3, "h5ad"])
 def cells(request, tmp_path, monkeypatch, rng):
-    """The AnnData in memory; the working directory holds it as ``data.zarr``."""
+    """The AnnData in memory; the working directory holds it as ``data.zarr``.
+
+    That is a store of Zarr, or a file of HDF5.
+    """
     found = made(rng)
     monkeypatch.chdir(tmp_path)
+    if request.param == "h5ad":
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(anndata.AnnData, "write_zarr", anndata.AnnData.write_h5ad)
+            found.write_h5ad("data.zarr")
+            yield found
+        return
     with anndata.settings.override(
         zarr_write_format=request.param, auto_shard_zarr_v3=request.param == 3
     ):

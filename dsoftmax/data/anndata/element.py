@@ -19,6 +19,7 @@ from dsoftmax.data.anndata.nodes import (
     reader,
 )
 from dsoftmax.data.anndata.sparse import SparseRows, value_dtype
+from dsoftmax.data.kind import kind_of
 from dsoftmax.data.rows import Rows, Stored
 from dsoftmax.errors import DataError
 
@@ -52,7 +53,7 @@ class Element(Stored):
 
     Attributes
     ----------
-    node : zarr.Group or zarr.Array
+    node : zarr.Group, zarr.Array, or those of h5py
     """
 
     node: Node
@@ -144,15 +145,35 @@ def element_of(node: Node, name: str) -> Element | None:
     return None
 
 
+def array_of_hdf5(node: Node, name: str) -> Element:
+    """Return a data set of HDF5, or a group that is an element of AnnData.
+
+    Raises
+    ------
+    DataError
+        As `element_of`, or the group is not one array.
+    """
+    found = element_of(node, name)
+    if found is not None:
+        return found
+    if is_group(node):
+        raise DataError(
+            f"{name} is an HDF5 group; expected one array. It has {', '.join(sorted(node)[:20])}. "
+            "Pass one of them."
+        )
+    return Element(node)
+
+
 def _refuse_columns(node: Node, name: str) -> None:
     """Raise if a CSC matrix lies in an AnnData, which can store it again by rows."""
     root, path = inside(node)
     if root != path:
         key = path.rpartition("/")[2]
+        read = "read_h5ad" if kind_of(node) == "h5py" else "read_zarr"
         matrix = f"adata.layers[{key!r}]" if path.startswith("layers/") else "adata.X"
         raise DataError(
             f"{name} is a CSC matrix of AnnData ({path}), stored by columns; expected rows: a CSR "
-            f"matrix or a dense array. Store it again by rows: adata = anndata.read_zarr({root!r}),"
+            f"matrix or a dense array. Store it again by rows: adata = anndata.{read}({root!r}),"
             f" {matrix} = {matrix}.tocsr(), adata.write_zarr(NEW)."
         )
 

@@ -8,7 +8,7 @@ from dsoftmax.data.rows import Rows
 from dsoftmax.errors import DataError
 
 Node = Any
-"""A group or an array of a store: ``zarr.Group`` or ``zarr.Array``."""
+"""A group or an array of a store: ``zarr.Group``, ``zarr.Array``, or those of h5py."""
 
 
 def encoding(node: Node) -> str:
@@ -45,6 +45,10 @@ def child(group: Node, name: str, place: str) -> Node:
 
 def reader(array: Node, name: str, missing_chunks: str) -> Rows:
     """Return a reader of the rows of an array."""
+    if kind_of(array) == "h5py":
+        from dsoftmax.data.hdf5.rows import HDF5Rows
+
+        return HDF5Rows(array, name)
     from dsoftmax.data.zarr.rows import ZarrRows
 
     return ZarrRows(array, name, missing_chunks)
@@ -52,6 +56,8 @@ def reader(array: Node, name: str, missing_chunks: str) -> Rows:
 
 def place_of(node: Node) -> str:
     """Return the path or URL of a node."""
+    if kind_of(node) == "h5py":
+        return f"{node.file.filename}{node.name}".rstrip("/")
     return str(node.store_path).removeprefix("file://")
 
 
@@ -72,3 +78,7 @@ def above(node: Node) -> Iterator[tuple[Node, str]]:
         from dsoftmax.data.zarr.above import groups_above
 
         yield from groups_above(node)
+        return
+    names = node.name.strip("/").split("/") if node.name.strip("/") else []
+    for n in range(len(names) - 1, -1, -1):
+        yield node.file["/".join(names[:n]) or "/"], "/".join(names[n:])

@@ -7,7 +7,6 @@ from dsoftmax.data.anndata.match import MatchedRows, chunks_of
 from dsoftmax.data.checks import check_shapes, every_row, require_numbers
 from dsoftmax.data.rows import Rows, RowSource
 from dsoftmax.data.table import Table
-from dsoftmax.data.zarr.rows import ZarrRows
 from dsoftmax.data.zarr.source import reader_of, row_chunks
 
 
@@ -40,6 +39,5 @@ def anndata_source(table: Table[Any]) -> RowSource:
     if cuts is not None:
         return RowSource(readers, *cuts, sparse=True)
     stored = X.whole if isinstance(X, MatchedRows) else X
-    assert isinstance(stored, ZarrRows)
     chunk_rows = row_chunks(stored)
     return RowSource(readers, chunk_rows, chunk_rows * X.shape[1] * X.dtype.itemsize)

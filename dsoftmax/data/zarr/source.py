@@ -63,8 +63,14 @@ def reader_of(values: Any, name: str, missing_chunks: str) -> Rows:
     return MemoryRows(np.asarray(values))
 
 
-def row_chunks(rows: ZarrRows) -> NDArray[np.int64]:
-    """Return the rows of the chunks into which a stored array is cut, (n_chunks,)."""
+def row_chunks(rows: Any) -> NDArray[np.int64]:
+    """Return the rows of the chunks into which a stored array is cut, (n_chunks,).
+
+    Parameters
+    ----------
+    rows : Rows
+        A reader that also states ``stored`` and ``unit_rows``, as `ZarrRows` does.
+    """
     n, *width = rows.shape
     p = math.prod(width)
     if n * p == 0:  # refused later, with its name
