@@ -1,7 +1,8 @@
 """The stored arrays of a source, one line each, as `inspect` prints them."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from dsoftmax.data.source import Source
 from dsoftmax.system.units import size
@@ -27,8 +28,25 @@ def stored_facts(source: Source) -> list[tuple[str, str]]:
         version = about["format"]
         parts.append(version if version == "HDF5" else f"Zarr v{version}")
         parts += about["compressors"] or ["not compressed"]
+        parts += _absent(about)
         facts.append((names[part], ", ".join(parts)))
     return facts
+
+
+def absent_notes(source: Source) -> list[str]:
+    """Return a sentence on each array some of whose chunks are not stored, and mean something."""
+    arrays, names = source.describe()["arrays"].items(), vars(source.names)
+    return [f"{names[part]}: {words}." for part, about in arrays for words in _absent(about)]
+
+
+def _absent(about: Mapping[str, Any]) -> list[str]:
+    """Return how many chunks of an array are not stored, and the value that they hold."""
+    found = [
+        f"{one['absent']:,} of {one['objects']:,} chunks{of} are not stored: they hold {one['fill']}"
+        for one, of in ((about, ""), (about.get("mask", {}), " of the mask"))
+        if one.get("absent")
+    ]
+    return found
 
 
 def _product(shape: Sequence[int]) -> str:

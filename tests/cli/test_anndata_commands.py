@@ -3,6 +3,7 @@
 import re
 
 import anndata
+import cells as hand_written
 import numpy as np
 import pandas as pd
 import pytest
@@ -161,3 +162,21 @@ def test_a_matrix_by_columns_is_refused_and_its_cure_works(cells):
     names = {"anndata": anndata, "NEW": "rows.zarr"}
     exec(cure.replace(", adata", "; adata"), names)
     assert train("rows.zarr", "layers/c", "obs/kind").exit_code == 0
+
+
+def test_chunks_that_are_not_stored_are_counted_and_reported(tmp_path, monkeypatch, rng):
+    monkeypatch.chdir(tmp_path)
+    y = KINDS[np.sort(np.arange(N) % 3)]
+    X = rng.poisson(1.0, size=(N, P)).astype("f4") + 5 * np.eye(3, P)[np.sort(np.arange(N) % 3)]
+    root = hand_written.root("data.zarr")
+    hand_written.csr(root, "X", X)
+    hand_written.categorical(root, "kind", np.where(y == "B cell", "A", y), (40,))
+    hand_written.nullable(root, "batch", np.arange(N) // 20, np.zeros(N), chunks=(60,))
+    options = ("--groups", "batch", "--folds", "3")
+    result = train("data.zarr", "X", "kind", *options)
+    assert result.exit_code == 0, result.output
+    said = " ".join(result.stderr.split())
+    assert "data.zarr/kind: 5 of 15 chunks are not stored: they hold 0." in said
+    assert "data.zarr/batch: 10 of 10 chunks of the mask are not stored: they hold False." in said
+    said = run("inspect", "data.zarr", "--features", "X", "--labels", "kind").stdout
+    assert "5 of 15 chunks are not stored: they hold 0" in " ".join(said.split())

@@ -74,6 +74,8 @@ def command(
             open_validation,
         )
         from dsoftmax.cli.settings import make_settings
+        from dsoftmax.cli.show import diagnostics
+        from dsoftmax.cli.show_data import absent_notes
         from dsoftmax.cli.show_run import summary
         from dsoftmax.cli.training_run import say_interrupted, train_in
         from dsoftmax.runs.directory import RunDirectory
@@ -84,6 +86,9 @@ def command(
     names = open_names(data, features)
     held_out = open_validation(validation, source, features, labels, weights, missing_chunks, names)
     grouped, validated = groups is not None, held_out is not None
+    for one in (source, held_out):
+        for note in [] if one is None else absent_notes(one):
+            diagnostics().print(note, soft_wrap=True, markup=False, highlight=False)
     settings, grid = make_settings(
         label_dtype(source), grouped=grouped, validated=validated, **options
     )

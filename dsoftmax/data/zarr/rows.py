@@ -232,7 +232,22 @@ class ZarrRows(Rows):
             "shards": list(self.array.shards) if self.array.shards else None,
             "format": int(self.array.metadata.zarr_format),
             "compressors": [_settings(codec) for codec in self.array.compressors],
+            **self._absent(),
         }
+
+    def _absent(self) -> dict[str, Any]:
+        """Return the number of local stored chunks that are absent, if they mean the fill value."""
+        store = self.array.store_path.store
+        if self.missing_chunks == "error" or not isinstance(store, LocalStore):
+            return {}
+        folder, key_of = store.root / self.array.store_path.path, chunk_key(self.array)
+        stored = [(folder / key_of(place)).exists() for place in self._places(0, self.shape[0])]
+        absent = {
+            "absent": len(stored) - sum(stored),
+            "objects": len(stored),
+            "fill": str(self.array.fill_value),
+        }
+        return absent if not all(stored) else {}
 
 
 def _settings(codec: Any) -> str:
