@@ -9,13 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsoftmax.data.anndata.element import KNOWN
+from dsoftmax.data.counts import Normalisation
 from dsoftmax.data.kind import kind_of
 from dsoftmax.data.open import feature_names as feature_names_of
-from dsoftmax.data.open import open_source, opened_array, with_features
+from dsoftmax.data.open import normalised, open_source, opened_array, with_features
 from dsoftmax.data.source import Source
 from dsoftmax.data.table import Names, Table
 from dsoftmax.data.zarr.names import encoding_of, open_array
 from dsoftmax.errors import OptionError
+
+AS_STORED = Normalisation()
 
 
 def open_data(
@@ -26,11 +29,14 @@ def open_data(
     missing_chunks: str = "error",
     groups: str | None = None,
     feature_names: Iterable[str] | None = None,
+    how: Normalisation = AS_STORED,
 ) -> Source:
     """Open the arrays that the options name.
 
     Parameters
     ----------
+    how : Normalisation
+        Normalisation of the counts in X.
     feature_names : p strings, optional
         Names of the features of a model. Columns of AnnData are found by them.
 
@@ -39,7 +45,7 @@ def open_data(
     ReadError, DataError, OptionError
     """
     return open_source(
-        _table(data, features, labels, weights, groups, missing_chunks, feature_names)
+        _table(data, features, labels, weights, groups, missing_chunks, feature_names, how)
     )
 
 
@@ -61,10 +67,12 @@ def _table(
     groups: str | None,
     missing_chunks: str,
     feature_names: Iterable[str] | None = None,
+    how: Normalisation = AS_STORED,
 ) -> Table[Any]:
     """Return the table of the named arrays, with their paths as names."""
     named = (("--labels", labels), ("--weights", weights), ("--groups", groups))
     X = _features(data, features)
+    X = normalised(X, how, _path(X))
     X = with_features(X, feature_names, _path(X))
     y, s, g = (None if name is None else _opened(data, name, option) for option, name in named)
     names = Names(*(_path(array) if array is not None else "" for array in (X, y, s, g)))
@@ -108,6 +116,7 @@ def open_validation(
     weights: str | None = None,
     missing_chunks: str = "error",
     feature_names: Iterable[str] | None = None,
+    how: Normalisation = AS_STORED,
 ) -> Source | None:
     """Open a validation set: a second store whose arrays have the names of the training arrays.
 
@@ -122,7 +131,7 @@ def open_validation(
     """
     if validation is None:
         return None
-    table = _table(validation, features, labels, weights, None, missing_chunks, feature_names)
+    table = _table(validation, features, labels, weights, None, missing_chunks, feature_names, how)
     names = table.names
     for option, path in (
         ("--features", names.X),

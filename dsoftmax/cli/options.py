@@ -9,6 +9,7 @@ import click
 
 from dsoftmax.cli.engine_choice import ENGINES, engine_choice
 from dsoftmax.cli.parameters import Bytes, Known, Numbers, SolverOption
+from dsoftmax.errors import OptionError
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -75,6 +76,41 @@ memory_option = click.option(
 )
 overwrite_option = click.option(
     "--overwrite", is_flag=True, help="Replace the output of an earlier command."
+)
+
+
+def _normalising(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Pass the options on counts to a command as one `Normalisation`, named ``how``."""
+
+    @wraps(function)
+    def command(*args: Any, normalize: float | None, log1p: bool, **options: Any) -> Any:
+        from dsoftmax.data.counts import Normalisation
+
+        if normalize is not None and not 0 < normalize < float("inf"):
+            raise OptionError(
+                f"--normalize is {normalize:g}; expected the positive sum of a row. Pass for "
+                "example 1e4."
+            )
+        return function(*args, how=Normalisation(normalize, log1p), **options)
+
+    return command
+
+
+normalize_options = _chain(
+    click.option(
+        "--normalize",
+        type=float,
+        metavar="TOTAL",
+        help="Divide every row of X by its sum over all features, and multiply it by TOTAL, such "
+        "as 1e4. The model does the same with new rows.",
+    ),
+    click.option(
+        "--log1p",
+        is_flag=True,
+        help="Replace x in X by log(1 + x), after --normalize. The model does the same with new "
+        "rows.",
+    ),
+    _normalising,
 )
 
 

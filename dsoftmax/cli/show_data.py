@@ -41,12 +41,12 @@ def absent_notes(source: Source) -> list[str]:
 
 def _absent(about: Mapping[str, Any]) -> list[str]:
     """Return how many chunks of an array are not stored, and the value that they hold."""
-    found = [
-        f"{one['absent']:,} of {one['objects']:,} chunks{of} are not stored: they hold {one['fill']}"
+    return [
+        f"{one['absent']:,} of {one['objects']:,} chunks{of} are not stored: they hold "
+        f"{one['fill']}"
         for one, of in ((about, ""), (about.get("mask", {}), " of the mask"))
         if one.get("absent")
     ]
-    return found
 
 
 def _product(shape: Sequence[int]) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
+from dsoftmax.data.counts import Normalisation, Normalised
 from dsoftmax.data.kind import kind_of
 from dsoftmax.data.memory import memory_source
 from dsoftmax.data.source import Source
@@ -129,6 +130,33 @@ def feature_names(X: Any) -> NDArray | None:
     from dsoftmax.data.anndata.genes import gene_names
 
     return gene_names(X)
+
+
+def normalised(X: Any, how: Normalisation, name: str) -> Any:
+    """Return an opened array whose rows of counts are normalised when they are read.
+
+    Arrays in memory are normalised at once.
+
+    Raises
+    ------
+    DataError
+        X is a dask array.
+    """
+    if not how:
+        return X
+    kind = kind_of(X)
+    if kind == "memory":
+        return how.apply(X)
+    if kind == "dask":
+        raise DataError(
+            f"{name} is a dask array, and its counts are to be normalised; expected an array in "
+            "memory or a stored one. Pass the stored array itself, or compute it."
+        )
+    if kind == "zarr":
+        from dsoftmax.data.anndata.element import Element
+
+        X = Element(X)
+    return Normalised(X, how)
 
 
 def with_features(X: Any, names: Iterable[str] | None, name: str, absent: str = "error") -> Any:

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from dsoftmax.data.open import opened_array, with_features
+from dsoftmax.data.counts import Normalisation
+from dsoftmax.data.open import normalised, opened_array, with_features
 from dsoftmax.engines.threads import ThreadsEngine
 from dsoftmax.kernels.tiles import product_dtype
 from dsoftmax.results import outputs
@@ -32,7 +33,8 @@ class Model:
     classes : (K,) ndarray
         The labels, ascending.
     about : dict
-        Settings and results of the training, in JSON types.
+        Settings and results of the training, in JSON types. If it says ``normalize`` or ``log1p``,
+        the model takes counts, and normalises their rows itself.
     feature_names : (p,) ndarray of str, or None
         Names of the features; None if they have none. Columns of AnnData are found by them.
 
@@ -207,8 +209,12 @@ class Model:
         return apply(output, self, self._by_name(X), products, engine, missing_chunks)
 
     def _by_name(self, X: FeaturesLike) -> Any:
-        """Return features of AnnData by their names, and others as they are."""
-        return with_features(opened_array(X, "X"), self.feature_names, "X")
+        """Return features of AnnData by their names, and others as they are.
+
+        Counts are normalised as in the training.
+        """
+        found = normalised(opened_array(X, "X"), Normalisation.of(self.about), "X")
+        return with_features(found, self.feature_names, "X")
 
 
 def _reading(

@@ -1,5 +1,6 @@
 """Commands on stores of AnnData: features and labels by the names that its owner gave them."""
 
+import dataclasses
 import re
 
 import anndata
@@ -13,7 +14,7 @@ from commands import refused, run, train
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.linear_model import LogisticRegression
 
-from dsoftmax.results.stored_model import load_model
+from dsoftmax.results.stored_model import load_model, save_model
 
 pytestmark = [
     pytest.mark.filterwarnings(f"ignore:{words}")
@@ -180,3 +181,38 @@ def test_chunks_that_are_not_stored_are_counted_and_reported(tmp_path, monkeypat
     assert "data.zarr/batch: 10 of 10 chunks of the mask are not stored: they hold False." in said
     said = run("inspect", "data.zarr", "--features", "X", "--labels", "kind").stdout
     assert "5 of 15 chunks are not stored: they hold 0" in " ".join(said.split())
+
+
+def normal(X):
+    """scanpy's normalize_total and log1p, by their formulas, in float64."""
+    X = X.astype("f8").toarray()
+    return np.log1p(1e4 * X / X.sum(axis=1, keepdims=True).clip(1e-300))
+
+
+def test_counts_are_normalised_on_the_way_and_the_model_does_the_same(cells):
+    options = ("--normalize", "1e4", "--log1p", "--tol", "1e-9")
+    result = train("data.zarr", None, "obs/kind", *options)
+    assert result.exit_code == 0, result.output
+    model, X = load_model("run/model.zarr"), normal(cells.X)
+    theirs = LogisticRegression(tol=1e-9, max_iter=10_000).fit(X, cells.obs["kind"])
+    assert_allclose(model.coef_, theirs.coef_, atol=1e-4)
+    assert (model.about["normalize"], model.about["log1p"]) == (1e4, True)
+    assert_array_equal(model.predict(cells.X), theirs.predict(X))
+    score = run("evaluate", "run", "data.zarr", "--labels", "obs/kind", "--json")
+    assert f'"accuracy": {theirs.score(X, cells.obs["kind"])}' in score.stdout
+    assert run("predict", "run", "data.zarr", "--out", "out.zarr").exit_code == 0
+    assert_array_equal(zarr.open_array("out.zarr/labels")[:], theirs.predict(X))
+    refused(train("data.zarr", None, "obs/kind", "--normalize", "1e4"), "log1p: was true, is")
+    refused(train("data.zarr", None, "obs/kind", "--normalize", "0"), "--normalize is 0; expected")
+
+
+def test_rows_are_divided_by_the_sum_of_all_genes_not_only_of_those_that_the_model_has(cells):
+    few = cells[:, 4:].copy()
+    few.X = scipy.sparse.csr_matrix(normal(cells.X)[:, 4:])
+    few.write_zarr("few.zarr")
+    assert train("few.zarr", None, "obs/kind", "--tol", "1e-8").exit_code == 0
+    model = load_model("run/model.zarr")
+    counts = dataclasses.replace(model, about={**model.about, "normalize": 1e4, "log1p": True})
+    save_model(counts, "counts.zarr")
+    assert run("predict", "counts.zarr", "data.zarr", "--out", "out.zarr").exit_code == 0
+    assert_array_equal(zarr.open_array("out.zarr/labels")[:], model.predict(few.X))

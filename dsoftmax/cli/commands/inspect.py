@@ -14,6 +14,7 @@ from dsoftmax.cli.options import (
     groups_option,
     labels_option,
     missing_option,
+    normalize_options,
     objective_options,
     stopping_options,
     validation_option,
@@ -32,6 +33,7 @@ from dsoftmax.cli.sections import SectionedCommand
 @objective_options
 @stopping_options
 @missing_option
+@normalize_options
 @engine_options
 def command(
     data: str,
@@ -41,6 +43,7 @@ def command(
     groups: str | None,
     validation: str | None,
     missing_chunks: str,
+    how: Any,
     choice: EngineChoice,
     **options: Any,
 ) -> int:
@@ -63,9 +66,11 @@ def command(
         from dsoftmax.cli.show_plan import pass_facts, training_facts
         from dsoftmax.training.prepare import prepare
 
-    source = open_data(data, features, labels, weights, missing_chunks, groups)
+    source = open_data(data, features, labels, weights, missing_chunks, groups, how=how)
     names = open_names(data, features)
-    held_out = open_validation(validation, source, features, labels, weights, missing_chunks, names)
+    held_out = open_validation(
+        validation, source, features, labels, weights, missing_chunks, names, how
+    )
     grouped, validated = groups is not None, held_out is not None
     settings, grid = make_settings(
         label_dtype(source), grouped=grouped, validated=validated, **options

@@ -59,6 +59,7 @@ def command(
         from dsoftmax.cli.open_model import open_model
         from dsoftmax.cli.progress import clock, rate
         from dsoftmax.cli.show import memory_line, output, progress_bar, show_facts
+        from dsoftmax.data.counts import Normalisation
         from dsoftmax.data.source import n_rows
         from dsoftmax.engines.threads import ThreadsEngine
         from dsoftmax.results.stored_predictions import write_predictions
@@ -66,7 +67,11 @@ def command(
     model = open_model(run)
     _require_output(out, overwrite, run, data)
     source = open_data(
-        data, features, missing_chunks=missing_chunks, feature_names=model.feature_names
+        data,
+        features,
+        missing_chunks=missing_chunks,
+        feature_names=model.feature_names,
+        how=Normalisation.of(model.about),
     )
     rows, started = n_rows(source), time.perf_counter()
     with progress_bar("predicting", rows, "rows") as advance:

@@ -15,6 +15,7 @@ from dsoftmax.cli.options import (
     groups_option,
     labels_option,
     missing_option,
+    normalize_options,
     objective_options,
     overwrite_option,
     stopping_options,
@@ -34,6 +35,7 @@ from dsoftmax.cli.sections import SectionedCommand
 @objective_options
 @stopping_options
 @missing_option
+@normalize_options
 @engine_options
 @overwrite_option
 @click.option(
@@ -54,6 +56,7 @@ def command(
     groups: str | None,
     validation: str | None,
     missing_chunks: str,
+    how: Any,
     choice: EngineChoice,
     overwrite: bool,
     out: Path,
@@ -82,9 +85,11 @@ def command(
 
     directory = RunDirectory(out)
     directory.require_free()
-    source = open_data(data, features, labels, weights, missing_chunks, groups)
+    source = open_data(data, features, labels, weights, missing_chunks, groups, how=how)
     names = open_names(data, features)
-    held_out = open_validation(validation, source, features, labels, weights, missing_chunks, names)
+    held_out = open_validation(
+        validation, source, features, labels, weights, missing_chunks, names, how
+    )
     grouped, validated = groups is not None, held_out is not None
     for one in (source, held_out):
         for note in [] if one is None else absent_notes(one):
@@ -92,7 +97,7 @@ def command(
     settings, grid = make_settings(
         label_dtype(source), grouped=grouped, validated=validated, **options
     )
-    reading = {"missing_chunks": missing_chunks}
+    reading = {"missing_chunks": missing_chunks, **how.about()}
     try:
         outcome = train_in(
             directory,
@@ -105,6 +110,7 @@ def command(
             grid,
             held_out,
             None if names is None else names.tolist(),
+            how.about(),
         )
         summary(directory, outcome, choice)
     except KeyboardInterrupt:

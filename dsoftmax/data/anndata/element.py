@@ -99,7 +99,8 @@ class Element(Stored):
         return values_of(child(self.node, "categories", self.place))
 
     def rows(self, name: str, missing_chunks: str) -> Rows:
-        main = reader(self._main, name, missing_chunks if self.sparse else "fill")
+        strict = self.sparse or not self.encoding
+        main = reader(self._main, name, missing_chunks if strict else "fill")
         if self.sparse:
             indices, indptr = (child(self.node, part, self.place) for part in ("indices", "indptr"))
             pointers = reader(indptr, f"{name}/indptr", "fill")

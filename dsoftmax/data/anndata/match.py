@@ -9,24 +9,24 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
-from dsoftmax.data.anndata.element import Element
 from dsoftmax.data.anndata.genes import gene_names
 from dsoftmax.data.anndata.sparse import SparseRows
 from dsoftmax.data.buffer import Buffer
 from dsoftmax.data.features import Features
 from dsoftmax.data.rows import Rows, Stored
+from dsoftmax.data.zarr.source import row_chunks
 from dsoftmax.errors import DataError
 
 SHOWN = 5
 """Most names that a message lists."""
 
 
-def matched(X: Element, wanted: Iterable[str], name: str, absent: str = "error") -> Stored:
+def matched(X: Stored, wanted: Iterable[str], name: str, absent: str = "error") -> Stored:
     """Return a matrix whose columns have these names, in this order.
 
     Parameters
     ----------
-    X : Element
+    X : Stored
         Returned as it is if its columns have these names already, or none at all.
     wanted : p strings
     name : str
@@ -77,7 +77,7 @@ class Matched(Stored):
         Column of ``whole`` for each column; −1 for one of zeros.
     """
 
-    whole: Element
+    whole: Stored
     columns: NDArray[np.int64]
 
     @property
@@ -157,7 +157,17 @@ def _sparse_columns(X: Features, columns: NDArray[np.int64]) -> Features:
     return found
 
 
-def chunks_of(rows: Rows) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
-    """Return the rows and bytes of the chunks of CSR; None if the rows are dense."""
-    whole = rows.whole if isinstance(rows, MatchedRows) else rows
-    return whole.chunks() if isinstance(whole, SparseRows) else None
+def chunks_of(rows: Rows) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the rows and the bytes of the chunks of a matrix of AnnData.
+
+    They follow from the stored matrix, whatever becomes of its rows and columns.
+    """
+    whole: Any = rows
+    while hasattr(whole, "whole"):
+        whole = whole.whole
+    if isinstance(whole, SparseRows):
+        chunk_rows, n_bytes = whole.chunks()
+        wider = (rows.dtype.itemsize + 8) / (whole.dtype.itemsize + 8)
+        return chunk_rows, np.ceil(n_bytes * max(wider, 1.0)).astype(np.int64)
+    chunk_rows = row_chunks(whole)
+    return chunk_rows, chunk_rows * rows.shape[1] * rows.dtype.itemsize

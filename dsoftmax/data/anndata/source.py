@@ -3,11 +3,11 @@
 from dataclasses import replace
 from typing import Any
 
-from dsoftmax.data.anndata.match import MatchedRows, chunks_of
+from dsoftmax.data.anndata.match import chunks_of
 from dsoftmax.data.checks import check_shapes, every_row, require_numbers
 from dsoftmax.data.rows import Rows, RowSource
 from dsoftmax.data.table import Table
-from dsoftmax.data.zarr.source import reader_of, row_chunks
+from dsoftmax.data.zarr.source import reader_of
 
 
 def anndata_source(table: Table[Any]) -> RowSource:
@@ -35,9 +35,4 @@ def anndata_source(table: Table[Any]) -> RowSource:
     check_shapes(readers.map(lambda rows, _: rows.shape))
     X = readers.X
     require_numbers(table.names.X, X.dtype)
-    cuts = chunks_of(X)
-    if cuts is not None:
-        return RowSource(readers, *cuts, sparse=True)
-    stored = X.whole if isinstance(X, MatchedRows) else X
-    chunk_rows = row_chunks(stored)
-    return RowSource(readers, chunk_rows, chunk_rows * X.shape[1] * X.dtype.itemsize)
+    return RowSource(readers, *chunks_of(X), sparse=table.X.sparse)
