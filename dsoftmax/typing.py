@@ -51,10 +51,20 @@ class DaskClient(Protocol):
     def scheduler_info(self) -> Any: ...
 
 
-FeaturesLike: TypeAlias = ArrayLike | ChunkedArray | SparseArray
-"""Features X, (n, p): ndarray, list, DataFrame, SciPy sparse, ``zarr.Array`` or dask array."""
-ColumnLike: TypeAlias = ArrayLike | ChunkedArray
-"""Labels, weights or groups, (n,): ndarray, list, Series, ``zarr.Array`` or dask array."""
+class StoredGroup(Protocol):
+    """A group of Zarr or HDF5 in which AnnData stores a matrix or a column."""
+
+    @property
+    def attrs(self) -> Any: ...
+    def keys(self) -> Any: ...
+
+
+FeaturesLike: TypeAlias = ArrayLike | ChunkedArray | SparseArray | StoredGroup
+"""Features X, (n, p): ndarray, list, DataFrame, SciPy sparse, ``zarr.Array``, ``h5py.Dataset`` or
+dask array, or a group in which AnnData stores a matrix."""
+ColumnLike: TypeAlias = ArrayLike | ChunkedArray | StoredGroup
+"""Labels, weights or groups, (n,): ndarray, list, Series, ``zarr.Array``, ``h5py.Dataset`` or dask
+array, or a group in which AnnData stores a column."""
 EngineLike: TypeAlias = str | DaskClient | Engine
 """An engine: "auto", "serial", "threads", "cluster", a dask Client, or an `Engine`."""
 Label: TypeAlias = bool | int | float | str | bytes | np.generic

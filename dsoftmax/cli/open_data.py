@@ -1,18 +1,28 @@
 """Sources from the options that name stored arrays. Opening reads metadata only."""
 
+from collections.abc import Iterable
 from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dsoftmax.cli.missing_choice import NODATA, NONE, UNLABELLED, MissingChoice
+from dsoftmax.data.anndata.element import KNOWN
+from dsoftmax.data.counts import Normalisation
+from dsoftmax.data.kind import kind_of
 from dsoftmax.data.missing import given_missing
-from dsoftmax.data.open import open_source
+from dsoftmax.data.open import feature_names as feature_names_of
+from dsoftmax.data.open import normalised, open_source, opened_array, with_features
 from dsoftmax.data.source import Source
 from dsoftmax.data.table import Names, Table
-from dsoftmax.data.zarr.names import open_array
+from dsoftmax.data.zarr.names import encoding_of, open_array
 from dsoftmax.errors import OptionError
 from dsoftmax.results.no_data import Skips
+
+AS_STORED = Normalisation()
 
 
 def open_data(
@@ -23,25 +33,55 @@ def open_data(
     missing_chunks: str = "error",
     groups: str | None = None,
     missing: MissingChoice = NONE,
+    feature_names: Iterable[str] | None = None,
+    how: Normalisation = AS_STORED,
 ) -> Source:
     """Open the arrays that the options name.
+
+    Parameters
+    ----------
+    how : Normalisation
+        Normalisation of the counts in X.
+    feature_names : p strings, optional
+        Names of the features of a model. Columns of AnnData are found by them.
 
     Raises
     ------
     ReadError, DataError, OptionError
     """
-    return open_source(_table(data, features, labels, weights, groups, missing_chunks, missing))
+    return open_source(
+        _table(data, features, labels, weights, groups, missing_chunks, missing, feature_names, how)
+    )
 
 
-def open_features(data: str, features: str | None, missing_chunks: str, skips: Skips) -> Source:
+def open_features(
+    data: str,
+    features: str | None,
+    missing_chunks: str,
+    skips: Skips,
+    feature_names: Iterable[str] | None = None,
+    how: Normalisation = AS_STORED,
+) -> Source:
     """Open the rows of a prediction.
 
     Raises
     ------
     ReadError, DataError, OptionError
     """
-    table = _table(data, features, None, None, None, missing_chunks, NONE)
+    if skips.missing.any:
+        _require_as_stored(how, "--features-nodata")
+    table = _table(data, features, None, None, None, missing_chunks, NONE, feature_names, how)
     return open_source(replace(table, missing=skips.values(np.dtype(table.X.dtype))))
+
+
+def open_names(data: str, features: str | None) -> NDArray | None:
+    """Return the names of the features, (p,) objects; None if the store has none.
+
+    Raises
+    ------
+    ReadError, DataError, OptionError
+    """
+    return feature_names_of(_features(data, features))
 
 
 def _table(
@@ -52,15 +92,60 @@ def _table(
     groups: str | None,
     missing_chunks: str,
     missing: MissingChoice,
+    feature_names: Iterable[str] | None = None,
+    how: Normalisation = AS_STORED,
 ) -> Table[Any]:
     """Return the table of the named arrays, with their paths as names."""
     named = (("--labels", labels), ("--weights", weights), ("--groups", groups))
-    X = open_array(data, features, "--features")
-    y, s, g = (None if name is None else open_array(data, name, option) for option, name in named)
+    X = _features(data, features)
+    if missing.nodata:
+        _require_as_stored(how, NODATA)
+    X = normalised(X, how, _path(X))
+    X = with_features(X, feature_names, _path(X))
+    y, s, g = (None if name is None else _opened(data, name, option) for option, name in named)
     names = Names(*(_path(array) if array is not None else "" for array in (X, y, s, g)))
     labels_missing = () if y is None else missing.labels(np.dtype(y.dtype))
     named_values = given_missing(missing.features(), labels_missing, (NODATA, UNLABELLED))
     return Table(X, y, s, g, names, missing_chunks, named_values)
+
+
+def _require_as_stored(how: Normalisation, option: str) -> None:
+    """Raise if values of features are named, and features are changed while they are read."""
+    if how:
+        raise OptionError(
+            f"{option} names values of features, which --normalize and --log1p change while they "
+            "are read; expected one of the two. Leave one out, or let the stored array declare "
+            "the value (_FillValue)."
+        )
+
+
+def _features(data: str, name: str | None) -> Any:
+    if name is None and "://" not in data and _encoding(data) == "anndata":
+        name = "X"
+    return _opened(data, name, "--features")
+
+
+def _encoding(data: str) -> str:
+    return _hdf5().encoding_of_file(data) if Path(data).is_file() else encoding_of(data)
+
+
+def _hdf5() -> ModuleType:
+    try:
+        from dsoftmax.data.hdf5 import names
+    except ImportError:
+        raise OptionError(
+            "DATA is a file, which needs h5py; expected it to be installed. Run "
+            "pip install 'dsoftmax[hdf5]', or pass the directory of a Zarr store."
+        ) from None
+    return names
+
+
+def _opened(data: str, name: str | None, option: str) -> Any:
+    if Path(data).expanduser().is_file():
+        found: Any = _hdf5().open_hdf5(data, name, option, KNOWN)
+    else:
+        found = open_array(data, name, option, KNOWN)
+    return opened_array(found, f"{option} {name or data}")
 
 
 def open_validation(
@@ -71,6 +156,8 @@ def open_validation(
     weights: str | None = None,
     missing_chunks: str = "error",
     missing: MissingChoice = NONE,
+    feature_names: Iterable[str] | None = None,
+    how: Normalisation = AS_STORED,
 ) -> Source | None:
     """Open a validation set: a second store whose arrays have the names of the training arrays.
 
@@ -85,7 +172,9 @@ def open_validation(
     """
     if validation is None:
         return None
-    table = _table(validation, features, labels, weights, None, missing_chunks, missing)
+    table = _table(
+        validation, features, labels, weights, None, missing_chunks, missing, feature_names, how
+    )
     names = table.names
     for option, path in (
         ("--features", names.X),
@@ -101,6 +190,8 @@ def open_validation(
 
 
 def _path(array: Any) -> str:
+    if kind_of(array) == "stored":
+        return str(array.place)
     return str(array.store_path).removeprefix("file://")
 
 

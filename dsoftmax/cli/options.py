@@ -10,6 +10,7 @@ import click
 from dsoftmax.cli.engine_choice import ENGINES, engine_choice
 from dsoftmax.cli.missing_choice import MissingChoice
 from dsoftmax.cli.parameters import Bytes, Known, Numbers, SolverOption
+from dsoftmax.errors import OptionError
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -36,14 +37,14 @@ run_argument = click.argument("run", metavar="RUN", type=click.Path(path_type=Pa
 features_option = click.option(
     "--features",
     metavar="ARRAY",
-    help="Path of the feature array in DATA, such as X or group/X, or of an array in another "
-    "store. Leave it out if DATA is an array.",
+    help="Path of the feature array in DATA, such as X, group/X or layers/counts, or of an array "
+    "in another store. Leave it out if DATA is an array, or for X of AnnData.",
 )
 labels_option = click.option(
     "--labels",
     metavar="ARRAY",
     required=True,
-    help="Path of the label array, in DATA or in another store.",
+    help="Path of the label array, such as y or obs/cell_type, in DATA or in another store.",
 )
 weights_option = click.option(
     "--weights",
@@ -100,6 +101,41 @@ memory_option = click.option(
 )
 overwrite_option = click.option(
     "--overwrite", is_flag=True, help="Replace the output of an earlier command."
+)
+
+
+def _normalising(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Pass the options on counts to a command as one `Normalisation`, named ``how``."""
+
+    @wraps(function)
+    def command(*args: Any, normalize: float | None, log1p: bool, **options: Any) -> Any:
+        from dsoftmax.data.counts import Normalisation
+
+        if normalize is not None and not 0 < normalize < float("inf"):
+            raise OptionError(
+                f"--normalize is {normalize:g}; expected the positive sum of a row. Pass for "
+                "example 1e4."
+            )
+        return function(*args, how=Normalisation(normalize, log1p), **options)
+
+    return command
+
+
+normalize_options = _chain(
+    click.option(
+        "--normalize",
+        type=float,
+        metavar="TOTAL",
+        help="Divide every row of X by its sum over all features, and multiply it by TOTAL, such "
+        "as 1e4. The model does the same with new rows.",
+    ),
+    click.option(
+        "--log1p",
+        is_flag=True,
+        help="Replace x in X by log(1 + x), after --normalize. The model does the same with new "
+        "rows.",
+    ),
+    _normalising,
 )
 
 

@@ -1,7 +1,8 @@
 """The stored arrays of a source, one line each, as `inspect` prints them."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from dsoftmax.data.source import Source
 from dsoftmax.system.units import size
@@ -13,18 +14,41 @@ def stored_facts(source: Source) -> list[tuple[str, str]]:
     names, dtypes = vars(source.names), dict(source.dtypes.items())
     for part, about in source.describe()["arrays"].items():
         parts = [f"{_product(about['shape'])} {about['dtype']}"]
-        itemsize = dtypes[part].itemsize
-        if itemsize:
-            parts.append(f"{size(itemsize * math.prod(about['shape']))} decoded")
+        n_bytes = dtypes[part].itemsize * math.prod(about["shape"])
+        if "values" in about:  # CSR
+            parts.append(f"CSR of {about['values']:,} values")
+            n_bytes = about["values"] * (dtypes[part].itemsize + 4)
+        if "categories" in about:
+            parts.append(f"codes of {about['categories']:,} categories")
+        if n_bytes:
+            parts.append(f"{size(n_bytes)} decoded")
         parts.append(f"chunks of {_product(about['chunks'])}")
         if about["shards"]:
             parts.append(f"shards of {_product(about['shards'])}")
-        parts.append(f"Zarr v{about['format']}")
+        version = about["format"]
+        parts.append(version if version == "HDF5" else f"Zarr v{version}")
         parts += about["compressors"] or ["not compressed"]
         if "missing" in about:
             parts.append(f"declares {' and '.join(about['missing'])} as missing: rows are skipped")
+        parts += _absent(about)
         facts.append((names[part], ", ".join(parts)))
     return facts
+
+
+def absent_notes(source: Source) -> list[str]:
+    """Return a sentence on each array some of whose chunks are not stored, and mean something."""
+    arrays, names = source.describe()["arrays"].items(), vars(source.names)
+    return [f"{names[part]}: {words}." for part, about in arrays for words in _absent(about)]
+
+
+def _absent(about: Mapping[str, Any]) -> list[str]:
+    """Return how many chunks of an array are not stored, and the value that they hold."""
+    return [
+        f"{one['absent']:,} of {one['objects']:,} chunks{of} are not stored: they hold "
+        f"{one['fill']}"
+        for one, of in ((about, ""), (about.get("mask", {}), " of the mask"))
+        if one.get("absent")
+    ]
 
 
 def _product(shape: Sequence[int]) -> str:

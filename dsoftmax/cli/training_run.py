@@ -3,9 +3,10 @@
 import json
 import shlex
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 import click
@@ -29,6 +30,8 @@ from dsoftmax.training.prepare import Resumed, prepare
 from dsoftmax.training.result import Result
 from dsoftmax.training.run import Run
 from dsoftmax.training.settings import Settings
+
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,8 @@ def train_in(
     overwrite: bool = False,
     grid: Grid | None = None,
     validation: Source | None = None,
+    names: Sequence[str] | None = None,
+    about: Mapping[str, Any] = NOTHING,
 ) -> Outcome:
     """Train in a run directory: begin a run, or resume the run of the directory.
 
@@ -84,6 +89,10 @@ def train_in(
         Models that train together.
     validation : Source, optional
         Validation set that decides when to stop.
+    names : sequence of p str, optional
+        Names of the features.
+    about : mapping
+        More to record in the model.
 
     Raises
     ------
@@ -134,16 +143,16 @@ def train_in(
                 validation=validation,
                 resume=resume,
                 watchers=[save, progress],
+                names=names,
             )
         seconds = time.perf_counter() - started
         with interrupts.shielded():
             if grid is not None:
                 scores = json.dumps(result.as_dict(), indent=2) + "\n"
                 write_text(directory.file("scores.json"), scores)
-            about = {**result.model.about, **_skipping(reading)}
-            save_model(
-                replace(result.model, about=about), directory.file("model.zarr"), overwrite=True
-            )
+            about = {**result.model.about, **_skipping(reading), **about}
+            model = replace(result.model, about=about)
+            save_model(model, directory.file("model.zarr"), overwrite=True)
         return Outcome(result, seconds, described)
 
 

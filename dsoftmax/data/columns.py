@@ -34,8 +34,8 @@ class ColumnBytes:
     copied : int
         Bytes of a row of X that is copied because other rows are skipped; 0 if none can be.
     units : int
-        Bytes of decoded stored chunks that stay between two loads, because chunks of X begin or end
-        inside them.
+        Bytes of decoded stored chunks that stay between two loads, because chunks of the source
+        begin or end inside them. They include those of X in CSR.
     """
 
     row: int = 0

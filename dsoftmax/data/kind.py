@@ -7,9 +7,14 @@ from typing import Any
 
 
 def kind_of(values: Any) -> str:
-    """Return "dask", "zarr" or "memory"."""
+    """Return "dask", "zarr", "h5py", "stored" or "memory".
+
+    "stored" is a `dsoftmax.data.rows.Stored`: an array in an encoding that is more than one array.
+    """
     home = type(values).__module__.partition(".")[0]
-    return home if home in ("dask", "zarr") else "memory"
+    if home == "dsoftmax":
+        return "stored"
+    return home if home in ("dask", "zarr", "h5py") else "memory"
 
 
 def is_dask(values: Any) -> bool:

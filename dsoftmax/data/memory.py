@@ -141,23 +141,31 @@ class MemorySpans(Rows):
 def row_bytes_and_step(X: Features) -> tuple[int, int]:
     """Return the bytes of a row, on average for CSR, and the rows of a chunk.
 
-    All chunks have equally many rows, up to a multiple of 64. There are as many chunks as a power
-    of two, up to `CHUNKS`, that have at least `CHUNK_BYTES` each, or the limits of CSR. There are
-    more if chunks would be larger than `MOST_CHUNK_BYTES`.
+    `rows_of_chunk` says how many rows a chunk has.
     """
     n, sparse = X.shape[0], scipy.sparse.issparse(X)
     stored = (
         (X.data.nbytes + X.indices.nbytes) // max(n, 1) if sparse else X.shape[1] * X.dtype.itemsize
     )
     row_bytes = max(stored, 1)
+    return row_bytes, rows_of_chunk(n, X.shape[1], row_bytes, sparse)
+
+
+def rows_of_chunk(n: int, p: int, row_bytes: int, sparse: bool) -> int:
+    """Return the rows of a chunk of a dense array in memory, or of CSR anywhere.
+
+    All chunks have equally many rows, up to a multiple of 64. There are as many chunks as a power
+    of two, up to `CHUNKS`, that have at least `CHUNK_BYTES` each, or the limits of CSR. There are
+    more if chunks would be larger than `MOST_CHUNK_BYTES`.
+    """
     whole = n * row_bytes
     least, most = CHUNK_BYTES, MOST_CHUNK_BYTES
     if sparse:
         least, most = CSR_CHUNK_BYTES, MOST_CSR_CHUNK_BYTES
-        least = max(least, min(CSR_FEATURE_BYTES * X.shape[1], whole // LEAST_CSR_CHUNKS))
+        least = max(least, min(CSR_FEATURE_BYTES * p, whole // LEAST_CSR_CHUNKS))
     fit = min(max(whole // least, 1), CHUNKS)
     n_chunks = max(1 << fit.bit_length() - 1, -(-whole // most))
-    return row_bytes, max(-(-n // n_chunks // 64) * 64, 64)
+    return max(-(-n // n_chunks // 64) * 64, 64)
 
 
 def memory_source(table: Table[Any]) -> RowSource:

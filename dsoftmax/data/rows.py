@@ -5,7 +5,7 @@ X decides how rows are cut into chunks. The same rows of y, weights and groups a
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -52,6 +52,11 @@ class Rows(Protocol):
         """Values that the storage declares as missing, in the array's dtype. None by default."""
         return ()
 
+    @property
+    def masked(self) -> bool:
+        """Whether `read` may return a masked array. False by default."""
+        return False
+
     @abstractmethod
     def read(self, start: int, stop: int, buffer: Buffer | None = None) -> Features:
         """Return rows ``start:stop``, in ``buffer`` if the reader can use it; thread-safe.
@@ -91,6 +96,52 @@ class Rows(Protocol):
     @abstractmethod
     def describe(self) -> dict[str, Any]:
         """Return a description of the stored array in JSON types."""
+        ...
+
+
+class Stored(Protocol):
+    """An array that is stored in an encoding of its own, for example as a group of AnnData.
+
+    It is opened, and nothing of it is read yet. A class that inherits from this protocol must
+    define all members.
+
+    Attributes
+    ----------
+    shape : tuple of int
+    dtype : numpy dtype
+    sparse : bool
+        Whether its rows are CSR.
+    place : str
+        Path or URL of the array.
+    """
+
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    @abstractmethod
+    def dtype(self) -> np.dtype: ...
+
+    @property
+    def sparse(self) -> bool:
+        return False
+
+    @property
+    @abstractmethod
+    def place(self) -> str: ...
+
+    @abstractmethod
+    def rows(self, name: str, missing_chunks: str) -> Rows:
+        """Return a reader of the rows.
+
+        Parameters
+        ----------
+        name : str
+            Name of the array in messages.
+        missing_chunks : {"error", "fill"}
+            See `dsoftmax.data.table.Table`.
+        """
         ...
 
 
@@ -150,9 +201,12 @@ class RowSource(Share):
         def column(rows: Rows, name: str) -> Column:
             return Column(rows.dtype, rows.resident, rows.cached_bytes(self.starts))
 
-        skips = self.table.missing.any or self.table.skipped is not None
+        missing = self.table.missing.any or self.table.skipped is not None
+        skips = missing or any(rows.masked for _, rows in self.table.items())
         a_row = self.chunk_bytes // np.maximum(self.chunk_rows, 1)
-        return column_bytes(self.table.map(column), int(a_row.max(initial=0)) if skips else 0)
+        copied = int(a_row.max(initial=0)) if skips else 0
+        found = column_bytes(self.table.map(column), copied)
+        return replace(found, units=found.units + self.table.X.cached_bytes(self.starts))
 
     def share(self, chunks: Sequence[int]) -> "RowShare":
         numbers = np.unique(np.asarray(chunks, np.int64))

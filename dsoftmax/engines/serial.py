@@ -56,6 +56,7 @@ class SerialEngine:
                 block = source.load(chunk)
                 self._meter.add(block.n_rows, block.nbytes, source.resident)
                 add_block(visit, block, totals)
+                del block  # before the next one is loaded
         totals.work[""] = self._meter.done
         return totals
 

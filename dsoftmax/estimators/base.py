@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from dsoftmax.data.kind import is_dask, is_lazy
 from dsoftmax.data.missing import Missing, given_missing, is_masked
-from dsoftmax.data.open import open_source, require_array
+from dsoftmax.data.open import feature_names, open_source, opened_array, with_features
 from dsoftmax.data.source import Source
 from dsoftmax.data.table import Names, Table
 from dsoftmax.engines.base import Engine
@@ -187,17 +187,25 @@ class SoftmaxEstimator(Base):
         return source
 
     def _features(self, X: Any, reset: bool, name: str = NAMES.X) -> Any:
-        """Return X as array, CSR, Zarr or dask array, after scikit-learn's check of the names."""
-        require_array(X, name)
+        """Return X as array, CSR, or stored or dask array, after a check of the names."""
+        X = opened_array(X, name)
         if is_masked(X):  # scikit-learn's checks would drop the mask
             return np.ma.MaskedArray(self._features(X.data, reset, name), X.mask, copy=False)
-        if validate_data is None:
-            return X if is_lazy(X) or scipy.sparse.issparse(X) else np.asarray(X)
         if is_lazy(X):
-            if reset and hasattr(self, "feature_names_in_"):
-                del self.feature_names_in_
-            return X
+            return self._lazy_features(X, reset, name)
+        if validate_data is None:
+            return X if scipy.sparse.issparse(X) else np.asarray(X)
         # Dimensions, the number of features and finite values are checked when the rows are read:
         # one look at X, and one wording for all kinds of X.
         free = {"ensure_2d": False, "allow_nd": True, "ensure_all_finite": False}
         return validate_data(self, X, reset=reset, accept_sparse="csr", dtype="numeric", **free)
+
+    def _lazy_features(self, X: Any, reset: bool, name: str) -> Any:
+        """Note the names of the features, or return the features whose names were noted before."""
+        if not reset:
+            return with_features(X, getattr(self, "feature_names_in_", None), name)
+        vars(self).pop("feature_names_in_", None)
+        names = feature_names(X)
+        if names is not None:
+            self.feature_names_in_ = names
+        return X

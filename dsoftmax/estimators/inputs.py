@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from dsoftmax.data.kind import is_dask, is_lazy
 from dsoftmax.data.missing import is_masked
-from dsoftmax.data.open import require_column
+from dsoftmax.data.open import opened_column
 from dsoftmax.data.source import Source
 from dsoftmax.errors import DataError, OptionError
 from dsoftmax.estimators.sklearn import DataConversionWarning
@@ -28,7 +28,7 @@ def label_column(y: Any, name: str) -> Any:
     DataError
         ``y`` is no array.
     """
-    require_column(y, name)
+    y = opened_column(y, name)
     y = y if is_lazy(y) or is_masked(y) else np.asarray(y)
     if len(y.shape) != 2 or y.shape[1] != 1 or (is_lazy(y) and not is_dask(y)):
         return y

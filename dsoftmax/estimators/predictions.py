@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsoftmax.data.checks import every_row, real_weights, require_weights
-from dsoftmax.data.kind import is_dask, is_lazy
+from dsoftmax.data.kind import is_dask, is_lazy, kind_of
 from dsoftmax.data.missing import REASONS, is_masked, named_values
-from dsoftmax.data.open import require_column
+from dsoftmax.data.open import opened_column
 from dsoftmax.engines.choose import is_cluster
 from dsoftmax.engines.threads import ThreadsEngine
 from dsoftmax.estimators.base import NAMES, SoftmaxEstimator
@@ -201,7 +201,7 @@ class SoftmaxPredictor(SoftmaxEstimator):
         1.0
         """
         self._require_fit()
-        require_column(y, NAMES.y)
+        y = opened_column(y, NAMES.y)
         given = [values for values in (X, y, sample_weight) if values is not None]
         if not (self._missing().any or any(is_lazy(one) or is_masked(one) for one in given)):
             return float(super().score(X, y, _weights_in_memory(sample_weight, len(np.asarray(y)))))
@@ -267,9 +267,12 @@ class SoftmaxPredictor(SoftmaxEstimator):
         X = self._features(X, reset=False)
         engine = self.engine
         if is_lazy(X) and not is_dask(X) and is_cluster(engine):
+            cure = " To use the cluster, pass dask.array.from_zarr(X)."
+            zarr_array = kind_of(X) == "zarr"
             warnings.warn(
-                "X is a Zarr array, and predictions for it are computed on the threads of this "
-                "process, not on the cluster. To use the cluster, pass dask.array.from_zarr(X).",
+                f"X is a {'Zarr' if zarr_array else 'stored'} array, and predictions for it are "
+                "computed on the threads of this process, not on the cluster."
+                + (cure if zarr_array else ""),
                 UserWarning,
                 stacklevel=3,
             )

@@ -121,7 +121,7 @@ class SoftmaxRegression(SoftmaxPredictor):
         Number of features p. Like every attribute, it is set only after training has succeeded.
     feature_names_in_ : (p,) ndarray of str
         Names of the columns, if X was a DataFrame with named columns and scikit-learn is
-        installed.
+        installed. Names of the genes, if X was a matrix of AnnData.
     n_passes_ : int
         Number of passes over the data, including the first one for statistics.
     objective_ : float
@@ -141,9 +141,11 @@ class SoftmaxRegression(SoftmaxPredictor):
 
     Notes
     -----
-    X may be an array-like, a pandas DataFrame, SciPy sparse, a ``zarr.Array`` or a dask array.
-    Labels and weights may be any of these with one dimension. Integers and float16 are not
-    converted as a whole, and no lazy array is read as a whole.
+    X may be an array-like, a pandas DataFrame, SciPy sparse, a ``zarr.Array``, an
+    ``h5py.Dataset`` or a dask array. It may be a group of Zarr or HDF5 in which AnnData stores a
+    CSR matrix. Labels and weights may be any of these with one dimension, or groups in which
+    AnnData stores a column. Integers and float16 are not converted as a whole, and no stored or
+    lazy array is read as a whole.
 
     Rows whose data declare a missing value are skipped in `fit`, `score` and `uncertainty`: masked
     entries of NumPy and dask arrays, and the ``_FillValue`` of Zarr arrays. ``nodata`` and

@@ -6,7 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from dsoftmax.data.counts import Normalisation
 from dsoftmax.data.missing import remembered
+from dsoftmax.data.open import normalised, opened_array, with_features
 from dsoftmax.engines.threads import ThreadsEngine
 from dsoftmax.kernels.tiles import product_dtype
 from dsoftmax.results import outputs
@@ -34,7 +36,10 @@ class Model:
         The labels, ascending.
     about : dict
         Settings and results of the training, in JSON types. Rows with a value in the list "nodata"
-        are skipped.
+        are skipped. If it says ``normalize`` or ``log1p``, the model takes counts, and normalises
+        their rows itself.
+    feature_names : (p,) ndarray of str, or None
+        Names of the features; None if they have none. Columns of AnnData are found by them.
 
     Examples
     --------
@@ -49,6 +54,7 @@ class Model:
     theta: Float
     classes: NDArray
     about: dict[str, Any] = field(default_factory=dict)
+    feature_names: NDArray | None = None
 
     @property
     def n_features(self) -> int:
@@ -200,6 +206,7 @@ class Model:
         """
         products, engine = _reading(dtype, memory_limit)
         skips = Skips.of(remembered(self.about), self.classes)
+        X = self._by_name(X)
         return apply_decision(self, X, products, engine, missing_chunks, skips=skips)
 
     def _apply(
@@ -213,7 +220,16 @@ class Model:
     ) -> Predictions:
         products, engine = _reading(dtype, memory_limit)
         skips = Skips.of(remembered(self.about), self.classes, nodata)
+        X = self._by_name(X)
         return apply(output, self, X, products, engine, missing_chunks, skips=skips)
+
+    def _by_name(self, X: FeaturesLike) -> Any:
+        """Return features of AnnData by their names, and others as they are.
+
+        Counts are normalised as in the training.
+        """
+        found = normalised(opened_array(X, "X"), Normalisation.of(self.about), "X")
+        return with_features(found, self.feature_names, "X")
 
 
 def _reading(

@@ -13,7 +13,7 @@ from dsoftmax.data.checks import check_shapes
 from dsoftmax.data.features import Features
 from dsoftmax.data.kind import is_dask, is_lazy
 from dsoftmax.data.missing import Missing, is_masked
-from dsoftmax.data.open import open_source, require_array
+from dsoftmax.data.open import open_source, opened_array
 from dsoftmax.data.source import Source, n_rows
 from dsoftmax.data.table import Names, Table
 from dsoftmax.engines.base import Engine
@@ -76,7 +76,7 @@ def apply(
         X has another number of features, is not two-dimensional, or holds NaN or infinity. For a
         dask array, NaN and infinity are found when the result is computed.
     """
-    require_array(X, "X")
+    X = opened_array(X, "X")
     if not (is_lazy(X) or scipy.sparse.issparse(X)):
         X = X if is_masked(X) else np.asarray(X)
     if len(X.shape) != 2:

@@ -55,6 +55,8 @@ def save_model(model: Model, path: Path | str, overwrite: bool = False) -> None:
         )
     about = json.loads(json.dumps(model.about))
     n_bytes = model.theta.nbytes + METADATA_BYTES
+    if model.feature_names is not None:
+        n_bytes += sum(len(str(name).encode()) + 4 for name in model.feature_names)
     with replacing_directory(path, n_bytes) as draft, writing(path, n_bytes):
         finished(partial(_write, draft, model, about))
 
@@ -62,6 +64,7 @@ def save_model(model: Model, path: Path | str, overwrite: bool = False) -> None:
 def _write(draft: Path, model: Model, about: dict[str, Any]) -> None:
     import zarr
 
+    names = model.feature_names
     group = zarr.create_group(
         draft,
         zarr_format=3,
@@ -70,6 +73,7 @@ def _write(draft: Path, model: Model, about: dict[str, Any]) -> None:
             "classes": _as_json(model.classes),
             "classes_dtype": model.classes.dtype.str,
             "about": about,
+            **({} if names is None else {"feature_names": [str(name) for name in names]}),
         },
     )
     for name, values in (("coef", model.theta[:, :-1]), ("intercept", model.theta[:, -1])):
@@ -132,5 +136,10 @@ def load_model(path: Path | str) -> Model:
             "model.zarr of a run that has ended. To end it, run `dsoftmax train` again with the "
             "same options."
         ) from error
-    about = attributes.get("about")
-    return Model(theta, classes, about if isinstance(about, dict) else {})
+    about, names = attributes.get("about"), attributes.get("feature_names")
+    return Model(
+        theta,
+        classes,
+        about if isinstance(about, dict) else {},
+        None if not isinstance(names, list) else np.array(names, object),
+    )

@@ -123,7 +123,8 @@ class Track:
             "status": ending.sentence,
         }
         theta = centred(theta, keep_zeros=settings.l1_ratio > 0)
-        return Model(theta, run.statistics.classes, about)
+        names = None if self.names is None else np.array(self.names, object)
+        return Model(theta, run.statistics.classes, about, names)
 
 
 def begin_track(

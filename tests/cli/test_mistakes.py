@@ -89,8 +89,9 @@ def test_unusable_rows_are_named(here):
 
 
 @pytest.mark.parametrize("version", [2, 3])
-def test_a_sparse_matrix_group_is_refused_with_a_cure(here, version):
-    attributes = {"encoding-type": "csr_matrix", "shape": [N, P]}
+@pytest.mark.parametrize("encoding", [{}, {"encoding-type": "csc_matrix"}])
+def test_a_sparse_matrix_group_is_refused_with_a_cure(here, version, encoding):
+    attributes = {**encoding, "shape": [N, P]}
     group = zarr.create_group("cells.zarr", zarr_format=version).create_group(
         "X", attributes=attributes
     )
@@ -104,7 +105,7 @@ def test_a_sparse_matrix_group_is_refused_with_a_cure(here, version):
         found = refused(
             run("train", data, *features, "--labels", "data.zarr/y", "--out", "run"),
             "sparse matrix",
-            "scipy.sparse.csr_array(",
+            f"scipy.sparse.{'csc' if encoding else 'csr'}_array(",
         )
         assert "shape=g.attrs['shape']" in found.stderr
         assert "It has data" not in found.stderr

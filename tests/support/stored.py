@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import cells
 import dask.array as da
 import numcodecs
 import numpy as np
@@ -56,6 +57,28 @@ def in_zarr(x_chunks=(64, P), y_chunks=(64,), dtype="f8", labels=None, weights=T
             X,
             y,
             w if weights else None,
+        )
+
+    return make
+
+
+def in_cells(labels=("B", "NK", "T"), sparse=True, dtype="f4", zarr_format=3, **options):
+    """AnnData: the chunks of values, of codes and of rows are cut otherwise."""
+
+    def make(path):
+        X, y, w = rows(dtype)
+        y = np.asarray(labels)[y]
+        group = cells.root(path / "cells", zarr_format=zarr_format)
+        write = cells.csr if sparse else cells.put
+        return Stored(
+            (
+                write(group, "X", X, **options),
+                cells.categorical(group, "kind", y, (41,)),
+                cells.nullable(group, "weight", w, np.zeros(N), chunks=(50,)),
+            ),
+            X,
+            y,
+            w,
         )
 
     return make
@@ -140,6 +163,12 @@ KINDS: dict[str, Callable[[Any], Stored]] = {
     "zarr v2 big-endian": in_zarr(zarr_format=2, dtype=">i4"),
     "zarr v2 fixed strings": in_zarr(zarr_format=2, labels=["a", "béé", "cc"]),
     "zarr v2 strings of any length": in_zarr(zarr_format=2, labels=LONG),
+    "AnnData csr": in_cells(),
+    "AnnData csr, sharded, int64 columns": in_cells(chunks=(50,), shards=(200,), index="i8"),
+    "AnnData csr, v2, big-endian, number labels": in_cells((7, 3, 5), dtype=">f4", zarr_format=2),
+    "AnnData csr uncompressed": in_cells(compressors=None),
+    "AnnData csr in one chunk": in_cells(chunks=(10_000,), dtype="i4"),
+    "AnnData dense, by columns": in_cells(sparse=False, chunks=(70, 2)),
     "dask": in_dask(cut((100, -1)), cut(100), cut(100)),
     "dask float32 uneven with an empty block": in_dask(
         cut((UNEVEN, P)), cut((UNEVEN,)), dtype="f4"

@@ -5,7 +5,9 @@ WALLS = {
     "errors": set(),
     "system": {"errors"},
     "compat": set(),
-    "data": {"errors", "data/zarr", "data/dask"},
+    "data": {"errors", "data/zarr", "data/dask", "data/anndata"},
+    "data/anndata": {"errors", "data", "data/zarr", "data/hdf5"},
+    "data/hdf5": {"errors", "data"},
     "data/dask": {"errors", "compat/dask", "data", "data/zarr"},
     "data/zarr": {"errors", "compat/zarr", "data", "data/zarr/local"},
     "data/zarr/local": {
@@ -49,8 +51,9 @@ WALLS = {
         "typing", "errors", "data", "sums", "engines", "solvers/protocol", "runs/checkpoint",
     },
     "cli": {
-        "dsoftmax", "errors", "system", "data", "data/zarr", "sums", "engines", "engines/kept",
-        "engines/cluster", "solvers", "results", "training", "runs", "cli/demo",
+        "dsoftmax", "errors", "system", "data", "data/zarr", "data/anndata", "data/hdf5", "sums",
+        "engines", "engines/kept", "engines/cluster", "solvers", "results", "training", "runs",
+        "cli/demo",
     },
     "cli/commands": {
         "errors", "system", "data", "engines", "results", "training", "runs", "cli", "cli/demo",
@@ -71,6 +74,7 @@ HEAVY = {
         "results/stored_predictions.py",
         "cli/demo/",
     ),
+    "h5py": ("data/hdf5/",),
     "numcodecs": ("compat/numcodecs.py", "compat/zarr.py"),
     "sklearn": ("estimators/sklearn.py",),
     "numba": ("kernels/compiled/",),

@@ -54,11 +54,21 @@ def command(
         from dsoftmax.cli.open_model import open_model
         from dsoftmax.cli.show import output
         from dsoftmax.cli.show_metrics import metrics_tables
+        from dsoftmax.data.counts import Normalisation
         from dsoftmax.results.evaluate import evaluate
 
     model = open_model(run)
     missing = missing.otherwise(model.about)
-    source = open_data(data, features, labels, weights, missing_chunks, missing=missing)
+    source = open_data(
+        data,
+        features,
+        labels,
+        weights,
+        missing_chunks,
+        missing=missing,
+        feature_names=model.feature_names,
+        how=Normalisation.of(model.about),
+    )
     with open_engine(choice) as engine:
         metrics = evaluate(model, source, engine)
     if as_json:

@@ -16,6 +16,7 @@ from dsoftmax.cli.options import (
     labels_option,
     missing_option,
     missing_values_options,
+    normalize_options,
     objective_options,
     stopping_options,
     validation_option,
@@ -35,6 +36,7 @@ from dsoftmax.cli.sections import SectionedCommand
 @stopping_options
 @missing_option
 @missing_values_options
+@normalize_options
 @engine_options
 def command(
     data: str,
@@ -45,6 +47,7 @@ def command(
     validation: str | None,
     missing_chunks: str,
     missing: MissingChoice,
+    how: Any,
     choice: EngineChoice,
     **options: Any,
 ) -> int:
@@ -54,7 +57,12 @@ def command(
     cluster for its workers.
     """
     with interrupts.shielded():
-        from dsoftmax.cli.open_data import label_dtype, open_data, open_validation
+        from dsoftmax.cli.open_data import (
+            label_dtype,
+            open_data,
+            open_names,
+            open_validation,
+        )
         from dsoftmax.cli.open_engine import process_limit
         from dsoftmax.cli.settings import make_settings
         from dsoftmax.cli.show import output, show_facts
@@ -62,9 +70,10 @@ def command(
         from dsoftmax.cli.show_plan import pass_facts, training_facts
         from dsoftmax.training.prepare import prepare
 
-    source = open_data(data, features, labels, weights, missing_chunks, groups, missing)
+    source = open_data(data, features, labels, weights, missing_chunks, groups, missing, how=how)
+    names = open_names(data, features)
     held_out = open_validation(
-        validation, source, features, labels, weights, missing_chunks, missing
+        validation, source, features, labels, weights, missing_chunks, missing, names, how
     )
     grouped, validated = groups is not None, held_out is not None
     settings, grid = make_settings(

@@ -79,6 +79,7 @@ def command(
         from dsoftmax.cli.open_model import open_model
         from dsoftmax.cli.progress import clock, rate
         from dsoftmax.cli.show import memory_line, output, progress_bar, show_facts
+        from dsoftmax.data.counts import Normalisation
         from dsoftmax.data.source import n_rows
         from dsoftmax.engines.threads import ThreadsEngine
         from dsoftmax.results.no_data import Skips
@@ -90,7 +91,14 @@ def command(
     if nodata is not None:
         (label,) = MissingChoice(unlabelled=(nodata,)).labels(model.classes.dtype, NODATA)
     skips = Skips.of(_features(features_nodata, model), model.classes, label)
-    source = open_features(data, features, missing_chunks, skips)
+    source = open_features(
+        data,
+        features,
+        missing_chunks,
+        skips,
+        model.feature_names,
+        Normalisation.of(model.about),
+    )
     rows, started = n_rows(source), time.perf_counter()
     with progress_bar("predicting", rows, "rows") as advance:
         counts = write_predictions(

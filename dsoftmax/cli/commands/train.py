@@ -17,6 +17,7 @@ from dsoftmax.cli.options import (
     labels_option,
     missing_option,
     missing_values_options,
+    normalize_options,
     objective_options,
     overwrite_option,
     stopping_options,
@@ -37,6 +38,7 @@ from dsoftmax.cli.sections import SectionedCommand
 @stopping_options
 @missing_option
 @missing_values_options
+@normalize_options
 @engine_options
 @overwrite_option
 @click.option(
@@ -58,6 +60,7 @@ def command(
     validation: str | None,
     missing_chunks: str,
     missing: MissingChoice,
+    how: Any,
     choice: EngineChoice,
     overwrite: bool,
     out: Path,
@@ -71,26 +74,47 @@ def command(
     Exit codes: 0 converged, 1 error, 3 stopped before convergence.
     """
     with interrupts.shielded():
-        from dsoftmax.cli.open_data import label_dtype, open_data, open_validation
+        from dsoftmax.cli.open_data import (
+            label_dtype,
+            open_data,
+            open_names,
+            open_validation,
+        )
         from dsoftmax.cli.settings import make_settings
+        from dsoftmax.cli.show import diagnostics
+        from dsoftmax.cli.show_data import absent_notes
         from dsoftmax.cli.show_run import summary
         from dsoftmax.cli.training_run import say_interrupted, train_in
         from dsoftmax.runs.directory import RunDirectory
 
     directory = RunDirectory(out)
     directory.require_free()
-    source = open_data(data, features, labels, weights, missing_chunks, groups, missing)
+    source = open_data(data, features, labels, weights, missing_chunks, groups, missing, how=how)
+    names = open_names(data, features)
     held_out = open_validation(
-        validation, source, features, labels, weights, missing_chunks, missing
+        validation, source, features, labels, weights, missing_chunks, missing, names, how
     )
     grouped, validated = groups is not None, held_out is not None
+    for one in (source, held_out):
+        for note in [] if one is None else absent_notes(one):
+            diagnostics().print(note, soft_wrap=True, markup=False, highlight=False)
     settings, grid = make_settings(
         label_dtype(source), grouped=grouped, validated=validated, **options
     )
-    reading = {"missing_chunks": missing_chunks, **missing.as_dict()}
+    reading = {"missing_chunks": missing_chunks, **missing.as_dict(), **how.about()}
     try:
         outcome = train_in(
-            directory, source, settings, choice, reading, ctx.obj, overwrite, grid, held_out
+            directory,
+            source,
+            settings,
+            choice,
+            reading,
+            ctx.obj,
+            overwrite,
+            grid,
+            held_out,
+            None if names is None else names.tolist(),
+            how.about(),
         )
         summary(directory, outcome, choice)
     except KeyboardInterrupt:

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
@@ -16,11 +16,14 @@ METADATA = ("zarr.json", ".zarray", ".zgroup")
 """Names of Zarr's metadata files."""
 SHOWN = 20
 """Most arrays that a message lists."""
+Encodings = Collection[str]
 SPARSE = ("data", "indices", "indptr")
 """Names of the arrays of a group that holds a sparse matrix."""
 
 
-def open_array(store: str, name: str | None, option: str = "--features") -> zarr.Array:
+def open_array(
+    store: str, name: str | None, option: str = "--features", encodings: Encodings = ()
+) -> zarr.Array | zarr.Group:
     """Open an array read-only. Only the metadata of this array is read, never a consolidated copy.
 
     Parameters
@@ -32,6 +35,9 @@ def open_array(store: str, name: str | None, option: str = "--features") -> zarr
         None if the store itself is an array.
     option : str
         The command-line option, for messages.
+    encodings : collection of str
+        Values of the attribute ``encoding-type`` of groups that stand for one array. Such a group
+        is returned as it is.
 
     Raises
     ------
@@ -41,7 +47,7 @@ def open_array(store: str, name: str | None, option: str = "--features") -> zarr
         The array does not exist. The message lists the arrays of the store and the nearest name.
     """
     if "://" in store:
-        return _open_remote(store, name)
+        return _open_remote(store, name, encodings)
     root = Path(store).expanduser().resolve()
     if not root.exists():
         near = get_close_matches(root.name, _siblings(root), n=1, cutoff=0.5)
@@ -52,19 +58,22 @@ def open_array(store: str, name: str | None, option: str = "--features") -> zarr
     if name is None:
         if _is_array(root):
             return _open(root)
-        if _is_sparse(names := array_names(root)):
+        if encoding_of(root) in encodings:
+            return _open_group(root)
+        if _is_sparse(names := array_names(root, encodings)):
             raise DataError(f"{store}: {_sparse_on_disk(root)}")
         raise OptionError(f"{option} is missing: which array of {store}? It has {_listed(names)}.")
     inside = root / name.strip("/")
-    if _is_array(inside):
-        return _open(inside)
-    if _is_array(other := Path(name).expanduser().resolve()):
-        return _open(other)
-    raise DataError(_not_found(store, root, name, option))
+    for place in (inside, Path(name).expanduser().resolve()):
+        if _is_array(place):
+            return _open(place)
+        if encoding_of(place) in encodings:
+            return _open_group(place)
+    raise DataError(_not_found(store, root, name, option, encodings))
 
 
-def _not_found(store: str, root: Path, name: str, option: str) -> str:
-    names = array_names(root)
+def _not_found(store: str, root: Path, name: str, option: str, encodings: Encodings) -> str:
+    names = array_names(root, encodings)
     if not names and not any((root / one).exists() for one in METADATA):
         return (
             f"{store} is not a Zarr store: it has no {' or '.join(METADATA)}, and no array "
@@ -72,10 +81,11 @@ def _not_found(store: str, root: Path, name: str, option: str) -> str:
         )
     other = Path(name).expanduser()
     for place in (root / name.strip("/"), other):
-        if place.is_dir() and (below := array_names(place)):
+        if place.is_dir() and (below := array_names(place, encodings)):
             if _is_sparse(below):
                 return f"{option} {name}: {_sparse_on_disk(place)}"
-            return f"{option} {name} is a group; expected one array. Pass one of {_listed(below)}."
+            inner = [f"{name.rstrip('/')}/{one}" for one in below]
+            return f"{option} {name} is a group; expected one array. Pass one of {_listed(inner)}."
     if other.exists():
         return (
             f"{option} {name} is a path, but not of a Zarr array; pass an array of {store}, or the "
@@ -143,15 +153,15 @@ def _sparse_on_disk(place: Path) -> str:
     )
 
 
-def array_names(root: Path) -> list[str]:
-    """Return the names of the arrays below a directory.
+def array_names(root: Path, encodings: Encodings = ()) -> list[str]:
+    """Return the names of the arrays below a directory, and of groups that stand for one array.
 
     Only metadata files are read; chunks are not listed.
     """
-    return sorted(_walk(root, ""))
+    return sorted(_walk(root, "", encodings))
 
 
-def _walk(directory: Path, prefix: str) -> Iterator[str]:
+def _walk(directory: Path, prefix: str, encodings: Encodings) -> Iterator[str]:
     try:
         entries = sorted(
             entry.name
@@ -161,20 +171,43 @@ def _walk(directory: Path, prefix: str) -> Iterator[str]:
     except OSError:
         return
     for entry in entries:
-        if _is_array(directory / entry):
+        place = directory / entry
+        if _is_array(place) or (encodings and encoding_of(place) in encodings):
             yield f"{prefix}{entry}"
         else:
-            yield from _walk(directory / entry, f"{prefix}{entry}/")
+            yield from _walk(place, f"{prefix}{entry}/", encodings)
 
 
 def _is_array(path: Path) -> bool:
     if (path / ".zarray").is_file():
         return True
+    return _metadata(path / "zarr.json").get("node_type") == "array"
+
+
+def encoding_of(place: str | Path) -> str:
+    """Return the attribute ``encoding-type`` of a local group or array; empty if it has none."""
+    path = Path(place)
+    found = _metadata(path / "zarr.json").get("attributes") or _metadata(path / ".zattrs")
+    return str(found.get("encoding-type", "")) if isinstance(found, dict) else ""
+
+
+def _metadata(file: Path) -> dict[str, Any]:
     try:
-        metadata = json.loads((path / "zarr.json").read_text(encoding="utf-8"))
+        found = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return False
-    return isinstance(metadata, dict) and metadata.get("node_type") == "array"
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _open_group(path: Path) -> zarr.Group:
+    version = 3 if (path / "zarr.json").is_file() else 2
+    try:
+        return zarr.open_group(path, mode="r", zarr_format=version, use_consolidated=False)
+    except Exception as error:
+        raise ReadError(
+            f"{path} is a Zarr group with unusable metadata ({type(error).__name__}: {error}). "
+            "Write it again."
+        ) from error
 
 
 def _open(path: Path) -> zarr.Array:
@@ -188,16 +221,18 @@ def _open(path: Path) -> zarr.Array:
         ) from error
 
 
-def _open_remote(store: str, name: str | None) -> zarr.Array:
-    path = (
-        store
-        if name is None
-        else name
-        if "://" in name
-        else f"{store.rstrip('/')}/{name.strip('/')}"
-    )
+def _open_remote(store: str, name: str | None, encodings: Encodings) -> zarr.Array | zarr.Group:
+    if name is not None and "://" in name:
+        store, name = name, None
+    path = store if name is None else f"{store.rstrip('/')}/{name.strip('/')}"
+    inside = None if name is None else name.strip("/")
     try:
-        return zarr.open_array(path, mode="r")
+        if encodings:
+            with suppress(Exception):  # no group
+                group = zarr.open_group(store, path=inside, mode="r", use_consolidated=False)
+                if group.attrs.get("encoding-type") in encodings:
+                    return group
+        return zarr.open_array(store, path=inside, mode="r")
     except Exception as error:
         raise ReadError(
             f"{path} cannot be opened as a Zarr array ({type(error).__name__}: {error}). Check the "

@@ -101,6 +101,15 @@ class ZarrRows(Rows):
         # too.
         if first > last:
             return self._in_unit(start // unit, start, stop)
+        if self._numbers:
+            out = array_in(buffer, (stop - start,), self.dtype)
+            if start < first:
+                out[: first - start] = self._in_unit(start // unit, start, first)
+            if first < last:
+                self._read(first, last, out[first - start : last - start].view(np.uint8))
+            if last < stop:
+                out[last - start :] = self._in_unit(stop // unit, last, stop)
+            return out
         parts = [self._in_unit(start // unit, start, first)] if start < first else []
         parts += [self._read(first, last)] if first < last else []
         parts += [self._in_unit(stop // unit, last, stop)] if last < stop else []
@@ -237,7 +246,22 @@ class ZarrRows(Rows):
             "format": int(self.array.metadata.zarr_format),
             "compressors": [_settings(codec) for codec in self.array.compressors],
             **({"missing": [str(value) for value in self.declared]} if self.declared else {}),
+            **self._absent(),
         }
+
+    def _absent(self) -> dict[str, Any]:
+        """Return the number of local stored chunks that are absent, if they mean the fill value."""
+        store = self.array.store_path.store
+        if self.missing_chunks == "error" or not isinstance(store, LocalStore):
+            return {}
+        folder, key_of = store.root / self.array.store_path.path, chunk_key(self.array)
+        stored = [(folder / key_of(place)).exists() for place in self._places(0, self.shape[0])]
+        absent = {
+            "absent": len(stored) - sum(stored),
+            "objects": len(stored),
+            "fill": str(self.array.fill_value),
+        }
+        return absent if not all(stored) else {}
 
 
 def _settings(codec: Any) -> str:

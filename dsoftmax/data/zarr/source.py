@@ -9,10 +9,10 @@ import zarr
 from numpy.typing import NDArray
 
 from dsoftmax.data.checks import check_shapes, every_row, require_numbers
+from dsoftmax.data.kind import kind_of
 from dsoftmax.data.leaves import leaf_rows
 from dsoftmax.data.memory import MemoryRows
-from dsoftmax.data.missing import missing_rows
-from dsoftmax.data.rows import Rows, RowSource, cut
+from dsoftmax.data.rows import Rows, RowSource, Stored, cut
 from dsoftmax.data.skipped import in_dtypes
 from dsoftmax.data.table import Table
 from dsoftmax.data.zarr.rows import ZarrRows
@@ -42,30 +42,61 @@ def zarr_source(table: Table[Any]) -> RowSource:
     DataError
         Shapes do not fit, or X is not real numbers.
     """
-    table = replace(table, weights=every_row(table.weights, table.X.shape[:1]))
-    readers: Table[Rows] = table.map(
-        lambda values, name: _reader(values, name, table.missing_chunks)
-    )
-    check_shapes(readers.map(lambda rows, _: rows.shape))
+    readers = readers_of(table)
     X = readers.X
-    assert isinstance(X, ZarrRows)
-    require_numbers(table.names.X, X.dtype)
-    missing = in_dtypes(table.missing, readers.map(lambda rows, _: rows.dtype))
-    for part, rows in readers.items():
-        missing = missing.adding(part, rows.declared) if rows.declared else missing
-    readers = replace(readers, missing=missing)
     chunk_rows = row_chunks(X)
     return RowSource(readers, chunk_rows, chunk_rows * X.shape[1] * X.dtype.itemsize)
 
 
-def _reader(values: Any, name: str, missing_chunks: str) -> Rows:
+def readers_of(table: Table[Any], sparse: bool = False) -> Table[Rows]:
+    """Return the readers of a table, with the missing values in the dtypes of its arrays.
+
+    They are those that the user names and those that the storage declares.
+
+    Parameters
+    ----------
+    table : Table of arrays
+        Weights may be one number.
+    sparse : bool
+        Whether the rows of X are CSR.
+
+    Raises
+    ------
+    OptionError
+        A missing value cannot occur in its array.
+    DataError
+        Shapes do not fit, or X is not real numbers.
+    """
+    table = replace(table, weights=every_row(table.weights, table.X.shape[:1]))
+    readers: Table[Rows] = table.map(
+        lambda values, name: reader_of(values, name, table.missing_chunks)
+    )
+    check_shapes(readers.map(lambda rows, _: rows.shape))
+    require_numbers(table.names.X, readers.X.dtype)
+    missing = in_dtypes(table.missing, readers.map(lambda rows, _: rows.dtype), sparse)
+    for part, rows in readers.items():
+        missing = missing.adding(part, rows.declared) if rows.declared else missing
+    return replace(readers, missing=missing)
+
+
+def reader_of(values: Any, name: str, missing_chunks: str) -> Rows:
+    """Return a reader of a Zarr array, of an array in an encoding of its own, or of memory."""
+    if kind_of(values) == "stored":
+        stored: Stored = values
+        return stored.rows(name, missing_chunks)
     if isinstance(values, zarr.Array):
         return ZarrRows(values, name, missing_chunks)
     return MemoryRows(np.asarray(values))
 
 
-def row_chunks(rows: ZarrRows) -> NDArray[np.int64]:
-    """Return the rows of the chunks into which a stored array is cut, (n_chunks,)."""
+def row_chunks(rows: Any) -> NDArray[np.int64]:
+    """Return the rows of the chunks into which a stored array is cut, (n_chunks,).
+
+    Parameters
+    ----------
+    rows : Rows
+        A reader that also states ``stored`` and ``unit_rows``, as `ZarrRows` does.
+    """
     n, *width = rows.shape
     p = math.prod(width)
     if n * p == 0:  # refused later, with its name
@@ -110,20 +141,3 @@ def cut_stored(
     whole, rest = divmod(n, stored)
     parts = [np.tile(cut(stored, step), whole)] + ([cut(rest, step)] if rest else [])
     return np.concatenate(parts)
-
-
-def with_columns_read(table: Table[Any]) -> Table[Any]:
-    """Return a table whose Zarr columns are read whole, because X is in memory.
-
-    Missing chunks are reported as always. Values that an array declares as missing are masked.
-    """
-
-    def read(values: Any, name: str) -> Any:
-        if not isinstance(values, zarr.Array):
-            return values
-        rows = ZarrRows(values, name, table.missing_chunks)
-        found = rows.read(0, rows.shape[0])
-        hits = missing_rows(found, rows.declared)
-        return found if hits is None else np.ma.MaskedArray(found, hits)
-
-    return table.map_columns(read, table.X)

@@ -1,0 +1,1 @@
+"""HDF5 data sets, read by h5py."""
