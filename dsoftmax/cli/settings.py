@@ -108,7 +108,7 @@ def _labels(texts: list[str], dtype: np.dtype, option: str) -> NDArray:
         twice = next(text for text in texts if texts.count(text) > 1)
         raise OptionError(f"{option} names {twice} twice; expected every class once.")
     if dtype.kind in "OTUS":
-        return np.array(texts).astype("S" if dtype.kind == "S" else str)
+        return np.array(texts)
     try:
         if dtype.kind == "b":
             return np.array([{"true": True, "false": False}[text.lower()] for text in texts])

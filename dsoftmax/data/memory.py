@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from dsoftmax.data.buffer import Buffer
 from dsoftmax.data.checks import check_shapes, every_row, real_weights, require_numbers
+from dsoftmax.data.contents import contents
 from dsoftmax.data.features import Features, dense_or_csr, rows_between
 from dsoftmax.data.rows import Rows, RowSource, cut
 from dsoftmax.data.table import Table
@@ -62,11 +63,7 @@ class MemoryRows(Rows):
         for part in (
             (self.array.data, self.array.indices, self.array.indptr) if sparse else (self.array,)
         ):
-            plain = (
-                np.array(part.tolist(), dtype=str)
-                if part.dtype.hasobject
-                else np.ascontiguousarray(part)
-            )
+            plain = contents(part)
             digest.update(plain.view(np.uint8).data if plain.size else b"")
         return {
             "kind": "memory",

@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dsoftmax.data.checks import every_row, real_weights, require_weights
+from dsoftmax.data.block import Block
+from dsoftmax.data.checks import check_shapes, every_row, real_weights, require_weights
 from dsoftmax.data.kind import is_dask, is_lazy
 from dsoftmax.data.open import require_column
+from dsoftmax.data.table import Table
 from dsoftmax.engines.choose import is_cluster
 from dsoftmax.engines.threads import ThreadsEngine
 from dsoftmax.estimators.base import NAMES, SoftmaxEstimator
@@ -19,8 +21,8 @@ from dsoftmax.estimators.sklearn import NotFittedError
 from dsoftmax.kernels.tiles import product_dtype
 from dsoftmax.results import outputs
 from dsoftmax.results.evaluate import accuracy
-from dsoftmax.results.metrics import require_weight
-from dsoftmax.results.model import Model, coefficients, theta_from
+from dsoftmax.results.metrics import agree, require_weight
+from dsoftmax.results.model import Model, as_labels, coefficients, theta_from
 from dsoftmax.results.predict import apply, apply_decision
 from dsoftmax.training.result import Result
 from dsoftmax.typing import ColumnLike, FeaturesLike, Predictions
@@ -193,11 +195,18 @@ class SoftmaxPredictor(SoftmaxEstimator):
         """
         self._require_fit()
         require_column(y, NAMES.y)
+        labels = self._labels(y)
         if not any(is_lazy(values) for values in (X, y, sample_weight) if values is not None):
-            return float(super().score(X, y, _weights_in_memory(sample_weight, len(np.asarray(y)))))
-        source = self._source(X, self._labels(y), sample_weight)
+            return self._score_in_memory(X, labels, sample_weight)
+        source = self._source(X, labels, sample_weight)
         with self._open_engine() as engine:
             return accuracy(self._model(), source, engine, self._product_dtype())
+
+    def _score_in_memory(self, X: Any, y: NDArray, sample_weight: Any) -> float:
+        predicted = np.asarray(self._apply(partial(apply, outputs.labels), X))
+        check_shapes(Table((len(predicted), self.n_features_in_), y.shape, names=NAMES))
+        hits = agree(predicted, Block(predicted[:, None], y, names=NAMES))
+        return float(np.average(hits, weights=_weights_in_memory(sample_weight, len(hits))))
 
     def _keep(self, result: Result, label_dtype: np.dtype, learner: SoftmaxEstimator) -> None:
         """Set the attributes of a fitted estimator.
@@ -212,11 +221,7 @@ class SoftmaxPredictor(SoftmaxEstimator):
         """
         self.model_ = result.model
         self.coef_, self.intercept_ = coefficients(result.model)
-        classes = result.model.classes
-        keeps_kind = label_dtype.kind in "biuf" or classes.dtype.kind in "US"
-        self.classes_ = (
-            classes.astype(label_dtype) if keeps_kind and label_dtype.kind in "biufUSO" else classes
-        )
+        self.classes_ = as_labels(result.model.classes, label_dtype)
         self.n_features_in_ = learner.n_features_in_
         vars(self).pop("feature_names_in_", None)
         if "feature_names_in_" in vars(learner):

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from dsoftmax.engines.threads import ThreadsEngine
+from dsoftmax.first_pass.labels import is_text
 from dsoftmax.kernels.tiles import product_dtype
 from dsoftmax.results import outputs
 from dsoftmax.results.predict import apply, apply_decision
@@ -245,3 +246,21 @@ def centred(theta: Float, keep_zeros: bool = False) -> Float:
     if keep_zeros and len(theta) > 2:
         mean[:-1] = 0
     return theta - mean
+
+
+def as_labels(classes: NDArray, dtype: np.dtype) -> NDArray:
+    """Return the classes in the dtype of the labels that the user passed, if it holds them.
+
+    Parameters
+    ----------
+    classes : (K,) ndarray
+    dtype : numpy dtype
+    """
+    if dtype.kind == "O" and is_text(classes):
+        return classes.astype(object)
+    if dtype.kind in "US" and dtype.kind == classes.dtype.kind:
+        return classes.astype(np.promote_types(dtype, classes.dtype))
+    if dtype.kind not in "biuf" or classes.dtype.kind not in "biuf":
+        return classes
+    found = classes.astype(dtype)
+    return found if np.array_equal(found, classes) else classes

@@ -12,8 +12,9 @@ from dsoftmax.data.source import Source, n_rows
 from dsoftmax.engines.base import Engine
 from dsoftmax.errors import OutputExistsError
 from dsoftmax.first_pass.checks import check_finite
+from dsoftmax.first_pass.labels import in_json, is_text
 from dsoftmax.results.model import Model
-from dsoftmax.results.outputs import labels, probabilities, require_features
+from dsoftmax.results.outputs import most_probable, probabilities, require_features
 from dsoftmax.results.predict import each_block, scratch_bytes
 from dsoftmax.results.stored_model import METADATA_BYTES
 from dsoftmax.system.files import replacing_directory, writing
@@ -39,7 +40,8 @@ def write_predictions(
         Rows of X; labels are not needed.
     path : path
         The group. It holds the array ``labels`` (n,) and, on request, ``probabilities`` (n, K)
-        float32. Its attributes name the classes.
+        float32. Its attributes name the classes. Classes that are bytes become strings, because
+        few readers of Zarr v3 know bytes.
     with_probabilities : bool
     overwrite : bool
         Whether the new group replaces an existing one at ``path``, once the new one is complete.
@@ -66,7 +68,8 @@ def write_predictions(
         )
     require_features(model, source.n_features, source.names.X)
     n, K, step = n_rows(source), len(model.classes), max(int(source.chunk_rows[0]), 1)
-    text = model.classes.dtype.kind == "U"
+    text = is_text(model.classes)
+    names = np.array(in_json(model.classes), dtype=object) if text else model.classes
     lock = threading.Lock()
     row_bytes = model.classes.dtype.itemsize + (4 * K if with_probabilities else 0)
     n_bytes = n * row_bytes + METADATA_BYTES
@@ -76,7 +79,7 @@ def write_predictions(
 
         def make() -> tuple[zarr.Array, zarr.Array | None]:
             group = zarr.create_group(
-                draft, zarr_format=3, attributes={"classes": model.classes.tolist()}
+                draft, zarr_format=3, attributes={"classes": in_json(model.classes)}
             )
             found = group.create_array(
                 "labels",
@@ -97,11 +100,11 @@ def write_predictions(
         def write(block: Block) -> None:
             check_finite(block)
             rows = slice(block.first_row, block.first_row + block.n_rows)
-            predicted = labels(model, block.X)
+            predicted = names[most_probable(model, block.X)]
             chance = None if chances is None else probabilities(model, block.X).astype(np.float32)
 
             def store() -> None:
-                found[rows] = predicted.astype(object) if text else predicted
+                found[rows] = predicted
                 if chances is not None:
                     chances[rows] = chance
 
