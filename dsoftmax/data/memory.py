@@ -175,7 +175,7 @@ def memory_source(table: Table[Any]) -> RowSource:
         weights = real_weights(every_row(table.weights, X.shape[:1]), table.names.weights)
         table = replace(table, weights=weights)
     arrays = table.map_columns(lambda values, _: np.asarray(values), X)
-    check_shapes(arrays.map(lambda array, _: tuple(array.shape)))
+    check_shapes(arrays.map(lambda array, _: tuple(array.shape)), table)
     require_numbers(table.names.X, X.dtype)
     row_bytes, step = row_bytes_and_step(X)
     chunk_rows: NDArray[np.int64] = cut(X.shape[0], step)

@@ -12,7 +12,7 @@ import scipy.sparse
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from dsoftmax.data.kind import is_dask, is_lazy
-from dsoftmax.data.open import open_source, require_array
+from dsoftmax.data.open import admitted, admitted_column, open_source
 from dsoftmax.data.source import Source
 from dsoftmax.data.table import Names, Table
 from dsoftmax.engines.base import Engine
@@ -166,20 +166,21 @@ class SoftmaxEstimator(Base):
             names with those noted before.
         """
         X = self._features(X, reset, names.X)
+        table = Table(X, y, sample_weight, groups, names, self.missing_chunks)
+        table = table.map_columns(admitted_column, X)
         if scipy.sparse.issparse(X):
             # No dask array can be made of sparse rows. The columns need less memory than X.
-            y, sample_weight, groups = (
-                np.asarray(values) if is_dask(values) else values
-                for values in (y, sample_weight, groups)
+            table = table.map_columns(
+                lambda values, _: np.asarray(values) if is_dask(values) else values, X
             )
-        source = open_source(Table(X, y, sample_weight, groups, names, self.missing_chunks))
+        source = open_source(table)
         if reset:
             self.n_features_in_ = source.n_features
         return source
 
     def _features(self, X: Any, reset: bool, name: str = NAMES.X) -> Any:
         """Return X as array, CSR, Zarr or dask array, after scikit-learn's check of the names."""
-        require_array(X, name)
+        X = admitted(X, name)
         if validate_data is None:
             return X if is_lazy(X) or scipy.sparse.issparse(X) else np.asarray(X)
         if is_lazy(X):

@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dsoftmax.data.containers import require_dimensions
 from dsoftmax.data.kind import is_dask, is_lazy
-from dsoftmax.data.open import require_column
+from dsoftmax.data.open import admitted_column
 from dsoftmax.data.source import Source
 from dsoftmax.errors import DataError, OptionError
 from dsoftmax.estimators.sklearn import DataConversionWarning
@@ -27,8 +28,10 @@ def label_column(y: Any, name: str) -> Any:
     DataError
         ``y`` is no array.
     """
-    require_column(y, name)
-    y = y if is_lazy(y) else np.asarray(y)
+    y = admitted_column(y, name)
+    if not is_lazy(y):
+        container, y = y, np.asarray(y)
+        require_dimensions(y, container, name)
     if len(y.shape) != 2 or y.shape[1] != 1 or (is_lazy(y) and not is_dask(y)):
         return y
     warnings.warn(

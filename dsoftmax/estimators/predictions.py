@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from dsoftmax.data.block import Block
 from dsoftmax.data.checks import check_shapes, every_row, real_weights, require_weights
-from dsoftmax.data.kind import is_dask, is_lazy
-from dsoftmax.data.open import require_column
+from dsoftmax.data.kind import expression, is_dask, is_lazy
+from dsoftmax.data.open import admitted, admitted_column
 from dsoftmax.data.table import Table
 from dsoftmax.engines.choose import is_cluster
 from dsoftmax.engines.threads import ThreadsEngine
@@ -194,9 +194,10 @@ class SoftmaxPredictor(SoftmaxEstimator):
         1.0
         """
         self._require_fit()
-        require_column(y, NAMES.y)
-        labels = self._labels(y)
-        if not any(is_lazy(values) for values in (X, y, sample_weight) if values is not None):
+        X, labels = admitted(X, NAMES.X), self._labels(y)
+        if sample_weight is not None:
+            sample_weight = admitted_column(sample_weight, NAMES.weights)
+        if not any(is_lazy(values) for values in (X, labels, sample_weight) if values is not None):
             return self._score_in_memory(X, labels, sample_weight)
         source = self._source(X, labels, sample_weight)
         with self._open_engine() as engine:
@@ -257,8 +258,8 @@ class SoftmaxPredictor(SoftmaxEstimator):
         engine = self.engine
         if is_lazy(X) and not is_dask(X) and is_cluster(engine):
             warnings.warn(
-                "X is a Zarr array, and predictions for it are computed on the threads of this "
-                "process, not on the cluster. To use the cluster, pass dask.array.from_zarr(X).",
+                "X is a stored array, and predictions for it are computed on the threads of this "
+                f"process, not on the cluster. To use the cluster, pass {expression(X, 'X')}.",
                 UserWarning,
                 stacklevel=3,
             )

@@ -5,7 +5,7 @@ WALLS = {
     "errors": set(),
     "system": {"errors"},
     "compat": set(),
-    "data": {"errors", "data/zarr", "data/dask"},
+    "data": {"errors", "compat/h5py", "compat/xarray", "data/zarr", "data/dask"},
     "data/dask": {"errors", "compat/dask", "data", "data/zarr"},
     "data/zarr": {"errors", "compat/zarr", "data", "data/zarr/local"},
     "data/zarr/local": {
@@ -71,6 +71,7 @@ HEAVY = {
         "results/stored_predictions.py",
         "cli/demo/",
     ),
+    "h5py": ("data/hdf5.py", "compat/h5py.py"),
     "numcodecs": ("compat/numcodecs.py", "compat/zarr.py"),
     "sklearn": ("estimators/sklearn.py",),
     "numba": ("kernels/compiled/",),

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from numbers import Real
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import dask.array as da
 import numpy as np
@@ -30,11 +30,9 @@ from dsoftmax.data.dask.arrays import (
     with_known_chunks,
 )
 from dsoftmax.data.dask.share import DaskShare, Recipe
+from dsoftmax.data.rows import StoredRows
 from dsoftmax.data.source import Share, first_rows
 from dsoftmax.data.table import Names, Table
-
-if TYPE_CHECKING:
-    from dsoftmax.data.zarr.rows import ZarrRows
 
 CSR_SHARE = 20
 """Assumed ratio of dense bytes to CSR bytes of a block, because dask does not know the density."""
@@ -55,8 +53,8 @@ class DaskSource(Share):
     columns : ColumnBytes
     tokens : Table of str
         Dask's names of the arrays, which identify their content.
-    stored : tuple of ZarrRows
-        Readers of the Zarr arrays among labels, weights and groups.
+    stored : tuple of StoredRows
+        Readers of the stored arrays among labels, weights and groups.
     """
 
     recipes: dict[int, Recipe]
@@ -67,7 +65,7 @@ class DaskSource(Share):
     chunk_bytes: NDArray[np.int64]
     columns: ColumnBytes
     tokens: Table[str]
-    stored: tuple["ZarrRows", ...] = ()
+    stored: tuple[StoredRows, ...] = ()
 
     @property
     def names(self) -> Names:
@@ -127,7 +125,8 @@ def dask_source(table: Table[Any]) -> DaskSource:
     missing_chunks = table.missing_chunks
     X = as_array(table.X, table.names.X, missing_chunks)
     if X.ndim != 2:
-        check_shapes(Table(tuple(X.shape), names=table.names))
+        labels = getattr(table.y, "shape", None)
+        check_shapes(Table(tuple(X.shape), labels, names=table.names), table)
     require_numbers(table.names.X, X.dtype)
     X = with_known_chunks(one_column_of_blocks(X))
     if isinstance(table.weights, Real):
@@ -136,7 +135,7 @@ def dask_source(table: Table[Any]) -> DaskSource:
     columns: Table[DaskColumn] = table.map_columns(
         lambda values, name: as_column(values, X, name, missing_chunks), DaskColumn(X)
     )
-    check_shapes(columns.map(lambda column, _: tuple(column.array.shape)))
+    check_shapes(columns.map(lambda column, _: tuple(column.array.shape)), table)
     starts = first_rows(np.array(X.chunks[0], np.int64))
     arrays = columns.map(lambda column, _: _cut_as(column.array, X))
     return _source_of(arrays, columns, column_bytes(columns.map(_about(starts))))

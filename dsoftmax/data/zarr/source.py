@@ -1,17 +1,17 @@
-"""Sources of Zarr arrays: the stored chunks of X decide how the rows are cut."""
+"""Sources of Zarr arrays and HDF5 datasets: the stored chunks of X decide how the rows are cut."""
 
 import math
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import zarr
 from numpy.typing import NDArray
 
 from dsoftmax.data.checks import check_shapes, every_row, require_numbers
+from dsoftmax.data.kind import kind_of
 from dsoftmax.data.leaves import leaf_rows
 from dsoftmax.data.memory import MemoryRows
-from dsoftmax.data.rows import Rows, RowSource, cut
+from dsoftmax.data.rows import Rows, RowSource, StoredRows, cut
 from dsoftmax.data.table import Table
 from dsoftmax.data.zarr.rows import ZarrRows
 
@@ -22,7 +22,7 @@ PART_BYTES = 16 * 2**20
 
 
 def zarr_source(table: Table[Any]) -> RowSource:
-    """Return a source that reads a Zarr array by its chunks or shards.
+    """Return a source that reads a stored array by its chunks or shards.
 
     Opening it reads metadata only.
 
@@ -31,8 +31,8 @@ def zarr_source(table: Table[Any]) -> RowSource:
 
     Parameters
     ----------
-    table : Table of zarr.Array or array-like
-        X is a zarr.Array. Columns are read by the rows of X, whatever their own chunks. Weights may
+    table : Table of zarr.Array, h5py.Dataset or array-like
+        X is stored. Columns are read by the rows of X, whatever their own chunks. Weights may
         be one number.
 
     Raises
@@ -44,21 +44,31 @@ def zarr_source(table: Table[Any]) -> RowSource:
     readers: Table[Rows] = table.map(
         lambda values, name: _reader(values, name, table.missing_chunks)
     )
-    check_shapes(readers.map(lambda rows, _: rows.shape))
-    X = readers.X
-    assert isinstance(X, ZarrRows)
+    check_shapes(readers.map(lambda rows, _: rows.shape), table)
+    X: Any = readers.X
     require_numbers(table.names.X, X.dtype)
     chunk_rows = row_chunks(X)
     return RowSource(readers, chunk_rows, chunk_rows * X.shape[1] * X.dtype.itemsize)
 
 
 def _reader(values: Any, name: str, missing_chunks: str) -> Rows:
-    if isinstance(values, zarr.Array):
+    stored = stored_rows(values, name, missing_chunks)
+    return MemoryRows(np.asarray(values)) if stored is None else stored
+
+
+def stored_rows(values: Any, name: str, missing_chunks: str) -> StoredRows | None:
+    """Return the reader of a Zarr array or an HDF5 dataset, None for every other array."""
+    kind = kind_of(values)
+    if kind == "zarr":
         return ZarrRows(values, name, missing_chunks)
-    return MemoryRows(np.asarray(values))
+    if kind == "h5py":
+        from dsoftmax.data.hdf5 import hdf5_rows
+
+        return hdf5_rows(values, name, missing_chunks)
+    return None
 
 
-def row_chunks(rows: ZarrRows) -> NDArray[np.int64]:
+def row_chunks(rows: StoredRows) -> NDArray[np.int64]:
     """Return the rows of the chunks into which a stored array is cut, (n_chunks,)."""
     n, *width = rows.shape
     p = math.prod(width)
@@ -107,15 +117,13 @@ def cut_stored(
 
 
 def with_columns_read(table: Table[Any]) -> Table[Any]:
-    """Return a table whose Zarr columns are read whole, because X is in memory.
+    """Return a table whose stored columns are read whole, because X is in memory.
 
     Missing chunks are reported as always.
     """
 
     def read(values: Any, name: str) -> Any:
-        if not isinstance(values, zarr.Array):
-            return values
-        rows = ZarrRows(values, name, table.missing_chunks)
-        return rows.read(0, rows.shape[0])
+        rows = stored_rows(values, name, table.missing_chunks)
+        return values if rows is None else rows.read(0, rows.shape[0])
 
     return table.map_columns(read, table.X)

@@ -65,6 +65,49 @@ class Units:
             return unit.values[start:stop].copy()
 
 
+def read_span(
+    units: Units,
+    unit_rows: int,
+    span: tuple[int, int, int],
+    read: Callable[..., NDArray],
+    reuse: bool,
+) -> NDArray:
+    """Return a span of rows. Neighbouring blocks ask for its two end units too, if it cuts them.
+
+    Parameters
+    ----------
+    units : Units
+        The array's decoded units.
+    unit_rows : int
+        Rows of a unit.
+    span : (start, stop, n)
+        Rows, and the number of rows of the array.
+    read : callable
+        From two row numbers, and optionally a buffer, to the rows between them, decoded.
+    reuse : bool
+        Whether values can be decoded into a buffer.
+    """
+    start, stop, end = span
+    first, last = -(-start // unit_rows) * unit_rows, stop
+    if stop < end:
+        last = stop // unit_rows * unit_rows
+    if (first, last) == (start, stop):
+        return read(start, stop)
+
+    def in_unit(number: int, start: int, stop: int) -> NDArray:
+        low, high = number * unit_rows, min((number + 1) * unit_rows, end)
+        return units.rows(
+            number, start - low, stop - low, lambda buffer: read(low, high, buffer), reuse
+        )
+
+    if first > last:
+        return in_unit(start // unit_rows, start, stop)
+    parts = [in_unit(start // unit_rows, start, first)] if start < first else []
+    parts += [read(first, last)] if first < last else []
+    parts += [in_unit(stop // unit_rows, last, stop)] if last < stop else []
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
 class _Unit:
     """One cached unit, and later another one in the same buffer.
 
