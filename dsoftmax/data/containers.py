@@ -110,8 +110,13 @@ def _opening(path: str, name: str) -> str:
 
 
 def _classes(values: Any) -> Iterator[tuple[str, str]]:
+    """Yield the home and the name of the class and its bases.
+
+    A sparse matrix of SciPy may be a dict. It has a shape, and is an array here.
+    """
     for cls in type(values).__mro__:
-        yield _home(cls), cls.__name__
+        if cls.__module__ != "builtins" or not hasattr(values, "shape"):
+            yield _home(cls), cls.__name__
 
 
 def _home(cls: type) -> str:
