@@ -18,14 +18,21 @@ def open_data(
     weights: str | None = None,
     missing_chunks: str = "error",
     groups: str | None = None,
+    fold_column: str | None = None,
 ) -> Source:
-    """Open the arrays that the options name.
+    """Open the arrays that the options name. A column of folds takes the place of groups.
 
     Raises
     ------
     ReadError, DataError, OptionError
     """
-    return open_source(_table(data, features, labels, weights, groups, missing_chunks))
+    if groups is not None and fold_column is not None:
+        raise OptionError(
+            "--groups and --fold-column both choose the fold of each row. Pass only one of them."
+        )
+    option = "--groups" if fold_column is None else "--fold-column"
+    column = groups if fold_column is None else fold_column
+    return open_source(_table(data, features, labels, weights, column, missing_chunks, option))
 
 
 def _table(
@@ -35,9 +42,10 @@ def _table(
     weights: str | None,
     groups: str | None,
     missing_chunks: str,
+    grouping: str = "--groups",
 ) -> Table[Any]:
     """Return the table of the named arrays, with their paths as names."""
-    named = (("--labels", labels), ("--weights", weights), ("--groups", groups))
+    named = (("--labels", labels), ("--weights", weights), (grouping, groups))
     X = open_array(data, features, "--features")
     y, s, g = (None if name is None else open_array(data, name, option) for option, name in named)
     names = Names(*(_path(array) if array is not None else "" for array in (X, y, s, g)))

@@ -50,6 +50,7 @@ class SoftmaxEstimator(Base):
     spool_limit: float | str | None
     n_features_in_: int
     feature_names_in_: NDArray
+    _single: bool
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -176,6 +177,7 @@ class SoftmaxEstimator(Base):
         source = open_source(table)
         if reset:
             self.n_features_in_ = source.n_features
+            self._single = source.dtype == np.float32
         return source
 
     def _features(self, X: Any, reset: bool, name: str = NAMES.X) -> Any:

@@ -4,9 +4,10 @@ import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
+import scipy.sparse
 from numpy.typing import NDArray
 
 from dsoftmax.data.block import Block
@@ -34,8 +35,8 @@ class SoftmaxPredictor(SoftmaxEstimator):
     """Predictions of an estimator, once its ``fit`` has set a model."""
 
     model_: Model
-    coef_: Float
-    intercept_: Float
+    coef_: Any
+    intercept_: NDArray
     classes_: NDArray
 
     def predict(self, X: FeaturesLike) -> Predictions:
@@ -203,6 +204,39 @@ class SoftmaxPredictor(SoftmaxEstimator):
         with self._open_engine() as engine:
             return accuracy(self._model(), source, engine, self._product_dtype())
 
+    def sparsify(self) -> Self:
+        """Convert ``coef_`` to a SciPy CSR array, which is smaller if most coefficients are zero.
+
+        Predictions stay the same. Returns the estimator itself.
+
+        Raises
+        ------
+        NotFittedError
+
+        Examples
+        --------
+        >>> from dsoftmax import SoftmaxRegression
+        >>> X, y = [[0.0, 1.0], [1.0, 1.0]] * 9, [0, 1] * 9
+        >>> estimator = SoftmaxRegression(l1_ratio=1.0).fit(X, y)
+        >>> estimator.sparsify().coef_.nnz, estimator.densify().coef_.shape
+        (1, (1, 2))
+        """
+        self._require_fit()
+        self.coef_ = scipy.sparse.csr_array(self.coef_)
+        return self
+
+    def densify(self) -> Self:
+        """Convert ``coef_`` back to an ndarray. Returns the estimator itself.
+
+        Raises
+        ------
+        NotFittedError
+        """
+        self._require_fit()
+        if scipy.sparse.issparse(self.coef_):
+            self.coef_ = self.coef_.toarray()
+        return self
+
     def _score_in_memory(self, X: Any, y: NDArray, sample_weight: Any) -> float:
         predicted = np.asarray(self._apply(partial(apply, outputs.labels), X))
         check_shapes(Table((len(predicted), self.n_features_in_), y.shape, names=NAMES))
@@ -221,7 +255,8 @@ class SoftmaxPredictor(SoftmaxEstimator):
             The copy that noted the number and the names of the features.
         """
         self.model_ = result.model
-        self.coef_, self.intercept_ = coefficients(result.model)
+        dtype = np.float32 if learner._single else np.float64
+        self.coef_, self.intercept_ = (part.astype(dtype) for part in coefficients(result.model))
         self.classes_ = as_labels(result.model.classes, label_dtype)
         self.n_features_in_ = learner.n_features_in_
         vars(self).pop("feature_names_in_", None)
@@ -243,10 +278,11 @@ class SoftmaxPredictor(SoftmaxEstimator):
 
     def _model(self) -> Model:
         """Return the model of ``coef_`` and ``intercept_``, which the user may have changed."""
+        shown = self.coef_.toarray() if scipy.sparse.issparse(self.coef_) else self.coef_
         coef, intercept = coefficients(self.model_)
-        if np.array_equal(coef, self.coef_) and np.array_equal(intercept, self.intercept_):
+        if _is_shown(coef, shown) and _is_shown(intercept, self.intercept_):
             return self.model_
-        return replace(self.model_, theta=theta_from(self.coef_, self.intercept_))
+        return replace(self.model_, theta=theta_from(shown, self.intercept_))
 
     def _product_dtype(self) -> np.dtype | None:
         return None if self.dtype is None else product_dtype(self.dtype)
@@ -273,6 +309,11 @@ class SoftmaxPredictor(SoftmaxEstimator):
             self.missing_chunks,
             type(self).__name__,
         )
+
+
+def _is_shown(values: Float, shown: NDArray) -> bool:
+    """Return whether these are the values in the dtype in which they are shown."""
+    return np.array_equal(values.astype(shown.dtype), shown)
 
 
 def _weights_in_memory(weights: Any, n_rows: int) -> Float | None:

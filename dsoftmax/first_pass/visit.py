@@ -115,7 +115,7 @@ class Collect(Visit):
         """Return the sums of a leaf whose values were checked."""
         labels, codes = labels_and_codes(y)
         check_count(len(labels), block)
-        where = places(block)
+        where = places(block, self.held_out)
         n_sets, n_labels = len(self.held_out) + 1, len(labels)
         by_set = codes + n_labels * fold_of(self.held_out, where)
         sums, gram, in_gram = self._feature_sums(block.X, by_set, weights, n_labels * n_sets)

@@ -58,7 +58,8 @@ def command(
         from dsoftmax.cli.show_plan import pass_facts, training_facts
         from dsoftmax.training.prepare import prepare
 
-    source = open_data(data, features, labels, weights, missing_chunks, groups)
+    by_column = options["fold_column"]
+    source = open_data(data, features, labels, weights, missing_chunks, groups, by_column)
     held_out = open_validation(validation, source, features, labels, weights, missing_chunks)
     grouped, validated = groups is not None, held_out is not None
     settings, grid = make_settings(
