@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Self
 
@@ -42,9 +42,11 @@ class SoftmaxRegressionCV(SoftmaxPredictor):
         Number of folds, by a hash of the rows. Or an object with scikit-learn's ``split``, such as
         ``StratifiedKFold(5)``, or pairs of training and test rows. Test sets must be disjoint, and
         labels in memory.
-    scoring : {"accuracy", "neg_log_loss"}, default "accuracy"
+    scoring : {"accuracy", "neg_log_loss"} or callable, default "accuracy"
         Score that chooses C: the largest mean over the folds wins. "log_loss" means
-        "neg_log_loss".
+        "neg_log_loss". A function of the labels y (rows,), the probabilities P (rows, K) and the
+        weights (rows,) returns the sum of score times weight over rows. It is called with some
+        held-out rows at a time, in one more pass.
     solver, tol, max_iter, fit_intercept, class_weight, classes
         As `SoftmaxRegression`.
     engine, dtype, kernel, missing_chunks, memory_limit, spool, spool_limit
@@ -93,7 +95,7 @@ class SoftmaxRegressionCV(SoftmaxPredictor):
         *,
         Cs: int | ArrayLike = 10,
         cv: Any = 5,
-        scoring: str = "accuracy",
+        scoring: str | Callable[..., Any] = "accuracy",
         solver: str = "auto",
         tol: float = 1e-4,
         max_iter: int = 100,
@@ -198,9 +200,18 @@ class SoftmaxRegressionCV(SoftmaxPredictor):
                     f"Cs={self.Cs!r} is no list of numbers; expected a number of values, or the "
                     "values. Pass 10 or [0.1, 1.0]."
                 ) from None
-        if not isinstance(self.scoring, str) or self.scoring not in SCORINGS:
-            raise unknown_option("scoring", self.scoring, SCORINGS)
-        grid = Grid(values, 2 if is_splitter(self.cv) else self.cv, SCORINGS[self.scoring])
+        scoring: Any = self.scoring
+        if hasattr(scoring, "_score_func"):
+            raise OptionError(
+                f"scoring={scoring!r} is a scorer of scikit-learn, which predicts all rows again; "
+                "expected a name, or a function of (y, P, weights) that adds over rows. Pass for "
+                "example 'neg_log_loss', or use sklearn.model_selection.GridSearchCV."
+            )
+        if not callable(scoring):
+            if not isinstance(scoring, str) or scoring not in SCORINGS:
+                raise unknown_option("scoring", scoring, SCORINGS)
+            scoring = SCORINGS[scoring]
+        grid = Grid(values, 2 if is_splitter(self.cv) else self.cv, scoring)
         grid.check("Cs", "cv")
         return grid
 

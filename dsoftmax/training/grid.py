@@ -7,6 +7,7 @@ all rows run beside those of the folds, so that the best one is trained when the
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,8 +27,9 @@ class Grid:
         Values of C, ascending.
     n_folds : int
         Number of folds; 0 for models of all rows alone.
-    scoring : {"accuracy", "log_loss"}
-        Score that chooses C: the largest mean accuracy over the folds, or the least mean loss.
+    scoring : {"accuracy", "log_loss"} or callable
+        Score that chooses C: the largest mean accuracy over the folds, the least mean loss, or the
+        largest mean of a function: see `dsoftmax.training.own_scores`.
     given : bool
         Whether the groups of the rows are the numbers of their folds, from 0; -1 for rows that no
         fold holds out.
@@ -35,7 +37,7 @@ class Grid:
 
     Cs: NDArray[np.float64]
     n_folds: int = 5
-    scoring: str = "accuracy"
+    scoring: Any = "accuracy"
     given: bool = False
 
     @classmethod
@@ -65,7 +67,7 @@ class Grid:
             raise OptionError(
                 f"{folds}={self.n_folds!r}; expected a whole number that is at least 2."
             )
-        if self.scoring not in SCORINGS:
+        if not callable(self.scoring) and self.scoring not in SCORINGS:
             raise unknown_option("scoring", self.scoring, SCORINGS)
 
     @property
