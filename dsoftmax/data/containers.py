@@ -115,7 +115,7 @@ def _classes(values: Any) -> Iterator[tuple[str, str]]:
     A sparse matrix of SciPy may be a dict. It has a shape, and is an array here.
     """
     for cls in type(values).__mro__:
-        if cls.__module__ != "builtins" or not hasattr(values, "shape"):
+        if cls.__module__ != "builtins" or not hasattr(type(values), "shape"):
             yield _home(cls), cls.__name__
 
 
