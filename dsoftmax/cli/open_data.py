@@ -14,8 +14,8 @@ from dsoftmax.data.anndata.element import KNOWN
 from dsoftmax.data.counts import Normalisation
 from dsoftmax.data.kind import kind_of
 from dsoftmax.data.missing import given_missing
+from dsoftmax.data.open import admitted, normalised, open_source, with_features
 from dsoftmax.data.open import feature_names as feature_names_of
-from dsoftmax.data.open import normalised, open_source, opened_array, with_features
 from dsoftmax.data.source import Source
 from dsoftmax.data.table import Names, Table
 from dsoftmax.data.zarr.names import encoding_of, open_array
@@ -35,8 +35,9 @@ def open_data(
     missing: MissingChoice = NONE,
     feature_names: Iterable[str] | None = None,
     how: Normalisation = AS_STORED,
+    fold_column: str | None = None,
 ) -> Source:
-    """Open the arrays that the options name.
+    """Open the arrays that the options name. A column of folds takes the place of groups.
 
     Parameters
     ----------
@@ -49,8 +50,25 @@ def open_data(
     ------
     ReadError, DataError, OptionError
     """
+    if groups is not None and fold_column is not None:
+        raise OptionError(
+            "--groups and --fold-column both choose the fold of each row. Pass only one of them."
+        )
+    option = "--groups" if fold_column is None else "--fold-column"
+    column = groups if fold_column is None else fold_column
     return open_source(
-        _table(data, features, labels, weights, groups, missing_chunks, missing, feature_names, how)
+        _table(
+            data,
+            features,
+            labels,
+            weights,
+            column,
+            missing_chunks,
+            missing,
+            feature_names,
+            how,
+            option,
+        )
     )
 
 
@@ -94,9 +112,10 @@ def _table(
     missing: MissingChoice,
     feature_names: Iterable[str] | None = None,
     how: Normalisation = AS_STORED,
+    grouping: str = "--groups",
 ) -> Table[Any]:
     """Return the table of the named arrays, with their paths as names."""
-    named = (("--labels", labels), ("--weights", weights), ("--groups", groups))
+    named = (("--labels", labels), ("--weights", weights), (grouping, groups))
     X = _features(data, features)
     if missing.nodata:
         _require_as_stored(how, NODATA)
@@ -145,7 +164,7 @@ def _opened(data: str, name: str | None, option: str) -> Any:
         found: Any = _hdf5().open_hdf5(data, name, option, KNOWN)
     else:
         found = open_array(data, name, option, KNOWN)
-    return opened_array(found, f"{option} {name or data}")
+    return admitted(found, f"{option} {name or data}")
 
 
 def open_validation(

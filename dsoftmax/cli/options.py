@@ -219,6 +219,12 @@ objective_options = _chain(
         help="Cross-validate every C on N folds, and save the model with the best C.",
     ),
     click.option(
+        "--fold-column",
+        metavar="ARRAY",
+        help="Path of the number of each row's fold, in DATA or in another store: 0 to N-1, or -1 "
+        "for a row that all models train on. Needs --folds N.",
+    ),
+    click.option(
         "--scoring",
         type=Known(tuple(SCORINGS)),
         help="Score that chooses C with --folds: the highest mean accuracy, or the lowest mean "

@@ -8,7 +8,7 @@ SECTIONS = {
         "unlabelled",
     ),
     "Model": ("C", "l1_ratio", "no_intercept", "class_weight", "classes"),
-    "Model selection": ("folds", "scoring", "validation_fraction"),
+    "Model selection": ("folds", "fold_column", "scoring", "validation_fraction"),
     "Training": ("solver", "tol", "max_iter", "n_iter_no_change", "dtype", "kernel"),
     "Engine": (
         "engine", "workers", "scheduler", "scheduler_file", "memory", "spool", "spool_limit",

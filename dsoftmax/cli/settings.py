@@ -27,6 +27,7 @@ def make_settings(
     validation_fraction: float | None,
     n_iter_no_change: int,
     folds: int | None,
+    fold_column: str | None,
     scoring: str | None,
     grouped: bool = False,
     validated: bool = False,
@@ -59,6 +60,11 @@ def make_settings(
         )
     if scoring is not None and folds is None:
         raise OptionError("--scoring does nothing without --folds. Pass both, or neither.")
+    if fold_column is not None and folds is None:
+        raise OptionError(
+            "--fold-column does nothing without --folds. Pass the number of folds too, or leave "
+            "out --fold-column."
+        )
     if grouped and folds is None and validation_fraction is None:
         raise OptionError(
             "--groups does nothing without --folds or --validation-fraction. "
@@ -80,7 +86,8 @@ def make_settings(
     )
     grid = None
     if folds is not None:
-        grid = Grid(np.sort(np.array(C)), folds, SCORINGS[scoring or "accuracy"])
+        scored = SCORINGS[scoring or "accuracy"]
+        grid = Grid(np.sort(np.array(C)), folds, scored, fold_column is not None)
     if grid is not None:
         grid.check("--C", "--folds")
     settings.check()
@@ -108,7 +115,7 @@ def _labels(texts: list[str], dtype: np.dtype, option: str) -> NDArray:
         twice = next(text for text in texts if texts.count(text) > 1)
         raise OptionError(f"{option} names {twice} twice; expected every class once.")
     if dtype.kind in "OTUS":
-        return np.array(texts).astype("S" if dtype.kind == "S" else str)
+        return np.array(texts)
     try:
         if dtype.kind == "b":
             return np.array([{"true": True, "false": False}[text.lower()] for text in texts])

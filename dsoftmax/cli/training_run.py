@@ -217,6 +217,7 @@ def _objective(settings: Settings, grid: Grid | None) -> dict[str, Any]:
     return {
         "C": str(settings.C) if grid is None else [str(C) for C in grid.Cs.tolist()],
         "folds": None if grid is None else grid.n_folds,
+        "given_folds": True if grid is not None and grid.given else None,
         "scoring": None if grid is None else grid.scoring,
         "validation_fraction": settings.validation_fraction,
         "l1_ratio": settings.l1_ratio,

@@ -2,19 +2,31 @@
 
 from math import prod
 from numbers import Real
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dsoftmax.data.reshape import reshape_command
+from dsoftmax.data.cures import cure_of_column, cure_of_features
+from dsoftmax.data.kind import expression
 from dsoftmax.data.table import Table
 from dsoftmax.errors import DataError
 
 
-def check_shapes(shapes: Table[tuple[int, ...]]) -> None:
+def check_shapes(
+    shapes: Table[tuple[int, ...]],
+    arrays: Table[Any] | None = None,
+    n_features: int | None = None,
+) -> None:
     """Raise unless X is (n, p) with n, p > 0 and every column is (n,).
+
+    Parameters
+    ----------
+    shapes : Table of tuple of int
+    arrays : Table of arrays, optional
+        The arrays as their user passed them, for the expressions in messages.
+    n_features : int, optional
+        Features of the model, for X in messages.
 
     Raises
     ------
@@ -22,53 +34,35 @@ def check_shapes(shapes: Table[tuple[int, ...]]) -> None:
         The message names the array, its shape, and the cure.
     """
     X, name = shapes.X, shapes.names.X
+    arrays = shapes if arrays is None else arrays
     if len(X) != 2:
+        n_rows = None if shapes.y is None else prod(shapes.y)
+        found = expression(arrays.X, name)
         raise DataError(
             f"{name} has {len(X)} dimensions {X}; expected two, rows and features. "
-            f"{_cure_of_features(name, X)}"
+            f"{cure_of_features(name, found, X, n_rows, n_features)}"
         )
+    values = dict(arrays.named())
     for column, shape in list(shapes.named())[1:]:
-        _check_column(column, shape, name, X[0])
+        found = expression(values.get(column), column)
+        _check_column(column, found, shape, name, X[0])
     if X[0] == 0:
         raise DataError(f"{name} has 0 rows (shape {X}) while a minimum of 1 is required.")
     if X[1] == 0:
         raise DataError(f"{name} has 0 feature(s) (shape={X}) while a minimum of 1 is required.")
 
 
-def _cure_of_features(name: str, X: tuple[int, ...]) -> str:
-    if not name.isidentifier():  # the path of a stored array
-        return _store_again("with two dimensions", name, X, X[-1:] if len(X) > 2 else (1,))
-    if len(X) > 2:
-        return "Reshape it, for example with X.reshape(-1, X.shape[-1])."
-    return "Reshape your data, with X.reshape(-1, 1)."
-
-
-def _check_column(name: str, shape: tuple[int, ...], features: str, n: int) -> None:
+def _check_column(name: str, found: str, shape: tuple[int, ...], features: str, n: int) -> None:
     if len(shape) != 1:
-        cure = f"Pass {name}.ravel() or one column."
-        if not name.isidentifier():
-            cure = (
-                _store_again("as one column", name, shape, ())
-                if prod(shape) == n
-                else "Store one of its columns by itself."
-            )
-        raise DataError(f"{name} has shape {shape}; expected one value per row, ({n},). {cure}")
+        raise DataError(
+            f"{name} has shape {shape}; expected one value per row, ({n},). "
+            f"{cure_of_column(name, found, shape, n)}"
+        )
     if shape[0] != n:
         raise DataError(
             f"{name} has {shape[0]:,} rows and {features} has {n:,}; expected one value per row. "
             "Check that both come from the same data, in the same order."
         )
-
-
-def _store_again(how: str, path: str, shape: tuple[int, ...], row: tuple[int, ...]) -> str:
-    """Return the advice to store an array again.
-
-    If the array is local, the advice has the command that stores it as rows of this shape.
-    """
-    if not Path(path).is_absolute() or not shape or not prod(shape):
-        return f"Store it {how}."
-    command = reshape_command(path, shape, row)
-    return f"Store it {how}, for example beside it as {Path(path).name}-rows:\n  {command}"
 
 
 def every_row(weights: Any, n: tuple[int, ...]) -> Any:
@@ -127,5 +121,7 @@ def real_weights(weights: Any, name: str) -> NDArray[np.float64]:
         The weights are not real numbers.
     """
     weights = np.asarray(weights)
+    if weights.dtype.kind == "O" and all(isinstance(one, Real) for one in weights.flat):
+        weights = weights.astype(np.float64)  # as nullable columns of pandas are
     require_numbers(name, weights.dtype)
     return weights.astype(np.float64, copy=False)

@@ -1,20 +1,23 @@
 """The kind of an array, told by the home of its class.
 
-Neither dask nor Zarr is imported to tell.
+No library is imported to tell.
 """
 
 from typing import Any
 
+HOMES = ("dask", "zarr", "h5py", "xarray")
+"""Libraries whose arrays are stored or lazy."""
+
 
 def kind_of(values: Any) -> str:
-    """Return "dask", "zarr", "h5py", "stored" or "memory".
+    """Return the home of the array's class if it is one of `HOMES`, else "stored" or "memory".
 
     "stored" is a `dsoftmax.data.rows.Stored`: an array in an encoding that is more than one array.
     """
     home = type(values).__module__.partition(".")[0]
     if home == "dsoftmax":
         return "stored"
-    return home if home in ("dask", "zarr", "h5py") else "memory"
+    return home if home in HOMES else "memory"
 
 
 def is_dask(values: Any) -> bool:
@@ -22,6 +25,29 @@ def is_dask(values: Any) -> bool:
     return kind_of(values) == "dask"
 
 
+def is_stored(values: Any) -> bool:
+    """Return whether the values are an array in storage, read by rows: Zarr or HDF5."""
+    return kind_of(values) in ("zarr", "h5py")
+
+
 def is_lazy(values: Any) -> bool:
     """Return whether the values are stored or lazy, so that they must not be read as a whole."""
     return kind_of(values) != "memory"
+
+
+def expression(values: Any, name: str) -> str:
+    """Return the expression that makes an array with NumPy's methods, lazy if ``values`` are.
+
+    Parameters
+    ----------
+    values : array
+        As its user passed it.
+    name : str
+        The array, as its user spells it.
+    """
+    return {
+        "dask": name,
+        "zarr": f"dask.array.from_zarr({name})",
+        "h5py": f"dask.array.from_array({name})",
+        "xarray": f"{name}.chunk().data",
+    }.get(kind_of(values), f"numpy.asarray({name})")

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from dsoftmax.data.buffer import Buffer
 from dsoftmax.data.checks import check_shapes, every_row, real_weights, require_numbers
+from dsoftmax.data.contents import contents
 from dsoftmax.data.features import Features, dense_or_csr, rows_between
 from dsoftmax.data.rows import Rows, RowSource, cut
 from dsoftmax.data.table import Table
@@ -62,11 +63,7 @@ class MemoryRows(Rows):
         for part in (
             (self.array.data, self.array.indices, self.array.indptr) if sparse else (self.array,)
         ):
-            plain = (
-                np.array(part.tolist(), dtype=str)
-                if part.dtype.hasobject
-                else np.ascontiguousarray(part)
-            )
+            plain = contents(part)
             digest.update(plain.view(np.uint8).data if plain.size else b"")
         return {
             "kind": "memory",
@@ -186,7 +183,7 @@ def memory_source(table: Table[Any]) -> RowSource:
         weights = real_weights(every_row(table.weights, X.shape[:1]), table.names.weights)
         table = replace(table, weights=weights)
     arrays = table.map_columns(lambda values, _: np.asarray(values), X)
-    check_shapes(arrays.map(lambda array, _: tuple(array.shape)))
+    check_shapes(arrays.map(lambda array, _: tuple(array.shape)), table)
     require_numbers(table.names.X, X.dtype)
     row_bytes, step = row_bytes_and_step(X)
     chunk_rows: NDArray[np.int64] = cut(X.shape[0], step)

@@ -3,7 +3,6 @@
 A new storage is one file and one line in `open_source`.
 """
 
-import os
 from collections.abc import Iterable
 from typing import Any
 
@@ -11,13 +10,17 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
+from dsoftmax.data.checks import check_shapes
+from dsoftmax.data.containers import require_no_container
 from dsoftmax.data.counts import Normalisation, Normalised
-from dsoftmax.data.kind import kind_of
+from dsoftmax.data.cures import sparse_column_line
+from dsoftmax.data.kind import expression, is_stored, kind_of
 from dsoftmax.data.memory import memory_source
 from dsoftmax.data.missing import missing_rows
+from dsoftmax.data.readers import reader_of
 from dsoftmax.data.skipped import with_known_rows
 from dsoftmax.data.source import Source
-from dsoftmax.data.table import Table
+from dsoftmax.data.table import Names, Table
 from dsoftmax.errors import DataError
 
 
@@ -27,11 +30,12 @@ def open_source(table: Table[Any]) -> Source:
     Parameters
     ----------
     table : Table of arrays
-        X is (n, p): an ndarray, SciPy sparse, zarr.Array or dask array, or a Zarr group in which
-        AnnData stores a matrix. Columns are (n,), of the same kinds but not sparse. Weights may be
-        one number. Rows of one group fall into the same fold. One dask array makes the whole
-        source a source of dask arrays, unless AnnData stores X. Masked entries, and the values
-        that ``table.missing`` names, skip their rows.
+        X is (n, p): an ndarray, SciPy sparse, zarr.Array, h5py.Dataset, dask array, or a group in
+        which AnnData stores a matrix, or an xarray.DataArray of an array. Columns are (n,), of the
+        same kinds but not sparse. Weights may be one number, the weight of every row. Rows of one
+        group fall into the same fold. One dask array makes the whole source a source of dask
+        arrays, unless AnnData stores X. Masked entries, and the values that ``table.missing``
+        names, skip their rows.
 
     Raises
     ------
@@ -40,7 +44,7 @@ def open_source(table: Table[Any]) -> Source:
     DataError
         A value is not an array, or shapes or dtypes do not fit.
     """
-    table = table.map_columns(opened_column, opened_array(table.X, table.names.X))
+    table = table.map_columns(admitted_column, admitted(table.X, table.names.X))
     if kind_of(table.X) == "stored":
         # No dask array is made of X. The columns need less memory.
         table = table.map_columns(lambda values, _: _computed(values), table.X)
@@ -51,14 +55,12 @@ def open_source(table: Table[Any]) -> Source:
     if "dask" in kinds:
         from dsoftmax.data.dask.source import dask_source
 
-        if "stored" in kinds:
-            table = _with_columns_read(table, ("stored",))
-        return dask_source(with_known_rows(table))
-    if kind_of(table.X) == "zarr":
+        return dask_source(with_known_rows(_with_columns_read(table, ("stored",))))
+    if is_stored(table.X):
         from dsoftmax.data.zarr.source import zarr_source
 
         return zarr_source(with_known_rows(table))
-    return memory_source(with_known_rows(_with_columns_read(table, ("zarr", "stored"))))
+    return memory_source(with_known_rows(_with_columns_read(table, ("zarr", "h5py", "stored"))))
 
 
 def _with_columns_read(table: Table[Any], kinds: tuple[str, ...]) -> Table[Any]:
@@ -70,8 +72,6 @@ def _with_columns_read(table: Table[Any], kinds: tuple[str, ...]) -> Table[Any]:
     def read(values: Any, name: str) -> Any:
         if kind_of(values) not in kinds:
             return values
-        from dsoftmax.data.zarr.source import reader_of
-
         rows = reader_of(values, name, table.missing_chunks)
         found = rows.read(0, rows.shape[0])
         hits = missing_rows(found, rows.declared)
@@ -84,41 +84,89 @@ def _computed(values: Any) -> Any:
     return np.asanyarray(values.compute()) if kind_of(values) == "dask" else values
 
 
-def opened_array(values: Any, name: str) -> Any:
-    """Return an array as it is, and a group or array that AnnData stores as one array of rows.
+def admitted(values: Any, name: str) -> Any:
+    """Return an array as dsoftmax reads it. Opening reads metadata only.
 
-    Opening reads metadata only.
+    An xarray.DataArray becomes the array that it holds. A group in which AnnData stores one array
+    becomes a `dsoftmax.data.rows.Stored`.
 
     Raises
     ------
     DataError
-        The value is a path, or a Zarr group that is not one array.
+        The values are a path, a group of arrays, or another container that is no array.
     """
-    if isinstance(values, (str, bytes, os.PathLike)):
-        path = os.fsdecode(values)
-        raise DataError(
-            f"{name} is {values!r}; expected an array. If this is the path of one, open it: "
-            f"zarr.open_array({path!r}, mode='r')."
-        )
-    if type(values).__module__.startswith("anndata."):
-        values = _inside_anndata(values, name)
-    if kind_of(values) == "h5py":
-        from dsoftmax.data.anndata.element import array_of_hdf5
+    values = _stored_by_anndata(values, name)
+    require_no_container(values, name, column=False)
+    if kind_of(values) == "xarray" and len(values.dims) != 2:
+        check_shapes(Table(tuple(values.shape), names=Names(name)), Table(values))
+    return _inner(values, name)
 
-        return array_of_hdf5(values, name)
-    if kind_of(values) == "zarr":
+
+def admitted_column(values: Any, name: str) -> Any:
+    """Return labels, weights or groups as `admitted` does.
+
+    Raises
+    ------
+    DataError
+        As `admitted`, and if the values are sparse.
+    """
+    values = _stored_by_anndata(values, name)
+    require_no_container(values, name, column=True)
+    if kind_of(values) == "xarray" and len(values.dims) != 1:
+        raise DataError(
+            f"{name} has the dimensions {values.dims}; expected one value per row. Pass "
+            f"{expression(values, name)}.ravel()."
+        )
+    values = _inner(values, name)
+    stored = kind_of(values) == "stored"
+    if scipy.sparse.issparse(values) or (stored and values.sparse):
+        cure = sparse_column_line(name, values.shape)
+        raise DataError(
+            f"{name} is sparse, of shape {values.shape}; expected one value per row. Pass "
+            f"{'a column, such as one of obs' if stored else cure}."
+        )
+    return values
+
+
+def _inner(values: Any, name: str) -> Any:
+    kind = kind_of(values)
+    if kind == "h5py":
+        from dsoftmax.data.hdf5.rows import is_view, require_open
+
+        require_open(values, name)
+        if is_view(values):
+            return values
+    if kind in ("zarr", "h5py"):
         from dsoftmax.data.anndata.element import element_of
-        from dsoftmax.data.zarr.names import require_no_group
 
         element = element_of(values, name)
         if element is not None:
             return element
+    if kind == "zarr":
+        from dsoftmax.data.zarr.names import require_no_group
+
         require_no_group(values, name)
+    if kind == "h5py":
+        from dsoftmax.data.hdf5.rows import require_dataset
+
+        require_dataset(values, name)
+    if kind == "xarray":
+        from dsoftmax.data.data_arrays import array_of
+
+        return admitted(array_of(values), name)
     return values
 
 
-def _inside_anndata(values: Any, name: str) -> Any:
-    """Return the group of a stored matrix that AnnData has opened; refuse an AnnData itself."""
+def _stored_by_anndata(values: Any, name: str) -> Any:
+    """Return the group of a stored matrix that AnnData has opened, and other values as they are.
+
+    Raises
+    ------
+    DataError
+        The values are an AnnData itself.
+    """
+    if type(values).__module__.partition(".")[0] != "anndata":
+        return values
     if hasattr(values, "obs_names"):
         raise DataError(
             f"{name} is an AnnData; expected one array. Pass its matrix and a column, such as "
@@ -159,7 +207,7 @@ def normalised(X: Any, how: Normalisation, name: str) -> Any:
             f"{name} is a dask array, and its counts are to be normalised; expected an array in "
             "memory or a stored one. Pass the stored array itself, or compute it."
         )
-    if kind == "zarr":
+    if kind in ("zarr", "h5py"):
         from dsoftmax.data.anndata.element import Element
 
         X = Element(X)
@@ -174,7 +222,7 @@ def with_features(X: Any, names: Iterable[str] | None, name: str, absent: str = 
     Parameters
     ----------
     X : array
-        As `opened_array` returns it.
+        As `admitted` returns it.
     names : p strings, or None
         None returns ``X``.
     name : str
@@ -191,24 +239,3 @@ def with_features(X: Any, names: Iterable[str] | None, name: str, absent: str = 
     from dsoftmax.data.anndata.match import matched
 
     return matched(X, names, name, absent)
-
-
-def opened_column(values: Any, name: str) -> Any:
-    """Return labels, weights or groups as `opened_array` does.
-
-    Raises
-    ------
-    DataError
-        As `opened_array`, or the column is sparse.
-    """
-    values = opened_array(values, name)
-    if scipy.sparse.issparse(values) or (kind_of(values) == "stored" and values.sparse):
-        cure = (
-            "Pass a column, such as one of obs"
-            if kind_of(values) == "stored"
-            else f"Pass {name}.toarray().ravel()"
-        )
-        raise DataError(
-            f"{name} is sparse, of shape {values.shape}; expected one value per row. {cure}."
-        )
-    return values

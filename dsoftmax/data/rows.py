@@ -99,6 +99,26 @@ class Rows(Protocol):
         ...
 
 
+class StoredRows(Rows, Protocol):
+    """An array in storage, in chunks of rows.
+
+    Attributes
+    ----------
+    stored : tuple of int
+        Shape of one stored object: a shard, or a chunk.
+    unit_rows : int
+        Rows that can be read without reading others.
+    """
+
+    @property
+    @abstractmethod
+    def stored(self) -> tuple[int, ...]: ...
+
+    @property
+    @abstractmethod
+    def unit_rows(self) -> int: ...
+
+
 class Stored(Protocol):
     """An array that is stored in an encoding of its own, for example as a group of AnnData.
 

@@ -13,7 +13,13 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from dsoftmax.data.kind import is_dask, is_lazy
 from dsoftmax.data.missing import Missing, given_missing, is_masked
-from dsoftmax.data.open import feature_names, open_source, opened_array, with_features
+from dsoftmax.data.open import (
+    admitted,
+    admitted_column,
+    feature_names,
+    open_source,
+    with_features,
+)
 from dsoftmax.data.source import Source
 from dsoftmax.data.table import Names, Table
 from dsoftmax.engines.base import Engine
@@ -53,6 +59,7 @@ class SoftmaxEstimator(Base):
     spool_limit: float | str | None
     n_features_in_: int
     feature_names_in_: NDArray
+    _single: bool
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -174,21 +181,23 @@ class SoftmaxEstimator(Base):
             names with those noted before.
         """
         X = self._features(X, reset, names.X)
+        table = Table(X, y, sample_weight, groups, names, self.missing_chunks, self._missing())
+        table = table.map_columns(admitted_column, X)
         if scipy.sparse.issparse(X):
             # No dask array can be made of sparse rows. The columns need less memory than X.
-            y, sample_weight, groups = (
-                np.asanyarray(values.compute()) if is_dask(values) else values
-                for values in (y, sample_weight, groups)
+            table = table.map_columns(
+                lambda values, _: np.asanyarray(values.compute()) if is_dask(values) else values,
+                X,
             )
-        table = Table(X, y, sample_weight, groups, names, self.missing_chunks, self._missing())
         source = open_source(table)
         if reset:
             self.n_features_in_ = source.n_features
+            self._single = source.dtype == np.float32
         return source
 
     def _features(self, X: Any, reset: bool, name: str = NAMES.X) -> Any:
         """Return X as array, CSR, or stored or dask array, after a check of the names."""
-        X = opened_array(X, name)
+        X = admitted(X, name)
         if is_masked(X):  # scikit-learn's checks would drop the mask
             return np.ma.MaskedArray(self._features(X.data, reset, name), X.mask, copy=False)
         if is_lazy(X):

@@ -2,15 +2,19 @@
 
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
+from dsoftmax.data.open import admitted
+from dsoftmax.data.table import Names
 from dsoftmax.errors import OptionError, unknown_option
 from dsoftmax.estimators.predictions import SoftmaxPredictor
 from dsoftmax.estimators.sklearn import ConvergenceWarning
+from dsoftmax.estimators.splits import folds_of, is_splitter
 from dsoftmax.results.model import coefficients
 from dsoftmax.training.grid import Grid
 from dsoftmax.training.loop import train
@@ -25,7 +29,8 @@ class SoftmaxRegressionCV(SoftmaxPredictor):
     """Softmax regression whose C is chosen by cross-validation.
 
     All values of C and all folds share every pass over the data. A hash of its row number puts a
-    row into a fold, or a hash of its group if `fit` is given groups. One more model for each C is
+    row into a fold, or a hash of its group if `fit` is given groups. A splitter or a column may
+    choose the folds instead. One more model for each C is
     trained on all rows at the same time, so the best model needs no second training. The number of
     passes is that of the slowest model.
 
@@ -33,11 +38,15 @@ class SoftmaxRegressionCV(SoftmaxPredictor):
     ----------
     Cs : int or (n_Cs,) array-like, default 10
         Values of C. An integer gives that many values from 1e-4 to 1e4, on a logarithmic scale.
-    cv : int, default 5
-        Number of folds.
-    scoring : {"accuracy", "neg_log_loss"}, default "accuracy"
+    cv : int, splitter or iterable, default 5
+        Number of folds, by a hash of the rows. Or an object with scikit-learn's ``split``, such as
+        ``StratifiedKFold(5)``, or pairs of training and test rows. Test sets must be disjoint, and
+        labels in memory.
+    scoring : {"accuracy", "neg_log_loss"} or callable, default "accuracy"
         Score that chooses C: the largest mean over the folds wins. "log_loss" means
-        "neg_log_loss".
+        "neg_log_loss". A function of the labels y (rows,), the probabilities P (rows, K) and the
+        weights (rows,) returns the sum of score times weight over rows. It is called with some
+        held-out rows at a time, in one more pass.
     solver, tol, max_iter, fit_intercept, class_weight, classes
         As `SoftmaxRegression`.
     engine, dtype, kernel, missing_chunks, nodata, unlabelled, memory_limit, spool, spool_limit
@@ -85,8 +94,8 @@ class SoftmaxRegressionCV(SoftmaxPredictor):
         self,
         *,
         Cs: int | ArrayLike = 10,
-        cv: int = 5,
-        scoring: str = "accuracy",
+        cv: Any = 5,
+        scoring: str | Callable[..., Any] = "accuracy",
         solver: str = "auto",
         tol: float = 1e-4,
         max_iter: int = 100,
@@ -128,6 +137,7 @@ class SoftmaxRegressionCV(SoftmaxPredictor):
         y: ColumnLike,
         sample_weight: ColumnLike | None = None,
         groups: ColumnLike | None = None,
+        folds: ColumnLike | None = None,
     ) -> Self:
         """Train every C on every fold and on all rows, and keep the model of the best C.
 
@@ -142,7 +152,10 @@ class SoftmaxRegressionCV(SoftmaxPredictor):
         groups : (n,) array-like, zarr.Array or dask array, optional
             Groups of the rows: integers, whole floats, booleans or strings. All rows of a group
             are in one fold, chosen by a hash of the group. With few groups the folds differ in
-            size, and an empty fold is an error.
+            size, and an empty fold is an error. A splitter gets them as they are.
+        folds : (n,) array-like, zarr.Array or dask array, optional
+            Number of the fold that holds out each row, from 0 to ``cv`` - 1; -1 for rows that all
+            models train on. So stratified folds of data out of core are a stored column.
 
         Returns
         -------
@@ -161,7 +174,10 @@ class SoftmaxRegressionCV(SoftmaxPredictor):
         """
         grid, settings = self._grid(), self._settings()
         labels, learner = self._labels(y), self._learner()
-        source = learner._source(X, labels, sample_weight, groups, reset=True)
+        if folds is not None or is_splitter(self.cv):
+            grid, groups = self._given(grid, X, labels, groups, folds)
+        columns = Names() if folds is None else Names(groups="folds")
+        source = learner._source(X, labels, sample_weight, groups, columns, reset=True)
         with self._open_engine() as engine:
             names = getattr(learner, "feature_names_in_", None)
             found = train(source, engine, settings, grid, names=names)
@@ -188,11 +204,36 @@ class SoftmaxRegressionCV(SoftmaxPredictor):
                     f"Cs={self.Cs!r} is no list of numbers; expected a number of values, or the "
                     "values. Pass 10 or [0.1, 1.0]."
                 ) from None
-        if not isinstance(self.scoring, str) or self.scoring not in SCORINGS:
-            raise unknown_option("scoring", self.scoring, SCORINGS)
-        grid = Grid(values, self.cv, SCORINGS[self.scoring])
+        scoring: Any = self.scoring
+        if hasattr(scoring, "_score_func"):
+            raise OptionError(
+                f"scoring={scoring!r} is a scorer of scikit-learn, which predicts all rows again; "
+                "expected a name, or a function of (y, P, weights) that adds over rows. Pass for "
+                "example 'neg_log_loss', or use sklearn.model_selection.GridSearchCV."
+            )
+        if not callable(scoring):
+            if not isinstance(scoring, str) or scoring not in SCORINGS:
+                raise unknown_option("scoring", scoring, SCORINGS)
+            scoring = SCORINGS[scoring]
+        grid = Grid(values, 2 if is_splitter(self.cv) else self.cv, scoring)
         grid.check("Cs", "cv")
         return grid
+
+    def _given(self, grid: Grid, X: Any, y: Any, groups: Any, folds: Any) -> tuple[Grid, Any]:
+        """Return the grid of given folds, and the column that names the fold of each row."""
+        if folds is None:
+            X, groups = admitted(X, "X"), None if groups is None else admitted(groups, "groups")
+            n_folds, folds = folds_of(self.cv, X, y, groups)
+            grid = replace(grid, n_folds=n_folds, given=True)
+            grid.check("Cs", "the number of splits of cv")
+            return grid, folds
+        if groups is not None or is_splitter(self.cv):
+            other = "groups" if groups is not None else f"cv={self.cv!r}"
+            raise OptionError(
+                f"folds and {other} both choose the fold of each row. Pass only one of them; with "
+                "folds, cv is their number."
+            )
+        return replace(grid, given=True), folds
 
     def _keep_grid(
         self, found: Result, label_dtype: np.dtype, learner: "SoftmaxRegressionCV"

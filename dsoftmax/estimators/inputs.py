@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dsoftmax.data.containers import require_dimensions
 from dsoftmax.data.kind import is_dask, is_lazy
 from dsoftmax.data.missing import is_masked
-from dsoftmax.data.open import opened_column
+from dsoftmax.data.open import admitted_column
 from dsoftmax.data.source import Source
 from dsoftmax.errors import DataError, OptionError
 from dsoftmax.estimators.sklearn import DataConversionWarning
@@ -28,8 +29,10 @@ def label_column(y: Any, name: str) -> Any:
     DataError
         ``y`` is no array.
     """
-    y = opened_column(y, name)
-    y = y if is_lazy(y) or is_masked(y) else np.asarray(y)
+    y = admitted_column(y, name)
+    if not (is_lazy(y) or is_masked(y)):
+        container, y = y, np.asarray(y)
+        require_dimensions(y, container, name)
     if len(y.shape) != 2 or y.shape[1] != 1 or (is_lazy(y) and not is_dask(y)):
         return y
     warnings.warn(

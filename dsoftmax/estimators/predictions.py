@@ -4,15 +4,18 @@ import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
+import scipy.sparse
 from numpy.typing import NDArray
 
-from dsoftmax.data.checks import every_row, real_weights, require_weights
-from dsoftmax.data.kind import is_dask, is_lazy, kind_of
+from dsoftmax.data.block import Block
+from dsoftmax.data.checks import check_shapes, every_row, real_weights, require_weights
+from dsoftmax.data.kind import expression, is_dask, is_lazy, kind_of
 from dsoftmax.data.missing import REASONS, is_masked, named_values
-from dsoftmax.data.open import opened_column
+from dsoftmax.data.open import admitted, admitted_column
+from dsoftmax.data.table import Table
 from dsoftmax.engines.choose import is_cluster
 from dsoftmax.engines.threads import ThreadsEngine
 from dsoftmax.estimators.base import NAMES, SoftmaxEstimator
@@ -20,8 +23,8 @@ from dsoftmax.estimators.sklearn import NotFittedError
 from dsoftmax.kernels.tiles import product_dtype
 from dsoftmax.results import outputs
 from dsoftmax.results.evaluate import accuracy
-from dsoftmax.results.metrics import require_weight
-from dsoftmax.results.model import Model, coefficients, theta_from
+from dsoftmax.results.metrics import agree, require_weight
+from dsoftmax.results.model import Model, as_labels, coefficients, theta_from
 from dsoftmax.results.no_data import Skips
 from dsoftmax.results.predict import apply, apply_decision
 from dsoftmax.training.result import Result
@@ -34,8 +37,8 @@ class SoftmaxPredictor(SoftmaxEstimator):
     """Predictions of an estimator, once its ``fit`` has set a model."""
 
     model_: Model
-    coef_: Float
-    intercept_: Float
+    coef_: Any
+    intercept_: NDArray
     classes_: NDArray
 
     def predict(self, X: FeaturesLike, *, nodata: Label | None = None) -> Predictions:
@@ -84,7 +87,7 @@ class SoftmaxPredictor(SoftmaxEstimator):
         """
         self._require_fit()
         found = self._apply(partial(apply, outputs.labels), X, nodata)
-        longer = found.dtype.kind == self.classes_.dtype.kind == "U"
+        longer = found.dtype.kind == self.classes_.dtype.kind and found.dtype.kind in "US"
         return found if longer else found.astype(self.classes_.dtype, copy=False)
 
     def predict_proba(self, X: FeaturesLike) -> Predictions:
@@ -201,13 +204,54 @@ class SoftmaxPredictor(SoftmaxEstimator):
         1.0
         """
         self._require_fit()
-        y = opened_column(y, NAMES.y)
-        given = [values for values in (X, y, sample_weight) if values is not None]
+        X, labels = admitted(X, NAMES.X), self._labels(y)
+        if sample_weight is not None:
+            sample_weight = admitted_column(sample_weight, NAMES.weights)
+        given = [values for values in (X, labels, sample_weight) if values is not None]
         if not (self._missing().any or any(is_lazy(one) or is_masked(one) for one in given)):
-            return float(super().score(X, y, _weights_in_memory(sample_weight, len(np.asarray(y)))))
-        source = self._source(X, self._labels(y), sample_weight)
+            return self._score_in_memory(X, labels, sample_weight)
+        source = self._source(X, labels, sample_weight)
         with self._open_engine() as engine:
             return accuracy(self._model(), source, engine, self._product_dtype())
+
+    def sparsify(self) -> Self:
+        """Convert ``coef_`` to a SciPy CSR array, which is smaller if most coefficients are zero.
+
+        Predictions stay the same. Returns the estimator itself.
+
+        Raises
+        ------
+        NotFittedError
+
+        Examples
+        --------
+        >>> from dsoftmax import SoftmaxRegression
+        >>> X, y = [[0.0, 1.0], [1.0, 1.0]] * 9, [0, 1] * 9
+        >>> estimator = SoftmaxRegression(l1_ratio=1.0).fit(X, y)
+        >>> estimator.sparsify().coef_.nnz, estimator.densify().coef_.shape
+        (1, (1, 2))
+        """
+        self._require_fit()
+        self.coef_ = scipy.sparse.csr_array(self.coef_)
+        return self
+
+    def densify(self) -> Self:
+        """Convert ``coef_`` back to an ndarray. Returns the estimator itself.
+
+        Raises
+        ------
+        NotFittedError
+        """
+        self._require_fit()
+        if scipy.sparse.issparse(self.coef_):
+            self.coef_ = self.coef_.toarray()
+        return self
+
+    def _score_in_memory(self, X: Any, y: NDArray, sample_weight: Any) -> float:
+        predicted = np.asarray(self._apply(partial(apply, outputs.labels), X))
+        check_shapes(Table((len(predicted), self.n_features_in_), y.shape, names=NAMES))
+        hits = agree(predicted, Block(predicted[:, None], y, names=NAMES))
+        return float(np.average(hits, weights=_weights_in_memory(sample_weight, len(hits))))
 
     def _keep(self, result: Result, label_dtype: np.dtype, learner: SoftmaxEstimator) -> None:
         """Set the attributes of a fitted estimator.
@@ -223,12 +267,9 @@ class SoftmaxPredictor(SoftmaxEstimator):
         self.model_ = replace(
             result.model, about={**result.model.about, **named_values(self._missing())}
         )
-        self.coef_, self.intercept_ = coefficients(result.model)
-        classes = result.model.classes
-        keeps_kind = label_dtype.kind in "biuf" or classes.dtype.kind in "US"
-        self.classes_ = (
-            classes.astype(label_dtype) if keeps_kind and label_dtype.kind in "biufUSO" else classes
-        )
+        dtype = np.float32 if learner._single else np.float64
+        self.coef_, self.intercept_ = (part.astype(dtype) for part in coefficients(result.model))
+        self.classes_ = as_labels(result.model.classes, label_dtype)
         self.n_features_in_ = learner.n_features_in_
         vars(self).pop("feature_names_in_", None)
         if "feature_names_in_" in vars(learner):
@@ -251,10 +292,11 @@ class SoftmaxPredictor(SoftmaxEstimator):
 
     def _model(self) -> Model:
         """Return the model of ``coef_`` and ``intercept_``, which the user may have changed."""
+        shown = self.coef_.toarray() if scipy.sparse.issparse(self.coef_) else self.coef_
         coef, intercept = coefficients(self.model_)
-        if np.array_equal(coef, self.coef_) and np.array_equal(intercept, self.intercept_):
+        if _is_shown(coef, shown) and _is_shown(intercept, self.intercept_):
             return self.model_
-        return replace(self.model_, theta=theta_from(self.coef_, self.intercept_))
+        return replace(self.model_, theta=theta_from(shown, self.intercept_))
 
     def _product_dtype(self) -> np.dtype | None:
         return None if self.dtype is None else product_dtype(self.dtype)
@@ -267,12 +309,11 @@ class SoftmaxPredictor(SoftmaxEstimator):
         X = self._features(X, reset=False)
         engine = self.engine
         if is_lazy(X) and not is_dask(X) and is_cluster(engine):
-            cure = " To use the cluster, pass dask.array.from_zarr(X)."
-            zarr_array = kind_of(X) == "zarr"
+            cure = f" To use the cluster, pass {expression(X, 'X')}."
+            cure = "" if kind_of(X) == "stored" else cure
             warnings.warn(
-                f"X is a {'Zarr' if zarr_array else 'stored'} array, and predictions for it are "
-                "computed on the threads of this process, not on the cluster."
-                + (cure if zarr_array else ""),
+                "X is a stored array, and predictions for it are computed on the threads of this "
+                f"process, not on the cluster.{cure}",
                 UserWarning,
                 stacklevel=3,
             )
@@ -287,6 +328,11 @@ class SoftmaxPredictor(SoftmaxEstimator):
             type(self).__name__,
             Skips.of(self._missing(), self.classes_, nodata),
         )
+
+
+def _is_shown(values: Float, shown: NDArray) -> bool:
+    """Return whether these are the values in the dtype in which they are shown."""
+    return np.array_equal(values.astype(shown.dtype), shown)
 
 
 def _weights_in_memory(weights: Any, n_rows: int) -> Float | None:

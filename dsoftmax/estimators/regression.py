@@ -108,10 +108,12 @@ class SoftmaxRegression(SoftmaxPredictor):
 
     Attributes
     ----------
-    coef_ : (1, p) or (K, p) float64
+    coef_ : (1, p) or (K, p) float32 or float64
         Coefficients: one row for two classes, else one per class. With an L2 penalty the K rows
-        are centred over the classes. Predictions follow ``coef_`` if you change it.
-    intercept_ : (1,) or (K,) float64
+        are centred over the classes. They are float32 if X is, as in scikit-learn; ``model_`` and
+        predictions keep float64. Predictions follow ``coef_`` if you change it. `sparsify` and
+        `densify` change its form.
+    intercept_ : (1,) or (K,) float32 or float64
         Intercepts; zeros without ``fit_intercept``.
     classes_ : (K,) ndarray
         Labels, ascending.

@@ -2,22 +2,26 @@
 
 A hash of its number holds a row out. Every engine and every run therefore hold out the same rows.
 Neighbouring rows, which are often alike, fall into different folds. If the rows have groups, the
-hash is that of the group, and no group is in two folds. The rows of a validation source
-(`dsoftmax.data.validation`) are held out too, and no others with them.
+hash is that of the group, and no group is in two folds. A column may also name the fold of each
+row. The rows of a validation source (`dsoftmax.data.validation`) are held out too, and no others
+with them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dsoftmax.data.block import Block
+from dsoftmax.errors import DataError
 
 Float = NDArray[np.float64]
 
 SALT = 0x5DEECE66D
 """Offset that makes this hash differ from that of the sample."""
+NO_FOLD = np.uint64(2**64 - 1)
+"""The number -1 as a group: a row that no given fold holds out."""
 MARKS = 4096
 """Places that are distinguished when groups are counted."""
 
@@ -30,10 +34,14 @@ class HeldOut:
     ----------
     low, high : float
         Between 0 and 1; between 1 and 2 for the rows of a validation source.
+    given : int
+        Number of folds if the groups of the rows are the numbers of their folds; 0 if places are
+        hashes.
     """
 
     low: float
     high: float
+    given: int = 0
 
     def mask(self, where: Float) -> NDArray[np.bool_]:
         """Return whether each row is held out, (rows,), from the rows' `places`."""
@@ -44,22 +52,49 @@ VALIDATION = HeldOut(1.0, 2.0)
 """The rows of a validation source."""
 
 
-def folds(n: int) -> tuple[HeldOut, ...]:
-    """Return the rows that each of n folds holds out: every row is in one fold."""
+def folds(n: int, given: bool = False) -> tuple[HeldOut, ...]:
+    """Return the rows that each of n folds holds out.
+
+    Every row is in one fold. If the folds are given, the last of n + 1 equal steps is left for the
+    rows that no fold holds out.
+    """
+    if given:
+        return tuple(HeldOut(i / (n + 1), (i + 1) / (n + 1), n) for i in range(n))
     return tuple(HeldOut(i / n, (i + 1) / n) for i in range(n))
 
 
-def places(block: Block) -> Float:
+def places(block: Block, held_out: Iterable[HeldOut] = ()) -> Float:
     """Return the place of each row in [0, 1), (rows,).
 
-    It is a hash of the row's group, or of its number if it has no group.
+    It is a hash of the row's group, or of its number if it has no group. If ``held_out`` are given
+    folds, it is the middle of the fold that the row's group names.
 
     The place of a row of a validation source is 1.
+
+    Raises
+    ------
+    DataError
+        The group of a row names no fold.
     """
     if block.validation:
         return np.ones(block.n_rows)
-    groups = block.groups
+    groups, given = block.groups, max((one.given for one in held_out), default=0)
+    if given and groups is not None:
+        _require_folds(block, groups, given)
+        return (np.minimum(groups, np.uint64(given)).astype(np.float64) + 0.5) / (given + 1)
     return uniform(block.row_numbers if groups is None else groups, SALT)
+
+
+def _require_folds(block: Block, groups: NDArray[np.uint64], n: int) -> None:
+    wrong = (groups >= n) & (groups != NO_FOLD)
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise DataError(
+            f"{block.names.groups} row {block.origin + row:,}: the fold is "
+            f"{groups[row].astype(np.int64)}; expected whole numbers from 0 to {n - 1}, or -1 for "
+            "a row that no fold holds out. Pass the number of folds as cv (--folds), and such "
+            "numbers."
+        )
 
 
 def uniform(numbers: NDArray[np.integer], salt: int = 0) -> Float:

@@ -1,4 +1,8 @@
-"""Stored labels, classes in scikit-learn's order, and the codes 0 … K−1 between them."""
+"""Stored labels, classes in scikit-learn's order, and the codes 0 … K−1 between them.
+
+Labels are numbers or text. Text is stored as strings of fixed or variable width, as bytes, or as
+Python objects. Bytes are the UTF-8 of a string, so b"oak" and "oak" name the same class.
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -24,7 +28,7 @@ TABLE_SPAN = 2**16
 
 
 def plain_labels(y: NDArray, name: str = "y", first_row: int | RowNumbers = 0) -> NDArray:
-    """Return labels as integers, booleans, whole floats or fixed-width strings.
+    """Return labels as integers, booleans, whole floats, or strings or bytes of fixed width.
 
     Raises
     ------
@@ -58,14 +62,76 @@ def plain_labels(y: NDArray, name: str = "y", first_row: int | RowNumbers = 0) -
                     "contains NaN or None; expected a class for every row. "
                     f"{SKIP_LABELS.format('nan')}"
                 )
-        if kind == "T" or all(isinstance(label, str) for label in y):
-            return np.array(y.tolist(), dtype=str)
-        plain = np.array(y.tolist())
+        plain = _of_one_type(y.tolist())
+        if plain.dtype.kind in "US":
+            return plain
         if plain.dtype.kind in "iubf" and plain.shape == y.shape:
             return plain_labels(plain, name, first_row)
     raise DataError(
         f"{name} has dtype {y.dtype}, Unknown label type: unknown; expected integers, whole "
-        "floats, booleans or strings. Convert the labels."
+        "floats, booleans or strings. Convert the labels, for example with astype(str)."
+    )
+
+
+def _of_one_type(labels: list[Any]) -> NDArray:
+    """Return Python objects as an array.
+
+    Raises
+    ------
+    DataError
+        Some of them are text, and others are not, or strings and bytes are mixed.
+    """
+    for text in (str, bytes):
+        if all(isinstance(label, text) for label in labels):
+            return np.array(labels, dtype=text)
+    _require_one_type(labels)
+    return np.array(labels)
+
+
+def _require_one_type(labels: Iterable[Any]) -> None:
+    kinds = sorted({_type_name(label) for label in labels})
+    if len(kinds) > 1 and {"str", "bytes"} & set(kinds):  # NumPy would convert 1 to "1"
+        raise DataError(
+            f"The labels mix {', '.join(kinds)}; expected one type. Convert them with astype(str)."
+        )
+
+
+def _type_name(label: Any) -> str:
+    texts = (one.__name__ for one in (str, bytes) if isinstance(label, one))
+    return next(texts, type(label).__name__)
+
+
+def text_as(y: NDArray, classes: NDArray) -> NDArray:
+    """Return plain labels as strings if the classes are strings, as bytes if they are bytes.
+
+    Bytes and strings are converted by UTF-8. Other labels are returned unchanged. Bytes that are
+    no UTF-8 become a string that equals no class.
+    """
+    if y.dtype.kind == "S" and classes.dtype.kind == "U":
+        return np.char.decode(y, "utf-8", "surrogateescape")
+    if y.dtype.kind == "U" and classes.dtype.kind == "S":
+        return np.char.encode(y, "utf-8", "surrogatepass")
+    return y
+
+
+def label_as(label: Any, classes: NDArray) -> Any:
+    """Return one label as `text_as` does."""
+    if not isinstance(label, (str, bytes)):
+        return label
+    return text_as(np.array([label]), classes).tolist()[0]
+
+
+def is_text(labels: NDArray) -> bool:
+    """Return whether plain labels are strings or bytes."""
+    return labels.dtype.kind in "US"
+
+
+def in_json(classes: NDArray) -> list[Any]:
+    """Return labels in JSON types. Bytes become strings by UTF-8, ``\\xNN`` where they are none."""
+    return (
+        [label.decode("utf-8", "backslashreplace") for label in classes.tolist()]
+        if classes.dtype.kind == "S"
+        else classes.tolist()
     )
 
 
@@ -78,11 +144,8 @@ def ordered_classes(found: Iterable[Any]) -> NDArray:
         There are fewer than two classes, or their types have no common order.
     """
     labels = list(found)
+    _require_one_type(labels)
     kinds = sorted({type(label).__name__ for label in labels})
-    if len(kinds) > 1 and {"str", "bytes"} & set(kinds):  # NumPy would convert 1 to "1"
-        raise DataError(
-            f"The labels mix {', '.join(kinds)}; expected one type. Convert them with astype(str)."
-        )
     array = np.array(labels)
     # NumPy converts integers beyond int64 to floats that differ from them.
     if kinds == ["int"] and array.dtype.kind not in "iu":
@@ -178,8 +241,9 @@ class Encoder:
                 codes: NDArray[np.integer] = table[_above(y, low, low + len(table))]
                 if codes.min() >= 0:
                     return codes
-        if (y.dtype.kind in "US") != (self.classes.dtype.kind in "US"):
+        if is_text(y) != is_text(self.classes):
             self._unknown(block, y, 0)
+        y = text_as(y, self.classes)
         codes = np.minimum(np.searchsorted(self.classes, y), len(self.classes) - 1)
         wrong = self.classes[codes] != y
         if wrong.any():

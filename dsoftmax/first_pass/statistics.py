@@ -124,6 +124,13 @@ class Statistics:
                 f"train on. Pass another validation_fraction, or {cure}."
             )
         hashed = "number" if marked is None else "group"
+        if held_out[0].given:
+            raise DataError(
+                f"The folds hold {_listed(rows)} rows: fold {_listed(bad)} has no row with a "
+                "weight, or all of them; expected rows with a weight inside and outside every "
+                f"fold. Pass a column with all the numbers from 0 to {len(rows) - 1}, or another "
+                "number of folds as cv (--folds)."
+            )
         raise DataError(
             f"The folds hold {found}: fold {_listed(bad)} has no row with a weight, or all of "
             "them; expected rows with a weight inside and outside every fold. The fold of a row "

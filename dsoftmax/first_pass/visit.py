@@ -15,7 +15,7 @@ from dsoftmax.data.features import Features, rows_between
 from dsoftmax.engines.visit import Footprint, Visit
 from dsoftmax.first_pass.checks import check_count, check_finite, checked_weights
 from dsoftmax.first_pass.held_out import MARKS, HeldOut, fold_of, marks, places
-from dsoftmax.first_pass.labels import Encoder, plain_labels
+from dsoftmax.first_pass.labels import Encoder, plain_labels, text_as
 from dsoftmax.first_pass.leaf_sums import TILE_BYTES, LeafSums, labels_and_codes, tile_rows, tiles
 from dsoftmax.first_pass.leverages import leverage_bytes
 from dsoftmax.first_pass.sample import NO_GRAM, Draw
@@ -106,6 +106,7 @@ class Collect(Visit):
         y = plain_labels(block.y, block.names.y, block.origin)
         if self.encoder is not None:
             self.encoder.codes(block)
+            y = text_as(y, self.encoder.classes)
         if block.validation:  # its values were checked, and nothing is learnt from them
             block, weights, y = block.between(0, 0), weights[:0], y[:0]
         return self._sums(block, weights, y)
@@ -114,7 +115,7 @@ class Collect(Visit):
         """Return the sums of a leaf whose values were checked."""
         labels, codes = labels_and_codes(y)
         check_count(len(labels), block)
-        where = places(block)
+        where = places(block, self.held_out)
         n_sets, n_labels = len(self.held_out) + 1, len(labels)
         by_set = codes + n_labels * fold_of(self.held_out, where)
         sums, gram, in_gram = self._feature_sums(block.X, by_set, weights, n_labels * n_sets)

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsoftmax.errors import DataError, OptionError
+from dsoftmax.first_pass.labels import label_as
 from dsoftmax.first_pass.statistics import Statistics
 
 Float = NDArray[np.float64]
@@ -46,6 +47,9 @@ def class_weight_vector(class_weight: Any, statistics: Statistics) -> Float | No
             f"class_weight={class_weight!r} is unknown; expected 'balanced', a dict from label to "
             "weight, or None. Pass one of these."
         )
+    class_weight = {
+        label_as(label, statistics.classes): weight for label, weight in class_weight.items()
+    }
     unknown = [label for label in class_weight if label not in classes]
     # As in scikit-learn, a dict that names every class may name more: a fold may lack a class.
     if unknown and any(label not in class_weight for label in classes):

@@ -30,7 +30,7 @@ def score(theta: Float, block: Block, y: NDArray, weights: Float | None, rows: N
         Rows that are scored.
     """
     found = np.zeros(3)
-    step = _scored_rows(*theta.shape)
+    step = scored_rows(*theta.shape)
     for start in range(0, len(rows), step):
         some = rows[start : start + step]
         logits = softmax.decision_function(theta, block.X[some])
@@ -45,9 +45,9 @@ def score_bytes(n_features: int, n_classes: int) -> int:
     """Return the bytes that `score` allocates."""
     d = n_features + 1
     a_row = FEATURE_BYTES * d + LOGIT_BYTES * n_classes + ROW_BYTES
-    return _scored_rows(n_classes, d) * a_row
+    return scored_rows(n_classes, d) * a_row
 
 
-def _scored_rows(K: int, d: int) -> int:
+def scored_rows(K: int, d: int) -> int:
     """Return the rows that are scored at a time."""
     return max(SCORED_VALUES // max(K, d), 1)

@@ -141,7 +141,7 @@ class Evaluate(Visit):
         KERNELS[self.kernel].require()
         y = self.encoder.codes(block)
         held = {question.held for question in self.questions if question.held is not None}
-        where = places(block) if held else None
+        where = places(block, held) if held else None
         masks: dict[HeldOut | None, NDArray[np.bool_]] = (
             {} if where is None else {one: one.mask(where) for one in held}
         )

@@ -12,7 +12,7 @@ from dsoftmax.data.missing import REASONS
 from dsoftmax.engines.visit import Footprint, Visit
 from dsoftmax.errors import DataError
 from dsoftmax.first_pass.checks import check_finite, checked_weights
-from dsoftmax.first_pass.labels import Encoder, plain_labels
+from dsoftmax.first_pass.labels import Encoder, in_json, is_text, plain_labels, text_as
 from dsoftmax.kernels import softmax
 from dsoftmax.results.model import Model
 from dsoftmax.results.outputs import labels, logits
@@ -77,7 +77,7 @@ class Metrics:
             "skipped": dict(zip(REASONS, self.skipped.tolist(), strict=True)),
             "log_loss": self.log_loss,
             "accuracy": self.accuracy,
-            "classes": self.classes.tolist(),
+            "classes": in_json(self.classes),
             "precision": plain(self.precision),
             "recall": plain(self.recall),
             "support": plain(self.support),
@@ -163,18 +163,31 @@ class Hits(Visit):
         check_finite(block)
         weights = checked_weights(block)
         assert block.y is not None
-        y = plain_labels(block.y, block.names.y, block.origin)
-        if _kind(y) != _kind(self.model.classes):
-            raise DataError(
-                f"{block.names.y} holds {_kind(y)}; expected {_kind(self.model.classes)}, as the "
-                "classes of the model are. Pass labels of the same kind."
-            )
-        hits = labels(self.model, block.X, self.dtype) == y
+        hits = agree(labels(self.model, block.X, self.dtype), block)
         return {"hits": np.float64(weights @ hits), "weight": np.float64(weights.sum())}
 
 
+def agree(predicted: NDArray, block: Block) -> NDArray[np.bool_]:
+    """Return whether the label of each row of a block is the predicted one, (rows,).
+
+    Raises
+    ------
+    DataError
+        A label is missing or is no class, or some labels are text and the others are numbers.
+    """
+    assert block.y is not None
+    y = plain_labels(block.y, block.names.y, block.origin)
+    if len(y) and is_text(y) != is_text(predicted):
+        raise DataError(
+            f"{block.names.y} holds {_kind(y)}; expected {_kind(predicted)}, as the classes of the "
+            "model are. Pass labels of the same kind."
+        )
+    found: NDArray[np.bool_] = predicted == text_as(y, predicted)
+    return found
+
+
 def _kind(labels: NDArray) -> str:
-    return {"U": "strings", "S": "bytes"}.get(labels.dtype.kind, "numbers")
+    return "strings" if is_text(labels) else "numbers"
 
 
 def finish(totals: dict[str, Any], model: Model, n_rows: int) -> Metrics:

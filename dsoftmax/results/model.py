@@ -8,8 +8,9 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from dsoftmax.data.counts import Normalisation
 from dsoftmax.data.missing import remembered
-from dsoftmax.data.open import normalised, opened_array, with_features
+from dsoftmax.data.open import admitted, normalised, with_features
 from dsoftmax.engines.threads import ThreadsEngine
+from dsoftmax.first_pass.labels import is_text
 from dsoftmax.kernels.tiles import product_dtype
 from dsoftmax.results import outputs
 from dsoftmax.results.no_data import Skips
@@ -228,7 +229,7 @@ class Model:
 
         Counts are normalised as in the training.
         """
-        found = normalised(opened_array(X, "X"), Normalisation.of(self.about), "X")
+        found = normalised(admitted(X, "X"), Normalisation.of(self.about), "X")
         return with_features(found, self.feature_names, "X")
 
 
@@ -274,3 +275,21 @@ def centred(theta: Float, keep_zeros: bool = False) -> Float:
     if keep_zeros and len(theta) > 2:
         mean[:-1] = 0
     return theta - mean
+
+
+def as_labels(classes: NDArray, dtype: np.dtype) -> NDArray:
+    """Return the classes in the dtype of the labels that the user passed, if it holds them.
+
+    Parameters
+    ----------
+    classes : (K,) ndarray
+    dtype : numpy dtype
+    """
+    if dtype.kind == "O" and is_text(classes):
+        return classes.astype(object)
+    if dtype.kind in "US" and dtype.kind == classes.dtype.kind:
+        return classes.astype(np.promote_types(dtype, classes.dtype))
+    if dtype.kind not in "biuf" or classes.dtype.kind not in "biuf":
+        return classes
+    found = classes.astype(dtype)
+    return found if np.array_equal(found, classes) else classes

@@ -142,9 +142,11 @@ def skipped_label(classes: NDArray, given: Any = None) -> Any:
     OptionError
         The given label is a class, or the dtype of the classes does not hold it.
     """
+    if classes.dtype.kind == "O":  # all strings, or all bytes
+        classes = np.array(classes.tolist())
     dtype = classes.dtype
     if given is None:
-        usual = {"i": -1, "f": np.nan, "U": "", "S": b"", "O": ""}.get(dtype.kind)
+        usual = {"i": -1, "f": np.nan, "U": "", "S": b""}.get(dtype.kind)
         usual = np.iinfo(dtype).max if dtype.kind == "u" else usual
         taken = usual is None or is_among(usual, classes.tolist())
         return None if taken else in_dtype(usual, dtype)

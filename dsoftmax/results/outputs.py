@@ -122,14 +122,19 @@ def _rounds(theta: Float, X: Features, dtype: np.dtype) -> bool:
 
 def labels(model: Coefficients, X: Features, dtype: np.dtype | None = None) -> NDArray:
     """Return the most probable class of each row, (rows,), in the dtype of ``classes``."""
+    return model.classes[most_probable(model, X, dtype)]
+
+
+def most_probable(
+    model: Coefficients, X: Features, dtype: np.dtype | None = None
+) -> NDArray[np.intp]:
+    """Return the number of the most probable class of each row, (rows,)."""
     step = max(SLAB_VALUES // len(model.classes), 1)
     parts = [
-        model.classes[
-            logits(model, rows_between(X, i, min(i + step, X.shape[0])), dtype).argmax(axis=1)
-        ]
+        logits(model, rows_between(X, i, min(i + step, X.shape[0])), dtype).argmax(axis=1)
         for i in range(0, X.shape[0], step)
     ]
-    return np.concatenate(parts) if parts else model.classes[:0]
+    return np.concatenate(parts) if parts else np.zeros(0, np.intp)
 
 
 def probabilities(model: Coefficients, X: Features, dtype: np.dtype | None = None) -> NDArray:

@@ -13,7 +13,7 @@ from dsoftmax.data.checks import check_shapes
 from dsoftmax.data.features import Features
 from dsoftmax.data.kind import is_dask, is_lazy
 from dsoftmax.data.missing import Missing, is_masked
-from dsoftmax.data.open import open_source, opened_array
+from dsoftmax.data.open import admitted, open_source
 from dsoftmax.data.source import Source, n_rows
 from dsoftmax.data.table import Names, Table
 from dsoftmax.engines.base import Engine
@@ -76,11 +76,12 @@ def apply(
         X has another number of features, is not two-dimensional, or holds NaN or infinity. For a
         dask array, NaN and infinity are found when the result is computed.
     """
-    X = opened_array(X, "X")
+    X = admitted(X, "X")
+    given = X
     if not (is_lazy(X) or scipy.sparse.issparse(X)):
         X = X if is_masked(X) else np.asarray(X)
     if len(X.shape) != 2:
-        check_shapes(Table(X.shape))
+        check_shapes(Table(tuple(X.shape)), Table(given), model.theta.shape[1] - 1)
     require_features(model, X.shape[1], owner=owner)
     wide, stored = output is not labels, np.dtype(X.dtype)
     missing = skips.values(stored)

@@ -15,6 +15,8 @@ from dsoftmax.system.interrupts import finished
 
 FORMAT = 1
 """Version of the layout on disk."""
+MODEL = "model.zarr"
+"""Name of the model in the directory of a run."""
 METADATA_BYTES = 4096
 """Estimate for the metadata of a group of a few arrays, in bytes."""
 
@@ -105,7 +107,7 @@ def load_model(path: Path | str) -> Model:
     Parameters
     ----------
     path : path
-        Directory of the Zarr group: the ``model.zarr`` of a run.
+        Directory of a run that has ended, or of the Zarr group: the ``model.zarr`` of a run.
 
     Returns
     -------
@@ -119,6 +121,8 @@ def load_model(path: Path | str) -> Model:
     """
     import zarr
 
+    if (Path(path) / MODEL).is_dir():
+        path = Path(path) / MODEL
     try:
         group = zarr.open_group(path, mode="r")
         attributes = dict(group.attrs)

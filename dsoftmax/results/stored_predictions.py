@@ -13,6 +13,7 @@ from dsoftmax.data.missing import REASONS, is_missing
 from dsoftmax.data.source import Source, n_rows
 from dsoftmax.engines.base import Engine
 from dsoftmax.errors import OutputExistsError
+from dsoftmax.first_pass.labels import in_json, is_text
 from dsoftmax.results.model import Model
 from dsoftmax.results.no_data import Predict, label_dtype, skipped_label
 from dsoftmax.results.outputs import labels, probabilities, require_features
@@ -43,7 +44,8 @@ def write_predictions(
         Rows of X; labels are not needed.
     path : path
         The group. It holds the array ``labels`` (n,) and, on request, ``probabilities`` (n, K)
-        float32. Its attributes name the classes.
+        float32. Its attributes name the classes. Classes that are bytes become strings, because
+        few readers of Zarr v3 know bytes.
     with_probabilities : bool
     overwrite : bool
         Whether the new group replaces an existing one at ``path``, once the new one is complete.
@@ -78,7 +80,7 @@ def write_predictions(
         )
     require_features(model, source.n_features, source.names.X)
     n, K, step = n_rows(source), len(model.classes), max(int(source.chunk_rows[0]), 1)
-    text = model.classes.dtype.kind == "U"
+    text = is_text(model.classes)
     label = skipped_label(model.classes, nodata)
     as_labels = Predict(labels, model, None, label, label_dtype(model.classes, label), False)
     as_chances = Predict(probabilities, model, None, np.nan, np.dtype(np.float32), True)
@@ -92,7 +94,7 @@ def write_predictions(
 
         def make() -> tuple[zarr.Array, zarr.Array | None]:
             group = zarr.create_group(
-                draft, zarr_format=3, attributes={"classes": model.classes.tolist()}
+                draft, zarr_format=3, attributes={"classes": in_json(model.classes)}
             )
             found = group.create_array(
                 "labels",
@@ -113,10 +115,11 @@ def write_predictions(
         def write(block: Block) -> None:
             rows = slice(block.first_row, block.first_row + block.n_rows)
             predicted, skipped = as_labels(block)
+            predicted = np.array(in_json(predicted), object) if text else predicted
             chance = None if chances is None else as_chances(block)[0]
 
             def store() -> None:
-                found[rows] = predicted.astype(object) if text else predicted
+                found[rows] = predicted
                 if chances is not None:
                     chances[rows] = chance
 
@@ -131,7 +134,7 @@ def write_predictions(
 
         each_block(write, source, engine, scratch_bytes(model, source, with_probabilities))
         if counts.any():
-            value = np.asarray(label).item()
+            (value,) = in_json(np.asarray([label]))
             missing = "NaN" if is_missing(value) else value
             with writing(path, n_bytes):
                 finished(lambda: found.attrs.update({"_FillValue": missing}))

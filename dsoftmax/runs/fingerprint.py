@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse
-from numpy.typing import NDArray
 
 from dsoftmax.data.block import Block
+from dsoftmax.data.contents import contents
 from dsoftmax.data.source import Source
 
 
@@ -40,11 +40,6 @@ def _add_block(digest: Any, block: Block) -> None:
         if part is None:
             digest.update(b"none;")
             continue
-        plain = _plain(np.asarray(part))
+        plain = contents(np.asarray(part))
         digest.update(f"{plain.dtype.str}{plain.shape};".encode())
         digest.update(plain.reshape(-1).view(np.uint8).data if plain.size else b"")
-
-
-def _plain(values: NDArray) -> NDArray:
-    """Return values whose bytes are their contents; strings of variable width are pointers."""
-    return np.ascontiguousarray(values.astype(str) if values.dtype.kind in "OT" else values)

@@ -1,12 +1,13 @@
 """A grid of models: values of C times folds, and for every C a model of all rows.
 
-A fold is a part of the rows, by a hash of their numbers or of their groups. All models advance
-together: every pass reads the data once for all models that have not ended. Loss and accuracy on
-the rows that a fold holds out come from the same passes. The models of all rows run beside those
-of the folds, so that the best one is trained when the scores are known.
+A fold is a part of the rows, by a hash of their numbers or of their groups, or by a column of fold
+numbers. All models advance together: every pass reads the data once for all models that have not
+ended. Loss and accuracy on the rows that a fold holds out come from the same passes. The models of
+all rows run beside those of the folds, so that the best one is trained when the scores are known.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,13 +27,18 @@ class Grid:
         Values of C, ascending.
     n_folds : int
         Number of folds; 0 for models of all rows alone.
-    scoring : {"accuracy", "log_loss"}
-        Score that chooses C: the largest mean accuracy over the folds, or the least mean loss.
+    scoring : {"accuracy", "log_loss"} or callable
+        Score that chooses C: the largest mean accuracy over the folds, the least mean loss, or the
+        largest mean of a function: see `dsoftmax.training.own_scores`.
+    given : bool
+        Whether the groups of the rows are the numbers of their folds, from 0; -1 for rows that no
+        fold holds out.
     """
 
     Cs: NDArray[np.float64]
     n_folds: int = 5
-    scoring: str = "accuracy"
+    scoring: Any = "accuracy"
+    given: bool = False
 
     @classmethod
     def single(cls, C: float) -> "Grid":
@@ -61,7 +67,7 @@ class Grid:
             raise OptionError(
                 f"{folds}={self.n_folds!r}; expected a whole number that is at least 2."
             )
-        if self.scoring not in SCORINGS:
+        if not callable(self.scoring) and self.scoring not in SCORINGS:
             raise unknown_option("scoring", self.scoring, SCORINGS)
 
     @property

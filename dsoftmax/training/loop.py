@@ -18,6 +18,7 @@ from dsoftmax.training.budget import require_memory, sizes_of, solver_bytes
 from dsoftmax.training.first_pass import collect_statistics
 from dsoftmax.training.grid import Grid
 from dsoftmax.training.objectives import make_objective
+from dsoftmax.training.own_scores import own_scores
 from dsoftmax.training.prepare import Prepared, Resumed, prepare
 from dsoftmax.training.record import Record, record_pass
 from dsoftmax.training.result import Result, Trained
@@ -101,7 +102,26 @@ def train(
             watch(tracks, _advance(running))
         if prepared.grid.n_folds and (missing := list(filter(_lacks_score, tracks))):
             watch(tracks, _score(missing))
-    return Result(prepared.grid, tuple(map(_trained, prepared.grid.models, tracks)), history)
+        models = tuple(map(_trained, prepared.grid.models, tracks))
+        own = _own_scores(prepared, engine, models)
+    return Result(prepared.grid, models, history, own)
+
+
+def _own_scores(prepared: Prepared, engine: Engine, models: Sequence[Trained]) -> Float | None:
+    """Return the scores of the folds by the function of the grid; None if it has a name."""
+    grid = prepared.grid
+    if not callable(grid.scoring):
+        return None
+    n_models = grid.n_folds * len(grid.Cs)
+    thetas = np.array([one.model.theta for one in models[:n_models]])
+    return own_scores(
+        grid.scoring,
+        prepared.source,
+        engine,
+        prepared.visit.held_out,
+        thetas.reshape(grid.n_folds, len(grid.Cs), *thetas.shape[1:]),
+        models[0].model.classes,
+    )
 
 
 def _resumed(run: Run) -> Resumed:

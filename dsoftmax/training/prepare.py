@@ -253,7 +253,7 @@ def _members(
     if grid is None:
         held_out = settings.held_out
         return (Member(settings, held_out, None if held_out is None else 0),)
-    parts = folds(grid.n_folds)
+    parts = folds(grid.n_folds, grid.given)
     return tuple(
         Member(replace(settings, C=C), None if fold is None else parts[fold], fold)
         for fold, C in grid.models

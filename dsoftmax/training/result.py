@@ -52,11 +52,14 @@ class Result:
         All models, in the order of ``grid.models``.
     history : list of Record
         Passes of this call.
+    own : (n_folds, n_Cs) float64, optional
+        Scores by the function ``grid.scoring``; None if that is a name.
     """
 
     grid: Grid
     models: tuple[Trained, ...]
     history: Sequence[Record] = field(default_factory=list)
+    own: Float | None = None
 
     @cached_property
     def best(self) -> Trained:
@@ -114,6 +117,8 @@ class Result:
     @property
     def scores(self) -> Float:
         """Scores that choose C, (n_folds, n_Cs): larger is better."""
+        if self.own is not None:
+            return self.own
         return self.accuracy if self.grid.scoring == "accuracy" else -self.log_loss
 
     def of_fold(self, fold: int, number: int) -> Trained:

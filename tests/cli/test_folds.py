@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import reference
+import zarr
 from command_data import N
 from commands import DATA, TRAIN, refused, run, theta
 
@@ -54,6 +55,27 @@ def test_folds_of_groups_are_scored_as_scikit_learn_scores_them(here, values):
     shown = run("inspect", *DATA, "--folds", "3", "--groups", "scene")
     assert shown.exit_code == 0, shown.stderr
     assert re.search(r"data\.zarr/scene +6,000 int64", shown.stdout)
+
+
+def test_a_column_of_folds_is_scored_as_scikit_learn_scores_it(here, values):
+    sklearn = pytest.importorskip("sklearn.linear_model")
+    X, y, _ = values
+    column = np.arange(N) % 4 - 1
+    zarr.create_array("folds", data=column.astype("i1"), chunks=(700,))
+    tight = ("--fold-column", "folds", "--tol", "1e-8", "--dtype", "float64")
+    result = run(*GRID, *tight)
+    assert result.exit_code == 0, result.stderr
+    scores = json.loads(Path("grid/scores.json").read_text())
+    for fold in range(3):
+        out = column == fold
+        theirs = sklearn.LogisticRegression(C=1.0, tol=1e-9, max_iter=5000).fit(X[~out], y[~out])
+        assert scores["accuracy"][fold][1] == pytest.approx(theirs.score(X[out], y[out]), abs=2e-3)
+    assert "already ended" in run(*GRID, *tight).stdout
+    refused(run(*GRID, "--groups", "folds", *tight[2:]), "given_folds", "--overwrite")
+    assert run("inspect", *DATA, "--folds", "3", "--fold-column", "folds").exit_code == 0
+    refused(run(*TRAIN, "--fold-column", "folds"), "--fold-column does nothing without --folds")
+    refused(run(*GRID, "--groups", "scene", "--fold-column", "folds"), "--fold-column both")
+    refused(run(*GRID, "--fold-column", "scene", "--overwrite"), "scene row 180", "the fold is 3")
 
 
 def test_a_validation_set_holds_whole_groups(here):

@@ -1,5 +1,7 @@
 """A mistake in a command is one message with the cure, and exit code 1."""
 
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -86,6 +88,32 @@ def test_unusable_rows_are_named(here):
     refused(run(*TRAIN), "data.zarr/X", "row 1,234", "column 3", "nan")
     change("X", (1234, 3), 0.5)
     assert run(*TRAIN).exit_code == 0  # the refused commands left no run behind
+
+
+@pytest.mark.parametrize("layout", ["features first", "features last", "rows first"])
+def test_the_command_that_is_offered_for_a_cube_stores_rows(here, values, layout):
+    X, y, _ = values
+    X, y = X[:600], y[:600]
+    cube = {
+        "features first": X.T.reshape(P, 20, 30),
+        "features last": X.reshape(20, 30, P),
+        "rows first": X[:, :4].reshape(600, 2, 2),
+    }[layout]
+    shape = (600,) if layout == "rows first" else (20, 30)
+    group = zarr.create_group("cube.zarr")
+    group.create_array("X", data=cube, chunks=(1, *cube.shape[1:]))
+    written = {"config": {"write_empty_chunks": True}}
+    group.create_array("y", data=y.reshape(shape), chunks=(7, *shape[1:]), **written)
+    names = ["X", "y"]
+    for number, part in enumerate(("X-rows", "y-rows")[: 1 if shape == (600,) else 2]):
+        message = refused(train("cube.zarr", *names), part).stderr
+        command = message[message.index("python -c") :].replace("python", sys.executable, 1)
+        subprocess.run(command, shell=True, check=True)
+        names[number] = part
+    expected = X[:, :4] if layout == "rows first" else X
+    assert (zarr.open_array("cube.zarr/X-rows")[:] == expected).all()
+    assert (zarr.open_array(f"cube.zarr/{names[1]}")[:] == y).all()
+    assert train("cube.zarr", *names).exit_code == 0
 
 
 @pytest.mark.parametrize("version", [2, 3])

@@ -10,7 +10,7 @@ from numpy.testing import assert_allclose
 from opening import opened
 
 from dsoftmax.data.counts import Normalisation
-from dsoftmax.data.open import normalised, opened_array
+from dsoftmax.data.open import admitted, normalised
 from dsoftmax.errors import DataError
 from dsoftmax.testing.sources import check_source
 
@@ -61,7 +61,7 @@ def test_stored_counts_are_normalised_as_they_are_read(X, storage, tmp_path, mon
             "zarr": lambda: root.create_array("X", data=X, chunks=(64, 4)),
             "hdf5": lambda: file["X"],
         }[storage]()
-        source = opened(normalised(opened_array(array, "X"), how, "X"))
+        source = opened(normalised(admitted(array, "X"), how, "X"))
         assert len(source.chunk_rows) > 1
         check_source(source, how.apply(scipy.sparse.csr_array(X) if storage == "csr" else X))
         assert source.describe()["arrays"]["X"]["normalize"] == 1e4
@@ -70,7 +70,7 @@ def test_stored_counts_are_normalised_as_they_are_read(X, storage, tmp_path, mon
 def test_a_lost_chunk_of_a_plain_array_stays_an_error(X, tmp_path):
     array = cells.root(tmp_path / "a.zarr").create_array("X", data=X, chunks=(100, P))
     (tmp_path / "a.zarr/X/c/1/0").unlink()
-    source = opened(normalised(opened_array(array, "X"), Normalisation(1e4), "X"))
+    source = opened(normalised(admitted(array, "X"), Normalisation(1e4), "X"))
     with pytest.raises(OSError, match="X rows 100–199"):
         [source.load(chunk) for chunk in range(len(source.chunk_rows))]
 
@@ -93,7 +93,7 @@ def test_rows_with_a_missing_value_stay_missing(X, tmp_path):
         "X", data=X, chunks=(100, P), attributes={"_FillValue": 9}
     )
     for rows in (array, np.ma.masked_equal(X, 9)):
-        source = opened(normalised(opened_array(rows, "X"), Normalisation(1e4, True), "X"))
+        source = opened(normalised(admitted(rows, "X"), Normalisation(1e4, True), "X"))
         found = [source.load(chunk).counted() for chunk in range(len(source.chunk_rows))]
         assert sum(counts[0] for _, counts in found if counts is not None) == missing.sum()
         assert_allclose(

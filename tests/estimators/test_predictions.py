@@ -14,7 +14,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score
 
 from dsoftmax import SoftmaxRegression, load_model, save_model
-from dsoftmax.data.zarr.source import ZarrRows
+from dsoftmax.data.zarr.rows import ZarrRows
 from dsoftmax.errors import DataError, MemoryLimitError, ReadError
 
 
@@ -161,7 +161,7 @@ def test_score_refuses_labels_of_another_kind(lazy):
     X, y = make_data(3)
     words = np.array(["a", "b", "c"])[y]
     rows = da.from_array(X, chunks=(100, -1)) if lazy else X
-    with pytest.raises(ValueError, match="y holds strings; expected numbers" if lazy else "type"):
+    with pytest.raises(ValueError, match="y holds strings; expected numbers"):
         SoftmaxRegression().fit(X, y).score(rows, words)
 
 

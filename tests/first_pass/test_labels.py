@@ -30,6 +30,8 @@ KINDS = {
     "strings": (np.array(["a", "bee", "éa"]), "U3"),
     "bytes": (np.array([b"a", b"bee"]), "S3"),
     "objects": (np.array(["a", "bee", "c"]), "O"),
+    "bytes as objects": (np.array([b"a", b"bee"]), "O"),
+    "booleans as objects": (np.array([False, True]), "O"),
     "strings of any length": (np.array(["a", "bee", "c" * 40]), np.dtypes.StringDType()),
 }
 
@@ -112,7 +114,8 @@ def test_a_trained_encoder_advises_no_other_classes():
         (np.array(["a", None], object), "kind row 8: the label is None"),
         (np.array(["a", np.nan], object), "kind row 8: the label is nan"),
         (np.array([0, 2.5], object), "kind row 8: the label is 2.5"),
-        (np.array(["a", 1], object), "Unknown label type"),
+        (np.array(["a", 1], object), "The labels mix int, str"),
+        (np.array([b"a", "a"], object), "The labels mix bytes, str"),
         (np.array([1j, 2]), "Unknown label type"),
         (np.array(["2020-01-01"], "M8[D]"), "Unknown label type"),
     ],

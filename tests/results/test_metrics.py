@@ -81,7 +81,8 @@ def test_rows_that_cannot_be_measured_are_refused(rng, measure):
 
 
 @pytest.mark.parametrize(
-    ("labels", "classes"), [([b"a", b"b"], ["a", "b"]), (["0", "1"], [0, 1]), ([0, 1], ["0", "1"])]
+    ("labels", "classes"),
+    [([b"0", b"1"], [0, 1]), (["0", "1"], [0, 1]), ([0, 1], ["0", "1"]), ([0, 1], [b"0", b"1"])],
 )
 def test_labels_of_another_kind_have_no_accuracy(labels, classes):
     model = Model(np.zeros((2, 2)), np.array(classes))

@@ -5,9 +5,11 @@ WALLS = {
     "errors": set(),
     "system": {"errors"},
     "compat": set(),
-    "data": {"errors", "data/zarr", "data/dask", "data/anndata"},
+    "data": {
+        "errors", "compat/xarray", "data/zarr", "data/dask", "data/anndata", "data/hdf5",
+    },
     "data/anndata": {"errors", "data", "data/zarr", "data/hdf5"},
-    "data/hdf5": {"errors", "data"},
+    "data/hdf5": {"errors", "compat/h5py", "data", "data/zarr"},
     "data/dask": {"errors", "compat/dask", "data", "data/zarr"},
     "data/zarr": {"errors", "compat/zarr", "data", "data/zarr/local"},
     "data/zarr/local": {
@@ -74,7 +76,7 @@ HEAVY = {
         "results/stored_predictions.py",
         "cli/demo/",
     ),
-    "h5py": ("data/hdf5/",),
+    "h5py": ("data/hdf5/", "compat/h5py.py"),
     "numcodecs": ("compat/numcodecs.py", "compat/zarr.py"),
     "sklearn": ("estimators/sklearn.py",),
     "numba": ("kernels/compiled/",),

@@ -70,7 +70,17 @@ def command(
         from dsoftmax.cli.show_plan import pass_facts, training_facts
         from dsoftmax.training.prepare import prepare
 
-    source = open_data(data, features, labels, weights, missing_chunks, groups, missing, how=how)
+    source = open_data(
+        data,
+        features,
+        labels,
+        weights,
+        missing_chunks,
+        groups,
+        missing,
+        how=how,
+        fold_column=options["fold_column"],
+    )
     names = open_names(data, features)
     held_out = open_validation(
         validation, source, features, labels, weights, missing_chunks, missing, names, how

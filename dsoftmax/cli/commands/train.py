@@ -89,7 +89,17 @@ def command(
 
     directory = RunDirectory(out)
     directory.require_free()
-    source = open_data(data, features, labels, weights, missing_chunks, groups, missing, how=how)
+    source = open_data(
+        data,
+        features,
+        labels,
+        weights,
+        missing_chunks,
+        groups,
+        missing,
+        how=how,
+        fold_column=options["fold_column"],
+    )
     names = open_names(data, features)
     held_out = open_validation(
         validation, source, features, labels, weights, missing_chunks, missing, names, how

@@ -147,25 +147,6 @@ def element_of(node: Node, name: str) -> Element | None:
     return None
 
 
-def array_of_hdf5(node: Node, name: str) -> Element:
-    """Return a data set of HDF5, or a group that is an element of AnnData.
-
-    Raises
-    ------
-    DataError
-        As `element_of`, or the group is not one array.
-    """
-    found = element_of(node, name)
-    if found is not None:
-        return found
-    if is_group(node):
-        raise DataError(
-            f"{name} is an HDF5 group; expected one array. It has {', '.join(sorted(node)[:20])}. "
-            "Pass one of them."
-        )
-    return Element(node)
-
-
 def _refuse_columns(node: Node, name: str) -> None:
     """Raise if a CSC matrix lies in an AnnData, which can store it again by rows."""
     root, path = inside(node)

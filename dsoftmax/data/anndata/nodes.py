@@ -13,12 +13,12 @@ Node = Any
 
 def encoding(node: Node) -> str:
     """Return the ``encoding-type`` of a node; empty if AnnData did not write it."""
-    return str(node.attrs.get("encoding-type", ""))
+    return str(attributes(node).get("encoding-type", ""))
 
 
 def attributes(node: Node) -> Mapping[str, Any]:
-    """Return the attributes of a node."""
-    return dict(node.attrs)
+    """Return the attributes of a node. A view of a dataset has none."""
+    return dict(getattr(node, "attrs", {}))
 
 
 def is_group(node: Node) -> bool:
@@ -46,9 +46,9 @@ def child(group: Node, name: str, place: str) -> Node:
 def reader(array: Node, name: str, missing_chunks: str) -> Rows:
     """Return a reader of the rows of an array."""
     if kind_of(array) == "h5py":
-        from dsoftmax.data.hdf5.rows import HDF5Rows
+        from dsoftmax.data.hdf5.rows import hdf5_rows, with_text
 
-        return HDF5Rows(array, name)
+        return hdf5_rows(with_text(array), name, missing_chunks)
     from dsoftmax.data.zarr.rows import ZarrRows
 
     return ZarrRows(array, name, missing_chunks)

@@ -3,9 +3,9 @@
 from typing import Any
 
 from dsoftmax.data.anndata.match import chunks_of
+from dsoftmax.data.readers import readers_of
 from dsoftmax.data.rows import RowSource
 from dsoftmax.data.table import Table
-from dsoftmax.data.zarr.source import readers_of
 
 
 def anndata_source(table: Table[Any]) -> RowSource:

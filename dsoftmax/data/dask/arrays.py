@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import dask.array as da
 import numpy as np
@@ -10,13 +10,10 @@ import scipy.sparse
 from numpy.typing import NDArray
 
 from dsoftmax.data.features import dense_or_csr
-from dsoftmax.data.kind import kind_of
+from dsoftmax.data.kind import is_stored
 from dsoftmax.data.memory import row_bytes_and_step
 from dsoftmax.data.missing import is_masked
-from dsoftmax.errors import DataError
-
-if TYPE_CHECKING:
-    from dsoftmax.data.zarr.rows import ZarrRows
+from dsoftmax.data.rows import StoredRows
 
 
 @dataclass(frozen=True)
@@ -26,17 +23,17 @@ class DaskColumn:
     Attributes
     ----------
     array : dask array
-    stored : ZarrRows or None
-        Reader of the Zarr array behind it, if its owner passed a Zarr array.
+    stored : StoredRows or None
+        Reader of the stored array behind it, if its owner passed one.
     """
 
     array: da.Array
-    stored: "ZarrRows | None" = None
+    stored: StoredRows | None = None
 
 
 def as_array(values: Any, name: str, missing_chunks: str) -> da.Array:
     """Return X as a dask array, possibly cut along the columns and in blocks of unknown sizes."""
-    return _as_dask(values, ("auto", -1), name, _zarr_rows(values, name, missing_chunks))
+    return _as_dask(values, ("auto", -1), name, _stored_rows(values, name, missing_chunks))
 
 
 def as_column(values: Any, X: da.Array, name: str, missing_chunks: str) -> DaskColumn:
@@ -44,7 +41,7 @@ def as_column(values: Any, X: da.Array, name: str, missing_chunks: str) -> DaskC
 
     Arrays with as many rows as X are cut as X is.
     """
-    stored = _zarr_rows(values, name, missing_chunks)
+    stored = _stored_rows(values, name, missing_chunks)
     aligned = getattr(values, "shape", None) == X.shape[:1]
     column = _as_dask(values, (X.chunks[0] if aligned else "auto",), name, stored)
     return DaskColumn(with_known_chunks(column) if column.ndim == 1 else column, stored)
@@ -67,14 +64,9 @@ def with_known_chunks(array: da.Array) -> da.Array:
     return counted
 
 
-def _as_dask(values: Any, chunks: Any, name: str, stored: "ZarrRows | None") -> da.Array:
+def _as_dask(values: Any, chunks: Any, name: str, stored: StoredRows | None) -> da.Array:
     if isinstance(values, da.Array):
         return values
-    if kind_of(values) == "dask":
-        raise DataError(
-            f"{name} is a dask {type(values).__name__}; expected a dask array. Pass "
-            f"{name}.to_dask_array(lengths=True) for a DataFrame or Series."
-        )
     if stored is not None:
         from dsoftmax.data.zarr.source import row_chunks
 
@@ -88,13 +80,13 @@ def _as_dask(values: Any, chunks: Any, name: str, stored: "ZarrRows | None") -> 
     return da.from_array(array, chunks=chunks if array.ndim == len(chunks) else "auto")
 
 
-def _zarr_rows(values: Any, name: str, missing_chunks: str) -> "ZarrRows | None":
-    """Return the reader of a Zarr array, None for every other array."""
-    if kind_of(values) != "zarr":
+def _stored_rows(values: Any, name: str, missing_chunks: str) -> StoredRows | None:
+    """Return the reader of a stored array, None for every other array."""
+    if not is_stored(values):
         return None
-    from dsoftmax.data.zarr.rows import ZarrRows
+    from dsoftmax.data.readers import stored_rows
 
-    return ZarrRows(values, name, missing_chunks)
+    return stored_rows(values, name, missing_chunks)
 
 
 def map_rows(

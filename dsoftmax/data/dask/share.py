@@ -79,18 +79,32 @@ class DaskShare(Share):
 def _computed(recipe: Recipe, known: dict[Any, Any], chunk: int) -> Table[Any]:
     """Compute a recipe in this thread."""
     keys = [key for _, key in recipe.keys.items()]
+    graph = {**recipe.graph, **known}
     try:
-        found = dict(zip(keys, dask.get({**recipe.graph, **known}, keys), strict=True))
+        found = dict(zip(keys, dask.get(graph, keys), strict=True))
     except DsoftmaxError:
         raise
     except Exception as error:
-        last = recipe.first_row + recipe.n_rows - 1
-        raise ReadError(
-            f"{recipe.keys.names.X} rows {recipe.first_row:,}–{last:,}: the dask graph behind this "
-            f"block failed with {type(error).__name__}: {error}. Compute it alone to see where: "
-            f"X.blocks[{chunk}].compute()."
-        ) from error
+        raise _failed(recipe, graph, chunk, error) from error
     return recipe.keys.map(lambda key, _: found[key])
+
+
+def _failed(recipe: Recipe, graph: dict[Any, Any], chunk: int, error: Exception) -> ReadError:
+    """Return the error that names the first array whose block cannot be computed alone."""
+    first, last = recipe.first_row, recipe.first_row + recipe.n_rows - 1
+    name, alone = recipe.keys.names.X, f"{recipe.keys.names.X}.blocks[{chunk}].compute()"
+    for part, key in recipe.keys.items():
+        try:
+            dask.get(graph, key)
+        except Exception:
+            name = getattr(recipe.keys.names, part)
+            if part != "X":  # its own blocks may be others
+                alone = f"{name}[{first}:{last + 1}].compute()"
+            break
+    return ReadError(
+        f"{name} rows {first:,}–{last:,}: the dask graph behind this block failed with "
+        f"{type(error).__name__}: {error}. Compute it alone to see where: {alone}."
+    )
 
 
 def _check_sizes(values: Table[Any], recipe: Recipe, chunk: int, n_features: int) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from numbers import Real
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import dask.array as da
 import numpy as np
@@ -32,12 +32,10 @@ from dsoftmax.data.dask.arrays import (
 from dsoftmax.data.dask.share import DaskShare, Recipe
 from dsoftmax.data.kind import kind_of
 from dsoftmax.data.missing import is_masked
+from dsoftmax.data.rows import StoredRows
 from dsoftmax.data.skipped import in_dtypes
 from dsoftmax.data.source import Share, first_rows
 from dsoftmax.data.table import Names, Table
-
-if TYPE_CHECKING:
-    from dsoftmax.data.zarr.rows import ZarrRows
 
 CSR_SHARE = 20
 """Assumed ratio of dense bytes to CSR bytes of a block, because dask does not know the density."""
@@ -58,8 +56,8 @@ class DaskSource(Share):
     columns : ColumnBytes
     tokens : Table of str
         Dask's names of the arrays, which identify their content.
-    stored : tuple of ZarrRows
-        Readers of the Zarr arrays among labels, weights and groups.
+    stored : tuple of StoredRows
+        Readers of the stored arrays among labels, weights and groups.
     """
 
     recipes: dict[int, Recipe]
@@ -70,7 +68,7 @@ class DaskSource(Share):
     chunk_bytes: NDArray[np.int64]
     columns: ColumnBytes
     tokens: Table[str]
-    stored: tuple["ZarrRows", ...] = ()
+    stored: tuple[StoredRows, ...] = ()
 
     @property
     def names(self) -> Names:
@@ -130,7 +128,8 @@ def dask_source(table: Table[Any]) -> DaskSource:
     missing_chunks, declared = table.missing_chunks, _declared(table)
     X = as_array(table.X, table.names.X, missing_chunks)
     if X.ndim != 2:
-        check_shapes(Table(tuple(X.shape), names=table.names))
+        labels = getattr(table.y, "shape", None)
+        check_shapes(Table(tuple(X.shape), labels, names=table.names), table)
     require_numbers(table.names.X, X.dtype)
     X = with_known_chunks(one_column_of_blocks(X))
     if isinstance(table.weights, Real):
@@ -139,7 +138,7 @@ def dask_source(table: Table[Any]) -> DaskSource:
     columns: Table[DaskColumn] = table.map_columns(
         lambda values, name: as_column(values, X, name, missing_chunks), DaskColumn(X)
     )
-    check_shapes(columns.map(lambda column, _: tuple(column.array.shape)))
+    check_shapes(columns.map(lambda column, _: tuple(column.array.shape)), table)
     starts = first_rows(np.array(X.chunks[0], np.int64))
     arrays = columns.map(lambda column, _: _cut_as(column.array, X))
     missing = in_dtypes(

@@ -16,17 +16,17 @@ from dsoftmax.compat.zarr import chunk_key, codec_settings, has_key, read_rows, 
 from dsoftmax.data.buffer import Buffer, array_in
 from dsoftmax.data.columns import value_bytes
 from dsoftmax.data.missing import is_among
-from dsoftmax.data.rows import Rows
+from dsoftmax.data.rows import StoredRows
 from dsoftmax.data.zarr.declared import declared_missing
 from dsoftmax.data.zarr.local.encoded import EncodedRows
 from dsoftmax.data.zarr.local.faults import DamagedChunkError, MissingChunkError
 from dsoftmax.data.zarr.local.open import local_chunks
 from dsoftmax.data.zarr.rechunk import rechunk_command
-from dsoftmax.data.zarr.units import Units
+from dsoftmax.data.zarr.units import Units, read_span
 from dsoftmax.errors import ReadError
 
 
-class ZarrRows(Rows):
+class ZarrRows(StoredRows):
     """A Zarr array.
 
     Parameters
@@ -93,27 +93,11 @@ class ZarrRows(Rows):
         return self.read(start, stop)[(slice(None), *index[1:])]
 
     def read(self, start: int, stop: int, buffer: Buffer | None = None) -> NDArray:
-        unit, end = self.unit_rows, self.shape[0]
-        first, last = -(-start // unit) * unit, stop if stop == end else stop // unit * unit
-        if self.ndim > 1 or (first, last) == (start, stop):
+        if self.ndim > 1:
             return self._read(start, stop, buffer)
-        # The units of these labels are cut otherwise than X: neighbours ask for the two end units
-        # too.
-        if first > last:
-            return self._in_unit(start // unit, start, stop)
-        if self._numbers:
-            out = array_in(buffer, (stop - start,), self.dtype)
-            if start < first:
-                out[: first - start] = self._in_unit(start // unit, start, first)
-            if first < last:
-                self._read(first, last, out[first - start : last - start].view(np.uint8))
-            if last < stop:
-                out[last - start :] = self._in_unit(stop // unit, last, stop)
-            return out
-        parts = [self._in_unit(start // unit, start, first)] if start < first else []
-        parts += [self._read(first, last)] if first < last else []
-        parts += [self._in_unit(stop // unit, last, stop)] if last < stop else []
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+        span = (start, stop, self.shape[0])
+        out = array_in(buffer, (stop - start,), self.dtype) if self._numbers else None
+        return read_span(self._units, self.unit_rows, span, self._read, self._decoded, out)
 
     def fetch(self, start: int, stop: int, buffer: Buffer) -> NDArray | EncodedRows:
         """Return rows encoded in ``buffer`` if they can be decoded by slices, else as `read`."""
@@ -128,17 +112,12 @@ class ZarrRows(Rows):
                 return found
         return self.read(start, stop, buffer)
 
-    def _in_unit(self, number: int, start: int, stop: int) -> NDArray:
-        """Return a copy of rows of one unit, from the cached units if it is there."""
-        low, high = number * self.unit_rows, min((number + 1) * self.unit_rows, self.shape[0])
-
-        def decode(buffer: Buffer | None) -> NDArray:
-            values = self._read(low, high, buffer)
-            if self._local is not None:
-                self._local.release()
-            return values
-
-        return self._units.rows(number, start - low, stop - low, decode, reuse=self._numbers)
+    def _decoded(self, start: int, stop: int, buffer: Buffer | None = None) -> NDArray:
+        """Return rows that stay in memory. The buffers of stored bytes are released."""
+        values = self._read(start, stop, buffer)
+        if self._local is not None:
+            self._local.release()
+        return values
 
     @property
     def _numbers(self) -> bool:

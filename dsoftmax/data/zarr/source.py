@@ -1,21 +1,15 @@
-"""Sources of Zarr arrays: the stored chunks of X decide how the rows are cut."""
+"""Sources of Zarr arrays and HDF5 datasets: the stored chunks of X decide how the rows are cut."""
 
 import math
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import zarr
 from numpy.typing import NDArray
 
-from dsoftmax.data.checks import check_shapes, every_row, require_numbers
-from dsoftmax.data.kind import kind_of
 from dsoftmax.data.leaves import leaf_rows
-from dsoftmax.data.memory import MemoryRows
-from dsoftmax.data.rows import Rows, RowSource, Stored, cut
-from dsoftmax.data.skipped import in_dtypes
+from dsoftmax.data.readers import readers_of
+from dsoftmax.data.rows import RowSource, StoredRows, cut
 from dsoftmax.data.table import Table
-from dsoftmax.data.zarr.rows import ZarrRows
 
 GROUP_BYTES = 2**20
 """Bytes of joined small stored chunks, because every chunk of a source has a fixed cost."""
@@ -24,7 +18,7 @@ PART_BYTES = 16 * 2**20
 
 
 def zarr_source(table: Table[Any]) -> RowSource:
-    """Return a source that reads a Zarr array by its chunks or shards.
+    """Return a source that reads a stored array by its chunks or shards.
 
     Opening it reads metadata only.
 
@@ -33,8 +27,8 @@ def zarr_source(table: Table[Any]) -> RowSource:
 
     Parameters
     ----------
-    table : Table of zarr.Array or array-like
-        X is a zarr.Array. Columns are read by the rows of X, whatever their own chunks. Weights may
+    table : Table of zarr.Array, h5py.Dataset or array-like
+        X is stored. Columns are read by the rows of X, whatever their own chunks. Weights may
         be one number.
 
     Raises
@@ -43,60 +37,13 @@ def zarr_source(table: Table[Any]) -> RowSource:
         Shapes do not fit, or X is not real numbers.
     """
     readers = readers_of(table)
-    X = readers.X
+    X: Any = readers.X
     chunk_rows = row_chunks(X)
     return RowSource(readers, chunk_rows, chunk_rows * X.shape[1] * X.dtype.itemsize)
 
 
-def readers_of(table: Table[Any], sparse: bool = False) -> Table[Rows]:
-    """Return the readers of a table, with the missing values in the dtypes of its arrays.
-
-    They are those that the user names and those that the storage declares.
-
-    Parameters
-    ----------
-    table : Table of arrays
-        Weights may be one number.
-    sparse : bool
-        Whether the rows of X are CSR.
-
-    Raises
-    ------
-    OptionError
-        A missing value cannot occur in its array.
-    DataError
-        Shapes do not fit, or X is not real numbers.
-    """
-    table = replace(table, weights=every_row(table.weights, table.X.shape[:1]))
-    readers: Table[Rows] = table.map(
-        lambda values, name: reader_of(values, name, table.missing_chunks)
-    )
-    check_shapes(readers.map(lambda rows, _: rows.shape))
-    require_numbers(table.names.X, readers.X.dtype)
-    missing = in_dtypes(table.missing, readers.map(lambda rows, _: rows.dtype), sparse)
-    for part, rows in readers.items():
-        missing = missing.adding(part, rows.declared) if rows.declared else missing
-    return replace(readers, missing=missing)
-
-
-def reader_of(values: Any, name: str, missing_chunks: str) -> Rows:
-    """Return a reader of a Zarr array, of an array in an encoding of its own, or of memory."""
-    if kind_of(values) == "stored":
-        stored: Stored = values
-        return stored.rows(name, missing_chunks)
-    if isinstance(values, zarr.Array):
-        return ZarrRows(values, name, missing_chunks)
-    return MemoryRows(np.asarray(values))
-
-
-def row_chunks(rows: Any) -> NDArray[np.int64]:
-    """Return the rows of the chunks into which a stored array is cut, (n_chunks,).
-
-    Parameters
-    ----------
-    rows : Rows
-        A reader that also states ``stored`` and ``unit_rows``, as `ZarrRows` does.
-    """
+def row_chunks(rows: StoredRows) -> NDArray[np.int64]:
+    """Return the rows of the chunks into which a stored array is cut, (n_chunks,)."""
     n, *width = rows.shape
     p = math.prod(width)
     if n * p == 0:  # refused later, with its name

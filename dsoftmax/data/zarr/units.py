@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from dsoftmax.data.buffer import Buffer
 
+Read = Callable[[int, int, Buffer | None], NDArray]
 CACHED_UNITS, CACHED_BYTES = 4, 8 * 2**20
 """Most units of an array that stay decoded, and most bytes of them. One unit always stays."""
 
@@ -63,6 +64,71 @@ class Units:
                     unit.buffer = np.empty(self._n_bytes, np.uint8)
                 unit.values, unit.number = decode(unit.buffer), number
             return unit.values[start:stop].copy()
+
+
+def read_span(
+    units: Units,
+    unit_rows: int,
+    span: tuple[int, int, int],
+    read: Read,
+    decode: Read,
+    out: NDArray | None = None,
+) -> NDArray:
+    """Return a span of rows. Neighbouring blocks ask for its two end units too, if it cuts them.
+
+    Parameters
+    ----------
+    units : Units
+        The array's decoded units.
+    unit_rows : int
+        Rows of a unit.
+    span : (start, stop, n)
+        Rows, and the number of rows of the array.
+    read : callable
+        From two row numbers and a buffer, or None, to the rows between them.
+    decode : callable
+        As ``read``, for a unit that stays in memory.
+    out : (stop - start,) ndarray, optional
+        Memory for the rows. None if they cannot be read into memory.
+    """
+    start, stop, end = span
+    first, last = -(-start // unit_rows) * unit_rows, stop
+    if stop < end:
+        last = stop // unit_rows * unit_rows
+    if (first, last) == (start, stop):
+        return read(start, stop, _bytes(out))
+
+    def in_unit(number: int, start: int, stop: int) -> NDArray:
+        low, high = number * unit_rows, min((number + 1) * unit_rows, end)
+        return units.rows(
+            number,
+            start - low,
+            stop - low,
+            lambda buffer: decode(low, high, buffer),
+            reuse=out is not None,
+        )
+
+    if first > last:
+        return in_unit(start // unit_rows, start, stop)
+    if out is None:
+        parts = [in_unit(start // unit_rows, start, first)] if start < first else []
+        parts += [read(first, last, None)] if first < last else []
+        parts += [in_unit(stop // unit_rows, last, stop)] if last < stop else []
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+    if start < first:
+        out[: first - start] = in_unit(start // unit_rows, start, first)
+    if first < last:
+        inner = out[first - start : last - start]
+        found = read(first, last, _bytes(inner))
+        if not np.may_share_memory(found, inner):
+            inner[...] = found
+    if last < stop:
+        out[last - start :] = in_unit(stop // unit_rows, last, stop)
+    return out
+
+
+def _bytes(values: NDArray | None) -> Buffer | None:
+    return None if values is None else values.view(np.uint8)
 
 
 class _Unit:

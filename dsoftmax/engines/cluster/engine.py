@@ -66,6 +66,11 @@ class ClusterEngine:
         driver_limit: int | None = None,
         spool: SpoolTo | None = None,
     ) -> None:
+        if client.status in ("closing", "closed"):
+            raise ClusterError(
+                "The dask client is closed; expected an open one. Connect again, with "
+                "Client(address), and pass that client, or pass engine='threads'."
+            )
         if client.asynchronous:
             raise OptionError(
                 "The dask client is asynchronous; expected one with asynchronous=False. Pass "

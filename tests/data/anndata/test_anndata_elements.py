@@ -12,7 +12,7 @@ from numpy.testing import assert_array_equal
 from opening import opened
 
 from dsoftmax.data.anndata.columns import CategoricalRows
-from dsoftmax.data.open import opened_array
+from dsoftmax.data.open import admitted
 from dsoftmax.errors import DataError, ReadError
 from dsoftmax.testing.sources import check_source
 
@@ -89,7 +89,7 @@ def test_rows_that_a_mask_hides_are_skipped_and_counted(root, X):
 def test_the_rows_without_a_category_are_masked(root):
     y = NAMES[np.arange(N) % 3].astype(object)
     y[7] = None
-    rows = opened_array(cells.categorical(root, "kind", y, (40,)), "y").rows("y", "error")
+    rows = admitted(cells.categorical(root, "kind", y, (40,)), "y").rows("y", "error")
     assert isinstance(rows, CategoricalRows)
     found = rows.read(0, 20)
     assert_array_equal(np.flatnonzero(found.mask), [7])

@@ -31,6 +31,13 @@ def test_a_cluster_without_workers_is_an_error_in_limited_time(store: zarr.Group
         assert time.monotonic() - started < 20
 
 
+def test_a_closed_client_is_named() -> None:
+    client = Client(processes=False, n_workers=1, dashboard_address=":0")
+    client.close()
+    with pytest.raises(ClusterError, match="The dask client is closed"):
+        make_engine(client)
+
+
 def test_a_scheduler_that_does_not_answer_is_an_error_in_limited_time() -> None:
     started = time.monotonic()
     with (

@@ -1,6 +1,4 @@
-"""HDF5 data sets and .h5ad files give the rows that were stored."""
-
-import pickle
+"""Files that AnnData wrote as HDF5 give the rows that were stored."""
 
 import anndata
 import h5py
@@ -12,7 +10,7 @@ from numpy.testing import assert_array_equal
 from opening import opened
 
 from dsoftmax import SoftmaxRegression
-from dsoftmax.errors import DataError, ReadError
+from dsoftmax.errors import DataError
 from dsoftmax.testing.sources import check_source
 
 N, P = 500, 6
@@ -42,27 +40,6 @@ def cells(rows, tmp_path):
         yield made, file
 
 
-def write(path, **arrays):
-    """Write data sets in chunks; a value may be a pair of an array and its chunks."""
-    with h5py.File(path, "w") as file:
-        for name, value in arrays.items():
-            values, chunks = value if isinstance(value, tuple) else (value, None)
-            file.create_dataset(name, data=values, chunks=chunks)
-    return h5py.File(path, "r")
-
-
-@pytest.mark.parametrize("chunks", [None, (64, P), (70, 4), (1, 1)])
-def test_data_sets_keep_the_contract_of_a_source(rows, chunks, tmp_path, monkeypatch):
-    monkeypatch.setattr("dsoftmax.data.zarr.source.GROUP_BYTES", 0)
-    X, y = rows
-    codes = np.searchsorted(KINDS, y)
-    with write(tmp_path / "a.h5", X=(X, chunks), y=(codes, (41,)), w=codes + 0.5) as file:
-        check_source(opened(file["X"], file["y"], file["w"]), X, codes, codes + 0.5)
-        check_source(opened(X, file["y"]), X, codes)
-        source = opened(file["X"], file["y"])
-        assert pickle.loads(pickle.dumps(source)).describe() == source.describe()
-
-
 def test_elements_of_h5ad_files_are_read_as_those_of_zarr(cells, rows):
     _, file = cells
     X, y = rows
@@ -71,7 +48,9 @@ def test_elements_of_h5ad_files_are_read_as_those_of_zarr(cells, rows):
     check_source(opened(file["X"], file["obs/flag"], groups=file["obs/_index"]), X, y == "B")
     with pytest.raises(DataError, match=r"y is a part of obs/kind, .*Pass obs/kind"):
         opened(file["X"], file["obs/kind/codes"])
-    with pytest.raises(DataError, match=r"y is an HDF5 group; expected one array. It has _index, "):
+    with pytest.raises(
+        DataError, match=r"y is a group of HDF5; expected one dataset. It has _index, "
+    ):
         opened(file["X"], file["obs"])
 
 
@@ -91,16 +70,7 @@ def test_backed_matrices_are_read_by_chunks(cells, rows, matrix, tmp_path):
         found.fit(backed, rows[1])
 
 
-def test_a_closed_file_is_named(rows, tmp_path):
-    with write(tmp_path / "a.h5", X=rows[0]) as file:
-        source = opened(file["X"])
-        path = file.filename
-    with pytest.raises((ReadError, ValueError)):
-        source.load(0)
-    assert path
-
-
-def test_a_cluster_reads_hdf5(cells, rows):
+def test_a_cluster_reads_elements_of_h5ad_files(cells, rows):
     from dask.distributed import Client, LocalCluster
 
     _, file = cells
