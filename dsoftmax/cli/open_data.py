@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from dsoftmax.cli.missing_choice import NODATA, NONE, UNLABELLED, MissingChoice
 from dsoftmax.data.anndata.element import KNOWN
+from dsoftmax.data.anndata.nodes import place_of
 from dsoftmax.data.counts import Normalisation
 from dsoftmax.data.kind import kind_of
 from dsoftmax.data.missing import given_missing
@@ -211,7 +212,7 @@ def open_validation(
 def _path(array: Any) -> str:
     if kind_of(array) == "stored":
         return str(array.place)
-    return str(array.store_path).removeprefix("file://")
+    return place_of(array)
 
 
 def label_dtype(source: Source) -> np.dtype:

@@ -60,8 +60,8 @@ def _reshaped(way: str, shape: tuple[int, ...], size: tuple[int, int]) -> str:
 
 
 def _stored_features(path: str, shape: tuple[int, ...], way: str) -> str:
-    how, local = "with two dimensions", Path(path).is_absolute() and bool(shape and prod(shape))
-    if not local:
+    how = "with two dimensions"
+    if not (_is_directory(path) and shape) or prod(shape) == 0:
         return f"Store it {how}."
     if "first dimension holds the features" in way:
         command = transpose_command(path, shape)
@@ -70,6 +70,12 @@ def _stored_features(path: str, shape: tuple[int, ...], way: str) -> str:
     else:
         command = reshape_command(path, shape, shape[-1:] if len(shape) > 2 else (1,))
     return f"Store it {how}, for example beside it as {Path(path).name}-rows:\n  {command}"
+
+
+def _is_directory(path: str) -> bool:
+    """Return whether the path of an array is one of the file system, and not inside a file."""
+    place = Path(path)
+    return place.is_absolute() and not any(folder.is_file() for folder in place.parents)
 
 
 def cure_of_column(name: str, found: str, shape: tuple[int, ...], n: int) -> str:
@@ -88,7 +94,7 @@ def cure_of_column(name: str, found: str, shape: tuple[int, ...], n: int) -> str
     if not name.isidentifier():
         if prod(shape) != n:
             return "Store one of its columns by itself."
-        if not Path(name).is_absolute():
+        if not _is_directory(name):
             return "Store it as one column."
         command = reshape_command(name, shape, ())
         return (

@@ -138,6 +138,18 @@ def is_among(value: Any, values: Iterable[Any]) -> bool:
     return any(not is_missing(one) and bool(one == value) for one in values)
 
 
+_TEXT = {"U": str, "S": bytes}
+
+
+def _texts(value: Any) -> list[str | bytes]:
+    """Return a text as string and as bytes of UTF-8, which labels do not distinguish."""
+    if isinstance(value, str):
+        return [value, value.encode()]
+    if isinstance(value, bytes):
+        return [value, value.decode("utf-8", "backslashreplace")]
+    return []
+
+
 def in_dtype(value: Any, dtype: np.dtype) -> Any:
     """Return a value in the dtype of an array; None if no entry of the array can equal it.
 
@@ -147,8 +159,7 @@ def in_dtype(value: Any, dtype: np.dtype) -> Any:
     if kind in "OT":
         return value
     if kind in "US":
-        text = isinstance(value, str if kind == "U" else bytes)
-        return value if text else None
+        return next((one for one in _texts(value) if isinstance(one, _TEXT[kind])), None)
     if not isinstance(value, (Real, np.number, np.bool_)):
         return None
     number: Any = value
@@ -227,7 +238,7 @@ def _equal(values: NDArray, marks: tuple[Any, ...]) -> NDArray[np.bool_]:
     """Return whether each value is among ``marks``."""
     if values.dtype.kind in "OT":
         none = any(is_missing(mark) for mark in marks)
-        words = [mark for mark in marks if not is_missing(mark)]
+        words = [one for mark in marks if not is_missing(mark) for one in _texts(mark) or [mark]]
         return np.array(
             [none if is_missing(one) else one in words for one in values.tolist()], bool
         ).reshape(values.shape)

@@ -5,6 +5,7 @@ import re
 
 import anndata
 import cells as hand_written
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -223,3 +224,22 @@ def test_rows_are_divided_by_the_sum_of_all_genes_not_only_of_those_that_the_mod
     save_model(counts, "counts.zarr")
     assert run("predict", "counts.zarr", "data.zarr", "--out", "out.zarr").exit_code == 0
     assert_array_equal(zarr.open_array("out.zarr/labels")[:], model.predict(few.X))
+
+
+def test_a_plain_file_of_hdf5(tmp_path, monkeypatch, rng):
+    monkeypatch.chdir(tmp_path)
+    X = rng.normal(size=(N, 3))
+    words = np.array(["a", "é", "none"])[(X @ rng.normal(size=(3, 3))).argmax(axis=1)]
+    with h5py.File("a.h5", "w") as file:
+        file.create_dataset("X", data=X, chunks=(100, 3))
+        file.create_dataset("y", data=words.astype(object), dtype=h5py.string_dtype())
+    result = train("a.h5", "X", "y", "--unlabelled", "none", "--tol", "1e-8")
+    assert result.exit_code == 0, result.output
+    kept = words != "none"
+    assert f"{N - kept.sum()} of {N} rows skipped" in result.output
+    theirs = LogisticRegression(tol=1e-9).fit(X[kept], words[kept])
+    assert_allclose(load_model("run/model.zarr").coef_, theirs.coef_, atol=1e-5)
+    said = run("predict", "run", "a.h5", "--features", "X", "--out", "out.zarr")
+    assert said.exit_code == 0, said.output
+    assert_array_equal(zarr.open_array("out.zarr/labels")[:], theirs.predict(X))
+    refused(train(str(tmp_path / "a.h5"), "X", "X", "--overwrite"), "Store one of its columns")

@@ -292,3 +292,14 @@ def test_nothing_is_logged_if_every_row_counts(caplog):
     ours = SoftmaxRegression(nodata=np.nan, unlabelled=9).fit(np.ma.MaskedArray(X), y)
     assert caplog.records == []
     assert ours.coef_.tobytes() == SoftmaxRegression().fit(X, y).coef_.tobytes()
+
+
+@pytest.mark.parametrize("named", ["é", "é".encode()])
+@pytest.mark.parametrize("dtype", ["U2", "S2", object, "objects of bytes"])
+def test_text_that_means_no_class_may_be_bytes_or_strings(dtype, named):
+    X, words = np.arange(30.0)[:, None] % 7, np.array(["a", "b", "é"])[np.arange(30) % 3]
+    plain = np.array([word.encode() for word in words])
+    y = {"U2": words, "S2": plain, object: words.astype(object)}.get(dtype, plain.astype(object))
+    found = SoftmaxRegression(unlabelled=named).fit(X, y)
+    assert found.skipped_["unlabelled"] == 10
+    assert len(found.classes_) == 2
