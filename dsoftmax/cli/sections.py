@@ -5,7 +5,7 @@ import click
 SECTIONS = {
     "Data": (
         "features", "labels", "weights", "groups", "validation", "missing_chunks", "nodata",
-        "unlabelled",
+        "unlabelled", "normalize", "log1p",
     ),
     "Model": ("C", "l1_ratio", "no_intercept", "class_weight", "classes"),
     "Model selection": ("folds", "fold_column", "scoring", "validation_fraction"),
