@@ -4,15 +4,19 @@ import os
 from pathlib import Path
 
 import cells
+import h5py
 import numpy as np
 import pytest
 import scipy.sparse
 import zarr
 from commands import run, train
 from numpy.testing import assert_array_equal
+from opening import opened
 from sklearn.linear_model import LogisticRegression
 
 from dsoftmax import SoftmaxRegression, load_model
+from dsoftmax.data.counts import Normalisation
+from dsoftmax.data.open import normalised, opened_array
 
 DATA = os.environ.get("DSOFTMAX_DATA")
 
@@ -92,3 +96,17 @@ def test_a_sharded_store_whose_consolidated_metadata_zarr_cannot_read(tmp_path, 
         predict = ("predict", "run", store, "--features", features, "--out", "out.zarr")
         assert run(*predict, "--overwrite").exit_code == 0
         assert_array_equal(zarr.open_array("out.zarr/labels")[:], y)
+
+
+def test_counts_of_a_file_are_normalised_to_the_layer_that_its_owner_stored():
+    with h5py.File(Path(str(DATA)) / "sc_mouse_bladder.h5ad", "r") as file:
+        names = ("X", "layers/log1p_cp10k")
+        counts, stored = (opened_array(file[name], name) for name in names)
+        ours = opened(
+            normalised(counts, Normalisation(1e4, log1p=True), "X"), file["obs/cell_type"]
+        )
+        found, expected = ours.load(0), opened(stored).load(0)
+        expected.X.sort_indices()
+        assert_array_equal(found.X.indices, expected.X.indices)
+        np.testing.assert_allclose(found.X.data, expected.X.data, rtol=1e-6)
+        assert len(np.unique(found.y)) == 16
