@@ -16,7 +16,7 @@ from sklearn.linear_model import LogisticRegression
 
 from dsoftmax import SoftmaxRegression, load_model
 from dsoftmax.data.counts import Normalisation
-from dsoftmax.data.open import normalised, opened_array
+from dsoftmax.data.open import admitted, normalised
 
 DATA = os.environ.get("DSOFTMAX_DATA")
 
@@ -101,7 +101,7 @@ def test_a_sharded_store_whose_consolidated_metadata_zarr_cannot_read(tmp_path, 
 def test_counts_of_a_file_are_normalised_to_the_layer_that_its_owner_stored():
     with h5py.File(Path(str(DATA)) / "sc_mouse_bladder.h5ad", "r") as file:
         names = ("X", "layers/log1p_cp10k")
-        counts, stored = (opened_array(file[name], name) for name in names)
+        counts, stored = (admitted(file[name], name) for name in names)
         ours = opened(
             normalised(counts, Normalisation(1e4, log1p=True), "X"), file["obs/cell_type"]
         )
