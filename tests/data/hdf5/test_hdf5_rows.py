@@ -186,14 +186,14 @@ def test_workers_of_a_cluster_open_the_file_and_give_the_same_bits(tmp_path, sma
 
 
 MEASURE = """
-import resource, sys
 import h5py, numpy as np
 from dsoftmax import SoftmaxRegression
+from dsoftmax.system.process import peak_bytes
 rows, p, n = 1_500_000, 64, 30
 y = np.random.default_rng(1).integers(0, 3, rows).astype(np.int8)
 with h5py.File({path!r}, "r") as file:
     SoftmaxRegression(memory_limit="400MiB", max_iter=1, kernel="numpy").fit(file["X"], y)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+print(peak_bytes() // 2**20)
 """
 
 
