@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from dsoftmax.kernels.softmax import softmax
 from dsoftmax.objective.margins import NEGATIVE, separates
 from dsoftmax.objective.on_sample import LocalObjective
+from dsoftmax.solvers.algebra import definite
 
 Float = NDArray[np.float64]
 
@@ -131,12 +132,11 @@ def _newton(H: Float, gradient: Float, squares: Float) -> tuple[Float, float] | 
     diagonal = np.diag(H)
     diagonal = np.where(diagonal > 0, diagonal, squares)
     size = np.sqrt(diagonal)
-    H = H / np.outer(size, size)
-    unit = np.diag(H).copy()
     for lift in LIFTS:
-        H[np.diag_indices(len(H))] = unit + lift
         try:
-            factor = scipy.linalg.cho_factor(H, lower=True, check_finite=False)
+            factor = scipy.linalg.cho_factor(
+                definite.scaled(H, size, lift), lower=True, check_finite=False
+            )
         except scipy.linalg.LinAlgError:
             continue
         left = np.square(np.diag(factor[0])) * diagonal / squares

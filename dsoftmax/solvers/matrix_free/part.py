@@ -55,8 +55,8 @@ class Part(Protocol):
 
 
 @dataclass(frozen=True)
-class DensePart:
-    """A ⊗ G + λI with a whole matrix G: systems are solved by conjugate gradients.
+class KroneckerPart:
+    """Base of the two forms of A ⊗ G + λI.
 
     Attributes
     ----------
@@ -70,7 +70,14 @@ class DensePart:
 
     @cached_property
     def diagonal(self) -> Float:
-        return _diagonal(self.kronecker, self.moments)
+        curved = np.maximum(diagonal_of(self.moments), 0)
+        found = np.outer(curved, np.maximum(self.kronecker.diagonal, 0))
+        found += self.kronecker.penalty
+        return _positive(found)
+
+
+class DensePart(KroneckerPart):
+    """A ⊗ G + λI with a whole matrix G: systems are solved by conjugate gradients."""
 
     def product(self, V: Float) -> Float:
         """Return the product with V. Work 2·K²·(p+1) + 2·K·(p+1)² flops."""
@@ -98,8 +105,7 @@ class BlockPart:
 
     @cached_property
     def diagonal(self) -> Float:
-        found = np.einsum("kii->ki", self.blocks)
-        return np.maximum(found, LEAST_CURVATURE * float(found.max()) + 1e-300)
+        return _positive(np.einsum("kii->ki", self.blocks))
 
     def product(self, V: Float) -> Float:
         """Return the product with V. Work 2·K·(p+1)² flops."""
@@ -110,23 +116,8 @@ class BlockPart:
         return _solved(self.product, self.diagonal, right, inside)
 
 
-@dataclass(frozen=True)
-class SparsePart:
-    """A ⊗ G + λI with a diagonal G and A ≈ diag c − ccᵀ/Σc: systems have a formula.
-
-    Attributes
-    ----------
-    kronecker : Kronecker
-    moments : (K, K) or (K,) float64
-        A, or its diagonal.
-    """
-
-    kronecker: Kronecker
-    moments: Float
-
-    @cached_property
-    def diagonal(self) -> Float:
-        return _diagonal(self.kronecker, self.moments)
+class SparsePart(KroneckerPart):
+    """A ⊗ G + λI with a diagonal G and A ≈ diag c − ccᵀ/Σc: systems have a formula."""
 
     @cached_property
     def _masses(self) -> Float:
@@ -136,7 +127,7 @@ class SparsePart:
     def _divisor(self) -> Float:
         found = np.outer(self._masses, np.maximum(self.kronecker.gram, 0))
         found += self.kronecker.penalty
-        return np.maximum(found, LEAST_CURVATURE * float(found.max()) + 1e-300)
+        return _positive(found)
 
     def product(self, V: Float) -> Float:
         """Return the product with V. Work 6·K·(p+1) flops."""
@@ -164,10 +155,9 @@ class SparsePart:
         return found
 
 
-def _diagonal(kronecker: Kronecker, moments: Float) -> Float:
-    found = np.outer(np.maximum(diagonal_of(moments), 0), np.maximum(kronecker.diagonal, 0))
-    found += kronecker.penalty
-    return np.maximum(found, LEAST_CURVATURE * float(found.max()) + 1e-300)
+def _positive(curvatures: Float) -> Float:
+    """Return curvatures of at least `LEAST_CURVATURE`."""
+    return np.maximum(curvatures, LEAST_CURVATURE * float(curvatures.max()) + 1e-300)
 
 
 def _solved(
