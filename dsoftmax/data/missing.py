@@ -188,12 +188,12 @@ def require_in_dtype(
         own = in_dtype(value, dtype)
         if own is None and not is_missing(value):
             raise OptionError(
-                f"{option}={value!r} is no value of {name}, which has dtype {dtype}. Pass a value "
-                "that the array can hold."
+                f"{option}={value!r} (--{option} {value}) is no value of {name}, which has dtype "
+                f"{dtype}. Pass a value that the array can hold."
             )
         if sparse and own == 0:
             raise OptionError(
-                f"{option}=0 does nothing for {name}, because sparse rows do not store 0. Pass "
+                f"{option}=0 (--{option} 0) does nothing for {name}, because sparse rows do not store 0. Pass "
                 "another value, or leave it out."
             )
         found += [] if own is None else [own]
