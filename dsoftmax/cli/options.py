@@ -9,7 +9,7 @@ import click
 
 from dsoftmax.cli.engine_choice import ENGINES, engine_choice
 from dsoftmax.cli.missing_choice import MissingChoice
-from dsoftmax.cli.parameters import Bytes, Known, Numbers, SolverOption
+from dsoftmax.cli.parameters import Bytes, Known, ListOption, Numbers, SolverOption
 from dsoftmax.errors import OptionError
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -72,12 +72,14 @@ missing_option = click.option(
 )
 nodata_option = click.option(
     "--nodata",
+    cls=ListOption,
     metavar="VALUES",
     help="Values of features that mean no data, such as 0,nan. Rows with one of them are skipped. "
     "Values that an array declares as missing (_FillValue) need no option.",
 )
 unlabelled_option = click.option(
     "--unlabelled",
+    cls=ListOption,
     metavar="LABELS",
     help="Labels that mean no class, separated by commas. Rows with one of them are skipped.",
 )
@@ -199,11 +201,12 @@ objective_options = _chain(
     click.option(
         "--C",
         "C",
+        cls=ListOption,
         type=Numbers(),
-        default="1.0",
-        show_default=True,
+        default=("1.0",),
+        show_default=False,
         help="Inverse strength of the penalty; inf for no penalty. With --folds, several values "
-        "separated by commas; all of them train in the same passes.",
+        "separated by commas; all of them train in the same passes.  [default: 1.0]",
     ),
     click.option(
         "--l1-ratio",
@@ -241,11 +244,13 @@ objective_options = _chain(
     click.option("--no-intercept", is_flag=True, help="Fix the intercepts at 0."),
     click.option(
         "--class-weight",
+        cls=ListOption,
         metavar="WEIGHTS",
         help="Weights of the classes: balanced, or label=weight,label=weight.",
     ),
     click.option(
         "--classes",
+        cls=ListOption,
         metavar="LABELS",
         help="All class labels, separated by commas.  [default: the labels that the first pass "
         "finds]",

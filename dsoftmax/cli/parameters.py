@@ -1,5 +1,6 @@
-"""Types of option values: sizes, names from a list, lists of numbers, and the solvers."""
+"""Types of option values: sizes, names from a list, lists, and the solvers."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -55,6 +56,19 @@ class Numbers(click.ParamType):
                 f"{_spelling(param)} is {value!r}; expected one number, or several separated by "
                 "commas; pass for example 0.01,0.1,1."
             ) from None
+
+
+class ListOption(click.Option):
+    """An option of several values separated by commas. Given again, it adds its values."""
+
+    def __init__(self, param_decls: Sequence[str], **attributes: Any) -> None:
+        super().__init__(param_decls, **{**attributes, "multiple": True})
+
+    def type_cast_value(self, ctx: click.Context, value: Any) -> Any:
+        return self.type(",".join(value), param=self, ctx=ctx) if value else ()
+
+    def process_value(self, ctx: click.Context, value: Any) -> Any:
+        return super().process_value(ctx, value) or None
 
 
 class SolverOption(click.Option):

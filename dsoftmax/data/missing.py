@@ -193,8 +193,8 @@ def require_in_dtype(
             )
         if sparse and own == 0:
             raise OptionError(
-                f"{option}=0 (--{option} 0) does nothing for {name}, because sparse rows do not store 0. Pass "
-                "another value, or leave it out."
+                f"{option}=0 (--{option} 0) does nothing for {name}, because sparse rows do "
+                "not store 0. Pass another value, or leave it out."
             )
         found += [] if own is None else [own]
     return tuple(found)

@@ -135,11 +135,23 @@ def test_validation_rows_are_skipped(scene):
     [
         (("--nodata", "dark"), "--nodata is dark; expected numbers"),
         (("--unlabelled", "none"), "--unlabelled is none; expected numbers"),
-        (("--nodata", "70000"), "nodata=70000 is no value of"),
+        (("--nodata", "70000"), "(--nodata 70000) is no value of"),
     ],
 )
 def test_bad_values_are_refused(scene, options, message):
     refused(run(*TRAIN, *options), message)
+
+
+def test_an_option_of_several_values_that_is_given_again_adds_its_values(scene):
+    X, _, dark, blank = scene
+    nodata = [str(value) for value in X[(X[:, 0] > 1100) & ~dark & ~blank, 0][:2]]
+    again = run(*TRAIN, "--unlabelled", "0", "--nodata", nodata[0], "--nodata", nodata[1])
+    at_once = run(*TRAIN[:-1], "other", "--unlabelled", "0", "--nodata", ",".join(nodata))
+    assert again.exit_code == at_once.exit_code == 0, again.output
+    np.testing.assert_array_equal(load_model("run").theta, load_model("other").theta)
+    skipped = np.isin(X, [int(value) for value in nodata]).any(axis=1) | dark
+    assert f"{skipped.sum()} nodata" in again.stdout
+    assert skipped.sum() >= dark.sum() + 2
 
 
 def test_predict_writes_the_label_of_rows_without_data(scene):

@@ -19,6 +19,7 @@ from dsoftmax.cli.options import (
     overwrite_option,
     run_argument,
 )
+from dsoftmax.cli.parameters import ListOption
 from dsoftmax.cli.sections import SectionedCommand
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--features-nodata",
+    cls=ListOption,
     metavar="VALUES",
     help="Values of features that mean no data, such as 0,nan.  [default: those of the training]",
 )
