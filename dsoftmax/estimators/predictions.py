@@ -264,16 +264,8 @@ class SoftmaxPredictor(SoftmaxEstimator):
         learner : SoftmaxEstimator
             The copy that noted the number and the names of the features.
         """
-        self.model_ = replace(
-            result.model, about={**result.model.about, **named_values(self._missing())}
-        )
-        dtype = np.float32 if learner._single else np.float64
-        self.coef_, self.intercept_ = (part.astype(dtype) for part in coefficients(result.model))
-        self.classes_ = as_labels(result.model.classes, label_dtype)
-        self.n_features_in_ = learner.n_features_in_
         vars(self).pop("feature_names_in_", None)
-        if "feature_names_in_" in vars(learner):
-            self.feature_names_in_ = learner.feature_names_in_
+        vars(self).update(self._shown(result.model, label_dtype, learner))
         self.n_iter_ = np.array([result.run.state.n_iter], np.int32)
         self.n_passes_ = result.n_passes
         self.solver_ = result.run.solver
@@ -282,6 +274,23 @@ class SoftmaxPredictor(SoftmaxEstimator):
         skipped = result.run.statistics.skipped.tolist()
         self.skipped_ = dict(zip(REASONS, skipped, strict=True))
         self.history_ = [record.as_dict() for record in result.history]
+
+    def _shown(
+        self, model: Model, label_dtype: np.dtype, learner: SoftmaxEstimator
+    ) -> dict[str, Any]:
+        """Return the attributes that predictions need; the parameters are those of `_keep`."""
+        dtype = np.float32 if learner._single else np.float64
+        coef, intercept = (part.astype(dtype) for part in coefficients(model))
+        shown = {
+            "model_": replace(model, about={**model.about, **named_values(self._missing())}),
+            "coef_": coef,
+            "intercept_": intercept,
+            "classes_": as_labels(model.classes, label_dtype),
+            "n_features_in_": learner.n_features_in_,
+        }
+        if "feature_names_in_" in vars(learner):
+            shown["feature_names_in_"] = learner.feature_names_in_
+        return shown
 
     def _require_fit(self) -> None:
         if not hasattr(self, "model_"):

@@ -2,7 +2,8 @@
 
 import os
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Self
 
 import numpy as np
@@ -11,12 +12,13 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from dsoftmax.data.source import Source
 from dsoftmax.data.table import Names
 from dsoftmax.errors import DataError, OptionError
+from dsoftmax.estimators.callbacks import telling_callbacks
 from dsoftmax.estimators.inputs import given_start, label_column
 from dsoftmax.estimators.predictions import SoftmaxPredictor
-from dsoftmax.estimators.sklearn import ConvergenceWarning
+from dsoftmax.estimators.sklearn import CallbackSupportMixin, ConvergenceWarning
 from dsoftmax.results.standard_errors import uncertainty
 from dsoftmax.results.uncertainty import Uncertainty
-from dsoftmax.training.loop import train
+from dsoftmax.training.loop import Watcher, train
 from dsoftmax.training.record import Record
 from dsoftmax.training.run import Run
 from dsoftmax.typing import ColumnLike, EngineLike, FeaturesLike, Label
@@ -27,7 +29,7 @@ FAR = 0.1
 """Distance to the optimum above which `SoftmaxRegression.uncertainty` warns, in standard errors."""
 
 
-class SoftmaxRegression(SoftmaxPredictor):
+class SoftmaxRegression(CallbackSupportMixin, SoftmaxPredictor):
     r"""Exact softmax regression (multinomial logistic regression) for data larger than memory.
 
     The objective is that of scikit-learn's ``LogisticRegression``, divided by C·S. Thus ``tol``
@@ -153,6 +155,10 @@ class SoftmaxRegression(SoftmaxPredictor):
     entries of NumPy and dask arrays, and the ``_FillValue`` of Zarr arrays. ``nodata`` and
     ``unlabelled`` name further values. One line is logged that counts the skipped rows. A NaN that
     nobody has declared is an error.
+
+    Callbacks of scikit-learn 1.9 or later (``set_callbacks``) are told of every iteration. If one
+    of them returns True, training ends there. `sklearn.callback.ScoringMonitor` reads X once more
+    in every iteration.
 
     Examples
     --------
@@ -281,19 +287,21 @@ class SoftmaxRegression(SoftmaxPredictor):
         source = learner._source(X, labels, sample_weight, reset=True)
         validation = learner._validation(X_val, y_val, sample_weight_val)
         start: Float | None = given_start(coef_init, intercept_init, source)
-        watchers: list[Callable[[Record, Sequence[Run]], None]] = []
+        watchers: list[Watcher] = []
         if start is None and (start := self._warm_start(source)) is not None:
             watchers = [_require_classes(self.model_.classes)]
+        shown = partial(self._shown, label_dtype=np.dtype(labels.dtype), learner=learner)
         with self._open_engine() as engine:
-            result = train(
+            training = partial(
+                train,
                 source,
                 engine,
                 settings,
                 validation=validation,
                 theta=start,
-                watchers=watchers,
                 names=getattr(learner, "feature_names_in_", None),
             )
+            result = telling_callbacks(self, (X, y, sample_weight), shown, training, watchers)
         self._keep(result, np.dtype(labels.dtype), learner)
         if not result.converged:
             warnings.warn(result.status, ConvergenceWarning, stacklevel=2)
@@ -414,7 +422,7 @@ class SoftmaxRegression(SoftmaxPredictor):
         return theta
 
 
-def _require_classes(classes: NDArray) -> Callable[[Record, Sequence[Run]], None]:
+def _require_classes(classes: NDArray) -> Watcher:
     """Return a watcher that raises if the first pass has found other classes."""
 
     def watch(record: Record, runs: Sequence[Run]) -> None:

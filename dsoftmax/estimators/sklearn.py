@@ -1,11 +1,14 @@
 """The parts of scikit-learn that the estimators use, and stand-ins if it is not installed."""
 
 import inspect
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from dsoftmax.errors import unknown_option
+
+Method = TypeVar("Method", bound=Callable[..., Any])
 
 if TYPE_CHECKING:
     from dsoftmax.errors import ConvergenceWarning, NotFittedError
@@ -19,6 +22,13 @@ if TYPE_CHECKING:
 
     DataConversionWarning = UserWarning
     validate_data: Any
+
+    class CallbackSupportMixin:
+        """The methods that scikit-learn 1.9 adds."""
+
+        def _init_callback_context(self, task_name: str = ..., **options: Any) -> Any: ...
+
+    def with_callbacks(method: Method) -> Method: ...
 else:
     try:
         from sklearn.base import BaseEstimator, ClassifierMixin
@@ -71,5 +81,24 @@ else:
                 """Return the weighted fraction of rows whose label is predicted."""
                 return float(np.average(self.predict(X) == np.asarray(y), weights=sample_weight))
 
+    try:
+        from sklearn.callback import CallbackSupportMixin, with_callbacks
+    except ImportError:  # before scikit-learn 1.9
 
-__all__ = ["Base", "ConvergenceWarning", "DataConversionWarning", "NotFittedError", "validate_data"]
+        class CallbackSupportMixin:
+            """Nothing: no callback can be set."""
+
+        def with_callbacks(method):
+            """Return the method itself."""
+            return method
+
+
+__all__ = [
+    "Base",
+    "CallbackSupportMixin",
+    "ConvergenceWarning",
+    "DataConversionWarning",
+    "NotFittedError",
+    "validate_data",
+    "with_callbacks",
+]

@@ -25,6 +25,7 @@ class Kind(Enum):
     EARLY = "the loss on the held-out rows has stopped falling"
     ROUNDING = "rounding, or an F that is not finite, allows no further step"
     MAX_ITER = "max_iter iterations"
+    ASKED = "a watcher asked for it"
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Ending:
     kind : Kind
     converged : bool
         Whether the run did what was asked: it met the tolerance, or stopped early as the settings
-        say.
+        or a watcher say.
     sentence : str
     """
 
@@ -99,6 +100,15 @@ def find_ending(
         )
         return Ending(Kind.MAX_ITER, False, sentence)
     return None
+
+
+def asked_for(run: Run) -> Ending:
+    """Return the end of a run that a watcher ended."""
+    sentence = (
+        f"Stopped after {run.state.n_iter} iterations, {run.n_passes} passes, because a callback "
+        f"asked for it: max|∇F| = {run.gradient_max:.2e}."
+    )
+    return Ending(Kind.ASKED, True, sentence)
 
 
 def _separation(

@@ -15,6 +15,7 @@ from dsoftmax.solvers.protocol import Query
 from dsoftmax.solvers.table import Choice, solver_entry
 from dsoftmax.system.blas import one_blas_thread
 from dsoftmax.training.budget import require_memory, sizes_of, solver_bytes
+from dsoftmax.training.ending import asked_for
 from dsoftmax.training.first_pass import collect_statistics
 from dsoftmax.training.grid import Grid
 from dsoftmax.training.objectives import make_objective
@@ -29,8 +30,8 @@ from dsoftmax.training.track import Track, begin_track, resume_track
 
 Float = NDArray[np.float64]
 
-Watcher = Callable[[Record, Sequence[Run]], None]
-"""Called after every pass with its record and the runs of all models; it only watches."""
+Watcher = Callable[[Record, Sequence[Run]], bool | None]
+"""Called after every pass with its record and the runs of all models; True ends the training."""
 
 
 def train(
@@ -83,12 +84,13 @@ def train(
     )
     history: list[Record] = []
 
-    def watch(tracks: Sequence[Track], cost: Cost) -> None:
+    def watch(tracks: Sequence[Track], cost: Cost) -> bool:
+        """Tell the watchers of a pass, and return whether one of them asks for an end."""
         runs = tuple(track.run for track in tracks)
         running = len(_running(tracks)) if prepared.grid.n_folds else 1
         history.append(record_pass(prepared.grid, runs, cost, running))
-        for tell in watchers:
-            tell(history[-1], runs)
+        asked = [tell(history[-1], runs) for tell in watchers]
+        return any(asked)
 
     with one_blas_thread():  # the bits of this process's arithmetic must not depend on its cores
         if resume is None:
@@ -96,10 +98,9 @@ def train(
         else:
             statistics, cost = resume[0].statistics, None
         tracks = _tracks(prepared, engine, statistics, theta, resume, names)
-        if cost is not None:
-            watch(tracks, cost)
-        while running := _running(tracks):
-            watch(tracks, _advance(running))
+        stops = cost is not None and watch(tracks, cost)
+        while not stops and (running := _running(tracks)):
+            stops = watch(tracks, _advance(running))
         if prepared.grid.n_folds and (missing := list(filter(_lacks_score, tracks))):
             watch(tracks, _score(missing))
         models = tuple(map(_trained, prepared.grid.models, tracks))
@@ -197,6 +198,5 @@ def _score(tracks: Sequence[Track]) -> Cost:
 
 
 def _trained(member: tuple[int | None, float], track: Track) -> Trained:
-    ending = track.ending()
-    assert ending is not None
+    ending = track.ending() or asked_for(track.run)
     return Trained(track.model(ending), track.run, ending, *member)
