@@ -15,13 +15,13 @@ import zarr
 from dsoftmax import SoftmaxRegression
 from dsoftmax.system.process import peak_bytes
 
-LIMIT = 256 * 2**20
-N_ROWS, N_FEATURES, CHUNK_ROWS = 3_200_000, 64, 20_000
+LIMIT = 320 * 2**20
+N_ROWS, N_FEATURES, CHUNK_ROWS = 4_000_000, 64, 20_000
 NAMES = ["bare", "crop", "forest", "urban", "water"]
 
 
 def write_rows(path: Path) -> zarr.Group:
-    """Write 0.8 GB of synthetic rows, one chunk at a time."""
+    """Write 1.0 GB of synthetic rows, one chunk at a time."""
     group = zarr.create_group(path)
     X = group.create_array(
         "X",

@@ -1,7 +1,10 @@
 """Models on disk: a Zarr group without pickle."""
 
 import json
+import math
+from collections.abc import Mapping
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +16,14 @@ from dsoftmax.results.model import Model
 from dsoftmax.system.files import replacing_directory, writing
 from dsoftmax.system.interrupts import finished
 
-FORMAT = 1
+Float = NDArray[np.float64]
+
+FORMAT = 2
 """Version of the layout on disk."""
 MODEL = "model.zarr"
 """Name of the model in the directory of a run."""
+DIGEST = "sha256"
+"""Name of the attribute with the digest of all other attributes and of θ."""
 METADATA_BYTES = 4096
 """Estimate for the metadata of a group of a few arrays, in bytes."""
 
@@ -67,17 +74,15 @@ def _write(draft: Path, model: Model, about: dict[str, Any]) -> None:
     import zarr
 
     names = model.feature_names
-    group = zarr.create_group(
-        draft,
-        zarr_format=3,
-        attributes={
-            "dsoftmax_model": FORMAT,
-            "classes": _as_json(model.classes),
-            "classes_dtype": model.classes.dtype.str,
-            "about": about,
-            **({} if names is None else {"feature_names": [str(name) for name in names]}),
-        },
-    )
+    attributes = {
+        "dsoftmax_model": FORMAT,
+        "classes": _as_json(model.classes),
+        "classes_dtype": model.classes.dtype.str,
+        "about": about,
+        **({} if names is None else {"feature_names": [str(name) for name in names]}),
+    }
+    digest = _digest(attributes, model.theta)
+    group = zarr.create_group(draft, zarr_format=3, attributes={**attributes, DIGEST: digest})
     for name, values in (("coef", model.theta[:, :-1]), ("intercept", model.theta[:, -1])):
         data = np.ascontiguousarray(values)
         # With nan as the fill value, a lost chunk is noticed when the model is read.
@@ -99,6 +104,36 @@ def _from_json(classes: Any, dtype: np.dtype) -> NDArray:
         [label.encode("latin-1") for label in classes] if dtype.kind == "S" else classes,
         dtype=dtype,
     )
+
+
+def _digest(attributes: Mapping[str, Any], theta: Float) -> str:
+    """Return a digest of attributes in JSON types, and of θ."""
+    text = json.dumps(attributes, sort_keys=True)
+    return sha256(text.encode() + np.ascontiguousarray(theta, "<f8").tobytes()).hexdigest()
+
+
+def _classes(attributes: Mapping[str, Any]) -> NDArray:
+    """Return the classes, after a check that they ascend."""
+    dtype = np.dtype(str(attributes["classes_dtype"]))
+    if dtype.kind not in "biufUS":
+        raise ValueError(f"the classes have dtype {dtype}")
+    classes = _from_json(attributes["classes"], dtype)
+    if classes.ndim != 1 or len(classes) < 2 or not (classes[1:] > classes[:-1]).all():
+        raise ValueError("the classes are not two or more different labels in ascending order")
+    return classes
+
+
+def _values(path: Path, n_classes: int, ndim: int) -> Float:
+    """Return an array of θ, read as the bytes that `_write` writes: one chunk without a codec.
+
+    Its size is compared with the file before memory is taken, and no codec is run.
+    """
+    shape = tuple(json.loads((path / "zarr.json").read_text())["shape"])
+    file = path.joinpath("c", *["0"] * ndim)
+    n_bytes = 8 * math.prod(shape)
+    if len(shape) != ndim or shape[0] != n_classes or file.stat().st_size != n_bytes:
+        raise ValueError(f"{file} does not hold {path.name} of {n_classes} classes")
+    return np.fromfile(file, "<f8").reshape(shape).astype(np.float64, copy=False)
 
 
 def load_model(path: Path | str) -> Model:
@@ -123,18 +158,19 @@ def load_model(path: Path | str) -> Model:
 
     if (Path(path) / MODEL).is_dir():
         path = Path(path) / MODEL
+    path = Path(path)
     try:
-        group = zarr.open_group(path, mode="r")
-        attributes = dict(group.attrs)
-        coef = np.asarray(group["coef"][:])  # type: ignore[index]
-        intercept = np.asarray(group["intercept"][:])  # type: ignore[index]
-        classes = _from_json(attributes["classes"], np.dtype(str(attributes["classes_dtype"])))
-        theta = np.hstack([coef, intercept[:, None]]).astype(np.float64)
-        if theta.shape[0] != len(classes):
-            raise ValueError(f"{len(classes)} classes, but {theta.shape[0]} rows of coefficients")
-        if not np.isfinite(theta).all():
-            raise ValueError("coefficients are missing or not finite")
-    except Exception as error:
+        attributes = dict(zarr.open_group(path, mode="r").attrs)
+        if attributes.get("dsoftmax_model") != FORMAT:
+            found = attributes.get("dsoftmax_model")
+            raise ValueError(f"the format is {found!r}, and this version reads {FORMAT}")
+        classes = _classes(attributes)
+        theta = np.column_stack(
+            [_values(path / name, len(classes), n) for name, n in (("coef", 2), ("intercept", 1))]
+        )
+        if attributes.pop(DIGEST, None) != _digest(attributes, theta):
+            raise ValueError("the content is not what was written: its digest is another")
+    except Exception as error:  # a stranger's file raises almost anything
         raise ReadError(
             f"{path} does not hold a model ({type(error).__name__}: {error}); expected the "
             "model.zarr of a run that has ended. To end it, run `dsoftmax train` again with the "

@@ -1,6 +1,7 @@
 """Frozen states as .npz files, replaced atomically and read without pickle."""
 
 import dataclasses
+import math
 import typing
 import zipfile
 from collections.abc import Mapping
@@ -13,6 +14,10 @@ from numpy.typing import NDArray
 from dsoftmax.errors import ReadError
 from dsoftmax.system.files import replacing
 
+NAMES = "names"
+"""Name of the array that lists the names of all others, so that a lost one is noticed."""
+SLICE_BYTES = 2**24
+"""Bytes of an array that are read at once."""
 MEMBER_BYTES = 512
 """Estimate of the bytes of an array in an .npz beside its values: headers of array and archive."""
 
@@ -62,12 +67,15 @@ def from_arrays(kind: type, arrays: Mapping[str, NDArray]) -> Any:
 def write_arrays(path: Path, arrays: Mapping[str, NDArray]) -> None:
     """Write an .npz that appears whole or not at all. An array is copied in slices of about 16 MiB.
 
+    The archive has a checksum of every array, and the names of all arrays.
+
     Raises
     ------
     WriteError
     """
-    with replacing(path, sum(array.nbytes + MEMBER_BYTES for array in arrays.values())) as file:
-        np.savez(file, allow_pickle=False, **arrays)
+    listed = {**arrays, NAMES: np.array(sorted(arrays), str)}
+    with replacing(path, sum(array.nbytes + MEMBER_BYTES for array in listed.values())) as file:
+        np.savez(file, allow_pickle=False, **listed)
 
 
 def read_arrays(path: Path) -> dict[str, NDArray]:
@@ -76,16 +84,50 @@ def read_arrays(path: Path) -> dict[str, NDArray]:
     Raises
     ------
     ReadError
-        The file is missing or damaged.
+        The file is missing or damaged, or it is no file that `write_arrays` wrote.
+
+    Notes
+    -----
+    No array takes more memory than its bytes in the file: nothing is decompressed, and the shape
+    in a header is compared with the bytes that follow.
     """
     try:
-        # Opened as an archive first: np.load would leave a file open that is none.
-        with path.open("rb") as file, zipfile.ZipFile(file):
-            file.seek(0)
-            with np.load(file, allow_pickle=False) as stored:
-                return {name: stored[name] for name in stored.files}
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+        with path.open("rb") as file, zipfile.ZipFile(file) as archive:
+            n_most = path.stat().st_size
+            arrays = {
+                one.filename.removesuffix(".npy"): _read_member(archive, one, n_most)
+                for one in archive.infolist()
+            }
+        listed = arrays.pop(NAMES).tolist()
+        if listed != sorted(arrays):
+            raise ValueError(f"arrays are lost: {sorted(set(listed) ^ set(arrays))[:3]}")
+        return arrays
+    except Exception as error:  # a damaged archive raises almost anything
         raise ReadError(
             f"{path} cannot be read ({type(error).__name__}: {error}). Restore it from a copy, or "
             "remove it to begin anew."
         ) from error
+
+
+def _read_member(archive: zipfile.ZipFile, one: zipfile.ZipInfo, n_most: int) -> NDArray:
+    """Return an array of an archive, after checks of its size and of its checksum.
+
+    An array of more than ``n_most`` bytes is an error.
+    """
+    if one.compress_type != zipfile.ZIP_STORED or one.file_size != one.compress_size:
+        raise ValueError(f"{one.filename} is compressed")
+    if one.file_size > n_most:
+        raise ValueError(f"{one.filename} claims {one.file_size:,} bytes")
+    with archive.open(one) as file:
+        version = np.lib.format.read_magic(file)
+        if version != (1, 0):
+            raise ValueError(f"{one.filename} has the format {version}")
+        shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
+        n_bytes = math.prod(shape) * dtype.itemsize
+        if dtype.hasobject or n_bytes != one.file_size - file.tell():
+            raise ValueError(f"{one.filename} has the shape {shape} of {dtype}, but other bytes")
+        values = np.empty(math.prod(shape), dtype)
+        raw = values.view(np.uint8)
+        for start in range(0, n_bytes, SLICE_BYTES):
+            raw[start : start + SLICE_BYTES] = np.frombuffer(file.read(SLICE_BYTES), np.uint8)
+    return values.reshape(shape, order="F" if fortran else "C")
