@@ -1,6 +1,7 @@
 """A model comes back from the disk as it was saved, or an error says why it does not."""
 
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -116,3 +117,64 @@ def test_coefficients_that_are_zero_are_written_and_read(tmp_path):
     path = tmp_path / "model.zarr"
     save_model(Model(np.zeros((2, 3)), np.arange(2)), path)
     assert_array_equal(load_model(path).theta, np.zeros((2, 3)))
+
+
+def test_no_flipped_bit_is_read_silently(rng, tmp_path):
+    model = model_of(rng, CLASSES["strings"])
+    save_model(model, tmp_path / "model.zarr")
+    refused = 0
+    for file in [one for one in (tmp_path / "model.zarr").rglob("*") if one.is_file()]:
+        whole = file.read_bytes()
+        for place in range(len(whole)):
+            damaged = bytearray(whole)
+            damaged[place] ^= 1 << place % 8
+            file.write_bytes(damaged)
+            try:
+                again = load_model(tmp_path / "model.zarr")
+            except ReadError:
+                refused += 1
+                continue
+            assert again.theta.tobytes() == model.theta.tobytes()
+            assert_array_equal(again.classes, model.classes)
+            assert again.about == model.about
+        file.write_bytes(whole)
+    assert refused > 200
+
+
+def changed(path, **attributes):
+    metadata = json.loads((path / "zarr.json").read_text())
+    metadata["attributes"] |= attributes
+    (path / "zarr.json").write_text(json.dumps(metadata))
+
+
+@pytest.mark.parametrize(
+    ("attributes", "message"),
+    [
+        ({"dsoftmax_model": 99}, "99"),
+        ({"classes": [2, 1, 0]}, "ascending"),
+        ({"classes": [0, 1, 1]}, "ascending"),
+        ({"classes": [0, 5, 7]}, "digest"),
+        ({"classes_dtype": "|O"}, "dtype object"),
+        ({"about": {"C": 2.0}}, "digest"),
+    ],
+)
+def test_other_attributes_are_refused(rng, tmp_path, attributes, message):
+    save_model(model_of(rng, CLASSES["small integers"]), tmp_path / "model.zarr")
+    changed(tmp_path / "model.zarr", **attributes)
+    with pytest.raises(ReadError, match=message):
+        load_model(tmp_path / "model.zarr")
+
+
+@pytest.mark.parametrize("p", [10**8, 10**12, 10**18])
+def test_a_huge_shape_takes_no_memory(rng, tmp_path, p):
+    save_model(model_of(rng, CLASSES["integers"]), tmp_path / "model.zarr")
+    path = tmp_path / "model.zarr" / "coef" / "zarr.json"
+    metadata = json.loads(path.read_text())
+    metadata["shape"] = metadata["chunk_grid"]["configuration"]["chunk_shape"] = [3, p]
+    path.write_text(json.dumps(metadata))
+    tracemalloc.start()
+    with pytest.raises(ReadError):
+        load_model(tmp_path / "model.zarr")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 10**7

@@ -1,6 +1,7 @@
 """States survive the disk bit for bit, and a file appears whole or not at all."""
 
 import os
+import tracemalloc
 from dataclasses import dataclass
 
 import numpy as np
@@ -116,3 +117,46 @@ def test_a_damaged_file_is_a_read_error(tmp_path, damage):
         path.unlink()
     with pytest.raises(ReadError, match="cannot be read"):
         read_arrays(path)
+
+
+def test_no_flipped_bit_is_read_silently(tmp_path):
+    """Also not one that makes an array vanish from the archive's directory."""
+    path = tmp_path / "state.npz"
+    before = {"theta": np.arange(6.0).reshape(2, 3), "pairs.0": np.ones(2), "text": np.array("a")}
+    write_arrays(path, before)
+    whole, refused = path.read_bytes(), 0
+    for place in range(len(whole)):
+        for bit in (place % 8, (place + 3) % 8):
+            damaged = bytearray(whole)
+            damaged[place] ^= 1 << bit
+            path.write_bytes(damaged)
+            try:
+                after = read_arrays(path)
+            except ReadError:
+                refused += 1
+                continue
+            assert after.keys() == before.keys()
+            for name, values in before.items():
+                assert after[name].dtype == values.dtype
+                assert_array_equal(after[name], values)
+    assert refused > len(whole)
+
+
+@pytest.mark.parametrize("kind", ["compressed", "a header of 10¹² values"])
+def test_no_archive_takes_more_memory_than_its_bytes(tmp_path, kind):
+    path = tmp_path / "state.npz"
+    write_arrays(path, {"theta": np.zeros(10**6)})
+    if kind == "compressed":
+        with np.load(path) as stored:
+            np.savez_compressed(path, **dict(stored))
+    else:
+        shape = b"(1000000,)"
+        whole = path.read_bytes()
+        assert whole.count(shape + b", }      ") == 1
+        path.write_bytes(whole.replace(shape + b", }      ", b"(1000000000000,), }"))
+    tracemalloc.start()
+    with pytest.raises(ReadError, match="is compressed|but other bytes"):
+        read_arrays(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 10**6
