@@ -155,7 +155,7 @@ def test_no_archive_takes_more_memory_than_its_bytes(tmp_path, kind):
         assert whole.count(shape + b", }      ") == 1
         path.write_bytes(whole.replace(shape + b", }      ", b"(1000000000000,), }"))
     tracemalloc.start()
-    with pytest.raises(ReadError, match="is compressed|but other bytes"):
+    with pytest.raises(ReadError, match=r"is compressed|but other bytes"):
         read_arrays(path)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
