@@ -24,6 +24,8 @@ class EngineChoice:
         Directory for decoded blocks.
     spool_limit : int or None
         Disk space for them in each process, in bytes.
+    tls : (str or None, str or None, str or None)
+        Files of the authority, the certificate and the key for an encrypted scheduler.
     """
 
     engine: str
@@ -33,11 +35,12 @@ class EngineChoice:
     memory: int | None = None
     spool: str | None = None
     spool_limit: int | None = None
+    tls: tuple[str | None, str | None, str | None] = (None, None, None)
 
     @property
     def is_remote(self) -> bool:
         """Whether the passes run on a cluster that this command does not start."""
-        return bool(self.scheduler or self.scheduler_file)
+        return self.scheduler is not None or self.scheduler_file is not None
 
 
 def engine_choice(
@@ -48,6 +51,9 @@ def engine_choice(
     memory: int | None,
     spool: str | None = None,
     spool_limit: int | None = None,
+    tls_ca_file: str | None = None,
+    tls_cert: str | None = None,
+    tls_key: str | None = None,
 ) -> EngineChoice:
     """Return the engine that the options name.
 
@@ -63,6 +69,11 @@ def engine_choice(
             f"{' and '.join(given)} contradict each other, because a pass runs on one cluster. "
             "Pass only one of them."
         )
+    if scheduler == "" or scheduler_file == "":
+        raise OptionError(
+            f"{given[0]} is empty; expected an address or a file. Is a variable of the shell not "
+            "set? Without this option the passes run on this machine."
+        )
     if given and engine not in (None, "cluster"):
         raise OptionError(
             f"{given[0]} belongs to --engine cluster, but --engine {engine} runs in this process. "
@@ -75,6 +86,14 @@ def engine_choice(
             "--memory does nothing on a running cluster, because its workers keep the limit they "
             "were started with (`dask worker --memory-limit`). Leave out --memory."
         )
+    tls = (tls_ca_file, tls_cert, tls_key)
+    if any(tls) and not (scheduler or scheduler_file):
+        raise OptionError(
+            "--tls-ca-file, --tls-cert and --tls-key are for a running cluster. Pass --scheduler "
+            "or --scheduler-file too, or leave them out."
+        )
+    if (tls_cert is None) != (tls_key is None):
+        raise OptionError("--tls-cert and --tls-key belong together. Pass both, or neither.")
     chosen = engine or ("cluster" if given else "threads")
     if spool is not None and chosen == "serial":
         raise OptionError(
@@ -85,4 +104,4 @@ def engine_choice(
         raise OptionError(
             "--spool-limit does nothing without --spool DIRECTORY. Pass both, or neither."
         )
-    return EngineChoice(chosen, workers, scheduler, scheduler_file, memory, spool, spool_limit)
+    return EngineChoice(chosen, workers, scheduler, scheduler_file, memory, spool, spool_limit, tls)

@@ -40,10 +40,16 @@ def open_engine(choice: EngineChoice) -> Iterator[Engine]:
         return
     with interrupts.shielded():
         from dsoftmax.engines.cluster import connect
+        from dsoftmax.engines.cluster.address import Certificates
 
     if choice.is_remote:
         with (
-            connect.connected(choice.scheduler, choice.scheduler_file, spool=spool) as engine,
+            connect.connected(
+                choice.scheduler,
+                choice.scheduler_file,
+                spool=spool,
+                certificates=Certificates(*choice.tls),
+            ) as engine,
             closing(engine),
         ):
             yield engine

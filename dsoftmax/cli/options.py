@@ -148,6 +148,7 @@ def _joined(function: Callable[..., Any]) -> Callable[..., Any]:
     def command(*args: Any, **options: Any) -> Any:
         names = (
             "engine", "workers", "scheduler", "scheduler_file", "memory", "spool", "spool_limit",
+            "tls_ca_file", "tls_cert", "tls_key",
         )  # fmt: skip
         chosen = {name: options.pop(name) for name in names}
         return function(*args, choice=engine_choice(**chosen), **options)
@@ -178,6 +179,13 @@ engine_options = _chain(
         metavar="FILE",
         help="Use the running dask cluster whose scheduler wrote this file.",
     ),
+    click.option(
+        "--tls-ca-file",
+        metavar="FILE",
+        help="Certificates of the authority that signed those of an encrypted cluster (tls://…).",
+    ),
+    click.option("--tls-cert", metavar="FILE", help="Certificate of this process."),
+    click.option("--tls-key", metavar="FILE", help="Private key of --tls-cert."),
     click.option(
         "--memory",
         type=Bytes(),

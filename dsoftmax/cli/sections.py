@@ -11,7 +11,8 @@ SECTIONS = {
     "Model selection": ("folds", "fold_column", "scoring", "validation_fraction"),
     "Training": ("solver", "tol", "max_iter", "n_iter_no_change", "dtype", "kernel"),
     "Engine": (
-        "engine", "workers", "scheduler", "scheduler_file", "memory", "spool", "spool_limit",
+        "engine", "workers", "scheduler", "scheduler_file", "tls_ca_file", "tls_cert", "tls_key",
+        "memory", "spool", "spool_limit",
     ),
 }  # fmt: skip
 """Names of the options in each section. Other options stand in a last section, "Options"."""

@@ -3,16 +3,16 @@
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import dask
 from distributed import Client, LocalCluster, default_client, get_worker
 
+from dsoftmax.engines.cluster.address import Certificates, address_in, require_answer
 from dsoftmax.engines.cluster.engine import ClusterEngine
 from dsoftmax.engines.kept.spool import SpoolTo
 from dsoftmax.engines.limits import equal_parts
-from dsoftmax.errors import ClusterError, OptionError
+from dsoftmax.errors import OptionError
 from dsoftmax.system.process import available_cores
 
 
@@ -60,6 +60,7 @@ def connected(
     scheduler_file: str | None,
     timeout: float = 15.0,
     spool: SpoolTo | None = None,
+    certificates: Certificates | None = None,
 ) -> Iterator[ClusterEngine]:
     """Connect to a running scheduler.
 
@@ -73,27 +74,18 @@ def connected(
         Limit of the wait for an answer, in seconds.
     spool : SpoolTo, optional
         See `ClusterEngine`.
+    certificates : Certificates, optional
+        Files of TLS. Those that dask's settings name when None.
 
     Raises
     ------
     ClusterError
-        No scheduler answers in time, or the file does not exist.
+        No scheduler answers in time, the file holds no address, or certificates are missing.
     """
-    if scheduler_file is not None and not Path(scheduler_file).is_file():
-        raise ClusterError(
-            f"There is no scheduler file {scheduler_file}. "
-            f"`dask scheduler --scheduler-file {scheduler_file}` writes it."
-        )
-    where = scheduler or f"the address in {scheduler_file}"
-    try:
-        options = {"scheduler_file": scheduler_file} if scheduler_file else {"address": scheduler}
-        client = Client(**options, timeout=timeout)
-    except (OSError, ValueError) as error:
-        raise ClusterError(
-            f"No dask scheduler answered at {where} within {timeout:g} s ({type(error).__name__}). "
-            "Check the address, and that `dask scheduler` runs there and can be reached from here."
-        ) from error
-    with client:
+    where = address_in(scheduler_file) if scheduler_file is not None else str(scheduler)
+    security = (certificates or Certificates()).security(where)
+    require_answer(where, timeout, security)
+    with Client(where, timeout=timeout, security=security) as client:
         yield ClusterEngine(client, spool=spool)
 
 
