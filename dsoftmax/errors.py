@@ -22,9 +22,24 @@ one string, so that it survives pickling on its way from a worker.
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+_CONTROLS = [*range(0x20), *range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A)]
+_ESCAPED = {code: ascii(chr(code))[1:-1] for code in _CONTROLS if chr(code) not in "\n\t"}
+
+
+def visible(text: str) -> str:
+    """Return a text with its control characters escaped, except line feeds and tabs.
+
+    Labels and names come from the data, and a terminal obeys escape sequences. Characters that
+    reverse the direction of writing are escaped too.
+    """
+    return text.translate(_ESCAPED)
+
 
 class DsoftmaxError(Exception):
     """Base class of all errors that dsoftmax raises on purpose."""
+
+    def __str__(self) -> str:
+        return visible(super().__str__())
 
     def __reduce__(self) -> tuple[type, tuple[object, ...]]:
         # The pickling that distributed installs cannot rebuild a subclass of MemoryError.

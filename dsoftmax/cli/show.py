@@ -3,17 +3,28 @@
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from dsoftmax.cli.engine_choice import EngineChoice
 from dsoftmax.data.missing import skipped_line
+from dsoftmax.errors import visible
 from dsoftmax.system.process import peak_bytes
 from dsoftmax.system.units import size
 
 PLAIN_WIDTH = 132
 """Line width in columns if the output is not a terminal, because files need no narrow lines."""
+
+
+class _VisibleConsole(Console):
+    """A console that escapes control characters in texts. Tables escape their own."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        super().print(
+            *(visible(one) if isinstance(one, str) else one for one in objects), **options
+        )
 
 
 def output() -> Console:
@@ -29,7 +40,7 @@ def diagnostics() -> Console:
 def _console(stderr: bool) -> Console:
     terminal = (sys.stderr if stderr else sys.stdout).isatty()
     # Paths and labels may contain brackets and colons, which rich would take for markup and emoji.
-    return Console(
+    return _VisibleConsole(
         stderr=stderr,
         highlight=False,
         markup=False,

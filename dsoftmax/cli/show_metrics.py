@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dsoftmax.cli.show import show_facts, skipped_facts
+from dsoftmax.errors import visible
 
 if TYPE_CHECKING:
     from dsoftmax.results.metrics import Metrics
@@ -47,7 +48,7 @@ def _class_table(found: dict[str, Any], shown: list[int]) -> Table:
     for k in shown:
         support = found["support"][k]
         table.add_row(
-            str(found["classes"][k]),
+            _name(found["classes"][k]),
             _percent(found["precision"][k]),
             _percent(found["recall"][k]),
             f"{support:,.6g}" if support % 1 else f"{int(support):,}",
@@ -60,14 +61,14 @@ def _confusion_table(found: dict[str, Any], shown: list[int]) -> Table:
     table = Table(box=None, padding=(0, 1))
     table.add_column("")
     for k in shown:
-        table.add_column(str(found["classes"][k]), justify="right", no_wrap=True)
+        table.add_column(_name(found["classes"][k]), justify="right", no_wrap=True)
     if others:
         table.add_column("others", justify="right")
     for k in shown:
         whole = found["support"][k]
         parts = [found["confusion"][k][j] for j in shown]
         parts += [whole - sum(parts)] if others else []
-        table.add_row(str(found["classes"][k]), *(_percent_of(part, whole) for part in parts))
+        table.add_row(_name(found["classes"][k]), *(_percent_of(part, whole) for part in parts))
     return table
 
 
@@ -79,3 +80,8 @@ def _percent_of(part: float, whole: float) -> str:
     if not whole > 0:
         return "–"
     return "·" if part <= 0 else f"{100 * part / whole:.1f}"
+
+
+def _name(label: object) -> str:
+    """Return a label on one line, without what a terminal would obey."""
+    return visible(str(label)).replace("\n", "\\n").replace("\t", "\\t")

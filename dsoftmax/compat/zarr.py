@@ -3,7 +3,7 @@
 `tests/compat/test_zarr_compat.py` says when Zarr changed.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,6 +79,24 @@ def sharding_of(array: zarr.Array) -> Sharding | None:
     serializer, *checks = codecs[0].index_codecs
     names = tuple(codec_settings(codec)[0] for codec in checks)
     return Sharding(serializer, names, codecs[0].index_location.value == "end")
+
+
+def codec_names(array: zarr.Array) -> set[str]:
+    """Return the names of all codecs of an array, also of filters and of those inside shards.
+
+    Stands for: one public list of the codecs of both formats.
+    """
+
+    def names(part: Any) -> Iterator[str]:
+        if isinstance(part, Mapping):
+            yield from (str(part[key]) for key in ("id", "name") if key in part)
+            part = part.values()
+        if not isinstance(part, str) and isinstance(part, Iterable):
+            for one in part:
+                yield from names(one)
+
+    metadata = array.metadata.to_dict()
+    return set(names([metadata.get(part) for part in ("filters", "compressor", "codecs")]))
 
 
 def codec_settings(codec: Any) -> tuple[str, dict[str, Any]]:

@@ -15,6 +15,7 @@ from dsoftmax.errors import OutputExistsError, ReadError
 from dsoftmax.results.model import Model
 from dsoftmax.system.files import replacing_directory, writing
 from dsoftmax.system.interrupts import finished
+from dsoftmax.system.regular import open_regular, read_json
 
 Float = NDArray[np.float64]
 
@@ -128,12 +129,14 @@ def _values(path: Path, n_classes: int, ndim: int) -> Float:
 
     Its size is compared with the file before memory is taken, and no codec is run.
     """
-    shape = tuple(json.loads((path / "zarr.json").read_text())["shape"])
+    shape = tuple(read_json(path / "zarr.json")["shape"])
     file = path.joinpath("c", *["0"] * ndim)
     n_bytes = 8 * math.prod(shape)
     if len(shape) != ndim or shape[0] != n_classes or file.stat().st_size != n_bytes:
         raise ValueError(f"{file} does not hold {path.name} of {n_classes} classes")
-    return np.fromfile(file, "<f8").reshape(shape).astype(np.float64, copy=False)
+    with open_regular(file) as opened:
+        values = np.frombuffer(opened.read(), "<f8")
+    return values.reshape(shape).astype(np.float64, copy=False)
 
 
 def load_model(path: Path | str) -> Model:
@@ -154,13 +157,11 @@ def load_model(path: Path | str) -> Model:
     ReadError
         There is no model at ``path``, or it is damaged.
     """
-    import zarr
-
     if (Path(path) / MODEL).is_dir():
         path = Path(path) / MODEL
     path = Path(path)
     try:
-        attributes = dict(zarr.open_group(path, mode="r").attrs)
+        attributes = dict(read_json(path / "zarr.json")["attributes"])
         if attributes.get("dsoftmax_model") != FORMAT:
             found = attributes.get("dsoftmax_model")
             raise ValueError(f"the format is {found!r}, and this version reads {FORMAT}")

@@ -9,6 +9,7 @@ from typing import Any
 
 from dsoftmax.errors import ReadError, RunMismatchError
 from dsoftmax.system.files import write_text
+from dsoftmax.system.regular import read_json
 
 FORMAT = 1
 """Format of the run directory that this version reads and writes."""
@@ -38,8 +39,10 @@ def read_asked(path: Path) -> dict[str, Any]:
         The file is missing, damaged, or of another format.
     """
     try:
-        asked = json.loads(path.read_text(encoding="utf-8"))
+        asked = read_json(path)
         found = asked["dsoftmax_run"]
+        if not isinstance(asked["objective"], dict):
+            raise TypeError("its objective is no object")
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise ReadError(
             f"{path} cannot be read ({type(error).__name__}: {error}). Pass the directory of a "

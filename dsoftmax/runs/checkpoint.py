@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from dsoftmax.errors import ReadError
 from dsoftmax.system.files import replacing
+from dsoftmax.system.regular import open_regular
 
 NAMES = "names"
 """Name of the array that lists the names of all others, so that a lost one is noticed."""
@@ -92,7 +93,7 @@ def read_arrays(path: Path) -> dict[str, NDArray]:
     in a header is compared with the bytes that follow.
     """
     try:
-        with path.open("rb") as file, zipfile.ZipFile(file) as archive:
+        with open_regular(path) as file, zipfile.ZipFile(file) as archive:
             n_most = path.stat().st_size
             arrays = {
                 one.filename.removesuffix(".npy"): _read_member(archive, one, n_most)

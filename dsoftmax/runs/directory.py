@@ -26,6 +26,7 @@ from dsoftmax.runs.asked import read_asked, require_same, write_asked
 from dsoftmax.runs.saved import count_passes, load_runs, save_runs
 from dsoftmax.system.files import exists, make_directory, remove, writing
 from dsoftmax.system.locks import lock
+from dsoftmax.system.regular import require_regular
 from dsoftmax.training.run import Run
 
 ASKED, HISTORY, STATISTICS = "run.json", "history.jsonl", "statistics.npz"
@@ -98,6 +99,8 @@ class RunDirectory:
         """
         make_directory(self.path)
         with writing(self.file(LOCK), 0):
+            if exists(self.file(LOCK)):
+                require_regular(self.file(LOCK).stat().st_mode, self.file(LOCK))
             file = self.file(LOCK).open("a")
         with file:
             if lock(file.fileno()) is False:  # None: the file system has no locks

@@ -10,7 +10,11 @@ from typing import Any
 
 from dsoftmax.errors import ReadError
 from dsoftmax.system.files import write_text, writing
+from dsoftmax.system.regular import open_regular, parse_json
 from dsoftmax.training.record import Record
+
+FIELDS = frozenset(("iteration", "objective", "gradient_max", "seconds", "rows", "bytes"))
+"""Fields without which a line is damaged."""
 
 
 class History:
@@ -84,19 +88,25 @@ def read_history(path: Path) -> list[dict[str, Any]]:
 
     The list is empty if there is no file. A line that is not whole, and all lines after it, are
     left out.
+
+    Raises
+    ------
+    OSError
+        It is no regular file, or cannot be read.
     """
     try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        with open_regular(path) as file:
+            lines = file.read().decode("utf-8", errors="replace").splitlines()
     except FileNotFoundError:
         return []
     records: list[dict[str, Any]] = []
     for line in lines:
         try:
-            record = json.loads(line)
+            record = parse_json(line)
             # The machine may stop between two writes: any other line is of an earlier run.
-            if record["pass"] != len(records) + 1:
+            if record["pass"] != len(records) + 1 or not FIELDS <= record.keys():
                 break
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, AttributeError):
             break
         records.append(record)
     return records

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dsoftmax.errors import OptionError, ReadError
+from dsoftmax.errors import ReadError
 from dsoftmax.first_pass.statistics import Statistics
 from dsoftmax.runs.checkpoint import from_arrays, read_arrays, to_arrays, write_arrays
 from dsoftmax.solvers.table import solver_entry
@@ -47,12 +47,15 @@ def load_runs(checkpoint: Path, statistics: Path) -> list[Run]:
     arrays, known = read_arrays(checkpoint), read_arrays(statistics)
     try:
         all_rows = from_arrays(Statistics, known)
-        n_models = int(arrays["n_models"])
-        return [_run(_below(f"{i}/", arrays), all_rows) for i in range(n_models)]
-    except (KeyError, OptionError) as error:
+        runs = [_run(_below(f"{i}/", arrays), all_rows) for i in range(int(arrays["n_models"]))]
+        shapes = {run.state.theta.shape for run in runs}
+        if shapes != {all_rows.class_sums.shape}:
+            raise ValueError(f"θ has the shapes {shapes}, not {all_rows.class_sums.shape}")
+        return runs
+    except Exception as error:  # other fields, or other types of them
         raise ReadError(
-            f"{checkpoint} lacks {error}: another version wrote it. Use that version, or pass "
-            "--overwrite to begin anew."
+            f"{checkpoint} is not of this version ({type(error).__name__}: {error}). Use the "
+            "version that wrote it, or pass --overwrite to begin anew."
         ) from error
 
 
@@ -63,7 +66,12 @@ def count_passes(checkpoint: Path) -> int:
     ------
     ReadError
     """
-    return int(read_arrays(checkpoint)["n_passes"])
+    try:
+        return int(read_arrays(checkpoint)["n_passes"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ReadError(
+            f"{checkpoint} does not say how many passes it knows. Pass --overwrite to begin anew."
+        ) from error
 
 
 def _below(prefix: str, arrays: Mapping[str, NDArray]) -> dict[str, NDArray]:

@@ -27,7 +27,15 @@ CURES = {
     "allows larger files",
 }
 """Cure of each error number that has one of its own."""
-NO_PLACE = (errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.EACCES, errno.EPERM, errno.EROFS)
+NO_PLACE = (
+    errno.EINVAL,
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.EEXIST,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+)
 """Error numbers that more free space would not cure."""
 
 

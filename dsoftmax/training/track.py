@@ -208,10 +208,13 @@ def _judged_by(run: Run, margins: Float) -> Run:
 
 
 def _judged(run: Run) -> Run:
-    """Return the run after a step, with its best point by the loss on the held-out rows."""
+    """Return the run after a step, with its best point by the loss on the held-out rows.
+
+    Before a point has a loss there is no best one, and a rejected trial is no step without gain.
+    """
     if run.held_loss < run.best_loss:
         return replace(run, best=run.state.theta, best_loss=run.held_loss, since=0)
-    return replace(run, since=run.since + 1)
+    return replace(run, since=run.since + 1) if np.isfinite(run.best_loss) else run
 
 
 def _gap(run: Run, objective: Objective, answer: Answer | None) -> float:

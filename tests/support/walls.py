@@ -11,7 +11,7 @@ WALLS = {
     "data/anndata": {"errors", "data", "data/zarr", "data/hdf5"},
     "data/hdf5": {"errors", "compat/h5py", "data", "data/zarr"},
     "data/dask": {"errors", "compat/dask", "data", "data/zarr"},
-    "data/zarr": {"errors", "compat/zarr", "data", "data/zarr/local"},
+    "data/zarr": {"errors", "system", "compat/zarr", "data", "data/zarr/local"},
     "data/zarr/local": {
         "system", "compat/zarr", "compat/numcodecs", "data/block", "data/buffer",
     },

@@ -99,3 +99,18 @@ def test_a_start_that_is_given_is_the_start_of_every_model_of_a_grid(noisy):
         assert_array_equal(one.run.theta, theta)
     alone = train(noisy, SerialEngine(), replace(settings, C=0.1), theta=theta)
     assert found.models[4].run.state.value == alone.run.state.value
+
+
+def test_trials_that_are_rejected_do_not_end_a_run_before_it_has_a_best_point():
+    rng = np.random.default_rng(3)
+    X = rng.integers(0, 200, (60_000, 12)).astype("i2")
+    truth = rng.normal(size=(12, 5)) / 120
+    y = (X @ truth + rng.gumbel(size=(60_000, 5))).argmax(axis=1)
+    settings = Settings(
+        solver="lbfgs", tol=1e-9, max_iter=8, validation_fraction=0.2, n_iter_no_change=2
+    )
+    found = train(opened(X, y), SerialEngine(), settings)
+    assert found.ending.kind is Kind.MAX_ITER
+    iterations = [one.iteration for one in found.history]
+    assert iterations.count(0) > 2 + settings.n_iter_no_change
+    assert found.run.state.n_iter == 8

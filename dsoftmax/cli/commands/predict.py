@@ -1,6 +1,5 @@
 """``dsoftmax predict``: labels of new rows, chunk by chunk."""
 
-import json
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -160,6 +159,7 @@ def _require_output(out: Path, overwrite: bool, run: Path, data: str) -> None:
     OutputExistsError
     """
     from dsoftmax.errors import OutputExistsError
+    from dsoftmax.system.regular import read_json
 
     if not out.exists() and not out.is_symlink():
         return
@@ -176,8 +176,8 @@ def _require_output(out: Path, overwrite: bool, run: Path, data: str) -> None:
                 f"{out} contains {name} that this command reads. Pass another --out."
             )
     try:
-        predictions = "classes" in json.loads((out / "zarr.json").read_text()).get("attributes", {})
-    except (OSError, ValueError):
+        predictions = "classes" in read_json(out / "zarr.json")["attributes"]
+    except (OSError, ValueError, TypeError, KeyError):
         predictions = False
     if not predictions or not (out / "labels" / "zarr.json").is_file():
         raise OutputExistsError(

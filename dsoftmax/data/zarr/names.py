@@ -1,6 +1,6 @@
 """Zarr arrays by the names that users type: in a store, in its groups, or in another store."""
 
-import json
+import itertools
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -11,9 +11,12 @@ from typing import Any
 import zarr
 
 from dsoftmax.errors import DataError, OptionError, ReadError
+from dsoftmax.system.regular import read_json
 
 METADATA = ("zarr.json", ".zarray", ".zgroup")
 """Names of Zarr's metadata files."""
+WALKED, DEPTH, ENTRIES = 10_000, 32, 100_000
+"""Most directories in which arrays are looked for, most levels of them, and most entries of one."""
 SHOWN = 20
 """Most arrays that a message lists."""
 Encodings = Collection[str]
@@ -158,16 +161,22 @@ def array_names(root: Path, encodings: Encodings = ()) -> list[str]:
 
     Only metadata files are read; chunks are not listed.
     """
-    return sorted(_walk(root, "", encodings))
+    return sorted(_walk(root, "", encodings, itertools.count()))
 
 
-def _walk(directory: Path, prefix: str, encodings: Encodings) -> Iterator[str]:
+def _walk(
+    directory: Path, prefix: str, encodings: Encodings, visited: Iterator[int]
+) -> Iterator[str]:
+    """Yield names below a directory. Links are not followed, and ``visited`` counts directories."""
+    if next(visited) >= WALKED or prefix.count("/") > DEPTH:
+        return
     try:
-        entries = sorted(
-            entry.name
-            for entry in os.scandir(directory)
-            if entry.is_dir() and not entry.name.startswith(".")
-        )
+        with os.scandir(directory) as scan:
+            entries = sorted(
+                entry.name
+                for entry in itertools.islice(scan, ENTRIES)
+                if entry.is_dir(follow_symlinks=False) and not entry.name.startswith(".")
+            )
     except OSError:
         return
     for entry in entries:
@@ -175,7 +184,7 @@ def _walk(directory: Path, prefix: str, encodings: Encodings) -> Iterator[str]:
         if _is_array(place) or (encodings and encoding_of(place) in encodings):
             yield f"{prefix}{entry}"
         else:
-            yield from _walk(place, f"{prefix}{entry}/", encodings)
+            yield from _walk(place, f"{prefix}{entry}/", encodings, visited)
 
 
 def _is_array(path: Path) -> bool:
@@ -193,13 +202,23 @@ def encoding_of(place: str | Path) -> str:
 
 def _metadata(file: Path) -> dict[str, Any]:
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        found = read_json(file)
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
 
 
+def _require_regular_metadata(path: Path) -> None:
+    """Raise where Zarr would wait for a writer, because metadata is a pipe."""
+    for file in (path / name for name in (*METADATA, ".zattrs", ".zmetadata")):
+        if file.exists() and not file.is_file():
+            raise ReadError(
+                f"{file} is no regular file; expected metadata of Zarr. Write it again."
+            )
+
+
 def _open_group(path: Path) -> zarr.Group:
+    _require_regular_metadata(path)
     version = 3 if (path / "zarr.json").is_file() else 2
     try:
         return zarr.open_group(path, mode="r", zarr_format=version, use_consolidated=False)
@@ -211,6 +230,7 @@ def _open_group(path: Path) -> zarr.Group:
 
 
 def _open(path: Path) -> zarr.Array:
+    _require_regular_metadata(path)
     version = 3 if (path / "zarr.json").is_file() else 2
     try:
         return zarr.open_array(path, mode="r", zarr_format=version)

@@ -12,7 +12,14 @@ import zarr
 from numpy.typing import NDArray
 from zarr.storage import LocalStore
 
-from dsoftmax.compat.zarr import chunk_key, codec_settings, has_key, read_rows, shards_stand_alone
+from dsoftmax.compat.zarr import (
+    chunk_key,
+    codec_names,
+    codec_settings,
+    has_key,
+    read_rows,
+    shards_stand_alone,
+)
 from dsoftmax.data.buffer import Buffer, array_in
 from dsoftmax.data.columns import value_bytes
 from dsoftmax.data.missing import is_among
@@ -24,6 +31,9 @@ from dsoftmax.data.zarr.local.open import local_chunks
 from dsoftmax.data.zarr.rechunk import rechunk_command
 from dsoftmax.data.zarr.units import Units, read_span
 from dsoftmax.errors import ReadError
+
+PICKLE = "pickle"
+"""Codec whose chunks are programs."""
 
 
 class ZarrRows(StoredRows):
@@ -41,6 +51,7 @@ class ZarrRows(StoredRows):
     """
 
     def __init__(self, array: zarr.Array, name: str, missing_chunks: str = "error") -> None:
+        _require_harmless(array, name)
         self.array, self.name, self.missing_chunks = array, name, missing_chunks
         self._local = local_chunks(array)
         self._declared = declared_missing(array)
@@ -241,6 +252,16 @@ class ZarrRows(StoredRows):
             "fill": str(self.array.fill_value),
         }
         return absent if not all(stored) else {}
+
+
+def _require_harmless(array: zarr.Array, name: str) -> None:
+    """Raise if a codec of the array would run code that the store holds."""
+    if any(codec.removeprefix("numcodecs.") == PICKLE for codec in codec_names(array)):
+        raise ReadError(
+            f"{name} is encoded with the codec {PICKLE!r}, which runs code from the store when it "
+            "is read; expected numbers, or text encoded as vlen-utf8. Nothing of it was read. If "
+            "you trust its origin, write the values again without pickle."
+        )
 
 
 def _settings(codec: Any) -> str:

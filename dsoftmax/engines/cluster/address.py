@@ -1,7 +1,6 @@
 """The address of a running scheduler, its certificates, and the question whether one answers."""
 
 import asyncio
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 from distributed import Security, rpc
 
 from dsoftmax.errors import ClusterError
+from dsoftmax.system.regular import read_json
 
 ENCRYPTED = ("tls://", "wss://", "quic://")
 """Beginnings of the addresses that need certificates."""
@@ -76,8 +76,8 @@ def address_in(path: str) -> str:
             f"`dask scheduler --scheduler-file {path}` writes it."
         )
     try:
-        found = json.loads(Path(path).read_text())
-    except (OSError, ValueError, RecursionError) as error:
+        found = read_json(Path(path))
+    except (OSError, ValueError) as error:
         found = f"no JSON ({type(error).__name__})"
     address = found.get("address") if isinstance(found, dict) else None
     if not isinstance(address, str):

@@ -25,6 +25,7 @@ from dsoftmax.data.zarr.local.faults import DamagedChunkError, MissingChunkError
 from dsoftmax.data.zarr.local.grid import Place, overlaps
 from dsoftmax.data.zarr.local.scratch import Scratch
 from dsoftmax.data.zarr.local.shards import NOWHERE, ShardIndex
+from dsoftmax.system.regular import open_regular
 from dsoftmax.system.spans import read_into, read_spans
 
 SMALL_BYTES = 256 * 2**10
@@ -188,7 +189,7 @@ class LocalChunks:
     def _opened(self, key: str, rows: Span) -> Iterator[BinaryIO]:
         """Open a file; raise every error with it as the fault that it means."""
         try:
-            with (self.root / key).open("rb", buffering=0) as file:
+            with open_regular(self.root / key, buffering=0) as file:
                 yield file
         except FileNotFoundError:
             raise MissingChunkError(f"the chunk {key}", rows) from None
