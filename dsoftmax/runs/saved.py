@@ -54,8 +54,8 @@ def load_runs(checkpoint: Path, statistics: Path) -> list[Run]:
         return runs
     except Exception as error:  # other fields, or other types of them
         raise ReadError(
-            f"{checkpoint} is not of this version ({type(error).__name__}: {error}). Use the "
-            "version that wrote it, or pass --overwrite to begin anew."
+            f"{checkpoint} is damaged, or another version wrote it ({type(error).__name__}: "
+            f"{error}). Use the version that wrote it, or pass --overwrite to begin anew."
         ) from error
 
 

@@ -17,6 +17,7 @@ from dsoftmax.solvers.protocol import Answer, Query, Solver
 from dsoftmax.solvers.rehearsal import rehearse
 from dsoftmax.solvers.table import Choice, solver_entry
 from dsoftmax.training.ending import Ending, Kind, blocked, find_ending, stops_early
+from dsoftmax.training.recheck import require_same_data, with_trial, without_trial
 from dsoftmax.training.run import Run
 from dsoftmax.training.settings import Settings
 
@@ -48,6 +49,8 @@ class Track:
     ) -> None:
         self.settings, self.objective, self.solver, self.run = settings, objective, solver, run
         self.names = names
+        self.rechecks = False
+        """Whether the next pass computes F and ∇F at the accepted point again."""
 
     def ask(self) -> Query:
         """Return the next question.
@@ -58,16 +61,22 @@ class Track:
         if self.run.suspect:
             return Query(self.run.state.theta, separator=self.run.separator)
         if blocked(self.run, self.objective):
+            self.rechecks = False  # the products of the next pass have another precision
             self.objective = self.objective.in_double()
             state = self.solver.start(self.run.state.theta, None, self.run.state.n_iter)
             self.run = replace(self.run, double=True, state=state)
         state, query = self.solver.ask(self.run.state)
         self.run = replace(self.run, state=state)
-        return replace(query, moments=True)  # the distance from the minimum needs them
+        query = replace(query, moments=True)  # the distance from the minimum needs them
+        return with_trial(query, state.theta) if self.rechecks else query
 
     def tell(self, query: Query, answer: Answer) -> None:
         """Take the answer of a pass."""
         before = self.run
+        if self.rechecks and answer.margins is None:
+            self.rechecks = False
+            query, answer, again = without_trial(query, answer)
+            require_same_data(before.state, again)
         if answer.margins is not None:
             self.run = _judged_by(before, answer.margins)
             return
@@ -193,10 +202,15 @@ def begin_track(
 def resume_track(
     settings: Settings, objective: Objective, run: Run, names: Sequence[str] | None = None
 ) -> Track:
-    """Return the track of a model whose run is resumed."""
+    """Return the track of a model whose run is resumed.
+
+    Its first pass also visits the point where the run stopped, to see that the data are the same.
+    """
     objective = replace(objective, coordinates=Coordinates(run.shift))
     solver = solver_entry(run.solver).make(objective.problem())
-    return Track(settings, objective, solver, run, names)
+    track = Track(settings, objective, solver, run, names)
+    track.rechecks = bool(np.isfinite(run.state.value))
+    return track
 
 
 def _judged_by(run: Run, margins: Float) -> Run:

@@ -11,7 +11,7 @@ from dsoftmax.engines.serial import SerialEngine
 from dsoftmax.errors import OutputExistsError, ReadError, RunMismatchError, WriteError
 from dsoftmax.runs.directory import RunDirectory
 from dsoftmax.runs.fingerprint import fingerprint
-from dsoftmax.runs.history import History, read_history
+from dsoftmax.runs.history import FIELDS, History, read_history
 from dsoftmax.solvers.table import SOLVERS
 from dsoftmax.training.loop import train
 from dsoftmax.training.settings import Settings
@@ -68,7 +68,8 @@ class Pass:
     objective: float = 1.0
 
     def as_dict(self):
-        return {"pass": self.pass_, "objective": self.objective}
+        others = dict.fromkeys(FIELDS, 0)
+        return {**others, "pass": self.pass_, "objective": self.objective}
 
 
 def test_history_holds_each_pass_once_whatever_was_cut_off(tmp_path):
