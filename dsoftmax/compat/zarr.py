@@ -10,8 +10,10 @@ from typing import Any
 import zarr
 from numcodecs.abc import Codec
 from numpy.typing import NDArray
+from zarr.abc.store import Store
+from zarr.core.array import AsyncArray
 from zarr.core.buffer import default_buffer_prototype
-from zarr.core.sync import sync
+from zarr.storage import StorePath
 
 
 def read_rows(array: zarr.Array, start: int, stop: int, out: NDArray) -> None:
@@ -24,12 +26,13 @@ def read_rows(array: zarr.Array, start: int, stop: int, out: NDArray) -> None:
     array.get_basic_selection((slice(start, stop),), out=into)
 
 
-def has_key(array: zarr.Array, key: str) -> bool:
-    """Return whether the store holds this key of an array.
+def with_store(array: zarr.Array, store: Store) -> zarr.Array:
+    """Return the same array, read through another store.
 
-    Stands for: a public method that says whether a chunk is stored.
+    Stands for: a public constructor of an array from its metadata.
     """
-    return bool(sync((array.store_path / key).exists()))
+    path = StorePath(store, array.store_path.path)
+    return zarr.Array(AsyncArray(array.metadata, path, array.async_array.config))
 
 
 def chunk_key(array: zarr.Array) -> Callable[[tuple[int, ...]], str]:

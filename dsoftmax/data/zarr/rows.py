@@ -12,18 +12,25 @@ import zarr
 from numpy.typing import NDArray
 from zarr.storage import LocalStore
 
-from dsoftmax.compat.zarr import chunk_key, codec_settings, has_key, read_rows, shards_stand_alone
+from dsoftmax.compat.zarr import (
+    chunk_key,
+    codec_settings,
+    read_rows,
+    shards_stand_alone,
+)
 from dsoftmax.data.buffer import Buffer, array_in
 from dsoftmax.data.columns import value_bytes
 from dsoftmax.data.missing import is_among
 from dsoftmax.data.rows import StoredRows
+from dsoftmax.data.zarr.absent import AbsentChunkError, with_every_chunk
 from dsoftmax.data.zarr.declared import declared_missing
 from dsoftmax.data.zarr.local.encoded import EncodedRows
 from dsoftmax.data.zarr.local.faults import DamagedChunkError, MissingChunkError
 from dsoftmax.data.zarr.local.open import local_chunks
 from dsoftmax.data.zarr.rechunk import rechunk_command
+from dsoftmax.data.zarr.remote.store import as_remote, is_remote
 from dsoftmax.data.zarr.units import Units, read_span
-from dsoftmax.errors import ReadError
+from dsoftmax.errors import AccessError, ReadError
 
 
 class ZarrRows(StoredRows):
@@ -41,10 +48,13 @@ class ZarrRows(StoredRows):
     """
 
     def __init__(self, array: zarr.Array, name: str, missing_chunks: str = "error") -> None:
-        self.array, self.name, self.missing_chunks = array, name, missing_chunks
+        self.remote = is_remote(array.store_path.store)
+        self.array = as_remote(array) if self.remote else array
+        self.name, self.missing_chunks = name, missing_chunks
         self._local = local_chunks(array)
         self._declared = declared_missing(array)
         self._fill_is_missing = is_among(array.fill_value, self._declared)
+        self._whole = with_every_chunk(self.array) if self._loses else self.array
         self._units = Units(self.unit_bytes, shared=self.ndim == 1)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -134,12 +144,15 @@ class ZarrRows(StoredRows):
                     raise self._lost(fault.what, fault.rows) from None
             except DamagedChunkError as fault:
                 raise self._damaged(fault.key, fault.rows, fault.__cause__) from fault.__cause__
-        elif self._loses:
-            self._require_chunks(start, stop)
         try:
             if not self._numbers or start == stop:
-                return np.asarray(self.array[start:stop])
-            read_rows(self.array, start, stop, out)
+                return np.asarray(self._whole[start:stop])
+            read_rows(self._whole, start, stop, out)
+        except AbsentChunkError as absent:
+            key, rows = self._place_of(absent.key, start, stop)
+            raise self._lost(f"the chunk {key}", rows) from None
+        except AccessError as error:
+            raise AccessError(f"{self.name} rows {start:,}–{stop - 1:,}: {error}") from None
         except Exception as error:
             raise self._narrowed(start, stop, error) from error
         return out
@@ -149,16 +162,11 @@ class ZarrRows(StoredRows):
         """Whether a chunk that is absent from the store was lost."""
         return self.missing_chunks == "error" and not self._fill_is_missing
 
-    def _require_chunks(self, start: int, stop: int) -> None:
-        path, key_of = self.array.store_path, chunk_key(self.array)
-        for place in self._places(start, stop):
-            key = key_of(place)
-            if isinstance(path.store, LocalStore):
-                exists = (path.store.root / path.path / key).exists()
-            else:
-                exists = has_key(self.array, key)
-            if not exists:
-                raise self._lost(f"the chunk {key}", self._rows_of(place, start, stop))
+    def _place_of(self, path: str, start: int, stop: int) -> tuple[str, tuple[int, int]]:
+        """Return the key below the array, and the rows, of the chunk at a path of the store."""
+        key, key_of = path.removeprefix(f"{self.array.store_path.path}/"), chunk_key(self.array)
+        places = (place for place in self._places(start, stop) if key_of(place) == key)
+        return key, self._rows_of(next(places, (start // self.stored[0],)), start, stop)
 
     def _lost(self, what: str, rows: tuple[int, int]) -> ReadError:
         return ReadError(
@@ -189,6 +197,8 @@ class ZarrRows(StoredRows):
             ]
             try:
                 self.array[(slice(*rows), *columns)]
+            except AccessError as refused:
+                return refused
             except Exception as alone:
                 return self._damaged(key_of(place), rows, alone)
         keys = (key_of(place) for place in self._places(start, stop))
