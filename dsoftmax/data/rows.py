@@ -48,6 +48,11 @@ class Rows(Protocol):
         return False
 
     @property
+    def in_flight(self) -> int:
+        """Number of reads that should run at once for each computing thread. 1 by default."""
+        return 1
+
+    @property
     def declared(self) -> tuple[Any, ...]:
         """Values that the storage declares as missing, in the array's dtype. None by default."""
         return ()
@@ -201,6 +206,10 @@ class RowSource(Share):
     @property
     def resident(self) -> bool:
         return self.table.X.resident
+
+    @property
+    def in_flight(self) -> int:
+        return max(rows.in_flight for _, rows in self.table.items())
 
     def load(self, chunk: int, buffer: Buffer | None = None) -> Block:
         return read_block(self.table, *self._span(chunk), buffer)

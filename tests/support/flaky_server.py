@@ -37,6 +37,8 @@ class FlakyServer(ThreadingHTTPServer):
         Number of requests by method and path.
     failed : int
         Number of requests that met a fault.
+    most_at_once : int
+        Most requests that waited for their answers at once.
     """
 
     daemon_threads = True
@@ -53,6 +55,7 @@ class FlakyServer(ThreadingHTTPServer):
         """Forget the counts, and answer everything at once."""
         self.latency, self.fault = 0.0, lambda path, number: ""
         self.requests, self.failed = Counter(), 0
+        self.waiting = self.most_at_once = 0
 
     @property
     def url(self):
@@ -99,8 +102,12 @@ class Handler(BaseHTTPRequestHandler):
             server.requests[self.command, path] += 1
             fault = server.fault(path, number)
             server.failed += bool(fault)
+            server.waiting += 1
+            server.most_at_once = max(server.most_at_once, server.waiting)
         if server.latency:
             time.sleep(server.latency)
+        with server.lock:
+            server.waiting -= 1
         if fault in ANSWERS:
             status, body = ANSWERS[fault]
             self.send(status, {}, body)
@@ -128,14 +135,14 @@ class Handler(BaseHTTPRequestHandler):
     do_GET = do_HEAD = go
 
 
-def some(share, faults=PASSING):
-    """Return a function for `FlakyServer.fault`: the first request of this share of the chunks
-    fails, in all ways in turn.
+def some(share, faults=PASSING, at=0):
+    """Return a function for `FlakyServer.fault`: request ``at`` of this share of the chunks fails,
+    in all ways in turn.
     """
 
     def fault(path, number):
         digest = zlib.crc32(path.encode())
-        fails = number == 0 and "/c/" in path and digest % 1000 < 1000 * share
+        fails = number == at and "/c/" in path and digest % 1000 < 1000 * share
         return faults[digest // 1000 % len(faults)] if fails else ""
 
     return fault

@@ -42,6 +42,10 @@ class CategoricalRows(Rows):
         return self.categories.dtype
 
     @property
+    def in_flight(self) -> int:
+        return self.codes.in_flight
+
+    @property
     def masked(self) -> bool:
         return True
 
@@ -95,6 +99,10 @@ class NullableRows(Rows):
     @property
     def dtype(self) -> np.dtype:
         return self.values.dtype
+
+    @property
+    def in_flight(self) -> int:
+        return self.values.in_flight
 
     @property
     def masked(self) -> bool:

@@ -90,6 +90,10 @@ class SparseRows(Rows):
         return value_dtype(self.data.dtype)
 
     @property
+    def in_flight(self) -> int:
+        return self.data.in_flight
+
+    @property
     def _index_dtype(self) -> np.dtype:
         return np.dtype(np.int32 if self._shape[1] <= np.iinfo(np.int32).max else np.int64)
 

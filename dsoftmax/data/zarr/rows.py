@@ -32,6 +32,10 @@ from dsoftmax.data.zarr.remote.store import as_remote, is_remote
 from dsoftmax.data.zarr.units import Units, read_span
 from dsoftmax.errors import AccessError, ReadError
 
+IN_FLIGHT = 8
+"""Reads of remote storage that run at once for each computing thread. A request waits some 50 ms
+for its first byte, while a thread visits a block in 5 to 50 ms."""
+
 
 class ZarrRows(StoredRows):
     """A Zarr array.
@@ -63,6 +67,10 @@ class ZarrRows(StoredRows):
     @property
     def shape(self) -> tuple[int, ...]:
         return tuple(self.array.shape)
+
+    @property
+    def in_flight(self) -> int:
+        return IN_FLIGHT if self.remote else 1
 
     @property
     def declared(self) -> tuple[Any, ...]:

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import zarr
+from counted import rows_and_labels
 from flaky_server import PASSING, some
 from numpy.testing import assert_array_equal
 from opening import opened
@@ -10,6 +11,8 @@ from opening import opened
 from dsoftmax.data.retries import counting_retries
 from dsoftmax.data.zarr.names import open_array
 from dsoftmax.data.zarr.remote import requests
+from dsoftmax.engines.serial import SerialEngine
+from dsoftmax.engines.threads import ThreadsEngine
 from dsoftmax.errors import AccessError, ReadError
 
 N, P, ROWS = 400, 3, 10
@@ -58,6 +61,15 @@ def test_a_request_that_fails_once_is_repeated_and_counted(s3, stored, fault):
     assert_array_equal(X, local["X"][:])
     failed = sum(number - 1 for number in s3.proxy.of_chunks().values())
     assert len(retries) == failed == s3.proxy.failed > 3
+
+
+@pytest.mark.parametrize("engine", [SerialEngine(), ThreadsEngine(2)], ids=["serial", "threads"])
+def test_engines_count_the_requests_that_are_repeated(s3, stored, engine):
+    url, _ = stored
+    s3.proxy.fault = some(0.3)
+    source = opened(open_array(url, "X"), open_array(url, "y"))
+    totals = engine.total(rows_and_labels, source)
+    assert totals.work[""].retries == s3.proxy.failed > 3
 
 
 def test_a_request_that_hangs_is_made_again(s3, stored, monkeypatch):
