@@ -89,7 +89,7 @@ def test_a_run_resumes_after_the_network_was_gone(here, url):
     result = refused(
         train(url, "X", "y", *options, "--overwrite"),
         "cannot be read: the server failed",
-        "in 7 tries; expected an answer",
+        "in 8 tries; expected an answer",
         "run the same command again",
     )
     assert secrets_in(result) == []
@@ -114,8 +114,8 @@ BAD = {
     "no array": ("s3://bucket/nothing.zarr", "", ("is no Zarr array or group", "Check the addr")),
     "forbidden": (None, "403", ("forbids reading it (403 AccessDenied)", "AWS_ACCESS_KEY_ID")),
     "wrong key": (None, "wrong key", ("does not accept the key (403 InvalidAccessKeyId)",)),
-    "gone": (None, "reset", ("the server failed (it closed the connection early) in 7 tries",)),
-    "failing": (None, "500", ("the server answered 500 in 7 tries",)),
+    "gone": (None, "reset", ("the server failed (it closed the connection early) in 8 tries",)),
+    "failing": (None, "500", ("the server answered 500 in 8 tries",)),
     "unknown scheme": ("x9://bucket/a.zarr", "", ("unknown scheme; expected s3://",)),
     "password": ("https://me:secret-typed@host.invalid/a", "", ("holds a user, a password",)),
     "signature": ("https://host.invalid/a?sig=secret-typed", "", ("or a query, which would be",)),
@@ -133,7 +133,7 @@ def test_what_cannot_be_opened_is_explained_without_a_credential(case, here, url
 
 def test_a_server_that_is_not_there_is_named(here, url, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
-    refused(train(url), "the server failed (it refused the connection) in 7 tries")
+    refused(train(url), "the server failed (it refused the connection) in 8 tries")
 
 
 def test_no_credentials_are_explained(here, url, monkeypatch):

@@ -15,7 +15,7 @@ WALLS = {
     "data/zarr/local": {
         "system", "compat/zarr", "compat/numcodecs", "data/block", "data/buffer",
     },
-    "data/zarr/remote": {"errors", "compat/zarr", "data/retries"},
+    "data/zarr/remote": {"errors", "compat/zarr", "data/retries", "data/buffer", "data/zarr/local"},
     "kernels": {"errors", "data/features", "kernels/compiled"},
     "kernels/compiled": {"errors", "data/features", "data/leaves", "kernels"},
     "sums": {"system", "kernels/compiled"},

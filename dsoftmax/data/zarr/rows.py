@@ -1,6 +1,6 @@
 """A Zarr array, v2 or v3, read by rows.
 
-Our own reader reads plain local arrays. Zarr reads all others.
+Our own readers read plain arrays, local and remote. Zarr reads all others.
 """
 
 import itertools
@@ -26,8 +26,10 @@ from dsoftmax.data.zarr.absent import AbsentChunkError, with_every_chunk
 from dsoftmax.data.zarr.declared import declared_missing
 from dsoftmax.data.zarr.local.encoded import EncodedRows
 from dsoftmax.data.zarr.local.faults import DamagedChunkError, MissingChunkError
+from dsoftmax.data.zarr.local.files import LocalChunks
 from dsoftmax.data.zarr.local.open import local_chunks
 from dsoftmax.data.zarr.rechunk import rechunk_command
+from dsoftmax.data.zarr.remote.chunks import RemoteChunks, remote_chunks
 from dsoftmax.data.zarr.remote.store import as_remote, is_remote
 from dsoftmax.data.zarr.units import Units, read_span
 from dsoftmax.errors import AccessError, ReadError
@@ -55,9 +57,10 @@ class ZarrRows(StoredRows):
         self.remote = is_remote(array.store_path.store)
         self.array = as_remote(array) if self.remote else array
         self.name, self.missing_chunks = name, missing_chunks
-        self._local = local_chunks(array)
         self._declared = declared_missing(array)
         self._fill_is_missing = is_among(array.fill_value, self._declared)
+        self._local: LocalChunks | RemoteChunks | None = local_chunks(self.array)
+        self._local = self._local or remote_chunks(self.array, fills=not self._loses)
         self._whole = with_every_chunk(self.array) if self._loses else self.array
         self._units = Units(self.unit_bytes, shared=self.ndim == 1)
 
@@ -124,6 +127,8 @@ class ZarrRows(StoredRows):
                 found = self._local.fetch(start, stop, buffer, self._damaged)
             except MissingChunkError:  # `read` knows what that means
                 found = None
+            except AccessError as error:
+                raise self._refused(start, stop, error) from None
             except DamagedChunkError as fault:
                 raise self._damaged(fault.key, fault.rows, fault.__cause__) from fault.__cause__
             if found is not None:
@@ -150,6 +155,8 @@ class ZarrRows(StoredRows):
             except MissingChunkError as fault:
                 if self._loses:
                     raise self._lost(fault.what, fault.rows) from None
+            except AccessError as error:
+                raise self._refused(start, stop, error) from None
             except DamagedChunkError as fault:
                 raise self._damaged(fault.key, fault.rows, fault.__cause__) from fault.__cause__
         try:
@@ -160,7 +167,7 @@ class ZarrRows(StoredRows):
             key, rows = self._place_of(absent.key, start, stop)
             raise self._lost(f"the chunk {key}", rows) from None
         except AccessError as error:
-            raise AccessError(f"{self.name} rows {start:,}–{stop - 1:,}: {error}") from None
+            raise self._refused(start, stop, error) from None
         except Exception as error:
             raise self._narrowed(start, stop, error) from error
         return out
@@ -183,6 +190,9 @@ class ZarrRows(StoredRows):
             f"the fill value {self.array.fill_value!r}. If it was lost, write it again. If the "
             "fill value is meant, pass missing_chunks='fill' (--missing-chunks fill)."
         )
+
+    def _refused(self, start: int, stop: int, error: AccessError) -> AccessError:
+        return AccessError(f"{self.name} rows {start:,}–{stop - 1:,}: {error}")
 
     def _damaged(self, key: str, rows: tuple[int, int], error: BaseException | None) -> ReadError:
         return ReadError(

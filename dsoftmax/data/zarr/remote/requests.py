@@ -11,10 +11,10 @@ from dsoftmax.errors import AccessError
 
 T = TypeVar("T")
 
-TRIES = 7
-"""Number of times that a request is made. The pauses add up to 6.3 s: servers that throttle ask
-for pauses of seconds."""
-PAUSE = 0.1
+TRIES = 8
+"""Number of times that a request is made. The pauses add up to 6.35 s, because servers that
+throttle ask for pauses of seconds."""
+PAUSE = 0.05
 """Time before the second try, in seconds. Each further pause is twice as long."""
 TIMEOUT = 60.0
 """Time for the first try, in seconds. Each further try has twice as long, because the link may be
