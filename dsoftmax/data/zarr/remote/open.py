@@ -63,20 +63,62 @@ def _by_obstore(url: str, values: Mapping[str, str]) -> Store | None:
         from obstore.store import from_url
     except ImportError:
         return None
-    named = {NAMES.get(key, key): value for key, value in values.items()}
-    client: dict[str, Any] = {"timeout": NO_LIMIT}
-    client |= {key: value for key, value in named.items() if key in CLIENT}
-    config: dict[str, Any] = {key: value for key, value in named.items() if key not in CLIENT}
-    if url.startswith("http://") or _endpoint(config).startswith("http://"):
-        client.setdefault("allow_http", "true")
-    options: dict[str, Any] = {"client_options": client, "retry_config": {"max_retries": 0}}
-    options |= {"config": config} if config else {}
+    options = _settings(url, values)
+    options["client_options"].setdefault("timeout", NO_LIMIT)
     try:
         # Requests are repeated, and counted, by RemoteStore.
-        inner = from_url(url, **options)
+        inner = from_url(url, retry_config={"max_retries": 0}, **options)
     except (BaseError, ValueError, TypeError) as error:
         raise _unknown(url, values, error) from None
     return ObjectStore(inner, read_only=True)
+
+
+def _settings(url: str, values: Mapping[str, str]) -> dict[str, Any]:
+    """Return the options of the storage and of its HTTP client, as obstore takes them."""
+    named = {NAMES.get(key, key): value for key, value in values.items()}
+    client = {key: value for key, value in named.items() if key in CLIENT}
+    config = {key: value for key, value in named.items() if key not in CLIENT}
+    if url.startswith("http://") or _endpoint(config).startswith("http://"):
+        client.setdefault("allow_http", "true")
+    return {"client_options": client, **({"config": config} if config else {})}
+
+
+def file_system(url: str) -> tuple[Any, str]:
+    """Return a file system of fsspec for a URL, and the path in it, for files that are not Zarr.
+
+    The options are those of `open_store`. The library repeats failed requests itself, and they are
+    not counted.
+
+    Raises
+    ------
+    OptionError
+        As `open_store`.
+
+    Notes
+    -----
+    A pickled file system holds the options. So a reader pickles its URL, and opens it again where
+    it is unpickled.
+    """
+    require_public(url)
+    scheme, _, path = url.partition("://")
+    values = current().values
+    if scheme in BY_OBSTORE[:-2]:
+        try:
+            from obstore.fsspec import FsspecStore as FilesOfObstore
+        except ImportError:
+            pass
+        else:
+            made: Any = FilesOfObstore
+            return made(scheme, **_settings(url, values)), path
+    from fsspec.core import url_to_fs
+
+    try:
+        found: tuple[Any, str] = url_to_fs(url, **_typed_all(values))
+    except ImportError:
+        raise _not_installed(url) from None
+    except Exception as error:
+        raise _unknown(url, values, error) from None
+    return found
 
 
 def _endpoint(config: Mapping[str, str]) -> str:
@@ -86,24 +128,29 @@ def _endpoint(config: Mapping[str, str]) -> str:
 
 
 def _by_fsspec(url: str, values: Mapping[str, str]) -> Store:
-    scheme = url.partition("://")[0]
     try:
-        return FsspecStore.from_url(
-            url, storage_options={key: _typed(value) for key, value in values.items()},
-            read_only=True,
-        )  # fmt: skip
+        return FsspecStore.from_url(url, storage_options=_typed_all(values), read_only=True)
     except ImportError:
-        cure = (
-            "pip install 'dsoftmax[remote]'"
-            if scheme in BY_OBSTORE
-            else f"pip install with the package of fsspec that opens {scheme}://"
-        )
-        raise OptionError(
-            f"{url} needs a package that is not installed; expected obstore, or one of fsspec. Run "
-            f"{cure}."
-        ) from None
+        raise _not_installed(url) from None
     except Exception as error:
         raise _unknown(url, values, error) from None
+
+
+def _not_installed(url: str) -> OptionError:
+    scheme = url.partition("://")[0]
+    cure = (
+        "pip install 'dsoftmax[remote]'"
+        if scheme in BY_OBSTORE
+        else f"pip install with the package of fsspec that opens {scheme}://"
+    )
+    return OptionError(
+        f"{url} needs a package that is not installed; expected obstore, or one of fsspec. Run "
+        f"{cure}."
+    )
+
+
+def _typed_all(values: Mapping[str, str]) -> dict[str, Any]:
+    return {key: _typed(value) for key, value in values.items()}
 
 
 def _unknown(url: str, values: Mapping[str, str], error: Exception) -> OptionError:

@@ -1,6 +1,7 @@
 """Remote stores: opened by URL or by their users, sent to workers without credentials."""
 
 import pickle
+import sys
 
 import cells
 import numpy as np
@@ -14,6 +15,7 @@ from zarr.storage import FsspecStore, ObjectStore
 from dsoftmax.data.anndata.element import KNOWN
 from dsoftmax.data.zarr.names import encoding_of, open_array
 from dsoftmax.data.zarr.remote import requests
+from dsoftmax.data.zarr.remote.open import file_system
 from dsoftmax.data.zarr.remote.options import (
     StorageOptions,
     credentials_in,
@@ -104,6 +106,28 @@ def test_any_url_of_fsspec_is_read(tmp_path):
     assert_array_equal(opened(open_array(f"file://{tmp_path}", "Y")).load(0).X, X)
     with pytest.raises(ReadError, match="is no Zarr array or group"):
         open_array("memory://nothing.zarr", "X")
+
+
+def test_other_files_are_read_through_a_file_system_with_the_same_options(s3, tmp_path):
+    (tmp_path / "table.bin").write_bytes(b"0123456789")
+    url = s3.put(tmp_path, "files")
+    with using(StorageOptions({"region": "us-east-1"})):
+        files, path = file_system(f"{url}/table.bin")
+    with files.open(path) as file:
+        file.seek(4)
+        assert file.read(3) == b"456"
+    files, path = file_system(f"file://{tmp_path}/table.bin")
+    assert files.cat_file(path, 4, 7) == b"456"
+    with pytest.raises(OptionError, match="needs a package that is not installed"):
+        file_system("dropbox://a/b")
+
+
+@pytest.mark.parametrize("opening", [lambda url: open_array(url, "X"), file_system])
+def test_a_package_that_is_missing_is_named_with_its_cure(opening, monkeypatch):
+    for name in ("obstore", "obstore.store", "obstore.fsspec", "obstore.exceptions", "s3fs"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(OptionError, match=r"Run pip install 'dsoftmax\[remote\]'"):
+        opening("s3://bucket/stores.zarr")
 
 
 def test_anndata_behind_a_url_is_read_as_local(s3, tmp_path):
