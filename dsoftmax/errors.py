@@ -6,6 +6,7 @@
     ├── DataError          (ValueError)       NaN, an unknown label, lengths that differ
     ├── OptionError        (ValueError)       an option that does not exist or makes no sense here
     ├── ReadError          (OSError)          a chunk is missing, truncated or cannot be decoded
+    │   └── AccessError                   remote storage forbids a read, or does not answer
     ├── WriteError         (OSError)          a file cannot be written: disk full, quota, limit
     ├── MemoryLimitError   (MemoryError)      the plan does not fit in the memory limit
     ├── OutputExistsError  (FileExistsError)  something exists at the path of the output
@@ -56,6 +57,10 @@ class OptionError(DsoftmaxError, ValueError):
 
 class ReadError(DsoftmaxError, OSError):
     """A stored chunk is missing, truncated or cannot be decoded."""
+
+
+class AccessError(ReadError):
+    """Remote storage forbids a read, does not answer, or does not exist."""
 
 
 class WriteError(DsoftmaxError, OSError):

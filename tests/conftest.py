@@ -43,3 +43,26 @@ def small_sample(monkeypatch):
     monkeypatch.setattr(sample, "LEAST_ROWS", 10)
     monkeypatch.setattr(sample, "MOST_SHARE", 0.125)
     monkeypatch.setattr(sample, "MOST_SHARE_READ", 0.125)
+
+
+@pytest.fixture(scope="session")
+def s3_server():
+    """A local S3 server, started when the first test asks for it."""
+    from s3 import S3
+
+    server = S3()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def s3(s3_server, monkeypatch):
+    """The S3 server, calm, and named by the environment with its credentials."""
+    from s3 import ENVIRONMENT
+
+    s3_server.proxy.calm()
+    s3_server.proxy.answers.clear()
+    for name, value in {**ENVIRONMENT, "AWS_ENDPOINT_URL": s3_server.proxy.url}.items():
+        monkeypatch.setenv(name, value)
+    yield s3_server
+    s3_server.proxy.calm()

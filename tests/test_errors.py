@@ -11,6 +11,7 @@ BASES = {
     errors.DataError: ValueError,
     errors.OptionError: ValueError,
     errors.ReadError: OSError,
+    errors.AccessError: errors.ReadError,
     errors.WriteError: OSError,
     errors.MemoryLimitError: MemoryError,
     errors.OutputExistsError: FileExistsError,

@@ -140,7 +140,7 @@ def _require_as_stored(how: Normalisation, option: str) -> None:
 
 
 def _features(data: str, name: str | None) -> Any:
-    if name is None and "://" not in data and _encoding(data) == "anndata":
+    if name is None and _encoding(data) == "anndata":
         name = "X"
     return _opened(data, name, "--features")
 

@@ -16,6 +16,7 @@ import click
 from dsoftmax import __version__
 from dsoftmax.cli import interrupts
 from dsoftmax.cli.exit_codes import DONE, FAILED, STOPPED
+from dsoftmax.data.zarr.remote.options import public_words
 from dsoftmax.errors import DsoftmaxError
 
 COMMANDS = {
@@ -62,7 +63,8 @@ class Program(click.Group):
         """Run a command and exit with its code."""
         extra.pop("standalone_mode", None)
         args = list(sys.argv[1:] if args is None else args)
-        extra.setdefault("obj", ["dsoftmax", *args])  # the command line, for messages and run.json
+        # The command line, for messages and run.json.
+        extra.setdefault("obj", public_words(["dsoftmax", *args]))
         try:
             with interrupts.handled(), interrupts.unwrapped():
                 code = super().main(args=args, prog_name=prog_name, standalone_mode=False, **extra)

@@ -5,7 +5,7 @@ import click
 SECTIONS = {
     "Data": (
         "features", "labels", "weights", "groups", "validation", "missing_chunks", "nodata",
-        "unlabelled", "normalize", "log1p",
+        "unlabelled", "normalize", "log1p", "storage_option",
     ),
     "Model": ("C", "l1_ratio", "no_intercept", "class_weight", "classes"),
     "Model selection": ("folds", "fold_column", "scoring", "validation_fraction"),

@@ -3,15 +3,19 @@
 `tests/compat/test_zarr_compat.py` says when Zarr changed.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import asyncio
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import zarr
 from numcodecs.abc import Codec
 from numpy.typing import NDArray
+from zarr.abc.store import Store
+from zarr.core.array import AsyncArray
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
+from zarr.storage import StorePath
 
 
 def read_rows(array: zarr.Array, start: int, stop: int, out: NDArray) -> None:
@@ -24,12 +28,35 @@ def read_rows(array: zarr.Array, start: int, stop: int, out: NDArray) -> None:
     array.get_basic_selection((slice(start, stop),), out=into)
 
 
-def has_key(array: zarr.Array, key: str) -> bool:
-    """Return whether the store holds this key of an array.
+def with_store(array: zarr.Array, store: Store) -> zarr.Array:
+    """Return the same array, read through another store.
 
-    Stands for: a public method that says whether a chunk is stored.
+    Stands for: a public constructor of an array from its metadata.
     """
-    return bool(sync((array.store_path / key).exists()))
+    path = StorePath(store, array.store_path.path)
+    return zarr.Array(AsyncArray(array.metadata, path, array.async_array.config))
+
+
+def read_objects(store: Store, keys: Sequence[str]) -> list[NDArray | None]:
+    """Return the bytes of objects of a store; None for one that is absent.
+
+    They are requested at once, up to the number that Zarr's configuration allows.
+
+    Stands for: a public read of several objects by a thread without an event loop.
+    """
+    prototype = default_buffer_prototype()
+
+    async def read() -> list[NDArray | None]:
+        limit = asyncio.Semaphore(zarr.config.get("async.concurrency") or len(keys) or 1)
+
+        async def one(key: str) -> NDArray | None:
+            async with limit:
+                found = await store.get(key, prototype)
+            return None if found is None else found.as_numpy_array()
+
+        return list(await asyncio.gather(*map(one, keys)))
+
+    return sync(read())
 
 
 def chunk_key(array: zarr.Array) -> Callable[[tuple[int, ...]], str]:

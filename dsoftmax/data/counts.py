@@ -134,6 +134,10 @@ class NormalisedRows(Rows):
         return self.how.apply(self.whole.read(start, stop), self.whole.declared)
 
     @property
+    def in_flight(self) -> int:
+        return self.whole.in_flight
+
+    @property
     def masked(self) -> bool:
         return bool(self.whole.declared)
 

@@ -4,9 +4,9 @@ X decides how rows are cut into chunks. The same rows of y, weights and groups a
 """
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,6 +18,7 @@ from dsoftmax.data.columns import Column, ColumnBytes, column_bytes
 from dsoftmax.data.features import Features
 from dsoftmax.data.source import Share, first_rows
 from dsoftmax.data.table import Names, Table
+from dsoftmax.data.together import read_together
 
 
 class Rows(Protocol):
@@ -46,6 +47,11 @@ class Rows(Protocol):
     @property
     def resident(self) -> bool:
         return False
+
+    @property
+    def in_flight(self) -> int:
+        """Number of reads that should run at once for each computing thread. 1 by default."""
+        return 1
 
     @property
     def declared(self) -> tuple[Any, ...]:
@@ -202,6 +208,10 @@ class RowSource(Share):
     def resident(self) -> bool:
         return self.table.X.resident
 
+    @property
+    def in_flight(self) -> int:
+        return max(rows.in_flight for _, rows in self.table.items())
+
     def load(self, chunk: int, buffer: Buffer | None = None) -> Block:
         return read_block(self.table, *self._span(chunk), buffer)
 
@@ -284,17 +294,24 @@ class RowShare(Share):
 
 def read_block(table: Table[Rows], start: int, stop: int, buffer: Buffer | None) -> Block:
     """Return rows ``start:stop``, X in ``buffer`` if its reader can use it."""
-    return _with_columns(table, start, stop, table.X.read(start, stop, buffer))
+    return _with_columns(table, start, stop, partial(table.X.read, start, stop, buffer))
 
 
 def fetch_block(table: Table[Rows], start: int, stop: int, buffer: Buffer) -> Block:
     """Return rows ``start:stop``, X encoded if its reader can decode it slice by slice."""
-    return _with_columns(table, start, stop, table.X.fetch(start, stop, buffer))
+    return _with_columns(table, start, stop, partial(table.X.fetch, start, stop, buffer))
 
 
-def _with_columns(table: Table[Rows], start: int, stop: int, X: Features | Encoded) -> Block:
-    values: Table[Any] = table.map_columns(lambda rows, _: rows.read(start, stop), X)
-    return Block.of(values, start)
+def _with_columns(
+    table: Table[Rows], start: int, stop: int, read_X: Callable[[], Features | Encoded]
+) -> Block:
+    columns = dict(table.columns())
+    reads = [partial(rows.read, start, stop) for rows in columns.values()]
+    at_once = any(rows.in_flight > 1 for _, rows in table.items())
+    X, *values = read_together([read_X, *reads], at_once)
+    read = dict(zip(columns, values, strict=True))
+    found: Table[Any] = replace(table, X=X, **read)
+    return Block.of(found, start)
 
 
 def cut(n: int, step: int) -> NDArray[np.int64]:

@@ -17,7 +17,7 @@ from dsoftmax.data.table import Names, Table
 class Share(Protocol):
     """Some chunks of a source, picklable. A worker receives its share once.
 
-    A class that inherits from this protocol must define `load`. It inherits `fetch` and `bind`.
+    A class that inherits from this protocol must define `load`. It inherits the other members.
     """
 
     @abstractmethod
@@ -32,6 +32,14 @@ class Share(Protocol):
             valid until the buffer is used again.
         """
         ...
+
+    @property
+    def in_flight(self) -> int:
+        """Number of chunks that are loaded at once for each computing thread.
+
+        More than one hides the latency of remote storage. The default is 1.
+        """
+        return 1
 
     def fetch(self, chunk: int, buffer: Buffer) -> Block:
         """Return the rows of a chunk whose leaves are visited once, in order.

@@ -82,7 +82,7 @@ class Feed:
         for chunk in chunks:  # asked once: other visits may use the cache too
             (self._in_memory if resident or chunk in self.cache else self._stored).append(chunk)
         self.threads = max(min(plan.threads, len(chunks)), 1)
-        self.readers = min(plan.threads, plan.blocks, len(self._stored))
+        self.readers = min(plan.readers, len(self._stored))
         self._reading = self.readers
         self._free: SimpleQueue[Slot | None] = SimpleQueue()
         self._ready: SimpleQueue[tuple[Block, Slot] | None] = SimpleQueue()

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from dsoftmax.data.block import Block, Encoded, slices_of
 from dsoftmax.data.features import Features
-from dsoftmax.errors import ReadError
+from dsoftmax.data.retries import counting_retries
+from dsoftmax.errors import AccessError, ReadError
 from dsoftmax.sums.work import Meter
 
 LOADS = 3
@@ -39,11 +40,14 @@ class Retries:
         Raises
         ------
         ReadError
-            The last try failed.
+            The last try failed, or remote storage forbids the read.
         """
         for attempt in itertools.count(1):
             try:
-                return load(*args)
+                with counting_retries(self.meter.retry):
+                    return load(*args)
+            except AccessError:  # the requests were repeated already
+                raise
             except ReadError as error:
                 self.pause(attempt, error)
         raise AssertionError("unreachable")

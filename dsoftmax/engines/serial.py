@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from dsoftmax.data.block import Block
+from dsoftmax.data.retries import counting_retries
 from dsoftmax.data.source import Source
 from dsoftmax.engines.fit import require_fit
 from dsoftmax.engines.limits import process_bytes
@@ -53,7 +54,8 @@ class SerialEngine:
         self._meter, self._rows = Meter(), int(source.chunk_rows.sum())
         with one_blas_thread():
             for chunk in range(len(source.chunk_rows)):
-                block = source.load(chunk)
+                with counting_retries(self._meter.retry):
+                    block = source.load(chunk)
                 self._meter.add(block.n_rows, block.nbytes, source.resident)
                 add_block(visit, block, totals)
                 del block  # before the next one is loaded

@@ -20,7 +20,7 @@ class Done:
     cached_bytes : int
         Bytes among them that were in memory already.
     retries : int
-        Number of times that a chunk failed to load and was tried again.
+        Number of times that a chunk, or a request to remote storage, failed and was tried again.
     seconds : float
         Wall time.
     peak : int
@@ -71,7 +71,7 @@ class Meter:
             self._cached += n_bytes * cached
 
     def retry(self) -> None:
-        """Count a chunk that is loaded again."""
+        """Count a chunk that is loaded again, or a request that is made again."""
         with self._lock:
             self._retries += 1
 

@@ -11,10 +11,13 @@ WALLS = {
     "data/anndata": {"errors", "data", "data/zarr", "data/hdf5"},
     "data/hdf5": {"errors", "compat/h5py", "data", "data/zarr"},
     "data/dask": {"errors", "compat/dask", "data", "data/zarr"},
-    "data/zarr": {"errors", "system", "compat/zarr", "data", "data/zarr/local"},
+    "data/zarr": {
+        "errors", "system", "compat/zarr", "data", "data/zarr/local", "data/zarr/remote",
+    },
     "data/zarr/local": {
         "system", "compat/zarr", "compat/numcodecs", "data/block", "data/buffer",
     },
+    "data/zarr/remote": {"errors", "compat/zarr", "data/retries", "data/buffer", "data/zarr/local"},
     "kernels": {"errors", "data/features", "kernels/compiled"},
     "kernels/compiled": {"errors", "data/features", "data/leaves", "kernels"},
     "sums": {"system", "kernels/compiled"},
@@ -53,7 +56,8 @@ WALLS = {
         "typing", "errors", "data", "sums", "engines", "solvers/protocol", "runs/checkpoint",
     },
     "cli": {
-        "dsoftmax", "errors", "system", "data", "data/zarr", "data/anndata", "data/hdf5", "sums",
+        "dsoftmax", "errors", "system", "data", "data/zarr", "data/zarr/remote/options",
+        "data/anndata", "data/hdf5", "sums",
         "engines", "engines/kept", "engines/cluster", "solvers", "results", "training", "runs",
         "cli/demo",
     },
@@ -76,6 +80,7 @@ HEAVY = {
         "results/stored_predictions.py",
         "cli/demo/",
     ),
+    "obstore": ("data/zarr/remote/",),
     "h5py": ("data/hdf5/", "compat/h5py.py"),
     "numcodecs": ("compat/numcodecs.py", "compat/zarr.py"),
     "sklearn": ("estimators/sklearn.py",),

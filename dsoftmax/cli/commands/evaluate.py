@@ -20,6 +20,7 @@ from dsoftmax.cli.options import (
     weights_option,
 )
 from dsoftmax.cli.sections import SectionedCommand
+from dsoftmax.cli.storage_options import storage_options
 
 
 @click.command("evaluate", cls=SectionedCommand)
@@ -31,6 +32,7 @@ from dsoftmax.cli.sections import SectionedCommand
 @missing_option
 @missing_values_options
 @engine_options
+@storage_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, with all classes.")
 def command(
     run: Path,

@@ -23,6 +23,7 @@ from dsoftmax.cli.options import (
     weights_option,
 )
 from dsoftmax.cli.sections import SectionedCommand
+from dsoftmax.cli.storage_options import storage_options
 
 
 @click.command("inspect", cls=SectionedCommand)
@@ -38,6 +39,7 @@ from dsoftmax.cli.sections import SectionedCommand
 @missing_values_options
 @normalize_options
 @engine_options
+@storage_options
 def command(
     data: str,
     features: str | None,

@@ -20,6 +20,7 @@ from dsoftmax.cli.options import (
 )
 from dsoftmax.cli.parameters import ListOption
 from dsoftmax.cli.sections import SectionedCommand
+from dsoftmax.cli.storage_options import storage_options
 
 if TYPE_CHECKING:
     from dsoftmax.data.missing import Missing
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 @data_argument
 @features_option
 @missing_option
+@storage_options
 @click.option(
     "--nodata",
     metavar="LABEL",

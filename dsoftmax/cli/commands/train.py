@@ -25,6 +25,7 @@ from dsoftmax.cli.options import (
     weights_option,
 )
 from dsoftmax.cli.sections import SectionedCommand
+from dsoftmax.cli.storage_options import storage_options
 
 
 @click.command("train", cls=SectionedCommand)
@@ -40,6 +41,7 @@ from dsoftmax.cli.sections import SectionedCommand
 @missing_values_options
 @normalize_options
 @engine_options
+@storage_options
 @overwrite_option
 @click.option(
     "--out",

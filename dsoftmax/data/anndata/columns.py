@@ -3,6 +3,7 @@
 Rows without a value are masked when they are read.
 """
 
+from functools import partial
 from hashlib import blake2b
 from typing import Any
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from dsoftmax.data.buffer import Buffer
 from dsoftmax.data.rows import Rows
+from dsoftmax.data.together import read_together
 from dsoftmax.errors import ReadError
 
 
@@ -40,6 +42,10 @@ class CategoricalRows(Rows):
     @property
     def dtype(self) -> np.dtype:
         return self.categories.dtype
+
+    @property
+    def in_flight(self) -> int:
+        return self.codes.in_flight
 
     @property
     def masked(self) -> bool:
@@ -97,12 +103,19 @@ class NullableRows(Rows):
         return self.values.dtype
 
     @property
+    def in_flight(self) -> int:
+        return self.values.in_flight
+
+    @property
     def masked(self) -> bool:
         return True
 
     def read(self, start: int, stop: int, buffer: Buffer | None = None) -> NDArray:
-        values = np.asarray(self.values.read(start, stop))
-        return _masked(values, np.asarray(self.mask.read(start, stop), bool))
+        values, mask = read_together(
+            [partial(part.read, start, stop) for part in (self.values, self.mask)],
+            self.in_flight > 1,
+        )
+        return _masked(np.asarray(values), np.asarray(mask, bool))
 
     def cached_bytes(self, starts: NDArray[np.int64]) -> int:
         return self.values.cached_bytes(starts) + self.mask.cached_bytes(starts)

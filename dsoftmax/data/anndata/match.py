@@ -131,6 +131,10 @@ class MatchedRows(Rows):
         return found
 
     @property
+    def in_flight(self) -> int:
+        return self.whole.in_flight
+
+    @property
     def declared(self) -> tuple[Any, ...]:
         return self.whole.declared
 

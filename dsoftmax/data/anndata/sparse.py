@@ -1,6 +1,7 @@
 """A matrix in CSR in three stored arrays: row pointers in memory, values and columns by spans."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from dsoftmax.data.buffer import Buffer
 from dsoftmax.data.features import Features
 from dsoftmax.data.memory import rows_of_chunk
 from dsoftmax.data.rows import Rows, cut
+from dsoftmax.data.together import read_together
 from dsoftmax.errors import DataError, ReadError
 
 Pointers = NDArray[np.int64]
@@ -90,6 +92,10 @@ class SparseRows(Rows):
         return value_dtype(self.data.dtype)
 
     @property
+    def in_flight(self) -> int:
+        return self.data.in_flight
+
+    @property
     def _index_dtype(self) -> np.dtype:
         return np.dtype(np.int32 if self._shape[1] <= np.iinfo(np.int32).max else np.int64)
 
@@ -109,8 +115,10 @@ class SparseRows(Rows):
     def read(self, start: int, stop: int, buffer: Buffer | None = None) -> Features:
         pointers = self.indptr[self._place(start) :][: stop - start + 1]
         first, last = int(pointers[0]), int(pointers[-1])
-        values = self.data.read(first, last)
-        columns = self.indices.read(first, last)
+        values, columns = read_together(
+            [partial(part.read, first, last) for part in (self.data, self.indices)],
+            self.in_flight > 1,
+        )
         self._require_columns(columns, start, stop)
         found = scipy.sparse.csr_array((stop - start, self._shape[1]), dtype=self.dtype)
         # The constructor would copy these arrays.

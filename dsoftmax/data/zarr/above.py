@@ -7,6 +7,9 @@ from typing import Any
 import zarr
 from zarr.storage import LocalStore
 
+from dsoftmax.data.zarr.remote.open import open_store
+from dsoftmax.data.zarr.remote.store import RemoteStore
+
 
 def groups_above(node: Any) -> Iterator[tuple[zarr.Group, str]]:
     """Yield the groups around a node, the nearest first, and the path of the node in each.
@@ -27,9 +30,22 @@ def groups_above(node: Any) -> Iterator[tuple[zarr.Group, str]]:
                 return
             yield group, place.relative_to(folder).as_posix()
         return
+    if isinstance(store, RemoteStore):
+        yield from _remote_groups(f"{store.url}/{node.store_path.path}", version)
+        return
     names = [name for name in node.store_path.path.split("/") if name]
     for n in range(len(names) - 1, -1, -1):
         group = _group(store, "/".join(names[:n]), version)
+        if group is None:
+            return
+        yield group, "/".join(names[n:])
+
+
+def _remote_groups(url: str, version: int) -> Iterator[tuple[zarr.Group, str]]:
+    scheme, _, place = url.partition("://")
+    names = [name for name in place.split("/") if name]
+    for n in range(len(names) - 1, 0, -1):
+        group = _group(open_store(f"{scheme}://{'/'.join(names[:n])}"), None, version)
         if group is None:
             return
         yield group, "/".join(names[n:])

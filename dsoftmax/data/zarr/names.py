@@ -10,6 +10,7 @@ from typing import Any
 
 import zarr
 
+from dsoftmax.data.zarr.remote.node import encoding_at, open_node
 from dsoftmax.errors import DataError, OptionError, ReadError
 from dsoftmax.system.regular import read_json
 
@@ -50,7 +51,7 @@ def open_array(
         The array does not exist. The message lists the arrays of the store and the nearest name.
     """
     if "://" in store:
-        return _open_remote(store, name, encodings)
+        return _open_remote(store, name, option, encodings)
     root = Path(store).expanduser().resolve()
     if not root.exists():
         near = get_close_matches(root.name, _siblings(root), n=1, cutoff=0.5)
@@ -194,7 +195,15 @@ def _is_array(path: Path) -> bool:
 
 
 def encoding_of(place: str | Path) -> str:
-    """Return the attribute ``encoding-type`` of a local group or array; empty if it has none."""
+    """Return the attribute ``encoding-type`` of a group or array; empty if it has none.
+
+    Parameters
+    ----------
+    place : str or Path
+        A path, or the URL of a group.
+    """
+    if "://" in str(place):
+        return encoding_at(str(place))
     path = Path(place)
     found = _metadata(path / "zarr.json").get("attributes") or _metadata(path / ".zattrs")
     return str(found.get("encoding-type", "")) if isinstance(found, dict) else ""
@@ -241,23 +250,12 @@ def _open(path: Path) -> zarr.Array:
         ) from error
 
 
-def _open_remote(store: str, name: str | None, encodings: Encodings) -> zarr.Array | zarr.Group:
+def _open_remote(
+    store: str, name: str | None, option: str, encodings: Encodings
+) -> zarr.Array | zarr.Group:
     if name is not None and "://" in name:
         store, name = name, None
-    path = store if name is None else f"{store.rstrip('/')}/{name.strip('/')}"
-    inside = None if name is None else name.strip("/")
-    try:
-        if encodings:
-            with suppress(Exception):  # no group
-                group = zarr.open_group(store, path=inside, mode="r", use_consolidated=False)
-                if group.attrs.get("encoding-type") in encodings:
-                    return group
-        return zarr.open_array(store, path=inside, mode="r")
-    except Exception as error:
-        raise ReadError(
-            f"{path} cannot be opened as a Zarr array ({type(error).__name__}: {error}). Check the "
-            "address and your access to it."
-        ) from error
+    return open_node(store, None if name is None else name.strip("/"), option, encodings)
 
 
 def _siblings(path: Path) -> list[str]:

@@ -7,6 +7,8 @@ from pathlib import Path
 import zarr
 from zarr.storage import FsspecStore, LocalStore
 
+from dsoftmax.data.zarr.remote.store import RemoteStore
+
 
 def rechunk_command(array: zarr.Array, rows: int) -> str:
     """Return a shell command that copies an array into chunks of ``rows`` whole rows.
@@ -52,6 +54,9 @@ def _places(array: zarr.Array) -> tuple[str, str] | None:
     if isinstance(store, LocalStore):
         place = (Path(store.root) / path).absolute()
         return str(place), str(place)
+    if isinstance(store, RemoteStore):
+        url = f"{store.url}/{path}".rstrip("/")
+        return url, url.rpartition("/")[2]
     if isinstance(store, FsspecStore):
         inner = f"{store.path.rstrip('/')}/{path}".rstrip("/")
         protocol = store.fs.protocol if isinstance(store.fs.protocol, str) else store.fs.protocol[0]

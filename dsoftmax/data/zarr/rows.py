@@ -1,6 +1,6 @@
 """A Zarr array, v2 or v3, read by rows.
 
-Our own reader reads plain local arrays. Zarr reads all others.
+Our own readers read plain arrays, local and remote. Zarr reads all others.
 """
 
 import itertools
@@ -16,7 +16,6 @@ from dsoftmax.compat.zarr import (
     chunk_key,
     codec_names,
     codec_settings,
-    has_key,
     read_rows,
     shards_stand_alone,
 )
@@ -24,13 +23,21 @@ from dsoftmax.data.buffer import Buffer, array_in
 from dsoftmax.data.columns import value_bytes
 from dsoftmax.data.missing import is_among
 from dsoftmax.data.rows import StoredRows
+from dsoftmax.data.zarr.absent import AbsentChunkError, with_every_chunk
 from dsoftmax.data.zarr.declared import declared_missing
 from dsoftmax.data.zarr.local.encoded import EncodedRows
 from dsoftmax.data.zarr.local.faults import DamagedChunkError, MissingChunkError
+from dsoftmax.data.zarr.local.files import LocalChunks
 from dsoftmax.data.zarr.local.open import local_chunks
 from dsoftmax.data.zarr.rechunk import rechunk_command
+from dsoftmax.data.zarr.remote.chunks import RemoteChunks, remote_chunks
+from dsoftmax.data.zarr.remote.store import as_remote, is_remote
 from dsoftmax.data.zarr.units import Units, read_span
-from dsoftmax.errors import ReadError
+from dsoftmax.errors import AccessError, ReadError
+
+IN_FLIGHT = 8
+"""Reads of remote storage that run at once for each computing thread. A request waits some 50 ms
+for its first byte, while a thread visits a block in 5 to 50 ms."""
 
 PICKLE = "pickle"
 """Codec whose chunks are programs."""
@@ -52,10 +59,14 @@ class ZarrRows(StoredRows):
 
     def __init__(self, array: zarr.Array, name: str, missing_chunks: str = "error") -> None:
         _require_harmless(array, name)
-        self.array, self.name, self.missing_chunks = array, name, missing_chunks
-        self._local = local_chunks(array)
+        self.remote = is_remote(array.store_path.store)
+        self.array = as_remote(array) if self.remote else array
+        self.name, self.missing_chunks = name, missing_chunks
         self._declared = declared_missing(array)
         self._fill_is_missing = is_among(array.fill_value, self._declared)
+        self._local: LocalChunks | RemoteChunks | None = local_chunks(self.array)
+        self._local = self._local or remote_chunks(self.array, fills=not self._loses)
+        self._whole = with_every_chunk(self.array) if self._loses else self.array
         self._units = Units(self.unit_bytes, shared=self.ndim == 1)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -64,6 +75,10 @@ class ZarrRows(StoredRows):
     @property
     def shape(self) -> tuple[int, ...]:
         return tuple(self.array.shape)
+
+    @property
+    def in_flight(self) -> int:
+        return IN_FLIGHT if self.remote else 1
 
     @property
     def declared(self) -> tuple[Any, ...]:
@@ -117,6 +132,8 @@ class ZarrRows(StoredRows):
                 found = self._local.fetch(start, stop, buffer, self._damaged)
             except MissingChunkError:  # `read` knows what that means
                 found = None
+            except AccessError as error:
+                raise self._refused(start, stop, error) from None
             except DamagedChunkError as fault:
                 raise self._damaged(fault.key, fault.rows, fault.__cause__) from fault.__cause__
             if found is not None:
@@ -143,14 +160,19 @@ class ZarrRows(StoredRows):
             except MissingChunkError as fault:
                 if self._loses:
                     raise self._lost(fault.what, fault.rows) from None
+            except AccessError as error:
+                raise self._refused(start, stop, error) from None
             except DamagedChunkError as fault:
                 raise self._damaged(fault.key, fault.rows, fault.__cause__) from fault.__cause__
-        elif self._loses:
-            self._require_chunks(start, stop)
         try:
             if not self._numbers or start == stop:
-                return np.asarray(self.array[start:stop])
-            read_rows(self.array, start, stop, out)
+                return np.asarray(self._whole[start:stop])
+            read_rows(self._whole, start, stop, out)
+        except AbsentChunkError as absent:
+            key, rows = self._place_of(absent.key, start, stop)
+            raise self._lost(f"the chunk {key}", rows) from None
+        except AccessError as error:
+            raise self._refused(start, stop, error) from None
         except Exception as error:
             raise self._narrowed(start, stop, error) from error
         return out
@@ -160,16 +182,11 @@ class ZarrRows(StoredRows):
         """Whether a chunk that is absent from the store was lost."""
         return self.missing_chunks == "error" and not self._fill_is_missing
 
-    def _require_chunks(self, start: int, stop: int) -> None:
-        path, key_of = self.array.store_path, chunk_key(self.array)
-        for place in self._places(start, stop):
-            key = key_of(place)
-            if isinstance(path.store, LocalStore):
-                exists = (path.store.root / path.path / key).exists()
-            else:
-                exists = has_key(self.array, key)
-            if not exists:
-                raise self._lost(f"the chunk {key}", self._rows_of(place, start, stop))
+    def _place_of(self, path: str, start: int, stop: int) -> tuple[str, tuple[int, int]]:
+        """Return the key below the array, and the rows, of the chunk at a path of the store."""
+        key, key_of = path.removeprefix(f"{self.array.store_path.path}/"), chunk_key(self.array)
+        places = (place for place in self._places(start, stop) if key_of(place) == key)
+        return key, self._rows_of(next(places, (start // self.stored[0],)), start, stop)
 
     def _lost(self, what: str, rows: tuple[int, int]) -> ReadError:
         return ReadError(
@@ -178,6 +195,9 @@ class ZarrRows(StoredRows):
             f"the fill value {self.array.fill_value!r}. If it was lost, write it again. If the "
             "fill value is meant, pass missing_chunks='fill' (--missing-chunks fill)."
         )
+
+    def _refused(self, start: int, stop: int, error: AccessError) -> AccessError:
+        return AccessError(f"{self.name} rows {start:,}–{stop - 1:,}: {error}")
 
     def _damaged(self, key: str, rows: tuple[int, int], error: BaseException | None) -> ReadError:
         return ReadError(
@@ -200,6 +220,8 @@ class ZarrRows(StoredRows):
             ]
             try:
                 self.array[(slice(*rows), *columns)]
+            except AccessError as refused:
+                return refused
             except Exception as alone:
                 return self._damaged(key_of(place), rows, alone)
         keys = (key_of(place) for place in self._places(start, stop))

@@ -13,21 +13,11 @@ from dsoftmax.data.zarr.local.shards import shard_index
 def local_chunks(array: zarr.Array) -> LocalChunks | None:
     """Return the reader of a plain local array; None for every other array.
 
-    A plain array has no filters, C-ordered native numbers, and at most one compressor: Blosc,
-    Zstandard or gzip. Each file holds one chunk, or a shard with an index in the form that Zarr
-    writes.
+    A plain array has at most one compressor: Blosc, Zstandard or gzip. Each file holds one chunk,
+    or a shard with an index in the form that Zarr writes.
     """
     store = array.store_path.store
-    plain = (
-        isinstance(store, LocalStore)
-        and array.ndim in (1, 2)
-        and not array.filters
-        and (array.metadata.zarr_format == 3 or array.order == "C")
-        and array.dtype.kind in "biuf"
-        and array.dtype.isnative
-        and is_little_endian(array.serializer)
-    )
-    if not plain:
+    if not (isinstance(store, LocalStore) and is_plain(array)):
         return None
     decode = known_decoder(array.compressors)
     index = None if array.shards is None else shard_index(array)
@@ -35,6 +25,18 @@ def local_chunks(array: zarr.Array) -> LocalChunks | None:
         return None
     small = decode is blosc.decode and _blocksize(array) <= blosc.SMALL_BLOCK_BYTES
     return LocalChunks(store.root / array.store_path.path, array, decode, index, small)
+
+
+def is_plain(array: zarr.Array) -> bool:
+    """Return whether an array has rows of C-ordered native numbers, and no filters."""
+    return (
+        array.ndim in (1, 2)
+        and not array.filters
+        and (array.metadata.zarr_format == 3 or array.order == "C")
+        and array.dtype.kind in "biuf"
+        and array.dtype.isnative
+        and is_little_endian(array.serializer)
+    )
 
 
 def _blocksize(array: zarr.Array) -> int:

@@ -1,0 +1,1 @@
+"""Stores behind a URL: opened with options, requests repeated, refusals explained."""
