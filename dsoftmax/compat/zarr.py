@@ -122,8 +122,15 @@ def codec_names(array: zarr.Array) -> set[str]:
             for one in part:
                 yield from names(one)
 
-    metadata = array.metadata.to_dict()
-    return set(names([metadata.get(part) for part in ("filters", "compressor", "codecs")]))
+    found = array.metadata  # its to_dict warns of dtypes
+    codecs = [*(getattr(found, "filters", None) or ()), *getattr(found, "codecs", ())]
+    codecs.append(getattr(found, "compressor", None))
+    stored = [
+        one.get_config() if isinstance(one, Codec) else one.to_dict()
+        for one in codecs
+        if one is not None
+    ]
+    return set(names(stored))
 
 
 def codec_settings(codec: Any) -> tuple[str, dict[str, Any]]:
