@@ -238,6 +238,12 @@ objective_options = _chain(
         "loss on it no longer falls.",
     ),
     click.option("--solver", cls=SolverOption, metavar="NAME", default="auto", show_default=True),
+    click.option(
+        "--scale",
+        type=Known(("standard",)),
+        help="Standardise the features: the penalty is on coefficients of features with mean 0 "
+        "and standard deviation 1. The model takes features as they are stored.",
+    ),
     click.option("--no-intercept", is_flag=True, help="Fix the intercepts at 0."),
     click.option(
         "--class-weight",

@@ -26,6 +26,7 @@ def make_settings(
     kernel: str,
     validation_fraction: float | None,
     n_iter_no_change: int,
+    scale: str | None,
     folds: int | None,
     fold_column: str | None,
     scoring: str | None,
@@ -83,6 +84,7 @@ def make_settings(
         kernel=kernel,
         validation_fraction=validation_fraction,
         n_iter_no_change=n_iter_no_change,
+        scale=scale,
     )
     grid = None
     if folds is not None:

@@ -221,6 +221,7 @@ def _objective(settings: Settings, grid: Grid | None) -> dict[str, Any]:
         "scoring": None if grid is None else grid.scoring,
         "validation_fraction": settings.validation_fraction,
         "l1_ratio": settings.l1_ratio,
+        "scale": settings.scale,
         "solver": settings.solver,
         "intercept": settings.fit_intercept,
         "class_weight": {str(label): weight for label, weight in weights.items()}

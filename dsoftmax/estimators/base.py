@@ -51,6 +51,7 @@ class SoftmaxEstimator(Base):
     engine: EngineLike
     dtype: DTypeLike | None
     kernel: str
+    scale: str | None
     missing_chunks: str
     nodata: float | Sequence[float] | None
     unlabelled: Any
@@ -108,6 +109,7 @@ class SoftmaxEstimator(Base):
             classes=None if self.classes is None else np.asarray(self.classes),
             dtype=self.dtype,
             kernel=self.kernel,
+            scale=self.scale,
             **own,
         )
         settings.check()

@@ -51,6 +51,8 @@ class SoftmaxRegressionCV(SoftmaxPredictor):
         As `SoftmaxRegression`.
     engine, dtype, kernel, missing_chunks, nodata, unlabelled, memory_limit, spool, spool_limit
         As `SoftmaxRegression`. For "auto" in ``kernel``, the values of X count once per model.
+    scale : {"standard"} or None, default None
+        As `SoftmaxRegression`. The means and deviations of each model are those of its rows.
 
     Attributes
     ----------
@@ -105,6 +107,7 @@ class SoftmaxRegressionCV(SoftmaxPredictor):
         engine: EngineLike = "auto",
         dtype: DTypeLike | None = None,
         kernel: str = "auto",
+        scale: str | None = None,
         missing_chunks: str = "error",
         nodata: float | Sequence[float] | None = None,
         unlabelled: Any = None,
@@ -124,6 +127,7 @@ class SoftmaxRegressionCV(SoftmaxPredictor):
         self.engine = engine
         self.dtype = dtype
         self.kernel = kernel
+        self.scale = scale
         self.missing_chunks = missing_chunks
         self.nodata = nodata
         self.unlabelled = unlabelled

@@ -86,6 +86,12 @@ class SoftmaxRegression(SoftmaxPredictor):
     n_iter_no_change : int, default 5
         Number of iterations without a smaller loss on the validation set after which training
         stops.
+    scale : {"standard"} or None, default None
+        Whether the features are standardised: "standard" subtracts the mean of each feature, and
+        divides by its standard deviation, as scikit-learn's ``StandardScaler`` does. Means and
+        deviations are weighted by ``sample_weight``. The penalty is then on the coefficients of
+        standardised features. The result is one model of the features as they are. Sparse data
+        stay sparse.
     missing_chunks : {"error", "fill"}, default "error"
         Meaning of a Zarr chunk that is not in the store: an error, or the fill value.
     nodata : number or sequence of numbers, optional
@@ -184,6 +190,7 @@ class SoftmaxRegression(SoftmaxPredictor):
         kernel: str = "auto",
         validation_fraction: float | None = None,
         n_iter_no_change: int = 5,
+        scale: str | None = None,
         missing_chunks: str = "error",
         nodata: float | Sequence[float] | None = None,
         unlabelled: Any = None,
@@ -205,6 +212,7 @@ class SoftmaxRegression(SoftmaxPredictor):
         self.kernel = kernel
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
+        self.scale = scale
         self.missing_chunks = missing_chunks
         self.nodata = nodata
         self.unlabelled = unlabelled

@@ -19,6 +19,7 @@ from dsoftmax.first_pass.labels import Encoder, plain_labels, text_as
 from dsoftmax.first_pass.leaf_sums import TILE_BYTES, LeafSums, labels_and_codes, tile_rows, tiles
 from dsoftmax.first_pass.leverages import leverage_bytes
 from dsoftmax.first_pass.sample import NO_GRAM, Draw
+from dsoftmax.first_pass.spread import squares_by_set
 from dsoftmax.kernels.choose import KERNELS
 from dsoftmax.kernels.compiled.csr_sums import FeatureSums
 from dsoftmax.sums.totals import Grouped, Largest
@@ -65,6 +66,8 @@ class Collect(Visit):
         Disjoint sets of rows whose class sums are also collected apart.
     kernel : {"numpy", "fused"}
         Name of the kernel that sums CSR rows.
+    scaled : bool
+        Whether the features are standardised: Σ wx² is then also collected by held-out set.
     """
 
     gram: float = 0.0
@@ -72,6 +75,7 @@ class Collect(Visit):
     draw: Draw | None = None
     held_out: tuple[HeldOut, ...] = ()
     kernel: str = "numpy"
+    scaled: bool = False
 
     def footprint(self, n_features: int, sparse: bool) -> Footprint:
         """Return what a leaf allocates beside its rows.
@@ -81,6 +85,7 @@ class Collect(Visit):
         K, d = USUAL_CLASSES if self.encoder is None else len(self.encoder.classes), n_features + 1
         values = TILE_BYTES // 8 + n_features if sparse else tile_rows(n_features) * n_features
         sums = (K * (1 + len(self.held_out)) + 4) * d + d * d * (self.gram > 0)
+        sums += (len(self.held_out) + 1) * n_features * self.scaled
         scratch = 8 * 8 * values + 64 * n_features
         if self.draw is not None and not sparse:
             scratch = max(scratch, leverage_bytes(n_features, self.gram > 0))
@@ -134,6 +139,9 @@ class Collect(Visit):
         }
         for i in range(n_sets - 1):
             leaf[HeldOutSums(i)] = _by_label(labels, counts[i], by_class[i])
+        if self.scaled and self.held_out:
+            sets = fold_of(self.held_out, where)
+            leaf["held_squares"] = squares_by_set(block.X, sets, weights, n_sets)[:-1]
         if self.held_out and block.groups is not None:
             leaf["marks"] = Largest(marks(where))
         if self.gram:

@@ -79,11 +79,15 @@ class Objective:
     coordinates: Coordinates = RAW
 
     def centred(self) -> "Objective":
-        """Return F in coordinates in which the features have mean zero, if intercepts are free."""
+        """Return F in coordinates in which the features have mean zero, if intercepts are free.
+
+        If the statistics have scales, the features are standardised, and F changes.
+        """
         if not self.fit_intercept:
             return self
         sums = self.statistics.class_sums.sum(axis=0)
-        return replace(self, coordinates=Coordinates(sums[:-1] / sums[-1]))
+        coordinates = Coordinates(sums[:-1] / sums[-1], self.statistics.scale)
+        return replace(self, coordinates=coordinates)
 
     @property
     def total_weight(self) -> float:
@@ -117,6 +121,8 @@ class Objective:
             top = scipy.linalg.eigvalsh(self.coordinates.gram(statistics.gram))[-1]
             return float(top) * (1 + 1e-12) + rounding
         trace = float(self._centred_squares.sum() + 1) * float(statistics.class_weights.sum())
+        if len(self.coordinates.scale):
+            return trace
         return min(trace, statistics.largest_eigenvalue(self.fit_intercept))
 
     @property
@@ -290,12 +296,14 @@ class Objective:
 
     def _answer(self, query: Query, parts: Mapping[str, Any]) -> Answer:
         """Return the answer at one θ, from its sums by quantity."""
-        penalty, theta, coordinates = self.penalty, query.theta, self.coordinates
+        penalty, coordinates = self.penalty, self.coordinates
+        theta = coordinates.scaled(query.theta)
         value = penalty.value(float(parts["value"]), theta)
         error = self.value_error(value, theta)
         product = hessian = moments = None
         if query.direction is not None and "product" in parts:
-            product = penalty.derivative(coordinates.gradient(parts["product"]), query.direction)
+            direction = coordinates.scaled(query.direction)
+            product = penalty.derivative(coordinates.gradient(parts["product"]), direction)
         if "hessian" in parts:
             hessian = penalty.hessian(parts["hessian"], len(theta), theta.shape[1], coordinates)
         if "moments" in parts:
@@ -318,12 +326,13 @@ class Objective:
 
     @property
     def _sizes(self) -> Float:
-        """Return the root mean square of each feature, (p,)."""
-        return np.sqrt(self.statistics.squares / self.statistics.class_weights.sum())
+        """Return the root mean square of each feature in these units, (p,)."""
+        sizes = np.sqrt(self.statistics.squares / self.statistics.class_weights.sum())
+        return self.coordinates.sizes(sizes)
 
-    def _reach(self, theta: Float) -> float:
+    def _reach(self, point: Float) -> float:
         """Return about the largest logit of a row, without the intercept."""
-        return float(np.max(np.abs(theta[:, :-1]) @ self._sizes, initial=0))
+        return float(np.max(np.abs(point[:, :-1]) @ self._sizes, initial=0))
 
     def gradient_error(self, point: Float) -> float:
         """Return the least max|∇F| at a point that differs from zero beyond rounding.

@@ -75,11 +75,15 @@ class LocalObjective:
 
     @property
     def _X(self) -> Features:
-        """The rows in float64; dense ones are centred, which is exact where means are large."""
+        """The rows in float64.
+
+        Dense ones are in the coordinates, which is exact if means are large.
+        """
         if self._rows is None:
             self._rows = self.sample.X.astype(np.float64)
             if len(self.coordinates.shift) and not scipy.sparse.issparse(self._rows):
                 self._rows -= self.coordinates.shift
+                self._rows = self.coordinates.sizes(self._rows)
         return self._rows
 
     @property
@@ -137,9 +141,10 @@ class LocalObjective:
 
     def columns(self, numbers: NDArray[np.intp]) -> Float:
         """Return some columns of x̃ in these coordinates, (m, len(numbers)) float64."""
-        shift = self.coordinates.shift if scipy.sparse.issparse(self._X) else np.zeros(0)
+        own = self._of_X
         X = self._X.toarray() if scipy.sparse.issparse(self._X) else self._X
-        X = np.column_stack([X - shift if len(shift) else X, np.ones(len(X))])
+        X = own.sizes(X - own.shift) if len(own.shift) else X
+        X = np.column_stack([X, np.ones(len(X))])
         return X[:, numbers]
 
     def margins(self, direction: Float) -> Float:

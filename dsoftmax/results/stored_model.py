@@ -57,6 +57,7 @@ def save_model(model: Model, path: Path | str, overwrite: bool = False) -> None:
         )
     about = json.loads(json.dumps(model.about))
     n_bytes = model.theta.nbytes + METADATA_BYTES
+    n_bytes += 0 if model.scaling is None else model.scaling.nbytes
     if model.feature_names is not None:
         n_bytes += sum(len(str(name).encode()) + 4 for name in model.feature_names)
     with replacing_directory(path, n_bytes) as draft, writing(path, n_bytes):
@@ -78,7 +79,10 @@ def _write(draft: Path, model: Model, about: dict[str, Any]) -> None:
             **({} if names is None else {"feature_names": [str(name) for name in names]}),
         },
     )
-    for name, values in (("coef", model.theta[:, :-1]), ("intercept", model.theta[:, -1])):
+    arrays = {"coef": model.theta[:, :-1], "intercept": model.theta[:, -1]}
+    if model.scaling is not None:
+        arrays["scaling"] = model.scaling
+    for name, values in arrays.items():
         data = np.ascontiguousarray(values)
         # With nan as the fill value, a lost chunk is noticed when the model is read.
         group.create_array(
@@ -129,10 +133,11 @@ def load_model(path: Path | str) -> Model:
         coef = np.asarray(group["coef"][:])  # type: ignore[index]
         intercept = np.asarray(group["intercept"][:])  # type: ignore[index]
         classes = _from_json(attributes["classes"], np.dtype(str(attributes["classes_dtype"])))
+        scaling = np.asarray(group["scaling"][:]) if "scaling" in group else None  # type: ignore[index]
         theta = np.hstack([coef, intercept[:, None]]).astype(np.float64)
         if theta.shape[0] != len(classes):
             raise ValueError(f"{len(classes)} classes, but {theta.shape[0]} rows of coefficients")
-        if not np.isfinite(theta).all():
+        if not (np.isfinite(theta).all() and (scaling is None or np.isfinite(scaling).all())):
             raise ValueError("coefficients are missing or not finite")
     except Exception as error:
         raise ReadError(
@@ -146,4 +151,5 @@ def load_model(path: Path | str) -> Model:
         classes,
         about if isinstance(about, dict) else {},
         None if not isinstance(names, list) else np.array(names, object),
+        scaling,
     )

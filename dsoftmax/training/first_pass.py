@@ -1,19 +1,28 @@
-"""The first pass: one visit to every chunk that collects the statistics of the data."""
+"""The first pass: one visit to every chunk that collects the statistics of the data.
+
+Standardised features whose means exceed their spreads by far need a second visit.
+"""
 
 import time
 from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
 
 from dsoftmax.data.source import Source
 from dsoftmax.engines.base import Engine
 from dsoftmax.first_pass.finish import finish
 from dsoftmax.first_pass.skipped import skipped_counts
+from dsoftmax.first_pass.spread import Spread, scales_from_spread, scales_from_squares
 from dsoftmax.first_pass.statistics import Statistics
 from dsoftmax.first_pass.visit import Collect
 from dsoftmax.objective.cost import Cost
 
+Float = NDArray[np.float64]
+
 
 def collect_statistics(source: Source, engine: Engine, visit: Collect) -> tuple[Statistics, Cost]:
-    """Make the first pass, and return the statistics and the cost of the pass.
+    """Make the first pass, and return the statistics and the cost of the pass or passes.
 
     Parameters
     ----------
@@ -34,4 +43,23 @@ def collect_statistics(source: Source, engine: Engine, visit: Collect) -> tuple[
     statistics = finish(sums, None if visit.encoder is None else visit.encoder.classes)
     statistics = replace(statistics, skipped=counts)
     statistics.require_held(visit.held_out, sums.get("marks"))
-    return statistics, Cost.since(started, totals)
+    cost = Cost.since(started, totals)
+    if not visit.scaled:
+        return statistics, cost
+    held_squares = sums.get("held_squares", np.zeros((0, source.n_features)))
+    scales = scales_from_squares(statistics, held_squares)
+    if scales is None:
+        statistics, scales, more = _second_visit(source, engine, visit, statistics)
+        cost += more
+    return replace(statistics, scale=scales[0], held_scales=scales[1:]), cost
+
+
+def _second_visit(
+    source: Source, engine: Engine, visit: Collect, statistics: Statistics
+) -> tuple[Statistics, Float, Cost]:
+    """Return the statistics after one more pass, the scales from it, and its cost."""
+    started, sums = time.perf_counter(), statistics.class_sums.sum(axis=0)
+    pivot = sums[:-1] / sums[-1]
+    totals = engine.total(Spread(pivot, visit.held_out), source)
+    scales = scales_from_spread(statistics, pivot, totals.result(), visit.held_out)
+    return replace(statistics, n_passes=2), scales, Cost.since(started, totals)

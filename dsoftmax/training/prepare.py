@@ -118,7 +118,8 @@ class Prepared:
         """The visit of the first pass."""
         parts = [one.held_out for one in self.members if one.part is not None]
         held_out = tuple(dict.fromkeys(part for part in parts if part is not None))
-        return Collect(self.gram, self.encoder, self.draw, held_out, self.kernel.name)
+        scaled = self.settings.scale is not None
+        return Collect(self.gram, self.encoder, self.draw, held_out, self.kernel.name, scaled)
 
     @property
     def footprint(self) -> Footprint:

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from dsoftmax.errors import DataError
 from dsoftmax.first_pass.held_out import VALIDATION
 from dsoftmax.first_pass.statistics import Statistics
-from dsoftmax.objective.coordinates import Coordinates
 from dsoftmax.objective.margins import separates
 from dsoftmax.objective.objective import Objective
 from dsoftmax.results.model import Model, centred
@@ -18,7 +17,7 @@ from dsoftmax.solvers.rehearsal import rehearse
 from dsoftmax.solvers.table import Choice, solver_entry
 from dsoftmax.training.ending import Ending, Kind, blocked, find_ending, stops_early
 from dsoftmax.training.run import Run
-from dsoftmax.training.settings import Settings
+from dsoftmax.training.settings import STANDARD, Settings
 
 Float = NDArray[np.float64]
 
@@ -124,7 +123,11 @@ class Track:
         }
         theta = centred(theta, keep_zeros=settings.l1_ratio > 0)
         names = None if self.names is None else np.array(self.names, object)
-        return Model(theta, run.statistics.classes, about, names)
+        scaling = None
+        if len(run.scale):
+            about["scale"] = STANDARD
+            scaling = np.stack([run.shift, run.scale])
+        return Model(theta, run.statistics.classes, about, names, scaling)
 
 
 def begin_track(
@@ -178,12 +181,13 @@ def begin_track(
     run = Run(
         statistics,
         state,
-        1,
+        statistics.n_passes,
         objective.dtype == np.float64,
         objective.kernel,
         choice.solver,
         choice.why,
         shift=objective.coordinates.shift,
+        scale=objective.coordinates.scale,
         looks=looks and not np.isfinite(settings.C),
     )
     run = replace(run, gap=_gap(run, objective, None))
@@ -194,7 +198,7 @@ def resume_track(
     settings: Settings, objective: Objective, run: Run, names: Sequence[str] | None = None
 ) -> Track:
     """Return the track of a model whose run is resumed."""
-    objective = replace(objective, coordinates=Coordinates(run.shift))
+    objective = replace(objective, coordinates=run.coordinates)
     solver = solver_entry(run.solver).make(objective.problem())
     return Track(settings, objective, solver, run, names)
 
