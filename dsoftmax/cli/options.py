@@ -44,7 +44,8 @@ labels_option = click.option(
     "--labels",
     metavar="ARRAY",
     required=True,
-    help="Path of the label array, such as y or obs/cell_type, in DATA or in another store.",
+    help="Path of the label array, such as y or obs/cell_type, in DATA or in another store. "
+    "Two dimensions are soft labels: probabilities of the --classes, one column for each.",
 )
 weights_option = click.option(
     "--weights",

@@ -20,6 +20,7 @@ from dsoftmax.data.open import (
     open_source,
     with_features,
 )
+from dsoftmax.data.soft import soft_labels
 from dsoftmax.data.source import Source
 from dsoftmax.data.table import Names, Table
 from dsoftmax.engines.base import Engine
@@ -156,7 +157,19 @@ class SoftmaxEstimator(Base):
                 f"This {type(self).__name__} estimator requires y to be passed, but the target y "
                 "is None. Pass the label of every row."
             )
-        return label_column(y, NAMES.y)
+        return self._soft_or_hard(y, NAMES.y)
+
+    def _soft_or_hard(self, y: Any, name: str) -> Any:
+        """Return labels as a column. Two dimensions and ``classes`` make them soft."""
+        shape = getattr(y, "shape", None) or np.shape(y)
+        if self.classes is None or len(shape) != 2 or shape[1] < 2:
+            return label_column(y, name)
+        if self.unlabelled is not None:
+            raise OptionError(
+                f"unlabelled={self.unlabelled!r} names labels, and {name} has soft ones. Leave it "
+                "out, and give rows without a class weight 0."
+            )
+        return soft_labels(y, np.asarray(self.classes), name)
 
     def _learner(self) -> Self:
         """Return a copy for a fit, on which the number and the names of the features are noted.

@@ -150,7 +150,7 @@ class SoftmaxRegressionCV(SoftmaxPredictor):
         X : (n, p) array-like, DataFrame, SciPy sparse, zarr.Array or dask array
             Real numbers of any dtype.
         y : (n,) array-like, zarr.Array or dask array
-            Integers, whole floats, booleans or strings.
+            Integers, whole floats, booleans or strings. (n, K) with ``classes``: soft labels.
         sample_weight : (n,) array-like, zarr.Array or dask array, or number, optional
             Weights of the rows, in the training and in the scores. Finite, at least 0.
         groups : (n,) array-like, zarr.Array or dask array, optional

@@ -8,10 +8,11 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from dsoftmax.data.soft import is_soft
 from dsoftmax.data.source import Source
 from dsoftmax.data.table import Names
 from dsoftmax.errors import DataError, OptionError
-from dsoftmax.estimators.inputs import given_start, label_column
+from dsoftmax.estimators.inputs import given_start
 from dsoftmax.estimators.predictions import SoftmaxPredictor
 from dsoftmax.estimators.sklearn import ConvergenceWarning
 from dsoftmax.results.standard_errors import uncertainty
@@ -63,7 +64,7 @@ class SoftmaxRegression(SoftmaxPredictor):
         Weight of each label. "balanced" weights classes inversely to their (weighted) counts.
     classes : (K,) array-like, optional
         All labels that may occur; any other label in y is an error. Found in the first pass when
-        None.
+        None. For soft labels, the class of each column of y.
     warm_start : bool, default False
         Whether ``fit`` starts from the coefficients of the last fit.
     engine : {"auto", "serial", "threads", "cluster"}, dask Client, or Engine, default "auto"
@@ -239,7 +240,8 @@ class SoftmaxRegression(SoftmaxPredictor):
         X : (n, p) array-like, DataFrame, SciPy sparse, zarr.Array or dask array
             Real numbers of any dtype.
         y : (n,) array-like, zarr.Array or dask array
-            Integers, whole floats, booleans or strings.
+            Integers, whole floats, booleans or strings. (n, K) with ``classes``: soft labels, the
+            probability of each class, also SciPy sparse. Every row adds up to 1.
         sample_weight : (n,) array-like, zarr.Array or dask array, or number, optional
             Weights of the rows, finite and at least 0. A number is the weight of every row; 1 when
             None.
@@ -374,7 +376,13 @@ class SoftmaxRegression(SoftmaxPredictor):
                 "of the estimates. Fit without an L1 part for standard errors, on other rows if "
                 "the same features were chosen on these."
             )
-        source = self._source(X, self._labels(y), sample_weight)
+        labels = self._labels(y)
+        if is_soft(np.dtype(labels.dtype)):
+            raise OptionError(
+                "y has soft labels, and standard errors are those of observed classes. Pass one "
+                "label for each row."
+            )
+        source = self._source(X, labels, sample_weight)
         with self._open_engine() as engine:
             found = uncertainty(
                 self._model(),
@@ -403,7 +411,7 @@ class SoftmaxRegression(SoftmaxPredictor):
                     "leave all out."
                 )
             return None
-        y = label_column(y, VALIDATION_NAMES.y)
+        y = self._soft_or_hard(y, VALIDATION_NAMES.y)
         return self._source(X, y, sample_weight, names=VALIDATION_NAMES)
 
     def _warm_start(self, source: Source) -> Float | None:

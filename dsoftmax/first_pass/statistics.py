@@ -57,6 +57,13 @@ class Statistics:
         of shape (0,). See `dsoftmax.first_pass.spread`.
     held_scales : (n, p) float64
         σ of the rows that remain when each set is held out.
+    soft : (K, p+1) float64
+        D of soft labels, see `dsoftmax.first_pass.soft`; of shape (0, 0) if labels are hard. Rows
+        of a class are then those of which it is the most probable class.
+    held_soft : (n, K, p+1) float64
+        D of each set that is held out.
+    scored_soft : (K, p+1) float64
+        D of the rows that score this model: those of a validation source, or of a held-out set.
     n_passes : int
         Passes that collected these statistics.
     """
@@ -78,6 +85,9 @@ class Statistics:
     skipped: NDArray[np.int64] = field(default_factory=lambda: np.zeros(len(REASONS), np.int64))
     scale: Float = field(default_factory=lambda: np.zeros(0))
     held_scales: Float = field(default_factory=lambda: np.zeros((0, 0)))
+    soft: Float = field(default_factory=lambda: np.zeros((0, 0)))
+    held_soft: Float = field(default_factory=lambda: np.zeros((0, 0, 0)))
+    scored_soft: Float = field(default_factory=lambda: np.zeros((0, 0)))
     n_passes: int = 1
 
     def without(self, number: int, held: HeldOut) -> "Statistics":
@@ -104,6 +114,9 @@ class Statistics:
             held_sums=self.held_sums[:0],
             scale=self.held_scales[number] if len(self.scale) else self.scale,
             held_scales=self.held_scales[:0],
+            soft=self.soft - self.held_soft[number] if self.soft.size else self.soft,
+            held_soft=self.held_soft[:0],
+            scored_soft=self.held_soft[number] if self.soft.size else self.soft,
         )
 
     def require_held(self, held_out: Sequence[HeldOut], marked: Float | None = None) -> None:

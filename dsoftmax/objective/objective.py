@@ -144,9 +144,7 @@ class Objective:
     def _problem(self) -> Problem:
         statistics, penalty = self.statistics, self.penalty
         shape = statistics.class_sums.shape
-        mass = statistics.class_weights * (
-            1.0 if self.class_weights is None else self.class_weights
-        )
+        mass = np.maximum(self._class_sums[:, -1], 0)
         shares = mass / mass.sum()
         gram = self._gram
         local, blind = self._local, gram.ndim == 2 and self._cancelled
@@ -179,7 +177,9 @@ class Objective:
         if not sample.n_rows:
             return None
         kernel = KERNELS[self.kernel]
-        return LocalObjective(sample, self.penalty, kernel, self._gram, self.coordinates)
+        return LocalObjective(
+            sample, self.penalty, kernel, self._gram, self.coordinates, self.statistics.soft
+        )
 
     @property
     def _cancelled(self) -> bool:
@@ -240,6 +240,8 @@ class Objective:
 
         Any other row has a loss of at least log 2.
         """
+        if self.statistics.soft.any():
+            return False
         least = self.statistics.least_weight
         if self.class_weights is not None:
             least *= float(self.class_weights[self.class_weights > 0].min(initial=np.inf))
@@ -250,9 +252,7 @@ class Objective:
 
         It follows from the statistics: P is constant.
         """
-        sums = self.statistics.class_sums
-        if self.class_weights is not None:
-            sums = sums * self.class_weights[:, None]
+        sums = self._class_sums
         K, d = sums.shape
         theta = np.zeros((K, d))
         mass = sums[:, -1]
@@ -265,7 +265,17 @@ class Objective:
         P = softmax.softmax(theta[None, :, -1])[0]
         value = -float(mass @ softmax.log_softmax(theta[None, :, -1])[0])
         gradient = np.outer(P, sums.sum(axis=0)) - sums
+        if (soft := self.statistics.soft).size:  # these sums have it, and the answer adds it again
+            value, gradient = value + float(np.sum(soft * theta)), gradient + soft
         return theta, self._answer(Query(theta), {"value": value, "gradient": gradient})
+
+    @property
+    def _class_sums(self) -> Float:
+        """Return Σ sᵢqᵢₖ[xᵢ, 1] of every class k, (K, p+1)."""
+        sums = self.statistics.class_sums
+        if self.class_weights is not None:
+            return sums * self.class_weights[:, None]
+        return sums + self.statistics.soft if self.statistics.soft.size else sums
 
     def answer(self, query: Query) -> tuple[Answer, Cost]:
         """Answer a query with exactly one pass over the data."""
@@ -298,7 +308,11 @@ class Objective:
         """Return the answer at one θ, from its sums by quantity."""
         penalty, coordinates = self.penalty, self.coordinates
         theta = coordinates.scaled(query.theta)
-        value = penalty.value(float(parts["value"]), theta)
+        sums = self.statistics.soft
+        J, gradient = parts["value"], parts["gradient"]
+        if sums.size:
+            J, gradient = J - np.sum(sums * query.theta), gradient - sums
+        value = penalty.value(float(J), theta)
         error = self.value_error(value, theta)
         product = hessian = moments = None
         if query.direction is not None and "product" in parts:
@@ -310,14 +324,21 @@ class Objective:
             moments = parts["moments"] / penalty.total_weight
         return Answer(
             value,
-            penalty.derivative(coordinates.gradient(parts["gradient"]), theta),
+            penalty.derivative(coordinates.gradient(gradient), theta),
             error,
             product,
             hessian,
             moments,
-            held=parts.get("held"),
+            held=self._scored(query.theta, parts.get("held")),
             margins=parts.get("margins"),
         )
+
+    def _scored(self, theta: Float, held: Float | None) -> Float | None:
+        """Return the sums over the held-out rows, with the losses of soft labels if they are."""
+        soft = self.statistics.scored_soft
+        if held is None or not soft.size:
+            return held
+        return held - np.array([np.sum(soft * theta), 0, 0])
 
     def value_error(self, value: float, point: Float) -> float:
         """Return the rounding of F at a point where it is ``value``."""

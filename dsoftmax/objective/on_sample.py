@@ -49,6 +49,8 @@ class LocalObjective:
         G of all rows, or its diagonal.
     coordinates : Coordinates
         Those of all points, gradients and Hessians; rows are as they are stored.
+    soft : (K, p+1) float64, optional
+        D of all rows if labels are soft, see `dsoftmax.first_pass.soft`.
     """
 
     def __init__(
@@ -58,8 +60,10 @@ class LocalObjective:
         kernel: Kernel,
         gram: Float | None = None,
         coordinates: Coordinates = RAW,
+        soft: Float | None = None,
     ) -> None:
         self.sample = sample
+        self._soft = None if soft is None or not soft.size else coordinates.gradient(soft)
         self._penalty = penalty
         self._kernel, self.coordinates = kernel, coordinates
         self._gram = np.zeros((0, 0)) if gram is None or gram.ndim == 1 else gram
@@ -131,7 +135,9 @@ class LocalObjective:
         return self._finished(J, self.coordinates.gradient(gradient), theta)
 
     def _finished(self, J: float, gradient: Float, theta: Float) -> tuple[float, Float]:
-        """Return F and ∇F from J and ∇J of the rows."""
+        """Return F and ∇F from J and ∇J of the rows with hard labels."""
+        if self._soft is not None:
+            J, gradient = J - float(np.sum(self._soft * theta)), gradient - self._soft
         return self._penalty.value(J, theta), self._penalty.derivative(gradient, theta)
 
     def logits(self, theta: Float, rows: slice) -> Float:

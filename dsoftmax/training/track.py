@@ -188,7 +188,7 @@ def begin_track(
         choice.why,
         shift=objective.coordinates.shift,
         scale=objective.coordinates.scale,
-        looks=looks and not np.isfinite(settings.C),
+        looks=looks and not np.isfinite(settings.C) and not statistics.soft.any(),
     )
     run = replace(run, gap=_gap(run, objective, None))
     return Track(settings, objective, solver, run, names)
