@@ -3,7 +3,7 @@
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -13,6 +13,7 @@ from dsoftmax.data.source import Source
 from dsoftmax.data.table import Names
 from dsoftmax.errors import DataError, OptionError
 from dsoftmax.estimators.inputs import given_start
+from dsoftmax.estimators.many import label_columns, require_one_meaning, trained_together
 from dsoftmax.estimators.predictions import SoftmaxPredictor
 from dsoftmax.estimators.sklearn import ConvergenceWarning
 from dsoftmax.results.standard_errors import uncertainty
@@ -20,6 +21,7 @@ from dsoftmax.results.uncertainty import Uncertainty
 from dsoftmax.training.loop import train
 from dsoftmax.training.record import Record
 from dsoftmax.training.run import Run
+from dsoftmax.training.settings import Settings
 from dsoftmax.typing import ColumnLike, EngineLike, FeaturesLike, Label
 
 Float = NDArray[np.float64]
@@ -281,12 +283,7 @@ class SoftmaxRegression(SoftmaxPredictor):
         >>> estimator.coef_.round(3), estimator.classes_
         (array([[0.453]]), array([0, 1]))
         """
-        settings = self._settings(
-            C=self.C,
-            l1_ratio=self.l1_ratio,
-            validation_fraction=self.validation_fraction,
-            n_iter_no_change=self.n_iter_no_change,
-        )
+        settings = self._training_settings()
         labels, learner = self._labels(y), self._learner()
         source = learner._source(X, labels, sample_weight, reset=True)
         validation = learner._validation(X_val, y_val, sample_weight_val)
@@ -308,6 +305,73 @@ class SoftmaxRegression(SoftmaxPredictor):
         if not result.converged:
             warnings.warn(result.status, ConvergenceWarning, stacklevel=2)
         return self
+
+    def fit_many(
+        self,
+        X: FeaturesLike,
+        labels: Mapping[str, ColumnLike],
+        sample_weight: ColumnLike | None = None,
+    ) -> dict[str, Self]:
+        """Train one model for each of several label columns, in shared passes over X.
+
+        Every pass reads and decodes X once for all models that have not ended. So the number of
+        passes is that of the slowest model. Each model has the bits of its own `fit`.
+
+        Parameters
+        ----------
+        X : (n, p) array-like, DataFrame, SciPy sparse, zarr.Array or dask array
+            As in `fit`.
+        labels : dict from str to (n,) array-like, zarr.Array or dask array
+            Label columns by name, each as y in `fit`. Every row has a label in each column.
+        sample_weight : (n,) array-like, zarr.Array or dask array, or number, optional
+            As in `fit`.
+
+        Returns
+        -------
+        dict from str to SoftmaxRegression
+            New estimators with the parameters of this one, by the names of the columns. This one
+            does not change.
+
+        Raises
+        ------
+        OptionError
+            As `fit`, and if ``classes``, ``unlabelled`` or ``class_weight`` names labels, or
+            ``warm_start`` is set.
+        DataError, ReadError, MemoryLimitError, ClusterError
+            As `fit`, and if a label is missing.
+
+        Warns
+        -----
+        ConvergenceWarning
+            Training of a model stopped before the tolerance was met.
+
+        Examples
+        --------
+        >>> X, leaf, bark = [[0.0], [1.0], [2.0], [3.0]], [0, 1, 0, 1], ["a", "a", "b", "b"]
+        >>> models = SoftmaxRegression().fit_many(X, {"leaf": leaf, "bark": bark})
+        >>> models["bark"].predict([[0.0], [3.0]]).tolist()
+        ['a', 'b']
+        """
+        require_one_meaning(self)
+        settings = self._training_settings()
+        columns = label_columns(labels)
+        results, learner = trained_together(self, settings, X, columns, sample_weight)
+        found, untyped = {}, cast(Any, self)  # the base class depends on scikit-learn
+        for name, result in results.items():
+            found[name] = type(self)(**untyped.get_params(deep=False))
+            found[name]._keep(result, np.dtype(columns[name].dtype), learner)
+            if not result.converged:
+                warnings.warn(f"{name}: {result.status}", ConvergenceWarning, stacklevel=2)
+        return found
+
+    def _training_settings(self) -> Settings:
+        """Return the settings of a fit."""
+        return self._settings(
+            C=self.C,
+            l1_ratio=self.l1_ratio,
+            validation_fraction=self.validation_fraction,
+            n_iter_no_change=self.n_iter_no_change,
+        )
 
     def uncertainty(
         self,

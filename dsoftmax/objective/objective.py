@@ -30,6 +30,7 @@ from dsoftmax.objective.separation import NONE, find_direction
 from dsoftmax.objective.visit import Evaluate, Question, parts_at
 from dsoftmax.solvers.algebra.kronecker import Kronecker
 from dsoftmax.solvers.protocol import WHOLE_MOMENTS, Answer, Problem, Query
+from dsoftmax.sums.totals import Totals
 
 Float = NDArray[np.float64]
 
@@ -384,14 +385,26 @@ class Objective:
 
 def answers(objectives: Sequence[Objective], queries: Sequence[Query]) -> tuple[list[Answer], Cost]:
     """Answer the queries of several objectives over the same source with exactly one pass."""
-    started = time.perf_counter()
+    started, first = time.perf_counter(), objectives[0]
+    totals = first.engine.total(visit_of(objectives, queries), first.source)
+    return answers_of(objectives, queries, totals), Cost.since(started, totals)
+
+
+def visit_of(objectives: Sequence[Objective], queries: Sequence[Query]) -> Evaluate:
+    """Return the visit that answers the queries of several objectives."""
     first = objectives[0]
-    questions = tuple(one.question(query) for one, query in zip(objectives, queries, strict=True))
-    visit = Evaluate(questions, Encoder(first.statistics.classes), first.kernel)
-    totals = first.engine.total(visit, first.source)
-    sums = totals.result()
-    found = [
-        one.finish(question, sums, i)
-        for i, (one, question) in enumerate(zip(objectives, questions, strict=True))
-    ]
-    return found, Cost.since(started, totals)
+    encoder = Encoder(first.statistics.classes)
+    return Evaluate(_questions(objectives, queries), encoder, first.kernel)
+
+
+def answers_of(
+    objectives: Sequence[Objective], queries: Sequence[Query], totals: Totals
+) -> list[Answer]:
+    """Return the answers to the queries from the totals of that visit."""
+    sums, questions = totals.result(), _questions(objectives, queries)
+    pairs = zip(objectives, questions, strict=True)
+    return [one.finish(question, sums, i) for i, (one, question) in enumerate(pairs)]
+
+
+def _questions(objectives: Sequence[Objective], queries: Sequence[Query]) -> tuple[Question, ...]:
+    return tuple(one.question(query) for one, query in zip(objectives, queries, strict=True))
