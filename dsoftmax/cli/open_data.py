@@ -1,6 +1,6 @@
 """Sources from the options that name stored arrays. Opening reads metadata only."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -18,6 +18,7 @@ from dsoftmax.data.kind import kind_of
 from dsoftmax.data.missing import given_missing
 from dsoftmax.data.open import admitted, normalised, open_source, with_features
 from dsoftmax.data.open import feature_names as feature_names_of
+from dsoftmax.data.several import several_labels
 from dsoftmax.data.soft import soft_labels
 from dsoftmax.data.source import Source
 from dsoftmax.data.table import Names, Table
@@ -77,6 +78,45 @@ def open_data(
             classes,
         )
     )
+
+
+def open_columns(
+    data: str,
+    features: str | None,
+    labels: Sequence[str],
+    weights: str | None = None,
+    missing_chunks: str = "error",
+    groups: str | None = None,
+    missing: MissingChoice = NONE,
+    how: Normalisation = AS_STORED,
+    fold_column: str | None = None,
+) -> tuple[Source, dict[str, Source]]:
+    """Open X with several label columns: the source of all, and one for each column.
+
+    Raises
+    ------
+    ReadError, DataError, OptionError
+    """
+    if missing.unlabelled:
+        raise OptionError(
+            f"{UNLABELLED} names labels of one column, and --labels names {len(labels)}. Leave it "
+            "out, or train on the column alone."
+        )
+    if groups is not None and fold_column is not None:
+        raise OptionError(
+            "--groups and --fold-column both choose the fold of each row. Pass only one of them."
+        )
+    option = "--groups" if fold_column is None else "--fold-column"
+    column = groups if fold_column is None else fold_column
+    tables = [
+        _table(data, features, one, weights, column, missing_chunks, missing, None, how, option)
+        for one in labels
+    ]
+    names = [table.names.y for table in tables]
+    y = several_labels({name: table.y for name, table in zip(names, tables, strict=True)})
+    together = replace(tables[0], y=y, names=replace(tables[0].names, y=",".join(names)))
+    alone = {one: open_source(table) for one, table in zip(labels, tables, strict=True)}
+    return open_source(together), alone
 
 
 def open_features(

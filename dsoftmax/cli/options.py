@@ -45,7 +45,8 @@ labels_option = click.option(
     metavar="ARRAY",
     required=True,
     help="Path of the label array, such as y or obs/cell_type, in DATA or in another store. "
-    "Two dimensions are soft labels: probabilities of the --classes, one column for each.",
+    "Two dimensions are soft labels: probabilities of the --classes, one column for each. "
+    "`train` takes several paths, separated by commas: one model for each, in shared passes.",
 )
 weights_option = click.option(
     "--weights",

@@ -49,8 +49,7 @@ def _joined(columns: Sequence[Any], names: Sequence[str], first_row: int = 0) ->
                 "every row. Train on this column alone, which skips such rows."
             )
     plain = [np.asarray(column) for column in columns]
-    dtype = np.dtype([(str(number), one.dtype) for number, one in enumerate(plain)])
-    found = np.empty(len(plain[0]), dtype)
+    found = np.empty(len(plain[0]), _dtype(plain))
     for number, one in enumerate(plain):
         found[str(number)] = one
     return found
@@ -160,4 +159,7 @@ class SeveralRows(Rows):
 
 
 def _dtype(columns: Sequence[Any]) -> np.dtype:
-    return np.dtype([(str(number), np.dtype(one.dtype)) for number, one in enumerate(columns)])
+    """Return the dtype of all columns. A field cannot hold strings of any length, but objects."""
+    plain = [np.dtype(one.dtype) for one in columns]
+    kinds = [np.dtype(object) if one.kind == "T" else one for one in plain]
+    return np.dtype([(str(number), kind) for number, kind in enumerate(kinds)])
