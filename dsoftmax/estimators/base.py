@@ -157,13 +157,16 @@ class SoftmaxEstimator(Base):
                 f"This {type(self).__name__} estimator requires y to be passed, but the target y "
                 "is None. Pass the label of every row."
             )
-        return self._soft_or_hard(y, NAMES.y)
+        soft = self._soft_labels(y, NAMES.y)
+        return label_column(y, NAMES.y) if soft is None else soft
 
-    def _soft_or_hard(self, y: Any, name: str) -> Any:
-        """Return labels as a column. Two dimensions and ``classes`` make them soft."""
-        shape = getattr(y, "shape", None) or np.shape(y)
-        if self.classes is None or len(shape) != 2 or shape[1] < 2:
-            return label_column(y, name)
+    def _soft_labels(self, y: Any, name: str) -> Any:
+        """Return labels of two dimensions as a column, if ``classes`` make them soft; else None."""
+        if self.classes is None:
+            return None
+        shape = np.asarray(y).shape if getattr(y, "shape", None) is None else y.shape
+        if len(shape) != 2 or shape[1] < 2:
+            return None
         if self.unlabelled is not None:
             raise OptionError(
                 f"unlabelled={self.unlabelled!r} names labels, and {name} has soft ones. Leave it "

@@ -29,7 +29,10 @@ def label_columns(labels: Any) -> dict[str, Any]:
             f"labels={type(labels).__name__}; expected a dict from a name to a column of labels, "
             "with at least one. Pass for example {'species': y1, 'family': y2}."
         )
-    return {name: label_column(y, name) for name, y in labels.items()}
+    found = {}
+    for name, y in labels.items():
+        found[name] = label_column(y, name)
+    return found
 
 
 def require_one_meaning(estimator: SoftmaxEstimator) -> None:

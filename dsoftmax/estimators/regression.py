@@ -12,7 +12,7 @@ from dsoftmax.data.soft import is_soft
 from dsoftmax.data.source import Source
 from dsoftmax.data.table import Names
 from dsoftmax.errors import DataError, OptionError
-from dsoftmax.estimators.inputs import given_start
+from dsoftmax.estimators.inputs import given_start, label_column
 from dsoftmax.estimators.many import label_columns, require_one_meaning, trained_together
 from dsoftmax.estimators.predictions import SoftmaxPredictor
 from dsoftmax.estimators.sklearn import ConvergenceWarning
@@ -475,7 +475,8 @@ class SoftmaxRegression(SoftmaxPredictor):
                     "leave all out."
                 )
             return None
-        y = self._soft_or_hard(y, VALIDATION_NAMES.y)
+        soft = self._soft_labels(y, VALIDATION_NAMES.y)
+        y = label_column(y, VALIDATION_NAMES.y) if soft is None else soft
         return self._source(X, y, sample_weight, names=VALIDATION_NAMES)
 
     def _warm_start(self, source: Source) -> Float | None:

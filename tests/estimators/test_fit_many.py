@@ -10,7 +10,7 @@ import zarr
 from dsoftmax import SoftmaxRegression
 from dsoftmax.engines.serial import SerialEngine
 from dsoftmax.errors import DataError, OptionError
-from dsoftmax.estimators.sklearn import ConvergenceWarning
+from dsoftmax.estimators.sklearn import ConvergenceWarning, DataConversionWarning
 
 
 class Counting(SerialEngine):
@@ -107,6 +107,13 @@ def test_a_frame_keeps_its_names_and_the_estimator_does_not_change():
         assert one.feature_names_in_.tolist() == list("abcde")
         assert one.C == 0.5
         assert one.score(frame, table[name]) > 0.4
+
+
+def test_a_column_vector_warns_where_fit_many_is_called():
+    X, labels, _ = rows()
+    with pytest.warns(DataConversionWarning) as warned:
+        SoftmaxRegression().fit_many(X, {"alive": labels["alive"][:, None]})
+    assert warned[0].filename == __file__
 
 
 def test_a_model_that_does_not_converge_is_named():
