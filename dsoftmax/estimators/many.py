@@ -1,17 +1,20 @@
 """Several label columns over the same rows: one model for each, in shared passes."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from dsoftmax.data.several import several_labels
 from dsoftmax.data.table import Names
 from dsoftmax.errors import OptionError
 from dsoftmax.estimators.base import NAMES, SoftmaxEstimator
 from dsoftmax.estimators.inputs import label_column
+from dsoftmax.training.grid import Grid
 from dsoftmax.training.loop import passes_of
 from dsoftmax.training.result import Result
 from dsoftmax.training.settings import Settings
 from dsoftmax.training.together import Sharing, driven_together
+
+E = TypeVar("E", bound=SoftmaxEstimator)
 
 
 def label_columns(labels: Any) -> dict[str, Any]:
@@ -59,12 +62,21 @@ def require_one_meaning(estimator: SoftmaxEstimator) -> None:
         )
 
 
+def unfitted(estimator: E) -> E:
+    """Return a new estimator with the parameters of another one."""
+    untyped: Any = estimator  # the base class depends on scikit-learn
+    made: E = type(untyped)(**untyped.get_params(deep=False))
+    return made
+
+
 def trained_together(
     estimator: SoftmaxEstimator,
     settings: Settings,
     X: Any,
     columns: Mapping[str, Any],
     sample_weight: Any,
+    grid: Grid | None = None,
+    groups: Any = None,
 ) -> tuple[dict[str, Result], SoftmaxEstimator]:
     """Return the results by column, and the copy that noted the features.
 
@@ -75,13 +87,17 @@ def trained_together(
     X : (n, p) array
     columns : mapping from str to (n,) array
     sample_weight : (n,) array, number or None
+    grid : Grid, optional
+        Models of each column.
+    groups : (n,) array, optional
+        Groups of the rows.
     """
     learner = estimator._learner()
     rows, spare = learner._features(X, True), estimator._learner()
 
     def source(y: Any, name: str) -> Any:
         names = Names(NAMES.X, name, NAMES.weights)
-        return spare._source(rows, y, sample_weight, names=names, reset=True)
+        return spare._source(rows, y, sample_weight, groups, names, reset=True)
 
     together = source(several_labels(columns), ", ".join(columns))
     alone = {name: source(y, name) for name, y in columns.items()}
@@ -90,7 +106,7 @@ def trained_together(
     with estimator._open_engine() as engine:
         reserved: dict[int, int] = {}
         trainings = {
-            name: passes_of(one, Sharing(engine, reserved, number), settings, names=names)
+            name: passes_of(one, Sharing(engine, reserved, number), settings, grid, names=names)
             for number, (name, one) in enumerate(alone.items())
         }
         return driven_together(trainings, together, engine), learner

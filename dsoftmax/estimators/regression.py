@@ -3,7 +3,7 @@
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Self, cast
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -13,7 +13,7 @@ from dsoftmax.data.source import Source
 from dsoftmax.data.table import Names
 from dsoftmax.errors import DataError, OptionError
 from dsoftmax.estimators.inputs import given_start, label_column
-from dsoftmax.estimators.many import label_columns, require_one_meaning, trained_together
+from dsoftmax.estimators.many import label_columns, require_one_meaning, trained_together, unfitted
 from dsoftmax.estimators.predictions import SoftmaxPredictor
 from dsoftmax.estimators.sklearn import ConvergenceWarning
 from dsoftmax.results.standard_errors import uncertainty
@@ -356,9 +356,9 @@ class SoftmaxRegression(SoftmaxPredictor):
         settings = self._training_settings()
         columns = label_columns(labels)
         results, learner = trained_together(self, settings, X, columns, sample_weight)
-        found, untyped = {}, cast(Any, self)  # the base class depends on scikit-learn
+        found = {}
         for name, result in results.items():
-            found[name] = type(self)(**untyped.get_params(deep=False))
+            found[name] = unfitted(self)
             found[name]._keep(result, np.dtype(columns[name].dtype), learner)
             if not result.converged:
                 warnings.warn(f"{name}: {result.status}", ConvergenceWarning, stacklevel=2)

@@ -137,12 +137,13 @@ def driven_together(
             visits = tuple((numbers[name], name, asked[name]) for name in numbers if name in asked)
             totals = engine.total(Visits(visits), source)
             for number, name, _ in visits:
-                step(name, _part(totals, number))
+                step(name, _part(totals, number, number > visits[0][0]))
     return {name: results[name] for name in trainings}
 
 
-def _part(totals: Totals, number: int) -> Totals:
+def _part(totals: Totals, number: int, reported: bool) -> Totals:
     """Return the totals of one visit; rows, bytes and work are those of the shared pass."""
     found = copy.copy(totals)
+    found.reported = reported
     found.parts = {one.key: part for one, part in totals.parts.items() if one.number == number}
     return found

@@ -6,8 +6,9 @@ import pandas as pd
 import pytest
 import scipy.sparse
 import zarr
+from sklearn.model_selection import KFold
 
-from dsoftmax import SoftmaxRegression
+from dsoftmax import SoftmaxRegression, SoftmaxRegressionCV
 from dsoftmax.engines.serial import SerialEngine
 from dsoftmax.errors import DataError, OptionError
 from dsoftmax.estimators.sklearn import ConvergenceWarning, DataConversionWarning
@@ -107,6 +108,37 @@ def test_a_frame_keeps_its_names_and_the_estimator_does_not_change():
         assert one.feature_names_in_.tolist() == list("abcde")
         assert one.C == 0.5
         assert one.score(frame, table[name]) > 0.4
+
+
+def test_a_grid_of_each_column_shares_the_passes_too():
+    X, labels, weights = rows()
+    engine, groups = Counting(), np.arange(700) // 7
+    options = {"Cs": [0.01, 1.0], "cv": 3, "scoring": "neg_log_loss", "scale": "standard"}
+    models = SoftmaxRegressionCV(engine=engine, **options).fit_many(X, labels, weights, groups)
+    alone = {
+        name: SoftmaxRegressionCV(engine="serial", **options).fit(X, y, weights, groups)
+        for name, y in labels.items()
+    }
+    for name, one in alone.items():
+        assert models[name].model_.theta.tobytes() == one.model_.theta.tobytes()
+        assert models[name].scores_.tobytes() == one.scores_.tobytes()
+        assert models[name].C_ == one.C_
+    assert engine.passes == max(one.n_passes_ for one in alone.values())
+    with pytest.raises(OptionError, match="may choose other folds for each label column"):
+        SoftmaxRegressionCV(cv=KFold(3)).fit_many(X, labels)
+
+
+def test_skipped_rows_are_reported_once(caplog):
+    X, labels, _ = rows()
+    X[::10, 2] = -9
+    models = SoftmaxRegression(nodata=-9, engine="serial").fit_many(X, labels)
+    assert [record.getMessage() for record in caplog.records] == [
+        "70 of 700 rows skipped: 70 nodata."
+    ]
+    for name, y in labels.items():
+        assert models[name].skipped_["nodata"] == 70
+        alone = SoftmaxRegression(nodata=-9, engine="serial").fit(X, y)
+        assert models[name].model_.theta.tobytes() == alone.model_.theta.tobytes()
 
 
 def test_a_column_vector_warns_where_fit_many_is_called():
