@@ -147,7 +147,7 @@ def train_columns_in(
         progress = stack.enter_context(
             Progress(settings.tol, settings.max_iter, console, ongoing=lambda: engine.ongoing)
         )
-        trainings, sizes = {}, dict[str, float]()
+        trainings, slowest = {}, _Slowest(progress)
         for number, (label, (own, _)) in enumerate(asked.items()):
             history, resume, _ = entered[label]
             save = saver(history, directories[label])
@@ -157,7 +157,7 @@ def train_columns_in(
                 own,
                 grid,
                 resume=resume,
-                watchers=[save, _slowest(label, sizes, progress)],
+                watchers=[save, slowest.watcher(label)],
                 names=names,
             )
         results = driven_together(trainings, together, engine)
@@ -168,15 +168,32 @@ def train_columns_in(
     return {label: Outcome(result, seconds, described) for label, result in results.items()}
 
 
-def _slowest(label: str, sizes: dict[str, float], progress: Progress) -> Callable[[Any, Any], None]:
-    """Return a watcher that shows a pass if this column is the one furthest from its end."""
+class _Slowest:
+    """What shows the pass of the label column that is furthest from its end.
 
-    def watch(record: Any, runs: Any) -> None:
-        sizes[label] = record.gradient_max
-        if sizes[label] >= max(sizes.values()):
-            progress(record, runs)
+    Parameters
+    ----------
+    progress : Progress
+    """
 
-    return watch
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+        self._last: dict[str, Any] = {}
+        self._shown: Any = None
+
+    def watcher(self, label: str) -> Callable[[Any, Any], None]:
+        """Return the watcher of the training on one column."""
+
+        def watch(record: Any, runs: Any) -> None:
+            self._last[label] = record
+            # The others may have made one pass less, because they hear of this pass later.
+            going = [one for one in self._last.values() if one.pass_ >= record.pass_ - 1]
+            slowest = max(going, key=lambda one: one.gradient_max)
+            if slowest is not self._shown:
+                self._shown = slowest
+                self.progress(slowest, runs)
+
+        return watch
 
 
 def say_columns_interrupted(

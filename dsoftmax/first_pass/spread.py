@@ -84,7 +84,7 @@ class Spread(Visit):
         tile.data -= self.pivot[tile.indices]
         first, second = (by_set @ tile).toarray(), (by_set @ tile.power(2)).toarray()
         stored.data[:] = 1
-        # Zeros that are not stored are −μ. Where all rows are stored, there is no rounding of them.
+        # A zero that is not stored has x − μ = −μ. Nothing is added if all rows are stored.
         ones = by_set.copy()
         ones.data[:] = 1
         left = (ones @ stored).toarray() < np.asarray(ones.sum(axis=1)).reshape(-1, 1)

@@ -37,6 +37,7 @@ def test_each_directory_has_the_bits_of_its_own_run_also_if_resumed(columns):
     assert run(*BOTH, *LBFGS[:-1], "3", "--out", "both").exit_code == 3
     done = run(*BOTH, *LBFGS, "--out", "both")
     assert done.exit_code == 0
+    assert f"pass {max(len(passes(one)) for one in ('both/y', 'both/obs-family'))} " in done.stderr
     for label, path in (("y", "both/y"), ("obs/family", "both/obs-family")):
         assert (theta(path).tobytes(), passes(path)) == alone(label, *LBFGS)
         assert path in done.stdout
