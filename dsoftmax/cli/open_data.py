@@ -1,6 +1,6 @@
 """Sources from the options that name stored arrays. Opening reads metadata only."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dsoftmax.cli.labels import soft_classes
 from dsoftmax.cli.missing_choice import NODATA, NONE, UNLABELLED, MissingChoice
 from dsoftmax.data.anndata.element import KNOWN
 from dsoftmax.data.anndata.nodes import place_of
@@ -17,6 +18,8 @@ from dsoftmax.data.kind import kind_of
 from dsoftmax.data.missing import given_missing
 from dsoftmax.data.open import admitted, normalised, open_source, with_features
 from dsoftmax.data.open import feature_names as feature_names_of
+from dsoftmax.data.several import several_labels
+from dsoftmax.data.soft import soft_labels
 from dsoftmax.data.source import Source
 from dsoftmax.data.table import Names, Table
 from dsoftmax.data.zarr.names import encoding_of, open_array
@@ -37,6 +40,7 @@ def open_data(
     feature_names: Iterable[str] | None = None,
     how: Normalisation = AS_STORED,
     fold_column: str | None = None,
+    classes: str | None = None,
 ) -> Source:
     """Open the arrays that the options name. A column of folds takes the place of groups.
 
@@ -46,6 +50,8 @@ def open_data(
         Normalisation of the counts in X.
     feature_names : p strings, optional
         Names of the features of a model. Columns of AnnData are found by them.
+    classes : str, optional
+        Classes, separated by commas. They make labels of two dimensions soft.
 
     Raises
     ------
@@ -69,8 +75,48 @@ def open_data(
             feature_names,
             how,
             option,
+            classes,
         )
     )
+
+
+def open_columns(
+    data: str,
+    features: str | None,
+    labels: Sequence[str],
+    weights: str | None = None,
+    missing_chunks: str = "error",
+    groups: str | None = None,
+    missing: MissingChoice = NONE,
+    how: Normalisation = AS_STORED,
+    fold_column: str | None = None,
+) -> tuple[Source, dict[str, Source]]:
+    """Open X with several label columns: the source of all, and one for each column.
+
+    Raises
+    ------
+    ReadError, DataError, OptionError
+    """
+    if missing.unlabelled:
+        raise OptionError(
+            f"{UNLABELLED} names labels of one column, and --labels names {len(labels)}. Leave it "
+            "out, or train on the column alone."
+        )
+    if groups is not None and fold_column is not None:
+        raise OptionError(
+            "--groups and --fold-column both choose the fold of each row. Pass only one of them."
+        )
+    option = "--groups" if fold_column is None else "--fold-column"
+    column = groups if fold_column is None else fold_column
+    tables = [
+        _table(data, features, one, weights, column, missing_chunks, missing, None, how, option)
+        for one in labels
+    ]
+    names = [table.names.y for table in tables]
+    y = several_labels({name: table.y for name, table in zip(names, tables, strict=True)})
+    together = replace(tables[0], y=y, names=replace(tables[0].names, y=",".join(names)))
+    alone = {one: open_source(table) for one, table in zip(labels, tables, strict=True)}
+    return open_source(together), alone
 
 
 def open_features(
@@ -114,6 +160,7 @@ def _table(
     feature_names: Iterable[str] | None = None,
     how: Normalisation = AS_STORED,
     grouping: str = "--groups",
+    classes: str | None = None,
 ) -> Table[Any]:
     """Return the table of the named arrays, with their paths as names."""
     named = (("--labels", labels), ("--weights", weights), (grouping, groups))
@@ -124,9 +171,20 @@ def _table(
     X = with_features(X, feature_names, _path(X))
     y, s, g = (None if name is None else _opened(data, name, option) for option, name in named)
     names = Names(*(_path(array) if array is not None else "" for array in (X, y, s, g)))
+    if y is not None and classes is not None and len(y.shape) == 2 and y.shape[1] > 1:
+        y = _soft(y, classes, names.y, missing)
     labels_missing = () if y is None else missing.labels(np.dtype(y.dtype))
     named_values = given_missing(missing.features(), labels_missing, (NODATA, UNLABELLED))
     return Table(X, y, s, g, names, missing_chunks, named_values)
+
+
+def _soft(P: Any, classes: str, name: str, missing: MissingChoice) -> Any:
+    if missing.unlabelled:
+        raise OptionError(
+            f"{UNLABELLED} names labels, and {name} has soft ones. Leave it out, and give rows "
+            "without a class weight 0."
+        )
+    return soft_labels(P, soft_classes(classes), name)
 
 
 def _require_as_stored(how: Normalisation, option: str) -> None:
@@ -178,6 +236,7 @@ def open_validation(
     missing: MissingChoice = NONE,
     feature_names: Iterable[str] | None = None,
     how: Normalisation = AS_STORED,
+    classes: str | None = None,
 ) -> Source | None:
     """Open a validation set: a second store whose arrays have the names of the training arrays.
 
@@ -193,7 +252,16 @@ def open_validation(
     if validation is None:
         return None
     table = _table(
-        validation, features, labels, weights, None, missing_chunks, missing, feature_names, how
+        validation,
+        features,
+        labels,
+        weights,
+        None,
+        missing_chunks,
+        missing,
+        feature_names,
+        how,
+        classes=classes,
     )
     names = table.names
     for option, path in (

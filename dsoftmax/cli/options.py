@@ -44,7 +44,9 @@ labels_option = click.option(
     "--labels",
     metavar="ARRAY",
     required=True,
-    help="Path of the label array, such as y or obs/cell_type, in DATA or in another store.",
+    help="Path of the label array, such as y or obs/cell_type, in DATA or in another store. "
+    "Two dimensions are soft labels: probabilities of the --classes, one column for each. "
+    "`train` takes several paths, separated by commas: one model for each, in shared passes.",
 )
 weights_option = click.option(
     "--weights",
@@ -249,6 +251,12 @@ objective_options = _chain(
         "loss on it no longer falls.",
     ),
     click.option("--solver", cls=SolverOption, metavar="NAME", default="auto", show_default=True),
+    click.option(
+        "--scale",
+        type=Known(("standard",)),
+        help="Standardise the features: the penalty is on coefficients of features with mean 0 "
+        "and standard deviation 1. The model takes features as they are stored.",
+    ),
     click.option("--no-intercept", is_flag=True, help="Fix the intercepts at 0."),
     click.option(
         "--class-weight",

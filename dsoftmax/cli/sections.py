@@ -7,7 +7,7 @@ SECTIONS = {
         "features", "labels", "weights", "groups", "validation", "missing_chunks", "nodata",
         "unlabelled", "normalize", "log1p", "storage_option",
     ),
-    "Model": ("C", "l1_ratio", "no_intercept", "class_weight", "classes"),
+    "Model": ("C", "l1_ratio", "scale", "no_intercept", "class_weight", "classes"),
     "Model selection": ("folds", "fold_column", "scoring", "validation_fraction"),
     "Training": ("solver", "tol", "max_iter", "n_iter_no_change", "dtype", "kernel"),
     "Engine": (

@@ -3,8 +3,8 @@
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from dsoftmax.cli.labels import typed_labels
 from dsoftmax.cli.options import SCORINGS
 from dsoftmax.errors import OptionError
 from dsoftmax.training.grid import Grid
@@ -26,6 +26,7 @@ def make_settings(
     kernel: str,
     validation_fraction: float | None,
     n_iter_no_change: int,
+    scale: str | None,
     folds: int | None,
     fold_column: str | None,
     scoring: str | None,
@@ -78,11 +79,14 @@ def make_settings(
         max_iter=max_iter,
         fit_intercept=not no_intercept,
         class_weight=_class_weight(class_weight, label_dtype),
-        classes=None if classes is None else _labels(classes.split(","), label_dtype, "--classes"),
+        classes=None
+        if classes is None
+        else typed_labels(classes.split(","), label_dtype, "--classes"),
         dtype=dtype,
         kernel=kernel,
         validation_fraction=validation_fraction,
         n_iter_no_change=n_iter_no_change,
+        scale=scale,
     )
     grid = None
     if folds is not None:
@@ -103,30 +107,6 @@ def make_settings(
     return settings, grid
 
 
-def _labels(texts: list[str], dtype: np.dtype, option: str) -> NDArray:
-    """Return typed labels in the dtype of the stored ones, (K,)."""
-    texts = [text.strip() for text in texts]
-    if "" in texts:
-        raise OptionError(
-            f"{option} has an empty label; expected labels separated by single commas; "
-            "pass for example a,b,c."
-        )
-    if len(set(texts)) < len(texts):
-        twice = next(text for text in texts if texts.count(text) > 1)
-        raise OptionError(f"{option} names {twice} twice; expected every class once.")
-    if dtype.kind in "OTUS":
-        return np.array(texts)
-    try:
-        if dtype.kind == "b":
-            return np.array([{"true": True, "false": False}[text.lower()] for text in texts])
-        return np.array([int(text) if dtype.kind in "iu" else float(text) for text in texts], dtype)
-    except (ValueError, KeyError, OverflowError):
-        raise OptionError(
-            f"{option} is {','.join(texts)}; expected {dtype}, the dtype of the stored labels; "
-            "pass labels of that dtype."
-        ) from None
-
-
 def _class_weight(text: str | None, dtype: np.dtype) -> Any:
     """Return class weights as `Settings` takes them: None, "balanced", or a dict by label."""
     if text is None or text == "balanced":
@@ -140,5 +120,5 @@ def _class_weight(text: str | None, dtype: np.dtype) -> Any:
         raise OptionError(
             f"--class-weight is {text!r}; expected balanced, or label=weight,label=weight."
         )
-    labels = _labels([label for label, _, _ in pairs], dtype, "--class-weight")
+    labels = typed_labels([label for label, _, _ in pairs], dtype, "--class-weight")
     return dict(zip(labels.tolist(), weights, strict=True))

@@ -20,6 +20,9 @@ def stored_facts(source: Source) -> list[tuple[str, str]]:
             n_bytes = about["values"] * (dtypes[part].itemsize + 4)
         if "categories" in about:
             parts.append(f"codes of {about['categories']:,} categories")
+        if about.get("soft"):  # a value of the column has all classes
+            parts.append("soft labels")
+            n_bytes //= about["shape"][1]
         if n_bytes:
             parts.append(f"{size(n_bytes)} decoded")
         parts.append(f"chunks of {_product(about['chunks'])}")

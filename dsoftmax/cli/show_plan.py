@@ -128,4 +128,5 @@ def _penalty(settings: Settings) -> str:
     kind = {0.0: "L2", 1.0: "L1"}.get(
         float(settings.l1_ratio), f"elastic net with {100 * settings.l1_ratio:g} % L1"
     )
-    return f"{kind}, C = {settings.C:g}"
+    scaled = "" if settings.scale is None else ", on coefficients of standardised features"
+    return f"{kind}, C = {settings.C:g}{scaled}"

@@ -40,6 +40,9 @@ def summary(directory: "RunDirectory", outcome: "Outcome", choice: EngineChoice)
         ("passes", passes),
         ("iterations", str(run.state.n_iter)),
     ]
+    if model.scaling is not None:
+        said = "on coefficients of features with mean 0 and standard deviation 1"
+        facts.insert(-4, ("penalty", said))
     facts += _speed(outcome)
     facts += [
         ("peak memory", memory_line(choice, _worker_peaks(result.history))),

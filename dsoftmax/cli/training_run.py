@@ -100,31 +100,17 @@ def train_in(
         Ctrl-C or SIGTERM arrived. The checkpoint of the last pass is saved.
     DsoftmaxError
     """
-    resumed = None
-    if directory.has_checkpoint() and not overwrite:
-        resumed = Resumed(directory.kernel() if settings.kernel == "auto" else None)
-    limit = process_limit(choice)
-    prepared = prepare(
-        source, settings, grid, memory_limit=limit, validation=validation, resumed=resumed
+    settings, asked = asked_of(
+        directory, source, settings, choice, reading, command_line, overwrite, grid, validation
     )
-    settings = replace(settings, kernel=prepared.kernel.name)
-    plan_choice(prepared.source, choice)  # refuses before the first chunk is read
-    asked = {
-        "objective": {**_objective(settings, grid), **reading},
-        "data": prepared.source.describe(),
-        "digest": "-".join(fingerprint(one) for one in (source, validation) if one is not None),
-        "stopping": {"tol": settings.tol, "max_iter": settings.max_iter},
-        "engine": {name: value for name, value in vars(choice).items() if value is not None},
-        "command": command_line,
-    }
     with ExitStack() as stack:
         # The engine may fail to start. It starts before anything in the directory changes.
         engine = stack.enter_context(open_engine(choice))
-        stack.enter_context(_naming_what_is_saved(directory))
+        stack.enter_context(naming_what_is_saved(directory))
         interrupts.require_none()
-        history, resume, began_at = _enter(stack, directory, asked, overwrite)
+        history, resume, began_at = enter(stack, directory, asked, overwrite)
         started, described = time.perf_counter(), engine.describe()
-        save, console = _saver(history, directory), diagnostics()
+        save, console = saver(history, directory), diagnostics()
         with (
             noted(console),
             Progress(
@@ -147,16 +133,54 @@ def train_in(
             )
         seconds = time.perf_counter() - started
         with interrupts.shielded():
-            if grid is not None:
-                scores = json.dumps(result.as_dict(), indent=2) + "\n"
-                write_text(directory.file("scores.json"), scores)
-            about = {**result.model.about, **_skipping(reading), **about}
-            model = replace(result.model, about=about)
-            save_model(model, directory.file("model.zarr"), overwrite=True)
+            save_result(directory, result, reading, about)
         return Outcome(result, seconds, described)
 
 
-def _enter(
+def asked_of(
+    directory: RunDirectory,
+    source: Source,
+    settings: Settings,
+    choice: EngineChoice,
+    reading: dict[str, Any],
+    command_line: list[str],
+    overwrite: bool,
+    grid: Grid | None,
+    validation: Source | None = None,
+) -> tuple[Settings, dict[str, Any]]:
+    """Return the settings with the kernel of the run, and the contents of its ``run.json``."""
+    resumed = None
+    if directory.has_checkpoint() and not overwrite:
+        resumed = Resumed(directory.kernel() if settings.kernel == "auto" else None)
+    limit = process_limit(choice)
+    prepared = prepare(
+        source, settings, grid, memory_limit=limit, validation=validation, resumed=resumed
+    )
+    settings = replace(settings, kernel=prepared.kernel.name)
+    plan_choice(prepared.source, choice)  # refuses before the first chunk is read
+    return settings, {
+        "objective": {**_objective(settings, grid), **reading},
+        "data": prepared.source.describe(),
+        "digest": "-".join(fingerprint(one) for one in (source, validation) if one is not None),
+        "stopping": {"tol": settings.tol, "max_iter": settings.max_iter},
+        "engine": {name: value for name, value in vars(choice).items() if value is not None},
+        "command": command_line,
+    }
+
+
+def save_result(
+    directory: RunDirectory, result: Result, reading: dict[str, Any], about: Mapping[str, Any]
+) -> None:
+    """Write the model, and the scores of a grid."""
+    if result.grid.n_folds:
+        scores = json.dumps(result.as_dict(), indent=2) + "\n"
+        write_text(directory.file("scores.json"), scores)
+    about = {**result.model.about, **_skipping(reading), **about}
+    model = replace(result.model, about=about)
+    save_model(model, directory.file("model.zarr"), overwrite=True)
+
+
+def enter(
     stack: ExitStack, directory: RunDirectory, asked: dict[str, Any], overwrite: bool
 ) -> tuple[History, list[Run] | None, float | None]:
     """Lock the directory until ``stack`` closes, and make it ready for the run.
@@ -189,7 +213,7 @@ def _enter(
     return history, resume, past[0]["gradient_max"] if past else None
 
 
-def _saver(history: History, directory: RunDirectory) -> Callable[[Any, Any], None]:
+def saver(history: History, directory: RunDirectory) -> Callable[[Any, Any], None]:
     """Return the watcher that saves every pass."""
 
     def save(record: Any, runs: Any) -> None:
@@ -203,12 +227,12 @@ def _saver(history: History, directory: RunDirectory) -> Callable[[Any, Any], No
 
 
 @contextmanager
-def _naming_what_is_saved(directory: RunDirectory) -> Iterator[None]:
+def naming_what_is_saved(directory: RunDirectory) -> Iterator[None]:
     """Add to a `WriteError` of the block what the directory still holds."""
     try:
         yield
     except WriteError as error:
-        raise WriteError(f"{error} {_saved(directory)}") from error
+        raise WriteError(f"{error} {saved(directory)}") from error
 
 
 def _objective(settings: Settings, grid: Grid | None) -> dict[str, Any]:
@@ -221,6 +245,7 @@ def _objective(settings: Settings, grid: Grid | None) -> dict[str, Any]:
         "scoring": None if grid is None else grid.scoring,
         "validation_fraction": settings.validation_fraction,
         "l1_ratio": settings.l1_ratio,
+        "scale": settings.scale,
         "solver": settings.solver,
         "intercept": settings.fit_intercept,
         "class_weight": {str(label): weight for label, weight in weights.items()}
@@ -239,7 +264,7 @@ def _skipping(reading: dict[str, Any]) -> dict[str, Any]:
     return {name: reading[name] for name in ("nodata", "unlabelled") if reading.get(name)}
 
 
-def _saved(directory: RunDirectory) -> str:
+def saved(directory: RunDirectory) -> str:
     """Say what the directory holds after a command that did not end."""
     if not directory.entered:
         if directory.has_checkpoint():
@@ -254,4 +279,4 @@ def _saved(directory: RunDirectory) -> str:
 def say_interrupted(directory: RunDirectory, command_line: list[str]) -> None:
     """Say what is saved, and print the command that continues the run."""
     again = [part for part in command_line if part != "--overwrite" or not directory.entered]
-    click.echo(f"Interrupted. {_saved(directory)} To continue:\n  {shlex.join(again)}", err=True)
+    click.echo(f"Interrupted. {saved(directory)} To continue:\n  {shlex.join(again)}", err=True)

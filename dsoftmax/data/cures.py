@@ -93,7 +93,8 @@ def cure_of_column(name: str, found: str, shape: tuple[int, ...], n: int) -> str
     """
     if not name.isidentifier():
         if prod(shape) != n:
-            return "Store one of its columns by itself."
+            soft = " Soft labels need --classes, one for each column." if len(shape) == 2 else ""
+            return f"Store one of its columns by itself.{soft}"
         if not _is_directory(name):
             return "Store it as one column."
         command = reshape_command(name, shape, ())
@@ -106,7 +107,8 @@ def cure_of_column(name: str, found: str, shape: tuple[int, ...], n: int) -> str
         return f"Pass {found}.ravel()."
     if len(shape) == 2 and shape[0] == n:
         return (
-            f"Pass one column, for example {found}[:, 0]. If each row marks its class (one-hot), "
+            f"Pass one column, for example {found}[:, 0]. Soft labels need classes, one for each "
+            "column. If each row marks its class (one-hot), "
             f"pass {found}.argmax(axis=1)."
         )
     return "Check that it comes from the same data as X, and pass one value per row."

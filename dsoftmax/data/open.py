@@ -4,6 +4,7 @@ A new storage is one file and one line in `open_source`.
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from dsoftmax.data.memory import memory_source
 from dsoftmax.data.missing import missing_rows
 from dsoftmax.data.readers import reader_of
 from dsoftmax.data.skipped import with_known_rows
+from dsoftmax.data.soft import StoredSoft
 from dsoftmax.data.source import Source
 from dsoftmax.data.table import Names, Table
 from dsoftmax.errors import DataError
@@ -53,8 +55,11 @@ def open_source(table: Table[Any]) -> Source:
         return anndata_source(with_known_rows(table))
     kinds = {kind_of(values) for _, values in table.items()}
     if "dask" in kinds:
+        from dsoftmax.data.dask.arrays import lazy_soft
         from dsoftmax.data.dask.source import dask_source
 
+        if isinstance(table.y, StoredSoft):
+            table = replace(table, y=lazy_soft(table.y))
         return dask_source(with_known_rows(_with_columns_read(table, ("stored",))))
     if is_stored(table.X):
         from dsoftmax.data.zarr.source import zarr_source

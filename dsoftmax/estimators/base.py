@@ -20,6 +20,7 @@ from dsoftmax.data.open import (
     open_source,
     with_features,
 )
+from dsoftmax.data.soft import soft_labels
 from dsoftmax.data.source import Source
 from dsoftmax.data.table import Names, Table
 from dsoftmax.engines.base import Engine
@@ -51,6 +52,7 @@ class SoftmaxEstimator(Base):
     engine: EngineLike
     dtype: DTypeLike | None
     kernel: str
+    scale: str | None
     missing_chunks: str
     nodata: float | Sequence[float] | None
     unlabelled: Any
@@ -108,6 +110,7 @@ class SoftmaxEstimator(Base):
             classes=None if self.classes is None else np.asarray(self.classes),
             dtype=self.dtype,
             kernel=self.kernel,
+            scale=self.scale,
             **own,
         )
         settings.check()
@@ -154,7 +157,22 @@ class SoftmaxEstimator(Base):
                 f"This {type(self).__name__} estimator requires y to be passed, but the target y "
                 "is None. Pass the label of every row."
             )
-        return label_column(y, NAMES.y)
+        soft = self._soft_labels(y, NAMES.y)
+        return label_column(y, NAMES.y) if soft is None else soft
+
+    def _soft_labels(self, y: Any, name: str) -> Any:
+        """Return labels of two dimensions as a column, if ``classes`` make them soft; else None."""
+        if self.classes is None:
+            return None
+        shape = np.asarray(y).shape if getattr(y, "shape", None) is None else y.shape
+        if len(shape) != 2 or shape[1] < 2:
+            return None
+        if self.unlabelled is not None:
+            raise OptionError(
+                f"unlabelled={self.unlabelled!r} names labels, and {name} has soft ones. Leave it "
+                "out, and give rows without a class weight 0."
+            )
+        return soft_labels(y, np.asarray(self.classes), name)
 
     def _learner(self) -> Self:
         """Return a copy for a fit, on which the number and the names of the features are noted.

@@ -12,6 +12,13 @@ from numpy.typing import ArrayLike, DTypeLike
 from dsoftmax.data.open import admitted
 from dsoftmax.data.table import Names
 from dsoftmax.errors import OptionError, unknown_option
+from dsoftmax.estimators.base import SoftmaxEstimator
+from dsoftmax.estimators.many import (
+    label_columns,
+    require_one_meaning,
+    trained_together,
+    unfitted,
+)
 from dsoftmax.estimators.predictions import SoftmaxPredictor
 from dsoftmax.estimators.sklearn import ConvergenceWarning
 from dsoftmax.estimators.splits import folds_of, is_splitter
@@ -51,6 +58,8 @@ class SoftmaxRegressionCV(SoftmaxPredictor):
         As `SoftmaxRegression`.
     engine, dtype, kernel, missing_chunks, nodata, unlabelled, memory_limit, spool, spool_limit
         As `SoftmaxRegression`. For "auto" in ``kernel``, the values of X count once per model.
+    scale : {"standard"} or None, default None
+        As `SoftmaxRegression`. The means and deviations of each model are those of its rows.
 
     Attributes
     ----------
@@ -105,6 +114,7 @@ class SoftmaxRegressionCV(SoftmaxPredictor):
         engine: EngineLike = "auto",
         dtype: DTypeLike | None = None,
         kernel: str = "auto",
+        scale: str | None = None,
         missing_chunks: str = "error",
         nodata: float | Sequence[float] | None = None,
         unlabelled: Any = None,
@@ -124,6 +134,7 @@ class SoftmaxRegressionCV(SoftmaxPredictor):
         self.engine = engine
         self.dtype = dtype
         self.kernel = kernel
+        self.scale = scale
         self.missing_chunks = missing_chunks
         self.nodata = nodata
         self.unlabelled = unlabelled
@@ -146,7 +157,7 @@ class SoftmaxRegressionCV(SoftmaxPredictor):
         X : (n, p) array-like, DataFrame, SciPy sparse, zarr.Array or dask array
             Real numbers of any dtype.
         y : (n,) array-like, zarr.Array or dask array
-            Integers, whole floats, booleans or strings.
+            Integers, whole floats, booleans or strings. (n, K) with ``classes``: soft labels.
         sample_weight : (n,) array-like, zarr.Array or dask array, or number, optional
             Weights of the rows, in the training and in the scores. Finite, at least 0.
         groups : (n,) array-like, zarr.Array or dask array, optional
@@ -193,6 +204,59 @@ class SoftmaxRegressionCV(SoftmaxPredictor):
             )
         return self
 
+    def fit_many(
+        self,
+        X: FeaturesLike,
+        labels: Mapping[str, ColumnLike],
+        sample_weight: ColumnLike | None = None,
+        groups: ColumnLike | None = None,
+    ) -> dict[str, Self]:
+        """Choose C and train for each of several label columns, in shared passes over X.
+
+        Parameters
+        ----------
+        X, sample_weight, groups
+            As in `fit`.
+        labels : dict from str to (n,) array-like, zarr.Array or dask array
+            Label columns by name. Every row has a label in each column.
+
+        Returns
+        -------
+        dict from str to SoftmaxRegressionCV
+            New estimators, each with the bits of its own `fit`, by the names of the columns.
+
+        Raises
+        ------
+        OptionError, DataError, ReadError, MemoryLimitError, ClusterError
+            As `SoftmaxRegression.fit_many`. Also if ``cv`` is a splitter, which may choose other
+            folds for each column.
+
+        Warns
+        -----
+        ConvergenceWarning
+            A model stopped before the tolerance was met.
+        """
+        require_one_meaning(self)
+        if is_splitter(self.cv):
+            raise OptionError(
+                f"cv={self.cv!r} may choose other folds for each label column; expected the number "
+                "of folds. Pass a number, or fit the columns alone."
+            )
+        grid, settings, columns = self._grid(), self._settings(), label_columns(labels)
+        results, learner = trained_together(self, settings, X, columns, sample_weight, grid, groups)
+        found = {}
+        for name, result in results.items():
+            found[name] = unfitted(self)
+            found[name]._keep_grid(result, np.dtype(columns[name].dtype), learner)
+            if not result.converged:
+                warnings.warn(
+                    f"{name}: some models stopped before the tolerance was met. The best one: "
+                    f"{result.status}",
+                    ConvergenceWarning,
+                    stacklevel=2,
+                )
+        return found
+
     def _grid(self) -> Grid:
         if isinstance(self.Cs, (int, np.integer)) and not isinstance(self.Cs, bool):
             values = np.logspace(-4, 4, max(int(self.Cs), 0))
@@ -235,9 +299,7 @@ class SoftmaxRegressionCV(SoftmaxPredictor):
             )
         return replace(grid, given=True), folds
 
-    def _keep_grid(
-        self, found: Result, label_dtype: np.dtype, learner: "SoftmaxRegressionCV"
-    ) -> None:
+    def _keep_grid(self, found: Result, label_dtype: np.dtype, learner: SoftmaxEstimator) -> None:
         self._keep(found, label_dtype, learner)
         n_folds, n_Cs = found.scores.shape
         folds = found.models[: n_folds * n_Cs]

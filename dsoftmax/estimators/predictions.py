@@ -15,9 +15,11 @@ from dsoftmax.data.checks import check_shapes, every_row, real_weights, require_
 from dsoftmax.data.kind import expression, is_dask, is_lazy, kind_of
 from dsoftmax.data.missing import REASONS, is_masked, named_values
 from dsoftmax.data.open import admitted, admitted_column
+from dsoftmax.data.soft import is_soft
 from dsoftmax.data.table import Table
 from dsoftmax.engines.choose import is_cluster
 from dsoftmax.engines.threads import ThreadsEngine
+from dsoftmax.errors import DataError
 from dsoftmax.estimators.base import NAMES, SoftmaxEstimator
 from dsoftmax.estimators.sklearn import NotFittedError
 from dsoftmax.kernels.tiles import product_dtype
@@ -205,6 +207,12 @@ class SoftmaxPredictor(SoftmaxEstimator):
         """
         self._require_fit()
         X, labels = admitted(X, NAMES.X), self._labels(y)
+        if is_soft(np.dtype(labels.dtype)):
+            raise DataError(
+                "y has soft labels, and the score is the part of the rows whose class is right; "
+                "expected one label for each row. Pass the most probable class, or compute the "
+                "log loss from predict_log_proba."
+            )
         if sample_weight is not None:
             sample_weight = admitted_column(sample_weight, NAMES.weights)
         given = [values for values in (X, labels, sample_weight) if values is not None]

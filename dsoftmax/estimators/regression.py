@@ -9,11 +9,13 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from dsoftmax.data.soft import is_soft
 from dsoftmax.data.source import Source
 from dsoftmax.data.table import Names
 from dsoftmax.errors import DataError, OptionError
 from dsoftmax.estimators.callbacks import telling_callbacks
 from dsoftmax.estimators.inputs import given_start, label_column
+from dsoftmax.estimators.many import label_columns, require_one_meaning, trained_together, unfitted
 from dsoftmax.estimators.predictions import SoftmaxPredictor
 from dsoftmax.estimators.sklearn import CallbackSupportMixin, ConvergenceWarning
 from dsoftmax.results.standard_errors import uncertainty
@@ -21,6 +23,7 @@ from dsoftmax.results.uncertainty import Uncertainty
 from dsoftmax.training.loop import Watcher, train
 from dsoftmax.training.record import Record
 from dsoftmax.training.run import Run
+from dsoftmax.training.settings import Settings
 from dsoftmax.typing import ColumnLike, EngineLike, FeaturesLike, Label
 
 Float = NDArray[np.float64]
@@ -65,7 +68,7 @@ class SoftmaxRegression(CallbackSupportMixin, SoftmaxPredictor):
         Weight of each label. "balanced" weights classes inversely to their (weighted) counts.
     classes : (K,) array-like, optional
         All labels that may occur; any other label in y is an error. Found in the first pass when
-        None.
+        None. For soft labels, the class of each column of y.
     warm_start : bool, default False
         Whether ``fit`` starts from the coefficients of the last fit.
     engine : {"auto", "serial", "threads", "cluster"}, dask Client, or Engine, default "auto"
@@ -88,6 +91,12 @@ class SoftmaxRegression(CallbackSupportMixin, SoftmaxPredictor):
     n_iter_no_change : int, default 5
         Number of iterations without a smaller loss on the validation set after which training
         stops.
+    scale : {"standard"} or None, default None
+        Whether the features are standardised: "standard" subtracts the mean of each feature, and
+        divides by its standard deviation, as scikit-learn's ``StandardScaler`` does. Means and
+        deviations are weighted by ``sample_weight``. The penalty is then on the coefficients of
+        standardised features. The result is one model of the features as they are. Sparse data
+        stay sparse.
     missing_chunks : {"error", "fill"}, default "error"
         Meaning of a Zarr chunk that is not in the store: an error, or the fill value.
     nodata : number or sequence of numbers, optional
@@ -190,6 +199,7 @@ class SoftmaxRegression(CallbackSupportMixin, SoftmaxPredictor):
         kernel: str = "auto",
         validation_fraction: float | None = None,
         n_iter_no_change: int = 5,
+        scale: str | None = None,
         missing_chunks: str = "error",
         nodata: float | Sequence[float] | None = None,
         unlabelled: Any = None,
@@ -211,6 +221,7 @@ class SoftmaxRegression(CallbackSupportMixin, SoftmaxPredictor):
         self.kernel = kernel
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
+        self.scale = scale
         self.missing_chunks = missing_chunks
         self.nodata = nodata
         self.unlabelled = unlabelled
@@ -237,7 +248,8 @@ class SoftmaxRegression(CallbackSupportMixin, SoftmaxPredictor):
         X : (n, p) array-like, DataFrame, SciPy sparse, zarr.Array or dask array
             Real numbers of any dtype.
         y : (n,) array-like, zarr.Array or dask array
-            Integers, whole floats, booleans or strings.
+            Integers, whole floats, booleans or strings. (n, K) with ``classes``: soft labels, the
+            probability of each class, also SciPy sparse. Every row adds up to 1.
         sample_weight : (n,) array-like, zarr.Array or dask array, or number, optional
             Weights of the rows, finite and at least 0. A number is the weight of every row; 1 when
             None.
@@ -277,12 +289,7 @@ class SoftmaxRegression(CallbackSupportMixin, SoftmaxPredictor):
         >>> estimator.coef_.round(3), estimator.classes_
         (array([[0.453]]), array([0, 1]))
         """
-        settings = self._settings(
-            C=self.C,
-            l1_ratio=self.l1_ratio,
-            validation_fraction=self.validation_fraction,
-            n_iter_no_change=self.n_iter_no_change,
-        )
+        settings = self._training_settings()
         labels, learner = self._labels(y), self._learner()
         source = learner._source(X, labels, sample_weight, reset=True)
         validation = learner._validation(X_val, y_val, sample_weight_val)
@@ -306,6 +313,73 @@ class SoftmaxRegression(CallbackSupportMixin, SoftmaxPredictor):
         if not result.converged:
             warnings.warn(result.status, ConvergenceWarning, stacklevel=2)
         return self
+
+    def fit_many(
+        self,
+        X: FeaturesLike,
+        labels: Mapping[str, ColumnLike],
+        sample_weight: ColumnLike | None = None,
+    ) -> dict[str, Self]:
+        """Train one model for each of several label columns, in shared passes over X.
+
+        Every pass reads and decodes X once for all models that have not ended. So the number of
+        passes is that of the slowest model. Each model has the bits of its own `fit`.
+
+        Parameters
+        ----------
+        X : (n, p) array-like, DataFrame, SciPy sparse, zarr.Array or dask array
+            As in `fit`.
+        labels : dict from str to (n,) array-like, zarr.Array or dask array
+            Label columns by name, each as y in `fit`. Every row has a label in each column.
+        sample_weight : (n,) array-like, zarr.Array or dask array, or number, optional
+            As in `fit`.
+
+        Returns
+        -------
+        dict from str to SoftmaxRegression
+            New estimators with the parameters of this one, by the names of the columns. This one
+            does not change.
+
+        Raises
+        ------
+        OptionError
+            As `fit`, and if ``classes``, ``unlabelled`` or ``class_weight`` names labels, or
+            ``warm_start`` is set.
+        DataError, ReadError, MemoryLimitError, ClusterError
+            As `fit`, and if a label is missing.
+
+        Warns
+        -----
+        ConvergenceWarning
+            Training of a model stopped before the tolerance was met.
+
+        Examples
+        --------
+        >>> X, leaf, bark = [[0.0], [1.0], [2.0], [3.0]], [0, 1, 0, 1], ["a", "a", "b", "b"]
+        >>> models = SoftmaxRegression().fit_many(X, {"leaf": leaf, "bark": bark})
+        >>> models["bark"].predict([[0.0], [3.0]]).tolist()
+        ['a', 'b']
+        """
+        require_one_meaning(self)
+        settings = self._training_settings()
+        columns = label_columns(labels)
+        results, learner = trained_together(self, settings, X, columns, sample_weight)
+        found = {}
+        for name, result in results.items():
+            found[name] = unfitted(self)
+            found[name]._keep(result, np.dtype(columns[name].dtype), learner)
+            if not result.converged:
+                warnings.warn(f"{name}: {result.status}", ConvergenceWarning, stacklevel=2)
+        return found
+
+    def _training_settings(self) -> Settings:
+        """Return the settings of a fit."""
+        return self._settings(
+            C=self.C,
+            l1_ratio=self.l1_ratio,
+            validation_fraction=self.validation_fraction,
+            n_iter_no_change=self.n_iter_no_change,
+        )
 
     def uncertainty(
         self,
@@ -374,7 +448,13 @@ class SoftmaxRegression(CallbackSupportMixin, SoftmaxPredictor):
                 "of the estimates. Fit without an L1 part for standard errors, on other rows if "
                 "the same features were chosen on these."
             )
-        source = self._source(X, self._labels(y), sample_weight)
+        labels = self._labels(y)
+        if is_soft(np.dtype(labels.dtype)):
+            raise OptionError(
+                "y has soft labels, and standard errors are those of observed classes. Pass one "
+                "label for each row."
+            )
+        source = self._source(X, labels, sample_weight)
         with self._open_engine() as engine:
             found = uncertainty(
                 self._model(),
@@ -403,7 +483,8 @@ class SoftmaxRegression(CallbackSupportMixin, SoftmaxPredictor):
                     "leave all out."
                 )
             return None
-        y = label_column(y, VALIDATION_NAMES.y)
+        soft = self._soft_labels(y, VALIDATION_NAMES.y)
+        y = label_column(y, VALIDATION_NAMES.y) if soft is None else soft
         return self._source(X, y, sample_weight, names=VALIDATION_NAMES)
 
     def _warm_start(self, source: Source) -> Float | None:

@@ -14,6 +14,8 @@ from dsoftmax.first_pass.statistics import Statistics
 from dsoftmax.first_pass.visit import HeldOutSums
 
 Float = NDArray[np.float64]
+NONE = np.zeros((0, 0))
+"""Sums of soft labels where labels are hard."""
 
 
 def finish(totals: dict[Any, Any], classes: NDArray | None) -> Statistics:
@@ -30,13 +32,13 @@ def finish(totals: dict[Any, Any], classes: NDArray | None) -> Statistics:
     DataError
         There is only one class, or the weights are all zero.
     """
-    found = totals["by_label"]
+    found, soft = totals["by_label"], totals.get("soft", NONE)
     check_count(len(found), None)
     if classes is None:
         ordered = ordered_classes(found)
     else:
         ordered = given_classes(classes)
-        if len(found) < 2:
+        if len(found) < 2 and not soft.any():
             ordered_classes(found)  # raises because there is one class only
     p = len(totals["squares"])
     rows, sums = _by_class(found, ordered, p)
@@ -67,6 +69,9 @@ def finish(totals: dict[Any, Any], classes: NDArray | None) -> Statistics:
         _sample(totals, ordered, sums, gram if share == 1 else NO_GRAM),
         np.array([one for one, _ in held], np.int64).reshape(-1, len(rows)),
         np.array([one for _, one in held]).reshape(-1, *sums.shape),
+        soft=soft,
+        held_soft=totals.get("soft_held", np.zeros((0, 0, 0))),
+        scored_soft=totals.get("soft_validation", NONE),
     )
 
 

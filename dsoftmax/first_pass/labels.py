@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from dsoftmax.data.block import Block, RowNumbers
 from dsoftmax.data.missing import is_missing
+from dsoftmax.data.soft import is_soft, soft_codes
 from dsoftmax.errors import DataError
 
 MAX_CLASSES = 50_000
@@ -220,12 +221,16 @@ class Encoder:
     def codes(self, block: Block) -> NDArray[np.integer]:
         """Return the codes of a block's labels, (rows,) integers.
 
+        Soft labels have the code of their most probable class.
+
         Raises
         ------
         DataError
             A label is not among the classes; the message names its row.
         """
         assert block.y is not None
+        if is_soft(block.y.dtype):
+            return soft_codes(block.y)
         y = plain_labels(block.y, block.names.y, block.origin)
         if len(y) == 0:
             return np.zeros(0, np.int64)

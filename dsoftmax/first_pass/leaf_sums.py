@@ -70,7 +70,7 @@ class LeafSums:
         np.maximum(self.high, columns.max(axis=1), out=self.high)
         X = columns.astype(np.float64)  # (p, rows), in the order of ``columns``
         if not few:
-            self.by_class[:, :-1] += _indicator(codes, w, n_labels) @ X.T
+            self.by_class[:, :-1] += indicator(codes, w, n_labels) @ X.T
         elif n_labels <= FEW_LABELS:
             dense = np.zeros((len(w), n_labels))
             dense[np.arange(len(w)), codes] = w
@@ -91,7 +91,7 @@ class LeafSums:
     def add_sparse(self, stored: Features, codes: NDArray, w: Float, to_gram: bool = True) -> None:
         """Add a tile of CSR."""
         X = stored.astype(np.float64)
-        self.by_class[:, :-1] += (_indicator(codes, w, len(self.by_class)).tocsr() @ X).toarray()
+        self.by_class[:, :-1] += (indicator(codes, w, len(self.by_class)).tocsr() @ X).toarray()
         np.minimum(self.low, X.min(axis=0).toarray().ravel(), out=self.low)
         np.maximum(self.high, X.max(axis=0).toarray().ravel(), out=self.high)
         if self.gram.size and to_gram:
@@ -111,7 +111,7 @@ class LeafSums:
         self.gram[-1, -1] += w.sum()
 
 
-def _indicator(codes: NDArray, w: Float, n_labels: int) -> scipy.sparse.csc_array:
+def indicator(codes: NDArray, w: Float, n_labels: int) -> scipy.sparse.csc_array:
     """Return (labels, rows) with the weight of each row at its label."""
     return scipy.sparse.csc_array((w, codes, np.arange(len(w) + 1)), shape=(n_labels, len(w)))
 

@@ -22,5 +22,6 @@ def skipped_counts(totals: Totals, name: str) -> NDArray[np.int64]:
         The pass skipped all rows.
     """
     counts = np.zeros(len(REASONS), np.int64) + totals.skipped
-    report_skipped(counts, totals.n_rows, name)
+    if not totals.reported:
+        report_skipped(counts, totals.n_rows, name)
     return counts

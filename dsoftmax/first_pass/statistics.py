@@ -52,6 +52,20 @@ class Statistics:
     skipped : (4,) int64
         Rows that were skipped, in the order of `dsoftmax.data.missing.REASONS`. No other attribute
         counts them.
+    scale : (p,) float64
+        Standard deviations σ of the features, 1 for constant ones, if they are standardised; else
+        of shape (0,). See `dsoftmax.first_pass.spread`.
+    held_scales : (n, p) float64
+        σ of the rows that remain when each set is held out.
+    soft : (K, p+1) float64
+        D of soft labels, see `dsoftmax.first_pass.soft`; of shape (0, 0) if labels are hard. Rows
+        of a class are then those of which it is the most probable class.
+    held_soft : (n, K, p+1) float64
+        D of each set that is held out.
+    scored_soft : (K, p+1) float64
+        D of the rows that score this model: those of a validation source, or of a held-out set.
+    n_passes : int
+        Passes that collected these statistics.
     """
 
     classes: NDArray
@@ -69,12 +83,18 @@ class Statistics:
     held_rows: NDArray[np.int64] = field(default_factory=lambda: np.zeros((0, 0), np.int64))
     held_sums: Float = field(default_factory=lambda: np.zeros((0, 0, 0)))
     skipped: NDArray[np.int64] = field(default_factory=lambda: np.zeros(len(REASONS), np.int64))
+    scale: Float = field(default_factory=lambda: np.zeros(0))
+    held_scales: Float = field(default_factory=lambda: np.zeros((0, 0)))
+    soft: Float = field(default_factory=lambda: np.zeros((0, 0)))
+    held_soft: Float = field(default_factory=lambda: np.zeros((0, 0, 0)))
+    scored_soft: Float = field(default_factory=lambda: np.zeros((0, 0)))
+    n_passes: int = 1
 
     def without(self, number: int, held: HeldOut) -> "Statistics":
         """Return the statistics of the rows that remain when set ``number`` is held out.
 
-        Class sums and sample are those of the remaining rows. Ranges, squares and the Gram matrix
-        stay those of all rows, because they only bound and shape steps.
+        Class sums, scales and sample are those of the remaining rows. Ranges, squares and the Gram
+        matrix stay those of all rows, because they only bound and shape steps.
         """
         sums = self.class_sums - self.held_sums[number]
         sums[:, -1] = np.maximum(sums[:, -1], 0)
@@ -92,6 +112,11 @@ class Statistics:
             sample=left,
             held_rows=self.held_rows[:0],
             held_sums=self.held_sums[:0],
+            scale=self.held_scales[number] if len(self.scale) else self.scale,
+            held_scales=self.held_scales[:0],
+            soft=self.soft - self.held_soft[number] if self.soft.size else self.soft,
+            held_soft=self.held_soft[:0],
+            scored_soft=self.held_soft[number] if self.soft.size else self.soft,
         )
 
     def require_held(self, held_out: Sequence[HeldOut], marked: Float | None = None) -> None:

@@ -3,7 +3,7 @@
 It collects sums by class, the scale of every feature and a sample, and checks all values.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,13 +12,17 @@ from numpy.typing import NDArray
 
 from dsoftmax.data.block import Block
 from dsoftmax.data.features import Features, rows_between
+from dsoftmax.data.soft import is_soft
 from dsoftmax.engines.visit import Footprint, Visit
+from dsoftmax.errors import DataError
 from dsoftmax.first_pass.checks import check_count, check_finite, checked_weights
 from dsoftmax.first_pass.held_out import MARKS, HeldOut, fold_of, marks, places
 from dsoftmax.first_pass.labels import Encoder, plain_labels, text_as
 from dsoftmax.first_pass.leaf_sums import TILE_BYTES, LeafSums, labels_and_codes, tile_rows, tiles
 from dsoftmax.first_pass.leverages import leverage_bytes
 from dsoftmax.first_pass.sample import NO_GRAM, Draw
+from dsoftmax.first_pass.soft import soft_bytes, soft_sums
+from dsoftmax.first_pass.spread import squares_by_set
 from dsoftmax.kernels.choose import KERNELS
 from dsoftmax.kernels.compiled.csr_sums import FeatureSums
 from dsoftmax.sums.totals import Grouped, Largest
@@ -65,6 +69,10 @@ class Collect(Visit):
         Disjoint sets of rows whose class sums are also collected apart.
     kernel : {"numpy", "fused"}
         Name of the kernel that sums CSR rows.
+    scaled : bool
+        Whether the features are standardised: Σ wx² is then also collected by held-out set.
+    soft : bool
+        Whether the labels are soft; then the encoder is given.
     """
 
     gram: float = 0.0
@@ -72,6 +80,8 @@ class Collect(Visit):
     draw: Draw | None = None
     held_out: tuple[HeldOut, ...] = ()
     kernel: str = "numpy"
+    scaled: bool = False
+    soft: bool = False
 
     def footprint(self, n_features: int, sparse: bool) -> Footprint:
         """Return what a leaf allocates beside its rows.
@@ -81,7 +91,11 @@ class Collect(Visit):
         K, d = USUAL_CLASSES if self.encoder is None else len(self.encoder.classes), n_features + 1
         values = TILE_BYTES // 8 + n_features if sparse else tile_rows(n_features) * n_features
         sums = (K * (1 + len(self.held_out)) + 4) * d + d * d * (self.gram > 0)
+        sums += (len(self.held_out) + 1) * n_features * self.scaled
         scratch = 8 * 8 * values + 64 * n_features
+        if self.soft:
+            sums += (len(self.held_out) + 2) * K * d
+            scratch = max(scratch, soft_bytes(n_features, K))
         if self.draw is not None and not sparse:
             scratch = max(scratch, leverage_bytes(n_features, self.gram > 0))
         return Footprint(
@@ -103,13 +117,36 @@ class Collect(Visit):
         check_finite(block)
         weights = checked_weights(block)
         assert block.y is not None
+        soft = self._soft(block, weights) if is_soft(block.y.dtype) else {}
+        if soft and self.encoder is not None:
+            block = replace(block, y=self.encoder.classes[self.encoder.codes(block)])
+        assert block.y is not None
         y = plain_labels(block.y, block.names.y, block.origin)
         if self.encoder is not None:
             self.encoder.codes(block)
             y = text_as(y, self.encoder.classes)
         if block.validation:  # its values were checked, and nothing is learnt from them
             block, weights, y = block.between(0, 0), weights[:0], y[:0]
-        return self._sums(block, weights, y)
+        return self._sums(block, weights, y) | soft
+
+    def _soft(self, block: Block, weights: Float) -> dict[Any, Any]:
+        """Return what soft labels add, see `dsoftmax.first_pass.soft`.
+
+        It is a sum for all rows, and one for each set that is held out; or one for the validation
+        rows.
+        """
+        if self.encoder is None:
+            raise DataError(
+                f"{block.names.y} has soft labels, and the classes of its columns are not known; "
+                "expected the labels of the training in the same form. Pass classes."
+            )
+        n, K = len(self.held_out) + 1, len(self.encoder.classes)
+        if block.validation:
+            none = np.zeros(block.n_rows, np.intp)
+            return {"soft_validation": soft_sums(block, weights, none, 1, K)[0]}
+        sets = fold_of(self.held_out, places(block, self.held_out))
+        by_set = soft_sums(block, weights, sets, n, K)
+        return {"soft": by_set.sum(axis=0), "soft_held": by_set[:-1]}
 
     def _sums(self, block: Block, weights: Float, y: NDArray) -> dict[Any, Any]:
         """Return the sums of a leaf whose values were checked."""
@@ -134,6 +171,9 @@ class Collect(Visit):
         }
         for i in range(n_sets - 1):
             leaf[HeldOutSums(i)] = _by_label(labels, counts[i], by_class[i])
+        if self.scaled and self.held_out:
+            sets = fold_of(self.held_out, where)
+            leaf["held_squares"] = squares_by_set(block.X, sets, weights, n_sets)[:-1]
         if self.held_out and block.groups is not None:
             leaf["marks"] = Largest(marks(where))
         if self.gram:

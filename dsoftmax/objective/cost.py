@@ -27,6 +27,13 @@ class Cost:
     bytes: int
     work: Mapping[str, Done]
 
+    def __add__(self, other: "Cost") -> "Cost":
+        names = {*self.work, *other.work}
+        work = {one: self.work.get(one, Done()) + other.work.get(one, Done()) for one in names}
+        return Cost(
+            self.seconds + other.seconds, self.rows + other.rows, self.bytes + other.bytes, work
+        )
+
     @classmethod
     def since(cls, started: float, totals: Totals) -> "Cost":
         """Return the cost of a pass that gave these totals.

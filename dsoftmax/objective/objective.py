@@ -30,6 +30,7 @@ from dsoftmax.objective.separation import NONE, find_direction
 from dsoftmax.objective.visit import Evaluate, Question, parts_at
 from dsoftmax.solvers.algebra.kronecker import Kronecker
 from dsoftmax.solvers.protocol import WHOLE_MOMENTS, Answer, Problem, Query
+from dsoftmax.sums.totals import Totals
 
 Float = NDArray[np.float64]
 
@@ -79,11 +80,15 @@ class Objective:
     coordinates: Coordinates = RAW
 
     def centred(self) -> "Objective":
-        """Return F in coordinates in which the features have mean zero, if intercepts are free."""
+        """Return F in coordinates in which the features have mean zero, if intercepts are free.
+
+        If the statistics have scales, the features are standardised, and F changes.
+        """
         if not self.fit_intercept:
             return self
         sums = self.statistics.class_sums.sum(axis=0)
-        return replace(self, coordinates=Coordinates(sums[:-1] / sums[-1]))
+        coordinates = Coordinates(sums[:-1] / sums[-1], self.statistics.scale)
+        return replace(self, coordinates=coordinates)
 
     @property
     def total_weight(self) -> float:
@@ -117,6 +122,8 @@ class Objective:
             top = scipy.linalg.eigvalsh(self.coordinates.gram(statistics.gram))[-1]
             return float(top) * (1 + 1e-12) + rounding
         trace = float(self._centred_squares.sum() + 1) * float(statistics.class_weights.sum())
+        if len(self.coordinates.scale):
+            return trace
         return min(trace, statistics.largest_eigenvalue(self.fit_intercept))
 
     @property
@@ -138,9 +145,7 @@ class Objective:
     def _problem(self) -> Problem:
         statistics, penalty = self.statistics, self.penalty
         shape = statistics.class_sums.shape
-        mass = statistics.class_weights * (
-            1.0 if self.class_weights is None else self.class_weights
-        )
+        mass = np.maximum(self._class_sums[:, -1], 0)
         shares = mass / mass.sum()
         gram = self._gram
         local, blind = self._local, gram.ndim == 2 and self._cancelled
@@ -173,7 +178,9 @@ class Objective:
         if not sample.n_rows:
             return None
         kernel = KERNELS[self.kernel]
-        return LocalObjective(sample, self.penalty, kernel, self._gram, self.coordinates)
+        return LocalObjective(
+            sample, self.penalty, kernel, self._gram, self.coordinates, self.statistics.soft
+        )
 
     @property
     def _cancelled(self) -> bool:
@@ -234,6 +241,8 @@ class Objective:
 
         Any other row has a loss of at least log 2.
         """
+        if self.statistics.soft.any():
+            return False
         least = self.statistics.least_weight
         if self.class_weights is not None:
             least *= float(self.class_weights[self.class_weights > 0].min(initial=np.inf))
@@ -244,9 +253,7 @@ class Objective:
 
         It follows from the statistics: P is constant.
         """
-        sums = self.statistics.class_sums
-        if self.class_weights is not None:
-            sums = sums * self.class_weights[:, None]
+        sums = self._class_sums
         K, d = sums.shape
         theta = np.zeros((K, d))
         mass = sums[:, -1]
@@ -259,7 +266,17 @@ class Objective:
         P = softmax.softmax(theta[None, :, -1])[0]
         value = -float(mass @ softmax.log_softmax(theta[None, :, -1])[0])
         gradient = np.outer(P, sums.sum(axis=0)) - sums
+        if (soft := self.statistics.soft).size:  # these sums have it, and the answer adds it again
+            value, gradient = value + float(np.sum(soft * theta)), gradient + soft
         return theta, self._answer(Query(theta), {"value": value, "gradient": gradient})
+
+    @property
+    def _class_sums(self) -> Float:
+        """Return Σ sᵢqᵢₖ[xᵢ, 1] of every class k, (K, p+1)."""
+        sums = self.statistics.class_sums
+        if self.class_weights is not None:
+            return sums * self.class_weights[:, None]
+        return sums + self.statistics.soft if self.statistics.soft.size else sums
 
     def answer(self, query: Query) -> tuple[Answer, Cost]:
         """Answer a query with exactly one pass over the data."""
@@ -290,26 +307,39 @@ class Objective:
 
     def _answer(self, query: Query, parts: Mapping[str, Any]) -> Answer:
         """Return the answer at one θ, from its sums by quantity."""
-        penalty, theta, coordinates = self.penalty, query.theta, self.coordinates
-        value = penalty.value(float(parts["value"]), theta)
+        penalty, coordinates = self.penalty, self.coordinates
+        theta = coordinates.scaled(query.theta)
+        sums = self.statistics.soft
+        J, gradient = parts["value"], parts["gradient"]
+        if sums.size:
+            J, gradient = J - np.sum(sums * query.theta), gradient - sums
+        value = penalty.value(float(J), theta)
         error = self.value_error(value, theta)
         product = hessian = moments = None
         if query.direction is not None and "product" in parts:
-            product = penalty.derivative(coordinates.gradient(parts["product"]), query.direction)
+            direction = coordinates.scaled(query.direction)
+            product = penalty.derivative(coordinates.gradient(parts["product"]), direction)
         if "hessian" in parts:
             hessian = penalty.hessian(parts["hessian"], len(theta), theta.shape[1], coordinates)
         if "moments" in parts:
             moments = parts["moments"] / penalty.total_weight
         return Answer(
             value,
-            penalty.derivative(coordinates.gradient(parts["gradient"]), theta),
+            penalty.derivative(coordinates.gradient(gradient), theta),
             error,
             product,
             hessian,
             moments,
-            held=parts.get("held"),
+            held=self._scored(query.theta, parts.get("held")),
             margins=parts.get("margins"),
         )
+
+    def _scored(self, theta: Float, held: Float | None) -> Float | None:
+        """Return the sums over the held-out rows, with the losses of soft labels if they are."""
+        soft = self.statistics.scored_soft
+        if held is None or not soft.size:
+            return held
+        return held - np.array([np.sum(soft * theta), 0, 0])
 
     def value_error(self, value: float, point: Float) -> float:
         """Return the rounding of F at a point where it is ``value``."""
@@ -318,12 +348,13 @@ class Objective:
 
     @property
     def _sizes(self) -> Float:
-        """Return the root mean square of each feature, (p,)."""
-        return np.sqrt(self.statistics.squares / self.statistics.class_weights.sum())
+        """Return the root mean square of each feature in these units, (p,)."""
+        sizes = np.sqrt(self.statistics.squares / self.statistics.class_weights.sum())
+        return self.coordinates.sizes(sizes)
 
-    def _reach(self, theta: Float) -> float:
+    def _reach(self, point: Float) -> float:
         """Return about the largest logit of a row, without the intercept."""
-        return float(np.max(np.abs(theta[:, :-1]) @ self._sizes, initial=0))
+        return float(np.max(np.abs(point[:, :-1]) @ self._sizes, initial=0))
 
     def gradient_error(self, point: Float) -> float:
         """Return the least max|∇F| at a point that differs from zero beyond rounding.
@@ -354,14 +385,26 @@ class Objective:
 
 def answers(objectives: Sequence[Objective], queries: Sequence[Query]) -> tuple[list[Answer], Cost]:
     """Answer the queries of several objectives over the same source with exactly one pass."""
-    started = time.perf_counter()
+    started, first = time.perf_counter(), objectives[0]
+    totals = first.engine.total(visit_of(objectives, queries), first.source)
+    return answers_of(objectives, queries, totals), Cost.since(started, totals)
+
+
+def visit_of(objectives: Sequence[Objective], queries: Sequence[Query]) -> Evaluate:
+    """Return the visit that answers the queries of several objectives."""
     first = objectives[0]
-    questions = tuple(one.question(query) for one, query in zip(objectives, queries, strict=True))
-    visit = Evaluate(questions, Encoder(first.statistics.classes), first.kernel)
-    totals = first.engine.total(visit, first.source)
-    sums = totals.result()
-    found = [
-        one.finish(question, sums, i)
-        for i, (one, question) in enumerate(zip(objectives, questions, strict=True))
-    ]
-    return found, Cost.since(started, totals)
+    encoder = Encoder(first.statistics.classes)
+    return Evaluate(_questions(objectives, queries), encoder, first.kernel)
+
+
+def answers_of(
+    objectives: Sequence[Objective], queries: Sequence[Query], totals: Totals
+) -> list[Answer]:
+    """Return the answers to the queries from the totals of that visit."""
+    sums, questions = totals.result(), _questions(objectives, queries)
+    pairs = zip(objectives, questions, strict=True)
+    return [one.finish(question, sums, i) for i, (one, question) in enumerate(pairs)]
+
+
+def _questions(objectives: Sequence[Objective], queries: Sequence[Query]) -> tuple[Question, ...]:
+    return tuple(one.question(query) for one, query in zip(objectives, queries, strict=True))

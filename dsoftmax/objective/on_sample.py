@@ -49,6 +49,8 @@ class LocalObjective:
         G of all rows, or its diagonal.
     coordinates : Coordinates
         Those of all points, gradients and Hessians; rows are as they are stored.
+    soft : (K, p+1) float64, optional
+        D of all rows if labels are soft, see `dsoftmax.first_pass.soft`.
     """
 
     def __init__(
@@ -58,8 +60,10 @@ class LocalObjective:
         kernel: Kernel,
         gram: Float | None = None,
         coordinates: Coordinates = RAW,
+        soft: Float | None = None,
     ) -> None:
         self.sample = sample
+        self._soft = None if soft is None or not soft.size else coordinates.gradient(soft)
         self._penalty = penalty
         self._kernel, self.coordinates = kernel, coordinates
         self._gram = np.zeros((0, 0)) if gram is None or gram.ndim == 1 else gram
@@ -75,11 +79,15 @@ class LocalObjective:
 
     @property
     def _X(self) -> Features:
-        """The rows in float64; dense ones are centred, which is exact where means are large."""
+        """The rows in float64.
+
+        Dense ones are in the coordinates, which is exact if means are large.
+        """
         if self._rows is None:
             self._rows = self.sample.X.astype(np.float64)
             if len(self.coordinates.shift) and not scipy.sparse.issparse(self._rows):
                 self._rows -= self.coordinates.shift
+                self._rows = self.coordinates.sizes(self._rows)
         return self._rows
 
     @property
@@ -127,7 +135,9 @@ class LocalObjective:
         return self._finished(J, self.coordinates.gradient(gradient), theta)
 
     def _finished(self, J: float, gradient: Float, theta: Float) -> tuple[float, Float]:
-        """Return F and ∇F from J and ∇J of the rows."""
+        """Return F and ∇F from J and ∇J of the rows with hard labels."""
+        if self._soft is not None:
+            J, gradient = J - float(np.sum(self._soft * theta)), gradient - self._soft
         return self._penalty.value(J, theta), self._penalty.derivative(gradient, theta)
 
     def logits(self, theta: Float, rows: slice) -> Float:
@@ -137,9 +147,10 @@ class LocalObjective:
 
     def columns(self, numbers: NDArray[np.intp]) -> Float:
         """Return some columns of x̃ in these coordinates, (m, len(numbers)) float64."""
-        shift = self.coordinates.shift if scipy.sparse.issparse(self._X) else np.zeros(0)
+        own = self._of_X
         X = self._X.toarray() if scipy.sparse.issparse(self._X) else self._X
-        X = np.column_stack([X - shift if len(shift) else X, np.ones(len(X))])
+        X = own.sizes(X - own.shift) if len(own.shift) else X
+        X = np.column_stack([X, np.ones(len(X))])
         return X[:, numbers]
 
     def margins(self, direction: Float) -> Float:

@@ -110,7 +110,7 @@ def _without_weak(local: LocalObjective, direction: Float, gram: Float) -> Float
     """
     raw = local.coordinates.raw(direction)
     raw = raw - raw.mean(axis=0)
-    strength = np.abs(raw) * np.sqrt(np.append(np.diag(gram)[:-1], 1.0))
+    strength = np.abs(local.coordinates.scaled(raw)) * np.sqrt(np.append(np.diag(gram)[:-1], 1.0))
     raw[strength < WEAK * strength[:, :-1].max(initial=0)] = 0
     return local.coordinates.centred(raw)
 

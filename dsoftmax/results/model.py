@@ -41,6 +41,10 @@ class Model:
         their rows itself.
     feature_names : (p,) ndarray of str, or None
         Names of the features; None if they have none. Columns of AnnData are found by them.
+    scaling : (2, p) float64, or None
+        Means and standard deviations of the features in the training, if they were standardised.
+        ``theta`` takes features as they are stored. The penalty was on coefficients times standard
+        deviations.
 
     Examples
     --------
@@ -56,6 +60,7 @@ class Model:
     classes: NDArray
     about: dict[str, Any] = field(default_factory=dict)
     feature_names: NDArray | None = None
+    scaling: Float | None = None
 
     @property
     def n_features(self) -> int:

@@ -1,8 +1,8 @@
 r"""Standard errors, Wald tests and confidence intervals, from one pass with the exact Hessian.
 
 The sums of a pass give the information :math:`I = \nabla^2 J` at the optimum. With the penalty
-:math:`Λ = 1/C` of every penalised coefficient it is :math:`I_λ = I + Λ` (S cancels). The
-covariance of the estimate θ is approximately
+:math:`Λ = 1/C` of every penalised coefficient it is :math:`I_λ = I + Λ` (S cancels). With
+standardised features it is :math:`Λ = σ^2/C`. The covariance of the estimate θ is approximately
 
 .. math::  \mathrm{cov} = I_λ^{-1}\, I\, I_λ^{-1},
 
@@ -112,7 +112,9 @@ def uncertainty(
     moves = np.full(d, True)
     moves[-1] = fit_intercept
     strength = 1 / (C / 2 if K == 2 else C)  # as in dsoftmax.objective.objective
-    penalty = np.where(np.arange(d) < d - 1, strength, 0.0)
+    penalty = np.append(np.full(d - 1, strength), 0.0)
+    if model.scaling is not None:  # the penalty was on coefficients times standard deviations
+        penalty[:-1] *= np.square(model.scaling[1])
     with one_blas_thread():
         if not np.isfinite(sums["hessian"]).all():
             raise DataError(

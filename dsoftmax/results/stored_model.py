@@ -24,7 +24,9 @@ FORMAT = 2
 MODEL = "model.zarr"
 """Name of the model in the directory of a run."""
 DIGEST = "sha256"
-"""Name of the attribute with the digest of all other attributes and of θ."""
+"""Name of the attribute with the digest of all other attributes and of the arrays."""
+SCALING = "scaling"
+"""Name of the array of means and scales, which a model of raw features does not have."""
 METADATA_BYTES = 4096
 """Estimate for the metadata of a group of a few arrays, in bytes."""
 
@@ -65,6 +67,7 @@ def save_model(model: Model, path: Path | str, overwrite: bool = False) -> None:
         )
     about = json.loads(json.dumps(model.about))
     n_bytes = model.theta.nbytes + METADATA_BYTES
+    n_bytes += 0 if model.scaling is None else model.scaling.nbytes
     if model.feature_names is not None:
         n_bytes += sum(len(str(name).encode()) + 4 for name in model.feature_names)
     with replacing_directory(path, n_bytes) as draft, writing(path, n_bytes):
@@ -82,9 +85,12 @@ def _write(draft: Path, model: Model, about: dict[str, Any]) -> None:
         "about": about,
         **({} if names is None else {"feature_names": [str(name) for name in names]}),
     }
-    digest = _digest(attributes, model.theta)
+    arrays = {"coef": model.theta[:, :-1], "intercept": model.theta[:, -1]}
+    if model.scaling is not None:
+        arrays[SCALING] = model.scaling
+    digest = _digest(attributes, arrays)
     group = zarr.create_group(draft, zarr_format=3, attributes={**attributes, DIGEST: digest})
-    for name, values in (("coef", model.theta[:, :-1]), ("intercept", model.theta[:, -1])):
+    for name, values in arrays.items():
         data = np.ascontiguousarray(values)
         # With nan as the fill value, a lost chunk is noticed when the model is read.
         group.create_array(
@@ -107,10 +113,13 @@ def _from_json(classes: Any, dtype: np.dtype) -> NDArray:
     )
 
 
-def _digest(attributes: Mapping[str, Any], theta: Float) -> str:
-    """Return a digest of attributes in JSON types, and of θ."""
-    text = json.dumps(attributes, sort_keys=True)
-    return sha256(text.encode() + np.ascontiguousarray(theta, "<f8").tobytes()).hexdigest()
+def _digest(attributes: Mapping[str, Any], arrays: Mapping[str, Float]) -> str:
+    """Return a digest of attributes in JSON types, and of arrays in their order."""
+    digest = sha256(json.dumps(attributes, sort_keys=True).encode())
+    for name, values in arrays.items():
+        digest.update(f"{name}{values.shape}".encode())
+        digest.update(np.ascontiguousarray(values, "<f8").data)
+    return digest.hexdigest()
 
 
 def _classes(attributes: Mapping[str, Any]) -> NDArray:
@@ -124,16 +133,16 @@ def _classes(attributes: Mapping[str, Any]) -> NDArray:
     return classes
 
 
-def _values(path: Path, n_classes: int, ndim: int) -> Float:
-    """Return an array of θ, read as the bytes that `_write` writes: one chunk without a codec.
+def _values(path: Path, n_rows: int, ndim: int) -> Float:
+    """Return an array of the model: one chunk without a codec, as `_write` writes it.
 
     Its size is compared with the file before memory is taken, and no codec is run.
     """
     shape = tuple(read_json(path / "zarr.json")["shape"])
     file = path.joinpath("c", *["0"] * ndim)
     n_bytes = 8 * math.prod(shape)
-    if len(shape) != ndim or shape[0] != n_classes or file.stat().st_size != n_bytes:
-        raise ValueError(f"{file} does not hold {path.name} of {n_classes} classes")
+    if len(shape) != ndim or shape[0] != n_rows or file.stat().st_size != n_bytes:
+        raise ValueError(f"{file} does not hold {n_rows} rows of {path.name}")
     with open_regular(file) as opened:
         values = np.frombuffer(opened.read(), "<f8")
     return values.reshape(shape).astype(np.float64, copy=False)
@@ -166,11 +175,17 @@ def load_model(path: Path | str) -> Model:
             found = attributes.get("dsoftmax_model")
             raise ValueError(f"the format is {found!r}, and this version reads {FORMAT}")
         classes = _classes(attributes)
-        theta = np.column_stack(
-            [_values(path / name, len(classes), n) for name, n in (("coef", 2), ("intercept", 1))]
-        )
-        if attributes.pop(DIGEST, None) != _digest(attributes, theta):
+        arrays = {
+            "coef": _values(path / "coef", len(classes), 2),
+            "intercept": _values(path / "intercept", len(classes), 1),
+        }
+        if (path / SCALING).exists():
+            arrays[SCALING] = _values(path / SCALING, 2, 2)
+        if attributes.pop(DIGEST, None) != _digest(attributes, arrays):
             raise ValueError("the content is not what was written: its digest is another")
+        if not all(np.isfinite(values).all() for values in arrays.values()):
+            raise ValueError("coefficients are not finite")
+        theta = np.column_stack([arrays["coef"], arrays["intercept"]])
     except Exception as error:  # a stranger's file raises almost anything
         raise ReadError(
             f"{path} does not hold a model ({type(error).__name__}: {error}); expected the "
@@ -183,4 +198,5 @@ def load_model(path: Path | str) -> Model:
         classes,
         about if isinstance(about, dict) else {},
         None if not isinstance(names, list) else np.array(names, object),
+        arrays.get(SCALING),
     )

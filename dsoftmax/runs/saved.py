@@ -27,7 +27,7 @@ def save_runs(checkpoint: Path, statistics: Path, runs: Sequence[Run]) -> None:
     WriteError
     """
     n_passes = max(one.n_passes for one in runs)
-    if n_passes == 1:
+    if n_passes == runs[0].statistics.n_passes:
         write_arrays(statistics, to_arrays(runs[0].statistics))
     flat = {
         f"{i}/{name}": array for i, one in enumerate(runs) for name, array in _flat(one).items()

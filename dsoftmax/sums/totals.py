@@ -93,7 +93,11 @@ class Totals:
         Rows that were not visited, by reason; 0 if all were.
     work : dict from str to Done
         Work of each worker, by its name; this process has the name "". Not part of the sums.
+    reported : bool
+        Whether the skipped rows were reported, because several trainings share a pass.
     """
+
+    reported = False
 
     def __init__(self) -> None:
         self.parts: dict[Any, Any] = {}

@@ -1,5 +1,6 @@
 """Training: a loop of passes that asks solvers, answers from the data, and lets watchers see."""
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -7,19 +8,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsoftmax.data.source import Source
+from dsoftmax.data.validation import with_validation
 from dsoftmax.engines.base import Engine
 from dsoftmax.first_pass.statistics import Statistics
 from dsoftmax.objective.cost import Cost
-from dsoftmax.objective.objective import answers
-from dsoftmax.solvers.protocol import Query
+from dsoftmax.objective.objective import answers_of, visit_of
+from dsoftmax.solvers.protocol import Answer, Query
 from dsoftmax.solvers.table import Choice, solver_entry
 from dsoftmax.system.blas import one_blas_thread
 from dsoftmax.training.budget import require_memory, sizes_of, solver_bytes
 from dsoftmax.training.ending import asked_for
-from dsoftmax.training.first_pass import collect_statistics
+from dsoftmax.training.first_pass import statistics_passes
 from dsoftmax.training.grid import Grid
 from dsoftmax.training.objectives import make_objective
 from dsoftmax.training.own_scores import own_scores
+from dsoftmax.training.passes import Passes, driven
 from dsoftmax.training.prepare import Prepared, Resumed, prepare
 from dsoftmax.training.record import Record, record_pass
 from dsoftmax.training.result import Result, Trained
@@ -74,6 +77,37 @@ def train(
     ------
     DataError, OptionError, ReadError, MemoryLimitError, ClusterError
     """
+    everything = source if validation is None else with_validation(source, validation)
+    passes = passes_of(
+        source,
+        engine,
+        settings,
+        grid,
+        validation=validation,
+        theta=theta,
+        resume=resume,
+        watchers=watchers,
+        names=names,
+    )
+    return driven(passes, everything, engine)
+
+
+def passes_of(
+    source: Source,
+    engine: Engine,
+    settings: Settings,
+    grid: Grid | None = None,
+    *,
+    validation: Source | None = None,
+    theta: Float | None = None,
+    resume: Sequence[Run] | None = None,
+    watchers: Sequence[Watcher] = (),
+    names: Sequence[str] | None = None,
+) -> Passes[Result]:
+    """Return the passes of `train`, whose result is its result.
+
+    The engine is asked for its memory limit, and makes no pass.
+    """
     prepared = prepare(
         source,
         settings,
@@ -94,35 +128,34 @@ def train(
 
     with one_blas_thread():  # the bits of this process's arithmetic must not depend on its cores
         if resume is None:
-            statistics, cost = collect_statistics(prepared.source, engine, prepared.visit)
+            statistics, cost = yield from statistics_passes(prepared.source, prepared.visit)
         else:
             statistics, cost = resume[0].statistics, None
         tracks = _tracks(prepared, engine, statistics, theta, resume, names)
         stops = cost is not None and watch(tracks, cost)
         while not stops and (running := _running(tracks)):
-            stops = watch(tracks, _advance(running))
+            stops = watch(tracks, (yield from _advance(running)))
         if prepared.grid.n_folds and (missing := list(filter(_lacks_score, tracks))):
-            watch(tracks, _score(missing))
+            watch(tracks, (yield from _score(missing)))
         models = tuple(map(_trained, prepared.grid.models, tracks))
-        own = _own_scores(prepared, engine, models)
+        own = yield from _own_scores(prepared, models)
     return Result(prepared.grid, models, history, own)
 
 
-def _own_scores(prepared: Prepared, engine: Engine, models: Sequence[Trained]) -> Float | None:
+def _own_scores(prepared: Prepared, models: Sequence[Trained]) -> Passes[Float | None]:
     """Return the scores of the folds by the function of the grid; None if it has a name."""
     grid = prepared.grid
     if not callable(grid.scoring):
         return None
     n_models = grid.n_folds * len(grid.Cs)
     thetas = np.array([one.model.theta for one in models[:n_models]])
-    return own_scores(
+    found = yield from own_scores(
         grid.scoring,
-        prepared.source,
-        engine,
         prepared.visit.held_out,
         thetas.reshape(grid.n_folds, len(grid.Cs), *thetas.shape[1:]),
         models[0].model.classes,
     )
+    return found
 
 
 def _resumed(run: Run) -> Resumed:
@@ -173,10 +206,19 @@ def _running(tracks: Sequence[Track]) -> list[Track]:
     return [track for track in tracks if track.ending() is None]
 
 
-def _advance(running: Sequence[Track]) -> Cost:
+def _answered(
+    tracks: Sequence[Track], queries: Sequence[Query]
+) -> Passes[tuple[list[Answer], Cost]]:
+    """Make one pass, and return the answers to the queries of some models."""
+    objectives, started = [track.objective for track in tracks], time.perf_counter()
+    totals = yield visit_of(objectives, queries)
+    return answers_of(objectives, queries, totals), Cost.since(started, totals)
+
+
+def _advance(running: Sequence[Track]) -> Passes[Cost]:
     """Make one pass, which answers all models that have not ended."""
     queries = [track.ask() for track in running]
-    found, cost = answers([track.objective for track in running], queries)
+    found, cost = yield from _answered(running, queries)
     for track, query, answer in zip(running, queries, found, strict=True):
         track.tell(query, answer)
     return cost
@@ -187,10 +229,10 @@ def _lacks_score(track: Track) -> bool:
     return track.objective.held is not None and not np.isfinite(track.run.held).all()
 
 
-def _score(tracks: Sequence[Track]) -> Cost:
+def _score(tracks: Sequence[Track]) -> Passes[Cost]:
     """Make one pass that finds the loss on the held-out rows at the end of each model."""
     queries = [Query(track.run.state.theta) for track in tracks]
-    found, cost = answers([track.objective for track in tracks], queries)
+    found, cost = yield from _answered(tracks, queries)
     for track, answer in zip(tracks, found, strict=True):
         assert answer.held is not None
         track.run = replace(track.run, held=answer.held, n_passes=track.run.n_passes + 1)

@@ -8,14 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsoftmax.data.block import Block
-from dsoftmax.data.source import Source
-from dsoftmax.engines.base import Engine
 from dsoftmax.engines.visit import Footprint, Visit
 from dsoftmax.errors import OptionError
 from dsoftmax.first_pass.held_out import HeldOut, places
 from dsoftmax.first_pass.labels import Encoder
 from dsoftmax.kernels import softmax
 from dsoftmax.objective.scores import score_bytes, scored_rows
+from dsoftmax.training.passes import Passes
 
 Float = NDArray[np.float64]
 
@@ -83,24 +82,20 @@ class OwnScores(Visit):
 
 def own_scores(
     scoring: Any,
-    source: Source,
-    engine: Engine,
     folds: Sequence[HeldOut],
     thetas: Float,
     classes: NDArray,
-) -> Float:
+) -> Passes[Float]:
     """Return the mean scores of every fold and model, (n_folds, n_Cs), from one pass.
 
     Parameters
     ----------
     scoring : callable
-    source : Source
-    engine : Engine
     folds : sequence of HeldOut
     thetas : (n_folds, n_Cs, K, p+1) float64
     classes : (K,) ndarray
     """
     visit = OwnScores(scoring, tuple(folds), thetas, Encoder(classes))
-    found = engine.total(visit, source).result()
+    found = (yield visit).result()
     means: Float = found["scores"] / found["weights"][:, None]
     return means

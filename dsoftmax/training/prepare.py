@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from dsoftmax.data.soft import is_soft
 from dsoftmax.data.source import Source, n_rows
 from dsoftmax.data.validation import with_validation
 from dsoftmax.engines.visit import Footprint
@@ -118,7 +119,9 @@ class Prepared:
         """The visit of the first pass."""
         parts = [one.held_out for one in self.members if one.part is not None]
         held_out = tuple(dict.fromkeys(part for part in parts if part is not None))
-        return Collect(self.gram, self.encoder, self.draw, held_out, self.kernel.name)
+        scaled = self.settings.scale is not None
+        soft = is_soft(self.source.dtypes.y)
+        return Collect(self.gram, self.encoder, self.draw, held_out, self.kernel.name, scaled, soft)
 
     @property
     def footprint(self) -> Footprint:
@@ -211,6 +214,8 @@ def prepare(
         grid.check()
     settings.check()
     _check_held_out(settings, grid, validation)
+    if is_soft(source.dtypes.y):
+        _check_soft(settings, grid)
     everything = source if validation is None else with_validation(source, validation)
     members = _members(settings, grid, validation)
     budget, used = memory_budget(memory_limit), resumed or Resumed()
@@ -243,6 +248,21 @@ def _check_held_out(settings: Settings, grid: Grid | None, validation: Source | 
     if grid is not None and (fraction or validation is not None):
         which = "validation_fraction" if fraction else "a validation set"
         raise OptionError(f"{which} does nothing if folds are held out. Leave one of them out.")
+
+
+def _check_soft(settings: Settings, grid: Grid | None) -> None:
+    """Raise if an option has no meaning for soft labels."""
+    if settings.class_weight is not None:
+        raise OptionError(
+            f"class_weight={settings.class_weight!r} and soft labels are given; expected only one "
+            "of them, because a row has no single class. Multiply sample weights instead, or pass "
+            "hard labels."
+        )
+    if grid is not None and callable(grid.scoring):
+        raise OptionError(
+            "scoring is a function of hard labels, and the labels are soft. Pass 'neg_log_loss', "
+            "or 'accuracy', which takes the most probable class."
+        )
 
 
 def _members(

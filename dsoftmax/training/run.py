@@ -49,6 +49,9 @@ class Run:
     shift : (p,) float64
         Means of the features. The state has points and gradients in the coordinates of
         `dsoftmax.objective.coordinates`; of shape (0,) if these are θ itself.
+    scale : (p,) float64
+        Standard deviations by which the features are divided in these coordinates; of shape (0,)
+        if they are not.
     looks : bool
         Whether a direction that separates classes will be searched for on the sample before the
         run ends.
@@ -72,6 +75,7 @@ class Run:
     best_loss: float = np.inf
     since: int = 0
     shift: Float = field(default_factory=lambda: np.zeros(0))
+    scale: Float = field(default_factory=lambda: np.zeros(0))
     looks: bool = False
     separator: Float = field(default_factory=lambda: np.zeros((0, 0)))
     margins: Float = field(default_factory=lambda: np.zeros((0, 0)))
@@ -82,14 +86,19 @@ class Run:
         return bool(len(self.separator) and not len(self.margins))
 
     @property
+    def coordinates(self) -> Coordinates:
+        """Coordinates of the state."""
+        return Coordinates(self.shift, self.scale)
+
+    @property
     def theta(self) -> Float:
         """θ at the accepted point, (K, p+1) float64."""
-        return Coordinates(self.shift).raw(self.state.theta)
+        return self.coordinates.raw(self.state.theta)
 
     @property
     def gradient(self) -> Float:
         """∇F by θ at the accepted point, (K, p+1) float64."""
-        return Coordinates(self.shift).raw_gradient(self.state.gradient)
+        return self.coordinates.raw_gradient(self.state.gradient)
 
     @cached_property
     def gradient_max(self) -> float:

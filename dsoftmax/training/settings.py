@@ -12,6 +12,9 @@ from dsoftmax.kernels.choose import choose_kernel
 from dsoftmax.kernels.tiles import product_dtype
 from dsoftmax.solvers.table import AUTO, SOLVERS, solver_entry
 
+STANDARD = "standard"
+"""Name of the scaling by mean and standard deviation."""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -42,6 +45,8 @@ class Settings:
         early if the loss on these rows stops falling.
     n_iter_no_change : int
         Iterations without a smaller loss on the held-out rows after which training stops.
+    scale : {"standard"} or None
+        Scaling of the features that the penalty sees; None leaves them as they are.
     """
 
     C: float = 1.0
@@ -56,6 +61,7 @@ class Settings:
     kernel: str = "auto"
     validation_fraction: float | None = None
     n_iter_no_change: int = 5
+    scale: str | None = None
 
     @property
     def held_out(self) -> HeldOut | None:
@@ -74,10 +80,26 @@ class Settings:
         self._check_stopping()
         if not isinstance(self.fit_intercept, (bool, np.bool_)):
             raise OptionError(f"fit_intercept={self.fit_intercept!r}; expected True or False.")
+        self._check_scale()
         if self.dtype is not None:
             product_dtype(self.dtype)
         if self.kernel != "auto":
             choose_kernel(self.kernel)
+
+    def _check_scale(self) -> None:
+        if self.scale is None:
+            return
+        if not isinstance(self.scale, str) or self.scale != STANDARD:
+            raise OptionError(
+                f"scale={self.scale!r} is unknown; expected {STANDARD!r}, or None for features as "
+                "they are. Pass one of these."
+            )
+        if not self.fit_intercept:
+            raise OptionError(
+                f"scale={self.scale!r} subtracts the means of the features, which become part of "
+                "the intercepts, and fit_intercept=False fixes these at 0. Fit intercepts, or "
+                "scale the features before."
+            )
 
     def _check_penalty(self) -> None:
         entry = None if self.solver == AUTO else solver_entry(self.solver)

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from dsoftmax.errors import DataError
 from dsoftmax.first_pass.held_out import VALIDATION
 from dsoftmax.first_pass.statistics import Statistics
-from dsoftmax.objective.coordinates import Coordinates
 from dsoftmax.objective.margins import separates
 from dsoftmax.objective.objective import Objective
 from dsoftmax.results.model import Model, centred
@@ -19,7 +18,7 @@ from dsoftmax.solvers.table import Choice, solver_entry
 from dsoftmax.training.ending import Ending, Kind, blocked, find_ending, stops_early
 from dsoftmax.training.recheck import require_same_data, with_trial, without_trial
 from dsoftmax.training.run import Run
-from dsoftmax.training.settings import Settings
+from dsoftmax.training.settings import STANDARD, Settings
 
 Float = NDArray[np.float64]
 
@@ -133,7 +132,11 @@ class Track:
         }
         theta = centred(theta, keep_zeros=settings.l1_ratio > 0)
         names = None if self.names is None else np.array(self.names, object)
-        return Model(theta, run.statistics.classes, about, names)
+        scaling = None
+        if len(run.scale):
+            about["scale"] = STANDARD
+            scaling = np.stack([run.shift, run.scale])
+        return Model(theta, run.statistics.classes, about, names, scaling)
 
 
 def begin_track(
@@ -187,13 +190,14 @@ def begin_track(
     run = Run(
         statistics,
         state,
-        1,
+        statistics.n_passes,
         objective.dtype == np.float64,
         objective.kernel,
         choice.solver,
         choice.why,
         shift=objective.coordinates.shift,
-        looks=looks and not np.isfinite(settings.C),
+        scale=objective.coordinates.scale,
+        looks=looks and not np.isfinite(settings.C) and not statistics.soft.any(),
     )
     run = replace(run, gap=_gap(run, objective, None))
     return Track(settings, objective, solver, run, names)
@@ -206,7 +210,7 @@ def resume_track(
 
     Its first pass also visits the point where the run stopped, to see that the data are the same.
     """
-    objective = replace(objective, coordinates=Coordinates(run.shift))
+    objective = replace(objective, coordinates=run.coordinates)
     solver = solver_entry(run.solver).make(objective.problem())
     track = Track(settings, objective, solver, run, names)
     track.rechecks = bool(np.isfinite(run.state.value))

@@ -98,7 +98,7 @@ def test_parameters_clone_and_pickle():
         "n_iter_no_change",
         "nodata",
     ]
-    names += ["solver", "spool", "spool_limit", "tol", "unlabelled"]
+    names += ["scale", "solver", "spool", "spool_limit", "tol", "unlabelled"]
     names += ["validation_fraction", "warm_start"]
     assert sorted(estimator.get_params()) == names
     copied = clone(estimator)

@@ -9,6 +9,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from opening import opened
 
 from dsoftmax.engines.serial import SerialEngine
+from dsoftmax.first_pass.sample import Draw
 from dsoftmax.objective.coordinates import RAW, Coordinates
 from dsoftmax.solvers.protocol import Query
 from dsoftmax.training.objectives import make_objective
@@ -69,6 +70,38 @@ def test_answers_are_those_of_centred_rows(rng, sparse):
     there, _ = objective.answer(Query(point + step))
     assert_allclose(there.gradient - found.gradient, (H @ step.ravel()).reshape(3, 4), atol=1e-10)
     assert_allclose(found.product, (H @ point[::-1].ravel()).reshape(3, 4), atol=1e-12)
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_answers_are_those_of_standardised_rows(rng, sparse):
+    X, y = rng.normal([5.0, -3.0, 0.0], [0.1, 10.0, 1.0], size=(80, 3)), rng.integers(0, 3, 80)
+    engine, point = SerialEngine(), rng.normal(size=(3, 4))
+    source = opened(scipy.sparse.csr_array(X) if sparse else X, y)
+    draw = Draw(1.0, 0)
+    statistics = collected(engine, source, None, "" if sparse else "exact", draw, scaled=True)
+    objective = make_objective(source, engine, Settings(C=0.5), statistics, True, "numpy").centred()
+    found, _ = objective.answer(Query(point, point[::-1], hessian=True))
+    Z = (X - X.mean(axis=0)) / X.std(axis=0)
+    assert_allclose(found.value, reference.objective(point, Z, y, C=0.5), rtol=1e-12)
+    assert_allclose(found.gradient, reference.objective_gradient(point, Z, y, C=0.5), atol=1e-12)
+    H = reference.hessian(point, Z) / 80
+    H[np.diag_indices(12)] += np.tile([1, 1, 1, 0], 3) / (0.5 * 80)
+    assert_allclose(found.hessian, H, atol=1e-12)
+    assert_allclose(found.product, (H @ point[::-1].ravel()).reshape(3, 4), atol=1e-12)
+    problem, local = objective.problem(), objective.problem().local
+    moments = np.column_stack([Z, np.ones(80)])
+    gram = moments.T @ moments / 80
+    assert_allclose(problem.gram, np.diag(gram) if sparse else gram, atol=1e-12)
+    assert_allclose(local.gram(), gram, atol=1e-12)
+    for value, gradient in (local.value_and_gradient(point), local.on_threads(point, False)):
+        assert_allclose(value, found.value, rtol=1e-12)
+        assert_allclose(gradient, found.gradient, atol=1e-12)
+    assert_allclose(local.hessian(point), H, atol=1e-12)
+    assert_allclose(local.products(point)(point[::-1]), found.product, atol=1e-12)
+    assert_allclose(local.columns(np.arange(4)), moments, atol=1e-12)
+    largest = np.linalg.eigvalsh(gram)[-1] / 2 + 1 / (0.5 * 80)
+    assert objective.curvature_bound >= largest * (1 - 1e-9)
+    assert objective.curvature_bound <= 4 * largest
 
 
 def test_without_intercepts_nothing_is_centred(rng):

@@ -52,7 +52,7 @@ def equal_arrays(one, two):
     """Assert that two arrays are equal bit for bit, in dtype, shape and memory order."""
     assert (one.dtype, one.shape) == (two.dtype, two.shape)
     assert one.flags.f_contiguous == two.flags.f_contiguous
-    if one.dtype.kind in "OT":
+    if one.dtype.kind in "OT" or one.dtype.hasobject:
         assert one.tolist() == two.tolist()
     else:
         assert one.tobytes() == two.tobytes()

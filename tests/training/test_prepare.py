@@ -9,7 +9,7 @@ import scipy.sparse
 from opening import opened
 
 from dsoftmax.data.columns import ColumnBytes
-from dsoftmax.data.table import Names
+from dsoftmax.data.table import Names, Table
 from dsoftmax.engines.serial import SerialEngine
 from dsoftmax.errors import MemoryLimitError, OptionError
 from dsoftmax.first_pass.held_out import VALIDATION, folds
@@ -35,6 +35,7 @@ class Metadata:
 
     def __init__(self, n_rows, n_features, dtype="f4", sparse=False, bytes_per_value=None):
         self.n_features, self.dtype, self.sparse = n_features, np.dtype(dtype), sparse
+        self.dtypes = Table(self.dtype, np.dtype(np.int64))
         self.chunk_rows = np.array([n_rows])
         each = bytes_per_value or self.dtype.itemsize
         self.chunk_bytes = self.chunk_rows * n_features * each

@@ -82,10 +82,20 @@ def command(
         missing,
         how=how,
         fold_column=options["fold_column"],
+        classes=options["classes"],
     )
     names = open_names(data, features)
     held_out = open_validation(
-        validation, source, features, labels, weights, missing_chunks, missing, names, how
+        validation,
+        source,
+        features,
+        labels,
+        weights,
+        missing_chunks,
+        missing,
+        names,
+        how,
+        options["classes"],
     )
     grouped, validated = groups is not None, held_out is not None
     settings, grid = make_settings(

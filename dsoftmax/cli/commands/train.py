@@ -89,6 +89,23 @@ def command(
         from dsoftmax.cli.training_run import say_interrupted, train_in
         from dsoftmax.runs.directory import RunDirectory
 
+    if "," in labels:
+        return _on_columns(
+            ctx.obj,
+            data,
+            features,
+            labels,
+            weights,
+            groups,
+            validation,
+            missing_chunks,
+            missing,
+            how,
+            choice,
+            overwrite,
+            out,
+            options,
+        )
     directory = RunDirectory(out)
     directory.require_free()
     source = open_data(
@@ -101,10 +118,20 @@ def command(
         missing,
         how=how,
         fold_column=options["fold_column"],
+        classes=options["classes"],
     )
     names = open_names(data, features)
     held_out = open_validation(
-        validation, source, features, labels, weights, missing_chunks, missing, names, how
+        validation,
+        source,
+        features,
+        labels,
+        weights,
+        missing_chunks,
+        missing,
+        names,
+        how,
+        options["classes"],
     )
     grouped, validated = groups is not None, held_out is not None
     for one in (source, held_out):
@@ -133,3 +160,76 @@ def command(
         say_interrupted(directory, ctx.obj)
         return STOPPED
     return outcome.exit_code
+
+
+def _on_columns(
+    words: list[str],
+    data: str,
+    features: str | None,
+    labels: str,
+    weights: str | None,
+    groups: str | None,
+    validation: str | None,
+    missing_chunks: str,
+    missing: MissingChoice,
+    how: Any,
+    choice: EngineChoice,
+    overwrite: bool,
+    out: Path,
+    options: dict[str, Any],
+) -> int:
+    """Train on several label columns, each in a directory of its own."""
+    with interrupts.shielded():
+        from dsoftmax.cli.open_data import label_dtype, open_columns, open_names
+        from dsoftmax.cli.settings import make_settings
+        from dsoftmax.cli.show import diagnostics, output
+        from dsoftmax.cli.show_data import absent_notes
+        from dsoftmax.cli.show_run import summary
+        from dsoftmax.cli.training_runs import (
+            directories_of,
+            label_paths,
+            require_one_meaning,
+            say_columns_interrupted,
+            train_columns_in,
+        )
+
+    paths = label_paths(labels)
+    require_one_meaning(len(paths), validation, options["classes"], options["class_weight"])
+    directories = directories_of(out, paths)
+    together, alone = open_columns(
+        data,
+        features,
+        paths,
+        weights,
+        missing_chunks,
+        groups,
+        missing,
+        how,
+        options["fold_column"],
+    )
+    for note in absent_notes(alone[paths[0]]):
+        diagnostics().print(note, soft_wrap=True, markup=False, highlight=False)
+    names = open_names(data, features)
+    settings, grid = make_settings(label_dtype(together), grouped=groups is not None, **options)
+    reading = {"missing_chunks": missing_chunks, **missing.as_dict(), **how.about()}
+    try:
+        outcomes = train_columns_in(
+            directories,
+            together,
+            alone,
+            settings,
+            choice,
+            reading,
+            words,
+            overwrite,
+            grid,
+            None if names is None else names.tolist(),
+            how.about(),
+        )
+        for path, outcome in outcomes.items():
+            output().print(path, style="bold", markup=False, highlight=False)
+            summary(directories[path], outcome, choice)
+    except KeyboardInterrupt:
+        say_columns_interrupted(directories, words)
+        return STOPPED
+    return max(outcome.exit_code for outcome in outcomes.values())

@@ -14,6 +14,7 @@ from dsoftmax.data.kind import is_stored
 from dsoftmax.data.memory import row_bytes_and_step
 from dsoftmax.data.missing import is_masked
 from dsoftmax.data.rows import StoredRows
+from dsoftmax.data.soft import StoredSoft, lazy_column
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,12 @@ def as_column(values: Any, X: da.Array, name: str, missing_chunks: str) -> DaskC
     aligned = getattr(values, "shape", None) == X.shape[:1]
     column = _as_dask(values, (X.chunks[0] if aligned else "auto",), name, stored)
     return DaskColumn(with_known_chunks(column) if column.ndim == 1 else column, stored)
+
+
+def lazy_soft(labels: StoredSoft) -> da.Array:
+    """Return stored soft labels as a lazy column, cut by the stored chunks."""
+    found: da.Array = lazy_column(da.from_array(labels.array), labels.order)
+    return found
 
 
 def one_column_of_blocks(X: da.Array) -> da.Array:

@@ -56,6 +56,12 @@ def describe_block(chunk: int, block: Block) -> tuple[bytes, list[NDArray]] | No
             if fixed is None:
                 return None
             y = fixed
+        elif y.dtype.names is not None and y.dtype.hasobject:
+            about["objects"] = [name for name in y.dtype.names if y.dtype[name].kind == "O"]
+            fields = fixed_fields(y)
+            if fields is None:
+                return None
+            y = fields
         parts["y"] = y
     if block.weights is not None:
         parts["weights"] = block.weights
@@ -64,7 +70,8 @@ def describe_block(chunk: int, block: Block) -> tuple[bytes, list[NDArray]] | No
     if block.reasons is not None:
         parts["reasons"] = block.reasons
     if any(
-        part.dtype.hasobject or np.dtype(part.dtype.str) != part.dtype for part in parts.values()
+        part.dtype.hasobject or dtype_of(words_of(part.dtype)) != part.dtype
+        for part in parts.values()
     ):
         return None
     # The memory order stays the same, because sums over another order might round differently.
@@ -73,12 +80,41 @@ def describe_block(chunk: int, block: Block) -> tuple[bytes, list[NDArray]] | No
         for name, part in parts.items()
     }
     about["parts"] = [
-        [name, part.dtype.str, [int(n) for n in part.shape], order[name]]
+        [name, words_of(part.dtype), [int(n) for n in part.shape], order[name]]
         for name, part in parts.items()
     ]
     return json.dumps(about).encode(), [
         np.ascontiguousarray(part.T if order[name] == "F" else part) for name, part in parts.items()
     ]
+
+
+def words_of(dtype: np.dtype) -> Any:
+    """Return a dtype in JSON types: its string, or name, string and shape of each field."""
+    if dtype.names is None:
+        return dtype.str
+    return [[name, dtype[name].base.str, [*dtype[name].shape]] for name in dtype.names]
+
+
+def dtype_of(words: Any) -> np.dtype:
+    """Return the dtype that `words_of` has described."""
+    if isinstance(words, str):
+        return np.dtype(words)
+    return np.dtype([(name, base, tuple(shape)) for name, base, shape in words])
+
+
+def fixed_fields(labels: NDArray) -> NDArray | None:
+    """Return several label columns, their strings in fixed width; None as `fixed_width`."""
+    assert labels.dtype.names is not None
+    columns = {name: labels[name] for name in labels.dtype.names}
+    for name, column in columns.items():
+        fixed = fixed_width(column) if column.dtype.kind == "O" else column
+        if fixed is None:
+            return None
+        columns[name] = fixed
+    found = np.empty(len(labels), [(name, column.dtype) for name, column in columns.items()])
+    for name, column in columns.items():
+        found[name] = column
+    return found
 
 
 def fixed_width(labels: NDArray) -> NDArray | None:
@@ -134,7 +170,7 @@ def read_block(path: Path, chunk: int, buffer: Buffer | None) -> Block:
         parts, found = {}, 0
         for name, dtype, shape, order in about["parts"]:
             flat = tuple(shape if order == "C" else shape[::-1])
-            part = array_in(buffer if name == "X" else None, flat, np.dtype(dtype))
+            part = array_in(buffer if name == "X" else None, flat, dtype_of(dtype))
             if part.nbytes:
                 content = part.reshape(-1).view(np.uint8)
                 read_into(file, content.data)
@@ -153,6 +189,10 @@ def _block(about: dict[str, Any], parts: dict[str, NDArray]) -> Block:
     y = parts.get("y")
     if y is not None and "labels" in about:
         y = y.astype(object if about["labels"] == "object" else STRINGS)
+    if y is not None and "objects" in about:
+        fields = y.dtype.names or ()
+        kinds = [object if name in about["objects"] else y.dtype[name] for name in fields]
+        y = y.astype([(name, kind) for name, kind in zip(fields, kinds, strict=True)])
     names, groups = Names(*about["names"]), parts.get("groups")
     return Block(
         X,

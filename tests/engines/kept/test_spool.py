@@ -18,6 +18,7 @@ from spooled import Counting, equal, files
 
 from dsoftmax.data.block import Block
 from dsoftmax.data.open import open_source
+from dsoftmax.data.soft import as_column
 from dsoftmax.data.table import Table
 from dsoftmax.engines.kept import block_file, spool
 from dsoftmax.engines.kept.directory import PREFIX, SpoolDirectory, remove_leftovers
@@ -52,6 +53,8 @@ LABELS = {
     "bytes": np.array([b"a", b"bb"] * 15),
     "big-endian": np.arange(30, dtype=">i2"),
     "bool": np.arange(30) % 2 == 0,
+    "several": np.array([("a", 1, True), ("bé", 2, False)] * 15, "O,i2,?"),
+    "soft": as_column(np.random.default_rng(0).dirichlet(np.ones(3), 30).astype("f4")),
 }
 
 
@@ -75,10 +78,10 @@ def test_labels_of_any_kind_come_back_in_their_dtype(labels, tmp_path):
     [
         np.array(["a", None, 3] * 10, object),
         np.array(["ends in a null\0"] * 30, object),
-        np.array([(1, 2.0)] * 30, [("a", "i4"), ("b", "f8")]),
+        np.array([(1, None)] * 30, [("0", "i4"), ("1", object)]),
         np.array(["a"] * 30, np.dtypes.StringDType(na_object=None)),
     ],
-    ids=["mixed", "null", "structured", "strings that may be missing"],
+    ids=["mixed", "null", "several columns", "strings that may be missing"],
 )
 def test_labels_that_would_not_come_back_are_left_to_the_source(y, tmp_path):
     share = Counting(y=y)
