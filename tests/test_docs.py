@@ -12,8 +12,8 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "dsoftmax" / "docs"
 PAGES = {"README.md": ROOT / "README.md"} | {path.name: path for path in sorted(DOCS.glob("*.md"))}
 EXPECTED_PAGES = {
-    "README.md", "api.md", "benchmarks.md", "decisions.md", "design.md", "memory.md",
-    "missing-rows.md", "reading-zarr.md", "reproducibility.md", "solvers.md",
+    "README.md", "api.md", "benchmarks.md", "decisions.md", "design.md", "frames.md",
+    "memory.md", "missing-rows.md", "reading-zarr.md", "reproducibility.md", "solvers.md",
 }  # fmt: skip
 FENCE = re.compile(r"```(\w*)\n(.*?)```", re.DOTALL)
 

@@ -9,9 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dsoftmax.cli.frame_choice import AS_NUMBERS, FrameChoice
 from dsoftmax.cli.missing_choice import NODATA, NONE, UNLABELLED, MissingChoice
+from dsoftmax.cli.open_frames import coding_of, frame_table, is_frame_data
 from dsoftmax.data.anndata.element import KNOWN
 from dsoftmax.data.anndata.nodes import place_of
+from dsoftmax.data.coding import Coding
 from dsoftmax.data.counts import Normalisation
 from dsoftmax.data.kind import kind_of
 from dsoftmax.data.missing import given_missing
@@ -37,6 +40,8 @@ def open_data(
     feature_names: Iterable[str] | None = None,
     how: Normalisation = AS_STORED,
     fold_column: str | None = None,
+    frames: FrameChoice = AS_NUMBERS,
+    coding: Coding | None = None,
 ) -> Source:
     """Open the arrays that the options name. A column of folds takes the place of groups.
 
@@ -46,6 +51,10 @@ def open_data(
         Normalisation of the counts in X.
     feature_names : p strings, optional
         Names of the features of a model. Columns of AnnData are found by them.
+    frames : FrameChoice
+        How columns of Parquet become features.
+    coding : Coding, optional
+        Coding of a model. Columns of Parquet are found by it.
 
     Raises
     ------
@@ -69,6 +78,8 @@ def open_data(
             feature_names,
             how,
             option,
+            frames,
+            coding,
         )
     )
 
@@ -80,6 +91,8 @@ def open_features(
     skips: Skips,
     feature_names: Iterable[str] | None = None,
     how: Normalisation = AS_STORED,
+    frames: FrameChoice = AS_NUMBERS,
+    coding: Coding | None = None,
 ) -> Source:
     """Open the rows of a prediction.
 
@@ -89,17 +102,32 @@ def open_features(
     """
     if skips.missing.any:
         _require_as_stored(how, "--features-nodata")
-    table = _table(data, features, None, None, None, missing_chunks, NONE, feature_names, how)
+    table = _table(
+        data,
+        features,
+        None,
+        None,
+        None,
+        missing_chunks,
+        NONE,
+        feature_names,
+        how,
+        frames=frames,
+        coding=coding,
+    )
     return open_source(replace(table, missing=skips.values(np.dtype(table.X.dtype))))
 
 
-def open_names(data: str, features: str | None) -> NDArray | None:
-    """Return the names of the features, (p,) objects; None if the store has none.
+def open_names(data: str, features: str | None, source: Source) -> NDArray | None:
+    """Return the names of the features of a source, (p,) objects; None if the store has none.
 
     Raises
     ------
     ReadError, DataError, OptionError
     """
+    coding = coding_of(source)
+    if coding is not None:
+        return np.array(coding.features, object)
     return feature_names_of(_features(data, features))
 
 
@@ -114,8 +142,16 @@ def _table(
     feature_names: Iterable[str] | None = None,
     how: Normalisation = AS_STORED,
     grouping: str = "--groups",
+    frames: FrameChoice = AS_NUMBERS,
+    coding: Coding | None = None,
 ) -> Table[Any]:
     """Return the table of the named arrays, with their paths as names."""
+    if is_frame_data(data):
+        columns = (labels, weights, groups)
+        return frame_table(
+            data, features, columns, missing, frames, how, coding, feature_names, missing_chunks
+        )
+    frames.require_none()
     named = (("--labels", labels), ("--weights", weights), (grouping, groups))
     X = _features(data, features)
     if missing.nodata:
@@ -193,7 +229,16 @@ def open_validation(
     if validation is None:
         return None
     table = _table(
-        validation, features, labels, weights, None, missing_chunks, missing, feature_names, how
+        validation,
+        features,
+        labels,
+        weights,
+        None,
+        missing_chunks,
+        missing,
+        feature_names,
+        how,
+        coding=coding_of(training),
     )
     names = table.names
     for option, path in (

@@ -16,7 +16,6 @@ EXPRESSIONS = {
     ("dask", "Index"): "{name}.to_dask_array(lengths=True)",
     ("dask", "Bag"): "{name}.compute()",
     ("dask", "Delayed"): "{name}.compute()",
-    ("polars", "LazyFrame"): "{name}.collect()",
     ("pyarrow", "RecordBatchReader"): "{name}.read_all()",
     ("pyarrow", "Dataset"): "{name}.to_table()",
     ("pyarrow", "Scanner"): "{name}.to_table()",

@@ -51,3 +51,33 @@ def expression(values: Any, name: str) -> str:
         "h5py": f"dask.array.from_array({name})",
         "xarray": f"{name}.chunk().data",
     }.get(kind_of(values), f"numpy.asarray({name})")
+
+
+def is_frame(values: Any) -> bool:
+    """Return whether the values are a frame of `dsoftmax.data.frames`, or its matrix."""
+    return type(values).__module__.startswith("dsoftmax.data.frames")
+
+
+FRAMES = {
+    "pandas": ("DataFrame",),
+    "polars": ("DataFrame", "LazyFrame"),
+    "pyarrow": ("Table", "RecordBatch"),
+    "dask": ("DataFrame",),
+}
+"""Classes with columns by name, by their home."""
+
+
+def has_columns(values: Any) -> bool:
+    """Return whether the values are a frame: of a library, or of `dsoftmax.data.frames`."""
+    return is_lazy_frame(values) or any(
+        cls.__name__ in FRAMES.get(cls.__module__.partition(".")[0], ())
+        for cls in type(values).__mro__
+    )
+
+
+def is_lazy_frame(values: Any) -> bool:
+    """Return whether the values are a frame that is not in memory, and so no array at all."""
+    home, name = type(values).__module__.partition(".")[0], type(values).__name__
+    return type(values).__module__ == "dsoftmax.data.frames.frame" or (home, name) in (
+        ("polars", "LazyFrame"),
+    )

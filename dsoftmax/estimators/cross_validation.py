@@ -49,6 +49,8 @@ class SoftmaxRegressionCV(SoftmaxPredictor):
         held-out rows at a time, in one more pass.
     solver, tol, max_iter, fit_intercept, class_weight, classes
         As `SoftmaxRegression`.
+    categorical_features, handle_unknown
+        As `SoftmaxRegression`.
     engine, dtype, kernel, missing_chunks, nodata, unlabelled, memory_limit, spool, spool_limit
         As `SoftmaxRegression`. For "auto" in ``kernel``, the values of X count once per model.
 
@@ -108,6 +110,8 @@ class SoftmaxRegressionCV(SoftmaxPredictor):
         missing_chunks: str = "error",
         nodata: float | Sequence[float] | None = None,
         unlabelled: Any = None,
+        categorical_features: Any = None,
+        handle_unknown: str = "error",
         memory_limit: float | str | None = None,
         spool: str | os.PathLike[str] | None = None,
         spool_limit: float | str | None = None,
@@ -127,6 +131,8 @@ class SoftmaxRegressionCV(SoftmaxPredictor):
         self.missing_chunks = missing_chunks
         self.nodata = nodata
         self.unlabelled = unlabelled
+        self.categorical_features = categorical_features
+        self.handle_unknown = handle_unknown
         self.memory_limit = memory_limit
         self.spool = spool
         self.spool_limit = spool_limit
@@ -173,14 +179,14 @@ class SoftmaxRegressionCV(SoftmaxPredictor):
             A model stopped before the tolerance was met.
         """
         grid, settings = self._grid(), self._settings()
+        X, y, sample_weight, groups, folds = self._by_name(X, y, sample_weight, groups, folds)
         labels, learner = self._labels(y), self._learner()
         if folds is not None or is_splitter(self.cv):
             grid, groups = self._given(grid, X, labels, groups, folds)
         columns = Names() if folds is None else Names(groups="folds")
         source = learner._source(X, labels, sample_weight, groups, columns, reset=True)
         with self._open_engine() as engine:
-            names = getattr(learner, "feature_names_in_", None)
-            found = train(source, engine, settings, grid, names=names)
+            found = train(source, engine, settings, grid, names=learner._feature_names)
         self._keep_grid(found, np.dtype(labels.dtype), learner)
         if not found.converged:
             endings = [one.ending for one in found.models]
@@ -245,7 +251,7 @@ class SoftmaxRegressionCV(SoftmaxPredictor):
         self.scores_, self.log_losses_ = found.scores, found.log_loss
         self.coefs_paths_ = np.array(
             [np.column_stack(coefficients(one.model)) for one in folds]
-        ).reshape(n_folds, n_Cs, -1, self.n_features_in_ + 1)
+        ).reshape(n_folds, n_Cs, -1, self.coef_.shape[1] + 1)
         self.n_iter_ = np.array([one.run.state.n_iter for one in folds], np.int32).reshape(
             n_folds, n_Cs
         )

@@ -204,7 +204,9 @@ class SoftmaxPredictor(SoftmaxEstimator):
         1.0
         """
         self._require_fit()
-        X, labels = admitted(X, NAMES.X), self._labels(y)
+        X, y, sample_weight = self._by_name(X, y, sample_weight)
+        X, labels = self._coded(X, False, NAMES.X), self._labels(y)
+        X = admitted(X, NAMES.X)
         if sample_weight is not None:
             sample_weight = admitted_column(sample_weight, NAMES.weights)
         given = [values for values in (X, labels, sample_weight) if values is not None]
@@ -264,9 +266,11 @@ class SoftmaxPredictor(SoftmaxEstimator):
         learner : SoftmaxEstimator
             The copy that noted the number and the names of the features.
         """
-        self.model_ = replace(
-            result.model, about={**result.model.about, **named_values(self._missing())}
-        )
+        about = {**result.model.about, **named_values(self._missing())}
+        self._coding = learner._coding
+        if self._coding is not None:
+            about["frame"] = self._coding.as_json()
+        self.model_ = replace(result.model, about=about)
         dtype = np.float32 if learner._single else np.float64
         self.coef_, self.intercept_ = (part.astype(dtype) for part in coefficients(result.model))
         self.classes_ = as_labels(result.model.classes, label_dtype)

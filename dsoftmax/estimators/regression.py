@@ -94,6 +94,13 @@ class SoftmaxRegression(SoftmaxPredictor):
     unlabelled : label or sequence of labels, optional
         Labels that mean "no class". Rows with such a label are skipped. ``nan`` stands for every
         missing label: NaN, None and ``pandas.NA``.
+    categorical_features : "from_dtype", list of str or dict, optional
+        Columns of a frame that are coded one-hot. "from_dtype" takes those of strings and of
+        categories. A dict from names gives the categories of each column, or None to find them.
+        Categories that are not given are found before training. When None, every column is a
+        number.
+    handle_unknown : {"error", "ignore"}, default "error"
+        Meaning of a category that the training did not have: an error, or 0 in all its features.
     memory_limit : int or str, optional
         Bytes that this process may use, or a size such as "2GiB". Memory within the limit that
         training does not need caches decoded blocks between passes. Without a limit, a quarter of
@@ -120,10 +127,12 @@ class SoftmaxRegression(SoftmaxPredictor):
     n_iter_ : (1,) int32
         Number of iterations.
     n_features_in_ : int
-        Number of features p. Like every attribute, it is set only after training has succeeded.
-    feature_names_in_ : (p,) ndarray of str
-        Names of the columns, if X was a DataFrame with named columns and scikit-learn is
-        installed. Names of the genes, if X was a matrix of AnnData.
+        Number of features p, or of columns if X was a coded frame. Like every attribute, it is set
+        only after training has succeeded.
+    feature_names_in_ : ndarray of str
+        Names of the columns, if X was a coded frame, or a DataFrame with named columns and
+        scikit-learn is installed. Names of the genes, if X was a matrix of AnnData. The features of
+        a coded frame are named by ``model_.feature_names``.
     n_passes_ : int
         Number of passes over the data, including the first one for statistics.
     objective_ : float
@@ -146,8 +155,10 @@ class SoftmaxRegression(SoftmaxPredictor):
     X may be an array-like, a pandas DataFrame, SciPy sparse, a ``zarr.Array``, an
     ``h5py.Dataset`` or a dask array. It may be a group of Zarr or HDF5 in which AnnData stores a
     CSR matrix. Labels and weights may be any of these with one dimension, or groups in which
-    AnnData stores a column. Integers and float16 are not converted as a whole, and no stored or
-    lazy array is read as a whole.
+    AnnData stores a column. X may be a frame with columns by name: `dsoftmax.parquet`, a polars
+    LazyFrame, or a DataFrame or Arrow table. The names of columns may then stand for labels and
+    weights, as in ``fit(frame, "y")``. Integers and float16 are not converted as a whole, and no
+    stored or lazy array is read as a whole.
 
     Rows whose data declare a missing value are skipped in `fit`, `score` and `uncertainty`: masked
     entries of NumPy and dask arrays, and the ``_FillValue`` of Zarr arrays. ``nodata`` and
@@ -187,6 +198,8 @@ class SoftmaxRegression(SoftmaxPredictor):
         missing_chunks: str = "error",
         nodata: float | Sequence[float] | None = None,
         unlabelled: Any = None,
+        categorical_features: Any = None,
+        handle_unknown: str = "error",
         memory_limit: float | str | None = None,
         spool: str | os.PathLike[str] | None = None,
         spool_limit: float | str | None = None,
@@ -208,6 +221,8 @@ class SoftmaxRegression(SoftmaxPredictor):
         self.missing_chunks = missing_chunks
         self.nodata = nodata
         self.unlabelled = unlabelled
+        self.categorical_features = categorical_features
+        self.handle_unknown = handle_unknown
         self.memory_limit = memory_limit
         self.spool = spool
         self.spool_limit = spool_limit
@@ -277,6 +292,7 @@ class SoftmaxRegression(SoftmaxPredictor):
             validation_fraction=self.validation_fraction,
             n_iter_no_change=self.n_iter_no_change,
         )
+        X, y, sample_weight = self._by_name(X, y, sample_weight)
         labels, learner = self._labels(y), self._learner()
         source = learner._source(X, labels, sample_weight, reset=True)
         validation = learner._validation(X_val, y_val, sample_weight_val)
@@ -292,7 +308,7 @@ class SoftmaxRegression(SoftmaxPredictor):
                 validation=validation,
                 theta=start,
                 watchers=watchers,
-                names=getattr(learner, "feature_names_in_", None),
+                names=learner._feature_names,
             )
         self._keep(result, np.dtype(labels.dtype), learner)
         if not result.converged:
@@ -366,6 +382,7 @@ class SoftmaxRegression(SoftmaxPredictor):
                 "of the estimates. Fit without an L1 part for standard errors, on other rows if "
                 "the same features were chosen on these."
             )
+        X, y, sample_weight = self._by_name(X, y, sample_weight)
         source = self._source(X, self._labels(y), sample_weight)
         with self._open_engine() as engine:
             found = uncertainty(
@@ -395,6 +412,7 @@ class SoftmaxRegression(SoftmaxPredictor):
                     "leave all out."
                 )
             return None
+        X, y, sample_weight = self._by_name(X, y, sample_weight)
         y = label_column(y, VALIDATION_NAMES.y)
         return self._source(X, y, sample_weight, names=VALIDATION_NAMES)
 

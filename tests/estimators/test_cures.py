@@ -46,10 +46,6 @@ STORAGES = {
 }
 
 
-def lazy_frame(values):
-    return pytest.importorskip("polars").DataFrame(values).lazy()
-
-
 def dask_frame(values):
     pytest.importorskip("pyarrow")
     frames = pytest.importorskip("dask.dataframe")
@@ -93,7 +89,6 @@ CASES = {
     "weights as an image": lambda path, store: (X, Y, store(path, "w", WEIGHTS.reshape(10, 30))),
 }
 CONTAINERS = {
-    "polars LazyFrame": lambda path: (lazy_frame(X), Y),
     "dask DataFrame": lambda path: (dask_frame(X), Y),
     "dask Series of labels": lambda path: (X, dask_series(Y)),
     "dask Series of words": lambda path: (X, dask_series(Y.astype(str))),

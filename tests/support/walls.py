@@ -7,7 +7,9 @@ WALLS = {
     "compat": set(),
     "data": {
         "errors", "compat/xarray", "data/zarr", "data/dask", "data/anndata", "data/hdf5",
+        "data/frames",
     },
+    "data/frames": {"errors", "system", "data", "data/zarr"},
     "data/anndata": {"errors", "data", "data/zarr", "data/hdf5"},
     "data/hdf5": {"errors", "compat/h5py", "data", "data/zarr"},
     "data/dask": {"errors", "compat/dask", "data", "data/zarr"},
@@ -53,9 +55,9 @@ WALLS = {
         "typing", "errors", "data", "sums", "engines", "solvers/protocol", "runs/checkpoint",
     },
     "cli": {
-        "dsoftmax", "errors", "system", "data", "data/zarr", "data/anndata", "data/hdf5", "sums",
-        "engines", "engines/kept", "engines/cluster", "solvers", "results", "training", "runs",
-        "cli/demo",
+        "dsoftmax", "errors", "system", "data", "data/zarr", "data/anndata", "data/hdf5",
+        "data/frames", "sums", "engines", "engines/kept", "engines/cluster", "solvers", "results",
+        "training", "runs", "cli/demo",
     },
     "cli/commands": {
         "errors", "system", "data", "engines", "results", "training", "runs", "cli", "cli/demo",
@@ -76,6 +78,9 @@ HEAVY = {
         "results/stored_predictions.py",
         "cli/demo/",
     ),
+    "pyarrow": ("data/frames/",),
+    "narwhals": ("data/frames/",),
+    "polars": ("data/frames/",),
     "h5py": ("data/hdf5/", "compat/h5py.py"),
     "numcodecs": ("compat/numcodecs.py", "compat/zarr.py"),
     "sklearn": ("estimators/sklearn.py",),

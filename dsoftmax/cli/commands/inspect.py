@@ -7,8 +7,10 @@ import click
 from dsoftmax.cli import interrupts
 from dsoftmax.cli.engine_choice import EngineChoice
 from dsoftmax.cli.exit_codes import DONE
+from dsoftmax.cli.frame_choice import FrameChoice
 from dsoftmax.cli.missing_choice import MissingChoice
 from dsoftmax.cli.options import (
+    coding_options,
     data_argument,
     engine_options,
     features_option,
@@ -37,6 +39,7 @@ from dsoftmax.cli.sections import SectionedCommand
 @missing_option
 @missing_values_options
 @normalize_options
+@coding_options
 @engine_options
 def command(
     data: str,
@@ -48,13 +51,14 @@ def command(
     missing_chunks: str,
     missing: MissingChoice,
     how: Any,
+    frames: FrameChoice,
     choice: EngineChoice,
     **options: Any,
 ) -> int:
-    """Show the arrays of the Zarr store DATA, and what `train` would do with the same options.
+    """Show the arrays of DATA, and what `train` would do with the same options.
 
-    The command reads metadata only, and starts no cluster. With --scheduler it asks the running
-    cluster for its workers.
+    The command reads metadata only, and the columns that --categorical chooses. It starts no
+    cluster. With --scheduler it asks the running cluster for its workers.
     """
     with interrupts.shielded():
         from dsoftmax.cli.open_data import (
@@ -80,8 +84,9 @@ def command(
         missing,
         how=how,
         fold_column=options["fold_column"],
+        frames=frames,
     )
-    names = open_names(data, features)
+    names = open_names(data, features, source)
     held_out = open_validation(
         validation, source, features, labels, weights, missing_chunks, missing, names, how
     )

@@ -10,10 +10,12 @@ import click
 from dsoftmax.cli import interrupts
 from dsoftmax.cli.engine_choice import EngineChoice
 from dsoftmax.cli.exit_codes import DONE
+from dsoftmax.cli.frame_choice import FrameChoice
 from dsoftmax.cli.missing_choice import NODATA, MissingChoice
 from dsoftmax.cli.options import (
     data_argument,
     features_option,
+    known_coding_options,
     memory_option,
     missing_option,
     overwrite_option,
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     metavar="VALUES",
     help="Values of features that mean no data, such as 0,nan.  [default: those of the training]",
 )
+@known_coding_options
 @memory_option
 @click.option(
     "--out",
@@ -64,6 +67,7 @@ def command(
     missing_chunks: str,
     nodata: str | None,
     features_nodata: str | None,
+    frames: FrameChoice,
     memory: int | None,
     out: Path,
     probabilities: bool,
@@ -79,6 +83,7 @@ def command(
         from dsoftmax.cli.open_model import open_model
         from dsoftmax.cli.progress import clock, rate
         from dsoftmax.cli.show import memory_line, output, progress_bar, show_facts
+        from dsoftmax.data.coding import Coding
         from dsoftmax.data.counts import Normalisation
         from dsoftmax.data.source import n_rows
         from dsoftmax.engines.threads import ThreadsEngine
@@ -98,6 +103,8 @@ def command(
         skips,
         model.feature_names,
         Normalisation.of(model.about),
+        frames,
+        Coding.from_json(model.about.get("frame")),
     )
     rows, started = n_rows(source), time.perf_counter()
     with progress_bar("predicting", rows, "rows") as advance:

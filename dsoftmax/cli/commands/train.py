@@ -8,8 +8,10 @@ import click
 from dsoftmax.cli import interrupts
 from dsoftmax.cli.engine_choice import EngineChoice
 from dsoftmax.cli.exit_codes import STOPPED
+from dsoftmax.cli.frame_choice import FrameChoice
 from dsoftmax.cli.missing_choice import MissingChoice
 from dsoftmax.cli.options import (
+    coding_options,
     data_argument,
     engine_options,
     features_option,
@@ -39,6 +41,7 @@ from dsoftmax.cli.sections import SectionedCommand
 @missing_option
 @missing_values_options
 @normalize_options
+@coding_options
 @engine_options
 @overwrite_option
 @click.option(
@@ -61,12 +64,16 @@ def command(
     missing_chunks: str,
     missing: MissingChoice,
     how: Any,
+    frames: FrameChoice,
     choice: EngineChoice,
     overwrite: bool,
     out: Path,
     **options: Any,
 ) -> int:
-    """Train on the Zarr store DATA, and save the run in a directory.
+    """Train on DATA, and save the run in a directory.
+
+    DATA is a Zarr store, an HDF5 file, or Parquet: a file, a folder, or a quoted pattern such as
+    'part-*.parquet'.
 
     The same command again resumes a stopped run, and ends with the same bits as a run that never
     stopped. --tol, --max-iter and the engine options may change in between.
@@ -80,6 +87,7 @@ def command(
             open_names,
             open_validation,
         )
+        from dsoftmax.cli.open_frames import coding_record
         from dsoftmax.cli.settings import make_settings
         from dsoftmax.cli.show import diagnostics
         from dsoftmax.cli.show_data import absent_notes
@@ -99,8 +107,9 @@ def command(
         missing,
         how=how,
         fold_column=options["fold_column"],
+        frames=frames,
     )
-    names = open_names(data, features)
+    names = open_names(data, features, source)
     held_out = open_validation(
         validation, source, features, labels, weights, missing_chunks, missing, names, how
     )
@@ -111,7 +120,8 @@ def command(
     settings, grid = make_settings(
         label_dtype(source), grouped=grouped, validated=validated, **options
     )
-    reading = {"missing_chunks": missing_chunks, **missing.as_dict(), **how.about()}
+    about = {**how.about(), **coding_record(source)}
+    reading = {"missing_chunks": missing_chunks, **missing.as_dict(), **about}
     try:
         outcome = train_in(
             directory,
@@ -124,7 +134,7 @@ def command(
             grid,
             held_out,
             None if names is None else names.tolist(),
-            how.about(),
+            about,
         )
         summary(directory, outcome, choice)
     except KeyboardInterrupt:
