@@ -4,6 +4,7 @@ import json
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
 import zarr
 from commands import run
@@ -114,3 +115,42 @@ def test_options_of_frames_are_for_frames(data, tmp_path):
     found = run("train", data, *options, "--out", tmp_path / "run")
     assert found.exit_code == 1
     assert "--categorical is for columns of Parquet" in found.output
+
+
+def test_predictions_are_a_parquet_file(stored, tmp_path):
+    rows = ROWS.copy()
+    rows.loc[5:9, "wood"] = None
+    path = write_parts(rows, tmp_path / "rows")
+    out = tmp_path / "labels.parquet"
+    command = ("predict", f"{stored}/run", path, "--out", out, "--probabilities")
+    found = run(*command)
+    assert found.exit_code == 0
+    assert "their label is null" in re.sub(r"\s+", " ", found.output)
+    table = pd.read_parquet(out)
+    lost = np.isin(np.arange(len(rows)), np.arange(5, 10))
+    np.testing.assert_array_equal(table.label.isna(), lost)
+    model = dsoftmax.load_model(stored / "run")
+    np.testing.assert_array_equal(table.label[~lost], model.predict(ROWS)[~lost])
+    names = [f"probability_{one}" for one in model.classes]
+    assert table.columns.tolist() == ["label", *names]
+    expected = model.predict_proba(ROWS)[~lost]
+    np.testing.assert_allclose(table[names].to_numpy()[~lost], expected, atol=1e-6)
+    assert run(*command).exit_code == 1
+    assert run(*command, "--overwrite", "--nodata", "none").exit_code == 0
+    assert (pd.read_parquet(out).label[lost] == "none").all()
+    rows.loc[3, "wood"] = "palm"
+    torn = ("predict", f"{stored}/run", write_file(rows, tmp_path / "palm.parquet"), "--out")
+    assert run(*torn, tmp_path / "new" / "labels.parquet").exit_code == 1
+    assert not list((tmp_path / "new").iterdir())
+    write_file(rows, out)
+    assert run(*command, "--overwrite").exit_code == 1
+    assert pd.read_parquet(out).equals(rows)
+
+
+def test_predictions_of_zarr_rows_are_a_parquet_file(home):
+    command = ("train", "data.zarr", "--features", "X", "--labels", "y", "--out", "run")
+    assert run(*command, "--max-iter", "2").exit_code in (0, 3)
+    command = ("predict", "run", "data.zarr", "--features", "X", "--out", "labels.pq")
+    assert run(*command).exit_code == 0
+    expected = dsoftmax.load_model("run").predict(zarr.open_array("data.zarr/X"))
+    np.testing.assert_array_equal(pd.read_parquet("labels.pq").label, expected)

@@ -39,8 +39,8 @@ WALLS = {
         "solvers/protocol", "solvers/algebra", "first_pass",
     },
     "results": {
-        "typing", "errors", "system", "data", "data/dask", "kernels", "engines", "first_pass",
-        "objective", "solvers/protocol",
+        "typing", "errors", "system", "data", "data/dask", "data/frames", "kernels", "engines",
+        "first_pass", "objective", "solvers/protocol",
     },
     "training": {
         "errors", "system", "data", "kernels", "sums", "engines", "solvers", "first_pass",
@@ -60,7 +60,8 @@ WALLS = {
         "training", "runs", "cli/demo",
     },
     "cli/commands": {
-        "errors", "system", "data", "engines", "results", "training", "runs", "cli", "cli/demo",
+        "errors", "system", "data", "data/frames", "engines", "results", "training", "runs", "cli",
+        "cli/demo",
     },
     "cli/demo": {"errors", "system"},
 }  # fmt: skip
