@@ -11,8 +11,6 @@ from typing import Any
 from dsoftmax.errors import DataError
 
 EXPRESSIONS = {
-    ("dask", "DataFrame"): "{name}.to_dask_array(lengths=True)",
-    ("dask", "Series"): "{name}.to_dask_array(lengths=True)",
     ("dask", "Index"): "{name}.to_dask_array(lengths=True)",
     ("dask", "Bag"): "{name}.compute()",
     ("dask", "Delayed"): "{name}.compute()",

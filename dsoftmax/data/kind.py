@@ -21,8 +21,11 @@ def kind_of(values: Any) -> str:
 
 
 def is_dask(values: Any) -> bool:
-    """Return whether the values are a dask collection, whose results should be lazy too."""
-    return kind_of(values) == "dask"
+    """Return whether the values are a dask collection, whose results should be lazy too.
+
+    A frame of dask is one, also once its columns are chosen.
+    """
+    return kind_of(values) == "dask" or (is_frame(values) and bool(values.lazy))
 
 
 def is_stored(values: Any) -> bool:
@@ -80,4 +83,10 @@ def is_lazy_frame(values: Any) -> bool:
     home, name = type(values).__module__.partition(".")[0], type(values).__name__
     return type(values).__module__ == "dsoftmax.data.frames.frame" or (home, name) in (
         ("polars", "LazyFrame"),
+        ("dask", "DataFrame"),
     )
+
+
+def is_dask_series(values: Any) -> bool:
+    """Return whether the values are one column of a frame of dask."""
+    return kind_of(values) == "dask" and type(values).__name__ == "Series"

@@ -18,6 +18,7 @@ from dsoftmax.data.cures import sparse_column_line
 from dsoftmax.data.kind import (
     expression,
     has_columns,
+    is_dask_series,
     is_frame,
     is_lazy_frame,
     is_stored,
@@ -53,6 +54,10 @@ def open_source(table: Table[Any]) -> Source:
         A value is not an array, or shapes or dtypes do not fit.
     """
     table = table.map_columns(admitted_column, admitted(table.X, table.names.X))
+    if any(is_frame(values) for _, values in table.items()):
+        from dsoftmax.data.frames.open import as_dask
+
+        table = as_dask(table)
     if kind_of(table.X) == "stored":
         # No dask array is made of X. The columns need less memory.
         table = table.map_columns(lambda values, _: _computed(values), table.X)
@@ -123,6 +128,10 @@ def admitted_column(values: Any, name: str) -> Any:
         As `admitted`, and if the values are sparse.
     """
     values = _stored_by_anndata(values, name)
+    if is_dask_series(values):
+        from dsoftmax.data.frames.open import series_column
+
+        return series_column(values)
     require_no_container(values, name, column=True)
     if kind_of(values) == "xarray" and len(values.dims) != 1:
         raise DataError(
@@ -315,3 +324,16 @@ def coded(X: Any, coding: Coding | None, names: Iterable[str] | None, name: str)
         if coding is None
         else frames.coded(X, coding, name)
     )
+
+
+def dask_features(X: Any) -> tuple[Any, Any]:
+    """Return a coded frame of dask as a dask array, and the reasons to skip its rows.
+
+    Nothing is computed, so the sizes of the blocks are unknown. Other arrays are returned as they
+    are, without reasons.
+    """
+    if not (is_frame(X) and X.lazy):
+        return X, None
+    from dsoftmax.data.dask.frames import features_of
+
+    return features_of(X, known=False)

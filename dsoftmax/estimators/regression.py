@@ -156,8 +156,8 @@ class SoftmaxRegression(SoftmaxPredictor):
     ``h5py.Dataset`` or a dask array. It may be a group of Zarr or HDF5 in which AnnData stores a
     CSR matrix. Labels and weights may be any of these with one dimension, or groups in which
     AnnData stores a column. X may be a frame with columns by name: `dsoftmax.parquet`, a polars
-    LazyFrame, or a DataFrame or Arrow table. The names of columns may then stand for labels and
-    weights, as in ``fit(frame, "y")``. Integers and float16 are not converted as a whole, and no
+    LazyFrame, a dask DataFrame, or a DataFrame or Arrow table in memory. The names of columns may
+    then stand for labels and weights, as in ``fit(frame, "y")``. Integers and float16 are not converted as a whole, and no
     stored or lazy array is read as a whole.
 
     Rows whose data declare a missing value are skipped in `fit`, `score` and `uncertainty`: masked

@@ -9,10 +9,10 @@ WALLS = {
         "errors", "compat/xarray", "data/zarr", "data/dask", "data/anndata", "data/hdf5",
         "data/frames",
     },
-    "data/frames": {"errors", "system", "data", "data/zarr"},
+    "data/frames": {"errors", "system", "data", "data/zarr", "data/dask"},
     "data/anndata": {"errors", "data", "data/zarr", "data/hdf5"},
     "data/hdf5": {"errors", "compat/h5py", "data", "data/zarr"},
-    "data/dask": {"errors", "compat/dask", "data", "data/zarr"},
+    "data/dask": {"errors", "compat/dask", "data", "data/zarr", "data/frames"},
     "data/zarr": {"errors", "compat/zarr", "data", "data/zarr/local"},
     "data/zarr/local": {
         "system", "compat/zarr", "compat/numcodecs", "data/block", "data/buffer",

@@ -1,15 +1,12 @@
 """The coding of a frame's columns: by their types, by a list of names, or as in the training."""
 
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from dsoftmax.data.coding import Coding, Column
-from dsoftmax.data.frames.encode import distinct_values
 from dsoftmax.data.frames.frame import Frame, require_columns
 from dsoftmax.data.frames.types import is_category, is_number, is_text, is_value, value_type
 from dsoftmax.errors import DataError, OptionError
-from dsoftmax.system.process import available_cores
 
 FROM_DTYPE = "from_dtype"
 """Value of ``categorical_features`` that means every column of strings or categories."""
@@ -94,18 +91,9 @@ def _distinct(name: str, values: Iterable[Any] | None) -> tuple[Any, ...] | None
 def _found(frame: Frame, names: list[str]) -> dict[str, tuple[Any, ...]]:
     """Return the categories of some columns, ascending. They are found in one reading."""
     pieces = frame.pieces
-
-    def look(piece: int, name: str) -> set[Any]:
-        chunks = pieces.table(piece, [name]).column(name).chunks
-        return set().union(*map(distinct_values, chunks)) if chunks else set()
-
-    asked = [(piece, name) for piece in range(len(pieces.piece_rows)) for name in names]
     categories: dict[str, set[Any]] = {name: set() for name in names}
-    with ThreadPoolExecutor(available_cores()) as threads:
-        for (_, name), values in zip(
-            asked, threads.map(lambda one: look(*one), asked), strict=True
-        ):
-            categories[name] |= values
+    for name, values in pieces.distinct(names):
+        categories[name] |= values
     for name, values in categories.items():
         if not values:
             raise DataError(

@@ -52,6 +52,11 @@ class FrameMatrix(Stored):
     def place(self) -> str:
         return self.pieces.place
 
+    @property
+    def lazy(self) -> bool:
+        """Whether the frame is one of dask."""
+        return self.pieces.lazy
+
     def rows(self, name: str, missing_chunks: str) -> Rows:
         reader = Reader(self.pieces, self.coding.names)
         return FrameRows(reader, self.coding, self.dtype, name)
@@ -183,6 +188,11 @@ class FrameColumn(Stored):
     @property
     def place(self) -> str:
         return f"{self.pieces.place}[{self.column}]"
+
+    @property
+    def lazy(self) -> bool:
+        """Whether the frame is one of dask."""
+        return self.pieces.lazy
 
     def rows(self, name: str, missing_chunks: str) -> Rows:
         nulls = self.column in self.pieces.nullable

@@ -1,17 +1,22 @@
 """The door of frames: from what users pass to a `Frame`, and from a frame to its matrix."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from dsoftmax.data.coding import Coding
 from dsoftmax.data.frames.categories import find_coding, matched
 from dsoftmax.data.frames.frame import Frame
-from dsoftmax.data.frames.matrix import FrameMatrix
-from dsoftmax.data.frames.tables import ArrowPieces, LazyPieces, arrow_table
+from dsoftmax.data.frames.matrix import FrameColumn, FrameMatrix
+from dsoftmax.data.frames.pieces import Pieces
+from dsoftmax.data.frames.tables import ArrowPieces, LazyPieces, arrow_table, require_distinct
+from dsoftmax.data.kind import is_frame, kind_of
+from dsoftmax.data.table import Table
 
 
 def frame_of(values: Any, name: str) -> Frame:
-    """Return a `Frame` of what a user passes: a frame in memory, or a lazy one of polars.
+    """Return a `Frame` of what a user passes: one in memory, or lazy ones of polars
+    and dask.
 
     Raises
     ------
@@ -20,12 +25,42 @@ def frame_of(values: Any, name: str) -> Frame:
     """
     if isinstance(values, Frame):
         return values
-    pieces = (
-        LazyPieces.of(values)
-        if type(values).__name__ == "LazyFrame"
-        else ArrowPieces.of(arrow_table(values, name))
-    )
-    return Frame(pieces, list(pieces.types), name)
+    return Frame(pieces := _pieces_of(values, name), list(pieces.types), name)
+
+
+def _pieces_of(values: Any, name: str) -> Pieces:
+    if kind_of(values) == "dask":
+        from dsoftmax.data.dask.frames import DaskPieces
+
+        require_distinct(list(values.columns), name)
+        return DaskPieces(values)
+    if type(values).__name__ == "LazyFrame":
+        return LazyPieces.of(values)
+    return ArrowPieces.of(arrow_table(values, name))
+
+
+def series_column(values: Any) -> FrameColumn:
+    """Return a dask Series as a column."""
+    name = "values" if values.name is None else str(values.name)
+    return frame_of(values.to_frame(name=name), name).column(name)
+
+
+def as_dask(table: Table[Any]) -> Table[Any]:
+    """Return a table in which frames of dask, and their columns, are dask arrays.
+
+    The rows of their partitions are counted.
+    """
+    if not any(is_frame(values) and values.lazy for _, values in table.items()):
+        return table
+    from dsoftmax.data.dask.frames import column_of, features_of
+
+    def column(values: Any, name: str) -> Any:
+        return column_of(values, known=True) if is_frame(values) and values.lazy else values
+
+    if is_frame(table.X) and table.X.lazy:
+        X, skipped = features_of(table.X, known=True)
+        return replace(table.map_columns(column, X), skipped=skipped)
+    return table.map_columns(column, table.X)
 
 
 def coded(values: Any, coding: Coding, name: str) -> FrameMatrix:

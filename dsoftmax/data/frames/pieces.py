@@ -3,12 +3,15 @@
 import threading
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dsoftmax.data.frames.encode import distinct_values
 from dsoftmax.data.source import first_rows
+from dsoftmax.system.process import available_cores
 
 Table = Any
 """A ``pyarrow.Table``."""
@@ -59,6 +62,26 @@ class Pieces(Protocol):
     def only(self, starts: NDArray[np.int64], stops: NDArray[np.int64]) -> "Pieces":
         """Return the pieces with these spans of rows. The default is all of them."""
         return self
+
+    def distinct(self, names: Sequence[str]) -> Iterator[tuple[str, set[Any]]]:
+        """Yield names of columns with distinct values of them that occur, without nulls.
+
+        The default reads each column of each piece once, on all cores.
+        """
+
+        def look(asked: tuple[int, str]) -> tuple[str, set[Any]]:
+            piece, name = asked
+            chunks = self.table(piece, [name]).column(name).chunks
+            return name, set().union(*map(distinct_values, chunks))
+
+        asked = [(piece, name) for piece in range(len(self.piece_rows)) for name in names]
+        with ThreadPoolExecutor(available_cores()) as threads:
+            yield from threads.map(look, asked)
+
+    @property
+    def lazy(self) -> bool:
+        """Whether the pieces are those of dask, so that results should be lazy too."""
+        return False
 
     @property
     def resident(self) -> bool:

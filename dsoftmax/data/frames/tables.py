@@ -186,6 +186,20 @@ def _has_nulls(column: Any) -> bool:
     )
 
 
+def require_distinct(names: list[Any], name: str) -> None:
+    """Raise if two columns of a frame have one name.
+
+    Raises
+    ------
+    DataError
+    """
+    if len(set(names)) < len(names):
+        twice = next(one for one in names if names.count(one) > 1)
+        raise DataError(
+            f"{name} has two columns named {twice}; expected distinct names. Rename one of them."
+        )
+
+
 def arrow_table(values: Any, name: str) -> Table:
     """Return a frame in memory as an Arrow table. NaN stays NaN in columns of floats.
 
@@ -202,11 +216,7 @@ def arrow_table(values: Any, name: str) -> Table:
     if isinstance(values, pa.RecordBatch):
         values = pa.Table.from_batches([values])
     names = values.schema.names if isinstance(values, pa.Table) else list(values.columns)
-    if len(set(names)) < len(names):
-        twice = next(one for one in names if names.count(one) > 1)
-        raise DataError(
-            f"{name} has two columns named {twice}; expected distinct names. Rename one of them."
-        )
+    require_distinct(names, name)
     if isinstance(values, pa.Table):
         return values
     import narwhals
