@@ -4,6 +4,7 @@ import copy
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -234,7 +235,10 @@ class SoftmaxEstimator(Base):
         The coding is noted, or it is that which was noted before.
         """
         if not reset:
-            return coded(X, self._coding, getattr(self, "feature_names_in_", None), name)
+            coding = self._coding
+            if coding is not None:
+                coding = replace(coding, unknown=self.handle_unknown)
+            return coded(X, coding, getattr(self, "feature_names_in_", None), name)
         X, self._coding = newly_coded(X, self.categorical_features, self.handle_unknown, name)
         if self._coding is not None:
             self.feature_names_in_ = np.array(self._coding.names, object)

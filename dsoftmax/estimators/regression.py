@@ -157,8 +157,8 @@ class SoftmaxRegression(SoftmaxPredictor):
     CSR matrix. Labels and weights may be any of these with one dimension, or groups in which
     AnnData stores a column. X may be a frame with columns by name: `dsoftmax.parquet`, a polars
     LazyFrame, a dask DataFrame, or a DataFrame or Arrow table in memory. The names of columns may
-    then stand for labels and weights, as in ``fit(frame, "y")``. Integers and float16 are not converted as a whole, and no
-    stored or lazy array is read as a whole.
+    then stand for labels and weights, as in ``fit(frame, "y")``. Integers and float16 are not
+    converted as a whole, and no stored or lazy array is read as a whole.
 
     Rows whose data declare a missing value are skipped in `fit`, `score` and `uncertainty`: masked
     entries of NumPy and dask arrays, and the ``_FillValue`` of Zarr arrays. ``nodata`` and

@@ -62,7 +62,9 @@ class DaskPieces(Pieces):
 
         dask's whole optimisation would join small partitions, and others for other columns.
         """
-        found: list[Any] = self.frame[list(names)].simplify().to_delayed(optimize_graph=False)
+        own = {str(name): name for name in self.frame.columns}
+        chosen = self.frame[[own[name] for name in names]]
+        found: list[Any] = chosen.simplify().to_delayed(optimize_graph=False)
         return found
 
     def table(self, piece: int, names: Sequence[str]) -> Table:

@@ -164,4 +164,6 @@ def distinct_values(chunk: Any) -> set[Any]:
         found = chunk.dictionary.take(pc.unique(chunk.indices).drop_null())
     else:
         found = pc.unique(chunk)
+    if pa.types.is_decimal(found.type):
+        found = found.cast(pa.float64())
     return set(found.to_pylist()) - {None}

@@ -239,6 +239,9 @@ class ColumnRows(Rows):
     def cached_bytes(self, starts: NDArray[np.int64]) -> int:
         return self.reader.cached_rows(starts) * value_bytes(self.dtype)
 
+    def smaller_chunks(self, rows: int) -> str:
+        return self.reader.pieces.smaller(rows)
+
     def describe(self) -> dict[str, Any]:
         pieces = self.reader.pieces
         return {

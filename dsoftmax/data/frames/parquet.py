@@ -1,6 +1,7 @@
 """Parquet: one file, several, or a folder with hive partitions. Pieces are row groups."""
 
 import os
+import shlex
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +24,8 @@ from dsoftmax.system.patterns import paths_of
 
 SUFFIXES = (".parquet", ".parq", ".pq")
 """Endings of files that are looked for in a folder."""
+LISTED = 4
+"""Most files that a command in a message stores again. Others have no command."""
 FOOTERS = 32
 """Parsed footers that stay in a process. A footer is parsed again for a file beyond them."""
 OPENED_AT_ONCE = 16
@@ -224,13 +227,17 @@ class ParquetPieces(Pieces):
         return found
 
     def smaller(self, rows: int) -> str:
-        if self._piece_rows.max(initial=0) <= rows:
+        several = len(self.files) > LISTED
+        if self._piece_rows.max(initial=0) <= rows or several or any(self.keys):
             return ""
-        return (
-            'python -c "import pyarrow.dataset as d; d.write_dataset(d.dataset('
-            f"{self._place!r}, partitioning='hive'), 'smaller', format='parquet', "
-            f'max_rows_per_group={rows})"'
+        # pyarrow.dataset would change the order of the rows.
+        code = (
+            f"import pyarrow.parquet as q; fs = {list(self.files)!r}; "
+            "w = q.ParquetWriter('smaller.parquet', q.read_schema(fs[0])); "
+            f"[w.write_table(q.ParquetFile(f).read_row_group(i), {rows}) for f in fs "
+            "for i in range(q.ParquetFile(f).num_row_groups)]; w.close()"
         )
+        return f"python -c {shlex.quote(code)}"
 
     def describe(self) -> dict[str, Any]:
         return {
@@ -348,7 +355,7 @@ def _footer(filesystem: Any, file: str) -> _Footer:
     nullable = set()
     for place in range(metadata.num_columns):
         name = metadata.schema.column(place).path
-        if not schema.field(name.split(".")[0] if name not in schema.names else name).nullable:
+        if name not in schema.names or not schema.field(name).nullable:  # lists are no features
             continue
         for one in counts:
             about = one.column(place).statistics

@@ -1,21 +1,21 @@
 """Where a frame's rows are: pieces that are read alone, and readers of some columns."""
 
-import threading
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dsoftmax.data.frames.decoded import Decoded
 from dsoftmax.data.frames.encode import distinct_values
 from dsoftmax.data.source import first_rows
 from dsoftmax.system.process import available_cores
 
 Table = Any
 """A ``pyarrow.Table``."""
-SLOTS = 2
+MOST_DECODED = 2
 """Pieces of a reader that stay decoded because chunks of the source begin or end inside them."""
 
 
@@ -101,8 +101,7 @@ class Pieces(Protocol):
 class Reader:
     """A reader of some columns, by spans of rows.
 
-    A piece that a span cuts stays decoded, because another span needs it too. One thread decodes
-    it, and others that need it wait.
+    A piece that a span cuts stays decoded, because another span needs it too.
 
     Parameters
     ----------
@@ -113,7 +112,7 @@ class Reader:
     def __init__(self, pieces: Pieces, names: Sequence[str]) -> None:
         self.pieces, self.names = pieces, tuple(names)
         self.starts = first_rows(pieces.piece_rows)
-        self._slots = [_Slot() for _ in range(SLOTS)]
+        self._decoded = Decoded(MOST_DECODED)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Reader, (self.pieces, self.names)
@@ -133,8 +132,8 @@ class Reader:
             if (start, end) == (first, first + rows):
                 yield start, self.pieces.table(piece, self.names)
             elif start < end:
-                slot = self._slots[piece % SLOTS]
-                yield start, slot.table(piece, self._decode).slice(start - first, end - start)
+                whole = self._decoded.table(piece, self._decode)
+                yield start, whole.slice(start - first, end - start)
             start, piece = end, piece + 1
 
     def _decode(self, piece: int) -> Table:
@@ -150,20 +149,4 @@ class Reader:
             return 0
         cut = np.unique(np.searchsorted(self.starts, starts[~np.isin(starts, self.starts)]) - 1)
         sizes = np.sort(self.pieces.piece_rows[cut])[::-1]
-        return int(sizes[:SLOTS].sum())
-
-
-class _Slot:
-    """One decoded piece, and later another one. Only the holder of the lock reads or changes it."""
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.piece = -1
-        self.found: Table | None = None
-
-    def table(self, piece: int, decode: Callable[[int], Table]) -> Table:
-        with self.lock:
-            if self.piece != piece:
-                self.found, self.piece = None, -1
-                self.found, self.piece = decode(piece), piece
-            return self.found
+        return int(sizes[:MOST_DECODED].sum())
