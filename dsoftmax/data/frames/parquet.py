@@ -1,5 +1,6 @@
 """Parquet: one file, several, or a folder with hive partitions. Pieces are row groups."""
 
+import json
 import os
 import shlex
 import threading
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 
 from dsoftmax.data.frames.frame import Frame
 from dsoftmax.data.frames.pieces import Pieces, Table
-from dsoftmax.data.frames.types import common_type, is_text
+from dsoftmax.data.frames.types import common_type, is_text, value_type
 from dsoftmax.errors import DataError, ReadError
 from dsoftmax.system.patterns import paths_of
 
@@ -363,10 +364,24 @@ def _footer(filesystem: Any, file: str) -> _Footer:
                 nullable.add(name)
                 break
     return _Footer(
-        dict(zip(schema.names, schema.types, strict=True)),
+        _types(schema),
         nullable,
         [one.num_rows for one in counts],
     )
+
+
+def _types(schema: Any) -> dict[str, Any]:
+    """Return the type of each column. Categories of pandas are dictionaries again.
+
+    Parquet itself keeps dictionaries of strings alone.
+    """
+    found = dict(zip(schema.names, schema.types, strict=True))
+    about = json.loads((schema.metadata or {}).get(b"pandas", b"{}"))
+    for column in about.get("columns", []):
+        name = column.get("field_name") or column.get("name")
+        if column.get("pandas_type") == "categorical" and name in found:
+            found[name] = pa.dictionary(pa.int32(), value_type(found[name]))
+    return found
 
 
 def _columns(

@@ -87,6 +87,18 @@ def test_dictionaries_that_differ_by_row_group_are_unified(tmp_path):
     check_source(source, np.column_stack([flat == word for word in WORDS]).astype(np.float32), flat)
 
 
+def test_categories_of_numbers_are_categories_in_parquet_too(tmp_path):
+    """Parquet stores them as numbers. pandas notes what they were."""
+    rows = ROWS.astype({"soil": "category"})
+    for frame in (dsoftmax.parquet(write_file(rows, tmp_path / "rows.parquet")), rows):
+        _, coding = newly_coded(frame[["soil", "wet"]], "from_dtype", "error", "X")
+        assert coding.columns[0].categories == tuple(range(9))
+        assert coding.columns[1].categories is None
+        source = source_of(frame_of(frame, "X"), columns=["soil", "wet"])
+        expected = [*(ROWS.soil == one for one in range(9)), ROWS.wet]
+        check_source(source, np.column_stack(expected).astype(np.float32))
+
+
 def test_types_that_differ_by_file_are_joined(tmp_path):
     files = [
         write_file(ROWS[:900], tmp_path / "a.parquet"),
