@@ -131,6 +131,9 @@ def test_categories_that_the_training_lacks(ours, tmp_path):
     assert not expected[1234, 1:4].any()
     by_hand = Model(ignoring.model_.theta, ignoring.classes_).predict_proba(expected)
     np.testing.assert_allclose(ignoring.predict_proba(frame), by_hand, atol=1e-6)
+    np.testing.assert_allclose(ignoring.model_.predict_proba(rows), by_hand, atol=1e-6)
+    later = clone(ours).fit(ROWS, "cover", "area").set_params(handle_unknown="ignore")
+    np.testing.assert_allclose(later.predict_proba(rows), by_hand, atol=1e-6)
     with pytest.raises(OptionError, match="Did you mean 'ignore'"):
         SoftmaxRegression(handle_unknown="ignored").fit(ROWS[["soil"]], ROWS.cover)
 

@@ -108,8 +108,8 @@ def _found(frame: Frame, names: list[str]) -> dict[str, tuple[Any, ...]]:
     return {name: tuple(sorted(values)) for name, values in categories.items()}
 
 
-def matched(frame: Frame, coding: Coding) -> Frame:
-    """Return the columns of a coding by their names. Other columns of the frame are not read.
+def require_coded(frame: Frame, coding: Coding) -> None:
+    """Raise unless a frame has the columns of a coding, whatever their order.
 
     Raises
     ------
@@ -131,4 +131,3 @@ def matched(frame: Frame, coding: Coding) -> Frame:
                 f"{place}: the column {column.name} is {kind}; expected {wanted}, as in the "
                 "training. Convert the column."
             )
-    return frame[coding.names]

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from dsoftmax.data.coding import Coding
-from dsoftmax.data.frames.categories import find_coding, matched
+from dsoftmax.data.frames.categories import find_coding, require_coded
 from dsoftmax.data.frames.frame import Frame
 from dsoftmax.data.frames.matrix import FrameColumn, FrameMatrix
 from dsoftmax.data.frames.pieces import Pieces
@@ -71,7 +71,8 @@ def coded(values: Any, coding: Coding, name: str) -> FrameMatrix:
     DataError
         A column is absent, or has another type.
     """
-    frame = matched(frame_of(values, name), coding)
+    frame = frame_of(values, name)
+    require_coded(frame, coding)
     return FrameMatrix(frame.pieces, coding)
 
 
