@@ -12,6 +12,7 @@ from frames import FEATURES, WORDS, make_rows, one_hot, write_file, write_parts
 from sklearn.base import clone
 from sklearn.compose import make_column_transformer
 from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
@@ -188,6 +189,8 @@ def test_cross_validation_and_validation_sets_take_names(tmp_path):
     assert search.feature_names_in_.tolist() == ["height", "wood", "wet"]
     stopped = SoftmaxRegression(**options).fit(frame, "cover", X_val=ROWS[:500], y_val="cover")
     assert any(one["held_loss"] is not None for one in stopped.history_)
+    splits = SoftmaxRegressionCV(Cs=[1.0], cv=StratifiedKFold(3), **options).fit(ROWS, "cover")
+    assert splits.scores_.shape == (3, 1)
     copied = clone(stopped)
     assert copied.categorical_features == "from_dtype"
     refitted = stopped.fit(ROWS[["soil", "wet"]].astype(float), pd.Series(ROWS.cover))

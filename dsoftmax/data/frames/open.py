@@ -97,9 +97,18 @@ def taken(values: Any, columns: Iterable[Any], name: str) -> tuple[Frame, list[A
     ----------
     values : frame
     columns : iterable
-        A name stands for the column. Other values are returned as they are.
+        A name stands for the column, which is an array if the frame is in memory. Other values are
+        returned as they are.
     name : str
     """
     frame = frame_of(values, name)
-    found = [frame.column(one) if isinstance(one, str) else one for one in columns]
+    columns = list(columns)
+    found = [_column(frame, one) if isinstance(one, str) else one for one in columns]
     return frame.without(one for one in columns if isinstance(one, str)), found
+
+
+def _column(frame: Frame, name: str) -> Any:
+    column = frame.column(name)
+    if not frame.pieces.resident:
+        return column
+    return column.rows(name, "error").read(0, column.shape[0])

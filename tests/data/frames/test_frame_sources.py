@@ -116,10 +116,11 @@ def test_types_that_differ_by_file_are_joined(tmp_path):
 
 @pytest.mark.parametrize("kind", ["parquet", "arrow", "polars"])
 def test_rows_with_a_null_are_skipped(kind, tmp_path):
-    rows = ROWS.astype({"soil": "Int16"})
+    rows = ROWS.astype({"soil": "Int16", "area": "Float64"})
     rows.loc[5:9, "soil"] = None
     rows.loc[8:20, "wood"] = None
     rows.loc[100:101, "cover"] = None
+    rows.loc[200:202, "area"] = None
     frame = {
         "parquet": lambda: dsoftmax.parquet(write_file(rows, tmp_path / "rows.parquet")),
         "arrow": lambda: frame_of(pa.Table.from_pandas(rows), "X"),
@@ -131,8 +132,8 @@ def test_rows_with_a_null_are_skipped(kind, tmp_path):
         block, skipped = source.load(chunk).counted()
         counts += 0 if skipped is None else skipped
         kept.append(block.X.toarray())
-    assert counts.tolist() == [16, 2, 0, 0]
-    lost = rows[["soil", "wood", "cover"]].isna().any(axis=1).to_numpy()
+    assert counts.tolist() == [16, 2, 3, 0]
+    lost = rows[["soil", "wood", "cover", "area"]].isna().any(axis=1).to_numpy()
     np.testing.assert_array_equal(np.concatenate(kept), one_hot(ROWS)[~lost])
 
 

@@ -10,7 +10,7 @@ import pytest
 from dsoftmax.data.frames.write import OrderedWriter, holds_predictions
 
 
-@pytest.mark.parametrize("order", itertools.permutations(range(3)))
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
 def test_rows_are_written_in_order(order, tmp_path):
     labels = np.array(["a", "b", "c", "d", "e", "f"], object)
     chances = np.arange(6, dtype=np.float32)
