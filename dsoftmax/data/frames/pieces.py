@@ -1,4 +1,4 @@
-"""Where a frame's rows are: pieces that are read alone, and readers of some columns."""
+"""The pieces of a frame, such as row groups, and the reader of some of its columns."""
 
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence

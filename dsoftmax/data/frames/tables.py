@@ -109,7 +109,7 @@ class LazyPieces(Pieces):
     """A lazy frame of polars. A piece is a slice of its rows, and runs the query for them.
 
     The query must return its rows in the same order every time. polars reads only the rows of a
-    slice if the query scans files; after other steps, such as a filter, it reads more.
+    slice if the query scans files. After other steps, such as a filter, it reads more.
 
     Parameters
     ----------
