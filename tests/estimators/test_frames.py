@@ -161,6 +161,18 @@ def test_columns_of_categories_may_be_named():
         SoftmaxRegression(categorical_features=["wod"]).fit(ROWS, "cover")
 
 
+def test_categories_without_a_name_or_a_row():
+    """The empty string is a category. A category of pandas without a row is none."""
+    rows = ROWS.assign(
+        wood=pd.Categorical(ROWS.wood.replace("oak", ""), ["palm", "pine", "", "fir"])
+    )
+    model = SoftmaxRegression(**TIGHT).fit(rows, "cover", "area")
+    names = model.model_.feature_names.tolist()
+    assert names[1:4] == ["wood_", "wood_fir", "wood_pine"]
+    plain = SoftmaxRegression(**TIGHT).fit(ROWS, "cover", "area")
+    np.testing.assert_allclose(model.predict_proba(rows), plain.predict_proba(ROWS), atol=2e-6)
+
+
 def test_skipped_rows_are_counted(tmp_path, caplog):
     rows = ROWS.copy()
     rows.loc[:9, "wood"] = None

@@ -37,6 +37,7 @@ FRAMES = {
     "a pattern": lambda path: dsoftmax.parquet(
         write_parts(ROWS, path / "rows") + "/part-*.parquet"
     ),
+    "a URL": lambda path: dsoftmax.parquet(f"file://{write_parts(ROWS, path / 'rows')}"),
     "a list": lambda path: dsoftmax.parquet(
         [write_file(ROWS[:900], path / "b.pq"), write_file(ROWS[900:], path / "a.pq")]
     ),
