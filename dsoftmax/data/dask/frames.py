@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from dsoftmax.data.coding import Coding
 from dsoftmax.data.features import Features
+from dsoftmax.data.frames.columns import FrameColumn
 from dsoftmax.data.frames.encode import column_values, distinct_values, null_rows
-from dsoftmax.data.frames.matrix import FrameColumn, FrameMatrix, FrameRows
+from dsoftmax.data.frames.matrix import FrameMatrix, FrameRows
 from dsoftmax.data.frames.pieces import Pieces, Reader, Table
 from dsoftmax.data.frames.tables import ArrowPieces, arrow_table
 

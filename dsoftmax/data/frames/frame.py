@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import overload
 
-from dsoftmax.data.frames.matrix import FrameColumn
+from dsoftmax.data.frames.columns import FrameColumn
 from dsoftmax.data.frames.pieces import Pieces
 from dsoftmax.data.frames.types import is_value
 from dsoftmax.errors import DataError

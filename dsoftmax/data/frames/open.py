@@ -6,8 +6,9 @@ from typing import Any
 
 from dsoftmax.data.coding import Coding
 from dsoftmax.data.frames.categories import find_coding, require_coded
+from dsoftmax.data.frames.columns import FrameColumn
 from dsoftmax.data.frames.frame import Frame
-from dsoftmax.data.frames.matrix import FrameColumn, FrameMatrix
+from dsoftmax.data.frames.matrix import FrameMatrix
 from dsoftmax.data.frames.pieces import Pieces
 from dsoftmax.data.frames.tables import ArrowPieces, LazyPieces, arrow_table, require_distinct
 from dsoftmax.data.kind import is_frame, kind_of

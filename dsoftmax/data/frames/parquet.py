@@ -1,30 +1,24 @@
 """Parquet: one file, several, or a folder with hive partitions. Pieces are row groups."""
 
-import json
 import os
 import shlex
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.dataset
-import pyarrow.fs
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from dsoftmax.data.frames.files import listed_files, partitions_of
+from dsoftmax.data.frames.footers import common_columns, read_footer
 from dsoftmax.data.frames.frame import Frame
 from dsoftmax.data.frames.pieces import Pieces, Table
-from dsoftmax.data.frames.types import common_type, is_text, value_type
-from dsoftmax.errors import DataError, ReadError
-from dsoftmax.system.patterns import paths_of
+from dsoftmax.data.frames.types import common_type, is_text
+from dsoftmax.errors import ReadError
 
-SUFFIXES = (".parquet", ".parq", ".pq")
-"""Endings of files that are looked for in a folder."""
 LISTED = 4
 """Most files that a command in a message stores again. Others have no command."""
 FOOTERS = 32
@@ -78,25 +72,6 @@ def parquet(
     pieces = ParquetPieces.open(path)
     frame = Frame(pieces, list(pieces.found), "X")
     return frame if columns is None else frame[list(columns)]
-
-
-@dataclass(frozen=True)
-class _Footer:
-    """What the footer of a file says.
-
-    Attributes
-    ----------
-    types : dict
-        Type by column.
-    nullable : set of str
-        Columns that may have nulls in this file.
-    rows : list of int
-        Rows of its row groups.
-    """
-
-    types: dict[str, Any]
-    nullable: set[str]
-    rows: list[int]
 
 
 class ParquetPieces(Pieces):
@@ -158,11 +133,11 @@ class ParquetPieces(Pieces):
         several = isinstance(path, (list, tuple))
         paths = [os.fspath(one) for one in path] if several else [os.fspath(path)]
         place = paths[0] if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"
-        filesystem, files = _listed(paths, place)
-        keys, partitions = _partitions(files, filesystem)
+        filesystem, files = listed_files(paths, place)
+        keys, partitions = partitions_of(files, filesystem)
         with ThreadPoolExecutor(min(OPENED_AT_ONCE, len(files))) as threads:
-            footers = list(threads.map(lambda file: _footer(filesystem, file), files))
-        found = _columns(footers, files, partitions)
+            footers = list(threads.map(lambda file: read_footer(filesystem, file), files))
+        found = common_columns(footers, files, partitions)
         nullable = frozenset().union(*(footer.nullable for footer in footers))
         nullable |= {name for one in keys for name, value in one.items() if value is None}
         groups = [
@@ -266,145 +241,3 @@ class _Types(Mapping[str, Any]):
 
     def __len__(self) -> int:
         return len(self.found)
-
-
-def _is_data(file: str, base: str) -> bool:
-    """Return whether a file below a folder is one of its Parquet files, by its name."""
-    below = file.removeprefix(base).strip("/").split("/")
-    return file.lower().endswith(SUFFIXES) and not any(one.startswith(("_", ".")) for one in below)
-
-
-def _listed(paths: list[str], place: str) -> tuple[Any, list[str]]:
-    """Return the file system and the files of some paths."""
-    if "://" in paths[0]:
-        try:
-            filesystem, _ = pa.fs.FileSystem.from_uri(paths[0])
-            inner = [pa.fs.FileSystem.from_uri(path)[1] for path in paths]
-        except (OSError, pa.ArrowException) as error:
-            raise ReadError(
-                f"{place} cannot be opened ({type(error).__name__}: {error}); expected a path, or "
-                "a URL such as s3://bucket/folder. Check the address and the credentials."
-            ) from error
-    else:
-        filesystem = pa.fs.LocalFileSystem()
-        inner = [found for path in paths for found in paths_of(path)]
-    files: list[str] = []
-    for path in inner:
-        files += _below(filesystem, path, place)
-    if not files:
-        raise ReadError(
-            f"{place}: there is no such Parquet file; expected a file, a folder of files that end "
-            f"in {' or '.join(SUFFIXES)}, or a pattern such as 'part-*.parquet'. Check the path."
-        )
-    return filesystem, files
-
-
-def _below(filesystem: Any, path: str, place: str) -> list[str]:
-    try:
-        about = filesystem.get_file_info(path)
-        if about.type == pa.fs.FileType.NotFound:
-            return []
-        if about.type == pa.fs.FileType.File:
-            return [path]
-        listed = filesystem.get_file_info(pa.fs.FileSelector(path, recursive=True))
-    except OSError as error:
-        raise ReadError(
-            f"{place} cannot be listed ({type(error).__name__}: {error}); expected Parquet files. "
-            "Check the path and the permissions."
-        ) from error
-    return sorted(
-        one.path
-        for one in listed
-        if one.type == pa.fs.FileType.File and _is_data(one.path, about.path)
-    )
-
-
-def _partitions(files: list[str], filesystem: Any) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Return the values of the hive partitions of each file, and the type of each key."""
-    if not any("=" in Path(file).parent.as_posix() for file in files):
-        return [{}] * len(files), {}
-    schema = pa.schema([])
-    found = pa.dataset.dataset(
-        files, format="parquet", filesystem=filesystem, partitioning="hive", schema=None
-    )
-    keys = [
-        dict(pa.dataset.get_partition_keys(fragment.partition_expression))
-        for fragment in found.get_fragments()
-    ]
-    names = dict.fromkeys(name for one in keys for name in one)
-    schema = found.schema
-    return keys, {name: schema.field(name).type for name in names}
-
-
-def _footer(filesystem: Any, file: str) -> _Footer:
-    try:
-        with filesystem.open_input_file(file) as stored:
-            metadata = pq.read_metadata(stored)
-            schema = metadata.schema.to_arrow_schema()
-    except (OSError, pa.ArrowException) as error:
-        raise ReadError(
-            f"{file} cannot be read as Parquet ({type(error).__name__}: {error}). The file is "
-            "damaged, or none of Parquet. Write it again from its origin, or leave it out."
-        ) from error
-    if len(set(schema.names)) < len(schema.names):
-        twice = next(name for name in schema.names if schema.names.count(name) > 1)
-        raise DataError(
-            f"{file} has two columns named {twice}; expected distinct names. Write it again with "
-            "another name for one of them."
-        )
-    counts = [metadata.row_group(group) for group in range(metadata.num_row_groups)]
-    nullable = set()
-    for place in range(metadata.num_columns):
-        name = metadata.schema.column(place).path
-        if name not in schema.names or not schema.field(name).nullable:  # lists are no features
-            continue
-        for one in counts:
-            about = one.column(place).statistics
-            if about is None or not about.has_null_count or about.null_count:
-                nullable.add(name)
-                break
-    return _Footer(
-        _types(schema),
-        nullable,
-        [one.num_rows for one in counts],
-    )
-
-
-def _types(schema: Any) -> dict[str, Any]:
-    """Return the type of each column. Categories of pandas are dictionaries again.
-
-    Parquet itself keeps dictionaries of strings alone.
-    """
-    found = dict(zip(schema.names, schema.types, strict=True))
-    about = json.loads((schema.metadata or {}).get(b"pandas", b"{}"))
-    for column in about.get("columns", []):
-        name = column.get("field_name") or column.get("name")
-        if column.get("pandas_type") == "categorical" and name in found:
-            found[name] = pa.dictionary(pa.int32(), value_type(found[name]))
-    return found
-
-
-def _columns(
-    footers: list[_Footer], files: list[str], partitions: dict[str, Any]
-) -> dict[str, tuple[Any, ...]]:
-    """Return the types of each column in all files, in the order of the first file.
-
-    Raises
-    ------
-    DataError
-        A file lacks a column of another one.
-    """
-    names = dict.fromkeys(name for footer in footers for name in footer.types)
-    for name in names:
-        for footer, file in zip(footers, files, strict=True):
-            if name not in footer.types and name not in partitions:
-                raise DataError(
-                    f"{file} has no column {name}, which other files have; expected the same "
-                    "columns in all files. Write it again with this column, or leave it out."
-                )
-    found = {
-        name: tuple(dict.fromkeys(footer.types[name] for footer in footers))
-        for name in names
-        if name not in partitions
-    }
-    return found | {name: (kind,) for name, kind in partitions.items()}
