@@ -11,10 +11,12 @@ __all__ = [
     "SoftmaxRegressionCV",
     "__version__",
     "load_model",
+    "parquet",
     "save_model",
 ]
 
 if TYPE_CHECKING:
+    from dsoftmax.data.frames.parquet import parquet
     from dsoftmax.estimators.cross_validation import SoftmaxRegressionCV
     from dsoftmax.estimators.regression import SoftmaxRegression
     from dsoftmax.estimators.sklearn import ConvergenceWarning
@@ -27,6 +29,7 @@ _HOMES = {
     "SoftmaxRegressionCV": "dsoftmax.estimators.cross_validation",
     "Model": "dsoftmax.results.model",
     "load_model": "dsoftmax.results.stored_model",
+    "parquet": "dsoftmax.data.frames.parquet",
     "save_model": "dsoftmax.results.stored_model",
 }
 

@@ -59,12 +59,19 @@ class StoredGroup(Protocol):
     def keys(self) -> Any: ...
 
 
-FeaturesLike: TypeAlias = ArrayLike | ChunkedArray | SparseArray | StoredGroup
+class FrameLike(Protocol):
+    """Rows with columns by name: `dsoftmax.parquet`, or a frame of pandas, polars or Arrow."""
+
+    @property
+    def columns(self) -> Any: ...
+
+
+FeaturesLike: TypeAlias = ArrayLike | ChunkedArray | SparseArray | StoredGroup | FrameLike
 """Features X, (n, p): ndarray, list, DataFrame, SciPy sparse, ``zarr.Array``, ``h5py.Dataset`` or
-dask array, or a group in which AnnData stores a matrix."""
+dask array, a frame, or a group in which AnnData stores a matrix."""
 ColumnLike: TypeAlias = ArrayLike | ChunkedArray | StoredGroup
 """Labels, weights or groups, (n,): ndarray, list, Series, ``zarr.Array``, ``h5py.Dataset`` or dask
-array, or a group in which AnnData stores a column."""
+array, a group in which AnnData stores a column, or the name of a column of the frame X."""
 EngineLike: TypeAlias = str | DaskClient | Engine
 """An engine: "auto", "serial", "threads", "cluster", a dask Client, or an `Engine`."""
 Label: TypeAlias = bool | int | float | str | bytes | np.generic

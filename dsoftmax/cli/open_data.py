@@ -9,10 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dsoftmax.cli.frame_choice import AS_NUMBERS, FrameChoice
 from dsoftmax.cli.labels import soft_classes
 from dsoftmax.cli.missing_choice import NODATA, NONE, UNLABELLED, MissingChoice
+from dsoftmax.cli.open_frames import coding_of, frame_table, is_frame_data, other_columns
 from dsoftmax.data.anndata.element import KNOWN
 from dsoftmax.data.anndata.nodes import place_of
+from dsoftmax.data.coding import Coding
 from dsoftmax.data.counts import Normalisation
 from dsoftmax.data.kind import kind_of
 from dsoftmax.data.missing import given_missing
@@ -41,6 +44,8 @@ def open_data(
     how: Normalisation = AS_STORED,
     fold_column: str | None = None,
     classes: str | None = None,
+    frames: FrameChoice = AS_NUMBERS,
+    coding: Coding | None = None,
 ) -> Source:
     """Open the arrays that the options name. A column of folds takes the place of groups.
 
@@ -52,6 +57,10 @@ def open_data(
         Names of the features of a model. Columns of AnnData are found by them.
     classes : str, optional
         Classes, separated by commas. They make labels of two dimensions soft.
+    frames : FrameChoice
+        How columns of Parquet become features.
+    coding : Coding, optional
+        Coding of a model. Columns of Parquet are found by it.
 
     Raises
     ------
@@ -76,6 +85,8 @@ def open_data(
             how,
             option,
             classes,
+            frames,
+            coding,
         )
     )
 
@@ -90,6 +101,7 @@ def open_columns(
     missing: MissingChoice = NONE,
     how: Normalisation = AS_STORED,
     fold_column: str | None = None,
+    frames: FrameChoice = AS_NUMBERS,
 ) -> tuple[Source, dict[str, Source]]:
     """Open X with several label columns: the source of all, and one for each column.
 
@@ -108,10 +120,10 @@ def open_columns(
         )
     option = "--groups" if fold_column is None else "--fold-column"
     column = groups if fold_column is None else fold_column
-    tables = [
-        _table(data, features, one, weights, column, missing_chunks, missing, None, how, option)
-        for one in labels
-    ]
+    if is_frame_data(data) and features is None:  # no label of one model is a feature of another
+        features = other_columns(data, (*labels, weights, column))
+    arguments = (weights, column, missing_chunks, missing, None, how, option, None, frames)
+    tables = [_table(data, features, one, *arguments) for one in labels]
     names = [table.names.y for table in tables]
     y = several_labels({name: table.y for name, table in zip(names, tables, strict=True)})
     together = replace(tables[0], y=y, names=replace(tables[0].names, y=",".join(names)))
@@ -126,6 +138,8 @@ def open_features(
     skips: Skips,
     feature_names: Iterable[str] | None = None,
     how: Normalisation = AS_STORED,
+    frames: FrameChoice = AS_NUMBERS,
+    coding: Coding | None = None,
 ) -> Source:
     """Open the rows of a prediction.
 
@@ -135,17 +149,32 @@ def open_features(
     """
     if skips.missing.any:
         _require_as_stored(how, "--features-nodata")
-    table = _table(data, features, None, None, None, missing_chunks, NONE, feature_names, how)
+    table = _table(
+        data,
+        features,
+        None,
+        None,
+        None,
+        missing_chunks,
+        NONE,
+        feature_names,
+        how,
+        frames=frames,
+        coding=coding,
+    )
     return open_source(replace(table, missing=skips.values(np.dtype(table.X.dtype))))
 
 
-def open_names(data: str, features: str | None) -> NDArray | None:
-    """Return the names of the features, (p,) objects; None if the store has none.
+def open_names(data: str, features: str | None, source: Source) -> NDArray | None:
+    """Return the names of the features of a source, (p,) objects; None if the store has none.
 
     Raises
     ------
     ReadError, DataError, OptionError
     """
+    coding = coding_of(source)
+    if coding is not None:
+        return np.array(coding.features, object)
     return feature_names_of(_features(data, features))
 
 
@@ -161,8 +190,16 @@ def _table(
     how: Normalisation = AS_STORED,
     grouping: str = "--groups",
     classes: str | None = None,
+    frames: FrameChoice = AS_NUMBERS,
+    coding: Coding | None = None,
 ) -> Table[Any]:
     """Return the table of the named arrays, with their paths as names."""
+    if is_frame_data(data):
+        columns = (labels, weights, groups)
+        return frame_table(
+            data, features, columns, missing, frames, how, coding, feature_names, missing_chunks
+        )
+    frames.require_none()
     named = (("--labels", labels), ("--weights", weights), (grouping, groups))
     X = _features(data, features)
     if missing.nodata:
@@ -262,6 +299,7 @@ def open_validation(
         feature_names,
         how,
         classes=classes,
+        coding=coding_of(training),
     )
     names = table.names
     for option, path in (

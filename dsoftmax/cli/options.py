@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from dsoftmax.cli.engine_choice import ENGINES, engine_choice
+from dsoftmax.cli.frame_choice import FrameChoice
 from dsoftmax.cli.missing_choice import MissingChoice
 from dsoftmax.cli.parameters import Bytes, Known, ListOption, Numbers, SolverOption
 from dsoftmax.errors import OptionError
@@ -38,15 +39,17 @@ features_option = click.option(
     "--features",
     metavar="ARRAY",
     help="Path of the feature array in DATA, such as X, group/X or layers/counts, or of an array "
-    "in another store. Leave it out if DATA is an array, or for X of AnnData.",
+    "in another store. Leave it out if DATA is an array, or for X of AnnData. Columns of Parquet, "
+    "separated by commas: all others but labels and weights if it is left out.",
 )
 labels_option = click.option(
     "--labels",
     metavar="ARRAY",
     required=True,
-    help="Path of the label array, such as y or obs/cell_type, in DATA or in another store. "
-    "Two dimensions are soft labels: probabilities of the --classes, one column for each. "
-    "`train` takes several paths, separated by commas: one model for each, in shared passes.",
+    help="Path of the label array, such as y or obs/cell_type, in DATA or in another store. The "
+    "column of labels of Parquet. Two dimensions are soft labels: probabilities of the --classes, "
+    "one column for each. `train` takes several paths, separated by commas: one model for each, "
+    "in shared passes.",
 )
 weights_option = click.option(
     "--weights",
@@ -97,6 +100,35 @@ def _as_missing(function: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+def _as_frame_choice(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Pass the options of the coding as one `FrameChoice`, named ``frames``."""
+
+    @wraps(function)
+    def command(
+        *args: Any, handle_unknown: str | None, categorical: str | None = None, **options: Any
+    ) -> Any:
+        return function(*args, frames=FrameChoice(categorical, handle_unknown), **options)
+
+    return command
+
+
+handle_unknown_option = click.option(
+    "--handle-unknown",
+    type=Known(("error", "ignore")),
+    help="Meaning of a category that the training did not have: an error, or 0 in all features of "
+    "its column.  [default: that of the training, or error]",
+)
+known_coding_options = _chain(handle_unknown_option, _as_frame_choice)
+coding_options = _chain(
+    click.option(
+        "--categorical",
+        metavar="COLUMNS",
+        help="Columns of Parquet that are coded one-hot, separated by commas, or from_dtype for "
+        "those of strings and categories.",
+    ),
+    handle_unknown_option,
+    _as_frame_choice,
+)
 missing_values_options = _chain(nodata_option, unlabelled_option, _as_missing)
 memory_option = click.option(
     "--memory",

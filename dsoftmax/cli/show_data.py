@@ -13,6 +13,8 @@ def stored_facts(source: Source) -> list[tuple[str, str]]:
     facts = []
     names, dtypes = vars(source.names), dict(source.dtypes.items())
     for part, about in source.describe()["arrays"].items():
+        if part == "skipped":  # named with X
+            continue
         parts = [f"{_product(about['shape'])} {about['dtype']}"]
         n_bytes = dtypes[part].itemsize * math.prod(about["shape"])
         if "values" in about:  # CSR
@@ -25,11 +27,13 @@ def stored_facts(source: Source) -> list[tuple[str, str]]:
             n_bytes //= about["shape"][1]
         if n_bytes:
             parts.append(f"{size(n_bytes)} decoded")
+        if "one_hot" in about:
+            parts.append(f"{about['one_hot']:,} of them categories")
         parts.append(f"chunks of {_product(about['chunks'])}")
         if about["shards"]:
             parts.append(f"shards of {_product(about['shards'])}")
         version = about["format"]
-        parts.append(version if version == "HDF5" else f"Zarr v{version}")
+        parts.append(version if isinstance(version, str) else f"Zarr v{version}")
         parts += about["compressors"] or ["not compressed"]
         if "missing" in about:
             parts.append(f"declares {' and '.join(about['missing'])} as missing: rows are skipped")

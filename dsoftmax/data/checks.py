@@ -84,7 +84,8 @@ def require_numbers(name: str, dtype: np.dtype) -> None:
         kind = "Complex data not supported: " if dtype.kind == "c" else ""
         raise DataError(
             f"{kind}{name} has dtype {dtype}; expected real numbers. Convert it with "
-            "astype(float), or encode it."
+            "astype(float), or encode it. Columns of categories in a frame are encoded by "
+            "categorical_features='from_dtype'."
         )
 
 

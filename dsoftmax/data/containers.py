@@ -11,12 +11,9 @@ from typing import Any
 from dsoftmax.errors import DataError
 
 EXPRESSIONS = {
-    ("dask", "DataFrame"): "{name}.to_dask_array(lengths=True)",
-    ("dask", "Series"): "{name}.to_dask_array(lengths=True)",
     ("dask", "Index"): "{name}.to_dask_array(lengths=True)",
     ("dask", "Bag"): "{name}.compute()",
     ("dask", "Delayed"): "{name}.compute()",
-    ("polars", "LazyFrame"): "{name}.collect()",
     ("pyarrow", "RecordBatchReader"): "{name}.read_all()",
     ("pyarrow", "Dataset"): "{name}.to_table()",
     ("pyarrow", "Scanner"): "{name}.to_table()",

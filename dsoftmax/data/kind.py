@@ -21,8 +21,11 @@ def kind_of(values: Any) -> str:
 
 
 def is_dask(values: Any) -> bool:
-    """Return whether the values are a dask collection, whose results should be lazy too."""
-    return kind_of(values) == "dask"
+    """Return whether the values are a dask collection, whose results should be lazy too.
+
+    A frame of dask is one, also once its columns are chosen.
+    """
+    return kind_of(values) == "dask" or (is_frame(values) and bool(values.lazy))
 
 
 def is_stored(values: Any) -> bool:
@@ -51,3 +54,39 @@ def expression(values: Any, name: str) -> str:
         "h5py": f"dask.array.from_array({name})",
         "xarray": f"{name}.chunk().data",
     }.get(kind_of(values), f"numpy.asarray({name})")
+
+
+def is_frame(values: Any) -> bool:
+    """Return whether the values are a frame of `dsoftmax.data.frames`, or its matrix."""
+    return type(values).__module__.startswith("dsoftmax.data.frames")
+
+
+FRAMES = {
+    "pandas": ("DataFrame",),
+    "polars": ("DataFrame", "LazyFrame"),
+    "pyarrow": ("Table", "RecordBatch"),
+    "dask": ("DataFrame",),
+}
+"""Classes with columns by name, by their home."""
+
+
+def has_columns(values: Any) -> bool:
+    """Return whether the values are a frame: of a library, or of `dsoftmax.data.frames`."""
+    return is_lazy_frame(values) or any(
+        cls.__name__ in FRAMES.get(cls.__module__.partition(".")[0], ())
+        for cls in type(values).__mro__
+    )
+
+
+def is_lazy_frame(values: Any) -> bool:
+    """Return whether the values are a frame that is not in memory, and so no array at all."""
+    home, name = type(values).__module__.partition(".")[0], type(values).__name__
+    return type(values).__module__ == "dsoftmax.data.frames.frame" or (home, name) in (
+        ("polars", "LazyFrame"),
+        ("dask", "DataFrame"),
+    )
+
+
+def is_dask_series(values: Any) -> bool:
+    """Return whether the values are one column of a frame of dask."""
+    return kind_of(values) == "dask" and type(values).__name__ == "Series"

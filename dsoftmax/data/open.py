@@ -12,10 +12,19 @@ import scipy.sparse
 from numpy.typing import NDArray
 
 from dsoftmax.data.checks import check_shapes
+from dsoftmax.data.coding import Coding
 from dsoftmax.data.containers import require_no_container
 from dsoftmax.data.counts import Normalisation, Normalised
 from dsoftmax.data.cures import sparse_column_line
-from dsoftmax.data.kind import expression, is_stored, kind_of
+from dsoftmax.data.kind import (
+    expression,
+    has_columns,
+    is_dask_series,
+    is_frame,
+    is_lazy_frame,
+    is_stored,
+    kind_of,
+)
 from dsoftmax.data.memory import memory_source
 from dsoftmax.data.missing import missing_rows
 from dsoftmax.data.readers import reader_of
@@ -47,9 +56,17 @@ def open_source(table: Table[Any]) -> Source:
         A value is not an array, or shapes or dtypes do not fit.
     """
     table = table.map_columns(admitted_column, admitted(table.X, table.names.X))
+    if any(is_frame(values) for _, values in table.items()):
+        from dsoftmax.data.frames.open import as_dask
+
+        table = as_dask(table)
     if kind_of(table.X) == "stored":
         # No dask array is made of X. The columns need less memory.
         table = table.map_columns(lambda values, _: _computed(values), table.X)
+        if is_frame(table.X):
+            from dsoftmax.data.frames.source import frame_source
+
+            return frame_source(with_known_rows(table))
         from dsoftmax.data.anndata.source import anndata_source
 
         return anndata_source(with_known_rows(table))
@@ -116,6 +133,10 @@ def admitted_column(values: Any, name: str) -> Any:
         As `admitted`, and if the values are sparse.
     """
     values = _stored_by_anndata(values, name)
+    if is_dask_series(values):
+        from dsoftmax.data.frames.open import series_column
+
+        return series_column(values)
     require_no_container(values, name, column=True)
     if kind_of(values) == "xarray" and len(values.dims) != 1:
         raise DataError(
@@ -185,7 +206,7 @@ def feature_names(X: Any) -> NDArray | None:
 
     AnnData stores the names of genes. Names of a DataFrame are not looked for.
     """
-    if kind_of(X) != "stored":
+    if kind_of(X) != "stored" or is_frame(X):
         return None
     from dsoftmax.data.anndata.genes import gene_names
 
@@ -239,8 +260,85 @@ def with_features(X: Any, names: Iterable[str] | None, name: str, absent: str = 
     ------
     DataError
     """
-    if names is None or kind_of(X) != "stored":
+    if names is None or kind_of(X) != "stored" or is_frame(X):
         return X
     from dsoftmax.data.anndata.match import matched
 
     return matched(X, names, name, absent)
+
+
+def columns_by_name(X: Any, columns: Iterable[Any], name: str) -> tuple[Any, list[Any]]:
+    """Return X and the columns beside it. A name among the columns stands for a column of X.
+
+    X loses the columns that are named. Nothing changes unless X is a frame.
+
+    Raises
+    ------
+    DataError
+        The frame has no such column.
+    """
+    columns = list(columns)
+    if not (has_columns(X) and any(isinstance(one, str) for one in columns)):
+        return X, columns
+    from dsoftmax.data.frames.open import taken
+
+    return taken(X, columns, name)
+
+
+def newly_coded(X: Any, categorical: Any, unknown: str, name: str) -> tuple[Any, Coding | None]:
+    """Return the features of a frame and their coding, to train with.
+
+    Other arrays, and frames in memory for which no categories are asked, have none.
+
+    Raises
+    ------
+    OptionError, DataError
+    """
+    if not (is_lazy_frame(X) or (categorical is not None and has_columns(X))):
+        return X, None
+    from dsoftmax.data.frames import open as frames
+
+    return frames.newly_coded(X, categorical, unknown, name)
+
+
+def coded(X: Any, coding: Coding | None, names: Iterable[str] | None, name: str) -> Any:
+    """Return the features of a frame as they were coded in the training, by name.
+
+    Parameters
+    ----------
+    X : array or frame
+        Arrays are returned as they are.
+    coding : Coding or None
+        None if the training rows were no coded frame.
+    names : p strings, or None
+        Names of the features if there is no coding; None if they have none.
+    name : str
+
+    Raises
+    ------
+    DataError
+    """
+    if not (is_lazy_frame(X) or (coding is not None and has_columns(X))):
+        return X
+    from dsoftmax.data.frames import open as frames
+
+    if coding is None and names is not None:
+        coding = Coding.of_numbers(names)
+    return (
+        frames.newly_coded(X, None, "error", name)[0]
+        if coding is None
+        else frames.coded(X, coding, name)
+    )
+
+
+def dask_features(X: Any) -> tuple[Any, Any]:
+    """Return a coded frame of dask as a dask array, and the reasons to skip its rows.
+
+    Nothing is computed, so the sizes of the blocks are unknown. Other arrays are returned as they
+    are, without reasons.
+    """
+    if not (is_frame(X) and X.lazy):
+        return X, None
+    from dsoftmax.data.dask.frames import features_of
+
+    return features_of(X, known=False)

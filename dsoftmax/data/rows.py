@@ -252,7 +252,7 @@ class RowSource(Share):
         # Large stored chunks of X may stay if they are read in slices.
         X = self.table.X.smaller_chunks(rows) if rows < self.chunk_rows.max() else ""
         lines = [X, *(column.smaller_chunks(rows) for _, column in self.table.columns())]
-        return "\n  ".join(filter(None, lines))
+        return "\n  ".join(dict.fromkeys(filter(None, lines)))
 
     def describe(self) -> dict[str, Any]:
         return {

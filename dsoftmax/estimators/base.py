@@ -4,6 +4,7 @@ import copy
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -11,12 +12,16 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from dsoftmax.data.kind import is_dask, is_lazy
+from dsoftmax.data.coding import UNKNOWN, Coding
+from dsoftmax.data.kind import is_dask, is_frame, is_lazy
 from dsoftmax.data.missing import Missing, given_missing, is_masked
 from dsoftmax.data.open import (
     admitted,
     admitted_column,
+    coded,
+    columns_by_name,
     feature_names,
+    newly_coded,
     open_source,
     with_features,
 )
@@ -26,8 +31,8 @@ from dsoftmax.data.table import Names, Table
 from dsoftmax.engines.base import Engine
 from dsoftmax.engines.choose import holds_client, make_engine
 from dsoftmax.engines.kept.spool import SpoolTo
-from dsoftmax.errors import DataError, OptionError
-from dsoftmax.estimators.inputs import label_column
+from dsoftmax.errors import DataError, OptionError, unknown_option
+from dsoftmax.estimators.inputs import label_column, numbers_only
 from dsoftmax.estimators.sklearn import Base, validate_data
 from dsoftmax.system.units import parse_bytes
 from dsoftmax.training.settings import Settings
@@ -56,12 +61,15 @@ class SoftmaxEstimator(Base):
     missing_chunks: str
     nodata: float | Sequence[float] | None
     unlabelled: Any
+    categorical_features: Any
+    handle_unknown: str
     memory_limit: float | str | None
     spool: str | os.PathLike[str] | None
     spool_limit: float | str | None
     n_features_in_: int
     feature_names_in_: NDArray
     _single: bool
+    _coding: Coding | None = None
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -114,6 +122,8 @@ class SoftmaxEstimator(Base):
             **own,
         )
         settings.check()
+        if self.handle_unknown not in UNKNOWN:
+            raise unknown_option("handle_unknown", self.handle_unknown, UNKNOWN)
         self._memory_limit()
         self._spool_to()
         self._missing()
@@ -174,6 +184,12 @@ class SoftmaxEstimator(Base):
             )
         return soft_labels(y, np.asarray(self.classes), name)
 
+    @staticmethod
+    def _by_name(X: Any, *columns: Any) -> tuple[Any, ...]:
+        """Return X and columns beside it. A name stands for a column of the frame X."""
+        X, found = columns_by_name(X, columns, NAMES.X)
+        return X, *found
+
     def _learner(self) -> Self:
         """Return a copy for a fit, on which the number and the names of the features are noted.
 
@@ -209,12 +225,15 @@ class SoftmaxEstimator(Base):
             )
         source = open_source(table)
         if reset:
-            self.n_features_in_ = source.n_features
+            coding = self._coding
+            self.n_features_in_ = source.n_features if coding is None else len(coding.columns)
             self._single = source.dtype == np.float32
         return source
 
     def _features(self, X: Any, reset: bool, name: str = NAMES.X) -> Any:
         """Return X as array, CSR, or stored or dask array, after a check of the names."""
+        if is_frame(X := self._coded(X, reset, name)):
+            return X
         X = admitted(X, name)
         if is_masked(X):  # scikit-learn's checks would drop the mask
             return np.ma.MaskedArray(self._features(X.data, reset, name), X.mask, copy=False)
@@ -225,7 +244,29 @@ class SoftmaxEstimator(Base):
         # Dimensions, the number of features and finite values are checked when the rows are read:
         # one look at X, and one wording for all kinds of X.
         free = {"ensure_2d": False, "allow_nd": True, "ensure_all_finite": False}
-        return validate_data(self, X, reset=reset, accept_sparse="csr", dtype="numeric", **free)
+        with numbers_only(X, name):
+            return validate_data(self, X, reset=reset, accept_sparse="csr", dtype="numeric", **free)
+
+    def _coded(self, X: Any, reset: bool, name: str) -> Any:
+        """Return the features of a frame that is coded here; other arrays as they are.
+
+        The coding is noted, or it is that which was noted before.
+        """
+        if not reset:
+            coding = self._coding
+            if coding is not None:
+                coding = replace(coding, unknown=self.handle_unknown)
+            return coded(X, coding, getattr(self, "feature_names_in_", None), name)
+        X, self._coding = newly_coded(X, self.categorical_features, self.handle_unknown, name)
+        if self._coding is not None:
+            self.feature_names_in_ = np.array(self._coding.names, object)
+        return X
+
+    @property
+    def _feature_names(self) -> Any:
+        """Names of the features of the coefficients, (p,); None if they have none."""
+        names = getattr(self, "feature_names_in_", None)
+        return names if self._coding is None else np.array(self._coding.features, object)
 
     def _lazy_features(self, X: Any, reset: bool, name: str) -> Any:
         """Note the names of the features, or return the features whose names were noted before."""

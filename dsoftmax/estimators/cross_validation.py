@@ -56,6 +56,8 @@ class SoftmaxRegressionCV(SoftmaxPredictor):
         held-out rows at a time, in one more pass.
     solver, tol, max_iter, fit_intercept, class_weight, classes
         As `SoftmaxRegression`.
+    categorical_features, handle_unknown
+        As `SoftmaxRegression`.
     engine, dtype, kernel, missing_chunks, nodata, unlabelled, memory_limit, spool, spool_limit
         As `SoftmaxRegression`. For "auto" in ``kernel``, the values of X count once per model.
     scale : {"standard"} or None, default None
@@ -118,6 +120,8 @@ class SoftmaxRegressionCV(SoftmaxPredictor):
         missing_chunks: str = "error",
         nodata: float | Sequence[float] | None = None,
         unlabelled: Any = None,
+        categorical_features: Any = None,
+        handle_unknown: str = "error",
         memory_limit: float | str | None = None,
         spool: str | os.PathLike[str] | None = None,
         spool_limit: float | str | None = None,
@@ -138,6 +142,8 @@ class SoftmaxRegressionCV(SoftmaxPredictor):
         self.missing_chunks = missing_chunks
         self.nodata = nodata
         self.unlabelled = unlabelled
+        self.categorical_features = categorical_features
+        self.handle_unknown = handle_unknown
         self.memory_limit = memory_limit
         self.spool = spool
         self.spool_limit = spool_limit
@@ -184,14 +190,14 @@ class SoftmaxRegressionCV(SoftmaxPredictor):
             A model stopped before the tolerance was met.
         """
         grid, settings = self._grid(), self._settings()
+        X, y, sample_weight, groups, folds = self._by_name(X, y, sample_weight, groups, folds)
         labels, learner = self._labels(y), self._learner()
         if folds is not None or is_splitter(self.cv):
             grid, groups = self._given(grid, X, labels, groups, folds)
         columns = Names() if folds is None else Names(groups="folds")
         source = learner._source(X, labels, sample_weight, groups, columns, reset=True)
         with self._open_engine() as engine:
-            names = getattr(learner, "feature_names_in_", None)
-            found = train(source, engine, settings, grid, names=names)
+            found = train(source, engine, settings, grid, names=learner._feature_names)
         self._keep_grid(found, np.dtype(labels.dtype), learner)
         if not found.converged:
             endings = [one.ending for one in found.models]
@@ -242,7 +248,9 @@ class SoftmaxRegressionCV(SoftmaxPredictor):
                 f"cv={self.cv!r} may choose other folds for each label column; expected the number "
                 "of folds. Pass a number, or fit the columns alone."
             )
-        grid, settings, columns = self._grid(), self._settings(), label_columns(labels)
+        grid, settings = self._grid(), self._settings()
+        X, columns, others = label_columns(X, labels, sample_weight, groups)
+        sample_weight, groups = others
         results, learner = trained_together(self, settings, X, columns, sample_weight, grid, groups)
         found = {}
         for name, result in results.items():
@@ -307,7 +315,7 @@ class SoftmaxRegressionCV(SoftmaxPredictor):
         self.scores_, self.log_losses_ = found.scores, found.log_loss
         self.coefs_paths_ = np.array(
             [np.column_stack(coefficients(one.model)) for one in folds]
-        ).reshape(n_folds, n_Cs, -1, self.n_features_in_ + 1)
+        ).reshape(n_folds, n_Cs, -1, self.coef_.shape[1] + 1)
         self.n_iter_ = np.array([one.run.state.n_iter for one in folds], np.int32).reshape(
             n_folds, n_Cs
         )

@@ -1,13 +1,15 @@
 """Labels and start coefficients as scikit-learn's users pass them."""
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dsoftmax.data.containers import require_dimensions
-from dsoftmax.data.kind import is_dask, is_lazy
+from dsoftmax.data.kind import has_columns, is_dask, is_lazy
 from dsoftmax.data.missing import is_masked
 from dsoftmax.data.open import admitted_column
 from dsoftmax.data.source import Source
@@ -42,6 +44,25 @@ def label_column(y: Any, name: str) -> Any:
         stacklevel=4,
     )
     return y[:, 0]
+
+
+@contextmanager
+def numbers_only(X: Any, name: str) -> Iterator[None]:
+    """Name the cure if a frame has columns that are no numbers, and the block cannot convert them.
+
+    Raises
+    ------
+    DataError
+    """
+    try:
+        yield
+    except ValueError as error:
+        if not (has_columns(X) and "could not convert" in str(error)):
+            raise
+        raise DataError(
+            f"{name} has a column of strings or categories ({error}); expected numbers. Pass "
+            "categorical_features='from_dtype' to code such columns one-hot, or leave them out."
+        ) from error
 
 
 def given_start(coef: Any, intercept: Any, source: Source) -> Float | None:

@@ -17,8 +17,10 @@ from dsoftmax.training.together import Sharing, driven_together
 E = TypeVar("E", bound=SoftmaxEstimator)
 
 
-def label_columns(labels: Any) -> dict[str, Any]:
-    """Return label columns by name.
+def label_columns(X: Any, labels: Any, *others: Any) -> tuple[Any, dict[str, Any], tuple[Any, ...]]:
+    """Return X, label columns by name, and the other columns.
+
+    The name of a column stands for the column if X is a frame, and X is returned without it.
 
     Raises
     ------
@@ -32,10 +34,9 @@ def label_columns(labels: Any) -> dict[str, Any]:
             f"labels={type(labels).__name__}; expected a dict from a name to a column of labels, "
             "with at least one. Pass for example {'species': y1, 'family': y2}."
         )
-    found = {}
-    for name, y in labels.items():
-        found[name] = label_column(y, name)
-    return found
+    X, *found = SoftmaxEstimator._by_name(X, *labels.values(), *others)
+    columns = dict(zip(labels, found, strict=False))
+    return X, {name: label_column(y, name) for name, y in columns.items()}, (*found[len(labels) :],)
 
 
 def require_one_meaning(estimator: SoftmaxEstimator) -> None:
@@ -101,8 +102,9 @@ def trained_together(
 
     together = source(several_labels(columns), ", ".join(columns))
     alone = {name: source(y, name) for name, y in columns.items()}
-    learner.n_features_in_, learner._single = spare.n_features_in_, spare._single
-    names = getattr(learner, "feature_names_in_", None)
+    coding, learner._single = learner._coding, spare._single
+    learner.n_features_in_ = spare.n_features_in_ if coding is None else len(coding.columns)
+    names = learner._feature_names
     with estimator._open_engine() as engine:
         reserved: dict[int, int] = {}
         trainings = {

@@ -206,7 +206,9 @@ class SoftmaxPredictor(SoftmaxEstimator):
         1.0
         """
         self._require_fit()
-        X, labels = admitted(X, NAMES.X), self._labels(y)
+        X, y, sample_weight = self._by_name(X, y, sample_weight)
+        X, labels = self._coded(X, False, NAMES.X), self._labels(y)
+        X = admitted(X, NAMES.X)
         if is_soft(np.dtype(labels.dtype)):
             raise DataError(
                 "y has soft labels, and the score is the part of the rows whose class is right; "
@@ -272,6 +274,7 @@ class SoftmaxPredictor(SoftmaxEstimator):
         learner : SoftmaxEstimator
             The copy that noted the number and the names of the features.
         """
+        self._coding = learner._coding
         vars(self).pop("feature_names_in_", None)
         vars(self).update(self._shown(result.model, label_dtype, learner))
         self.n_iter_ = np.array([result.run.state.n_iter], np.int32)
@@ -289,8 +292,11 @@ class SoftmaxPredictor(SoftmaxEstimator):
         """Return the attributes that predictions need; the parameters are those of `_keep`."""
         dtype = np.float32 if learner._single else np.float64
         coef, intercept = (part.astype(dtype) for part in coefficients(model))
+        about = {**model.about, **named_values(self._missing())}
+        if learner._coding is not None:
+            about["frame"] = learner._coding.as_json()
         shown = {
-            "model_": replace(model, about={**model.about, **named_values(self._missing())}),
+            "model_": replace(model, about=about),
             "coef_": coef,
             "intercept_": intercept,
             "classes_": as_labels(model.classes, label_dtype),

@@ -105,6 +105,13 @@ class SoftmaxRegression(CallbackSupportMixin, SoftmaxPredictor):
     unlabelled : label or sequence of labels, optional
         Labels that mean "no class". Rows with such a label are skipped. ``nan`` stands for every
         missing label: NaN, None and ``pandas.NA``.
+    categorical_features : "from_dtype", list of str or dict, optional
+        Columns of a frame that are coded one-hot. "from_dtype" takes those of strings and of
+        categories. A dict from names gives the categories of each column, or None to find them.
+        Categories that are not given are found before training. When None, every column is a
+        number.
+    handle_unknown : {"error", "ignore"}, default "error"
+        Meaning of a category that the training did not have: an error, or 0 in all its features.
     memory_limit : int or str, optional
         Bytes that this process may use, or a size such as "2GiB". Memory within the limit that
         training does not need caches decoded blocks between passes. Without a limit, a quarter of
@@ -131,10 +138,12 @@ class SoftmaxRegression(CallbackSupportMixin, SoftmaxPredictor):
     n_iter_ : (1,) int32
         Number of iterations.
     n_features_in_ : int
-        Number of features p. Like every attribute, it is set only after training has succeeded.
-    feature_names_in_ : (p,) ndarray of str
-        Names of the columns, if X was a DataFrame with named columns and scikit-learn is
-        installed. Names of the genes, if X was a matrix of AnnData.
+        Number of features p, or of columns if X was a coded frame. Like every attribute, it is set
+        only after training has succeeded.
+    feature_names_in_ : ndarray of str
+        Names of the columns, if X was a coded frame, or a DataFrame with named columns and
+        scikit-learn is installed. Names of the genes, if X was a matrix of AnnData. The features of
+        a coded frame are named by ``model_.feature_names``.
     n_passes_ : int
         Number of passes over the data, including the first one for statistics.
     objective_ : float
@@ -157,8 +166,10 @@ class SoftmaxRegression(CallbackSupportMixin, SoftmaxPredictor):
     X may be an array-like, a pandas DataFrame, SciPy sparse, a ``zarr.Array``, an
     ``h5py.Dataset`` or a dask array. It may be a group of Zarr or HDF5 in which AnnData stores a
     CSR matrix. Labels and weights may be any of these with one dimension, or groups in which
-    AnnData stores a column. Integers and float16 are not converted as a whole, and no stored or
-    lazy array is read as a whole.
+    AnnData stores a column. X may be a frame with columns by name: `dsoftmax.parquet`, a polars
+    LazyFrame, a dask DataFrame, or a DataFrame or Arrow table in memory. The names of columns may
+    then stand for labels and weights, as in ``fit(frame, "y")``. Integers and float16 are not
+    converted as a whole, and no stored or lazy array is read as a whole.
 
     Rows whose data declare a missing value are skipped in `fit`, `score` and `uncertainty`: masked
     entries of NumPy and dask arrays, and the ``_FillValue`` of Zarr arrays. ``nodata`` and
@@ -203,6 +214,8 @@ class SoftmaxRegression(CallbackSupportMixin, SoftmaxPredictor):
         missing_chunks: str = "error",
         nodata: float | Sequence[float] | None = None,
         unlabelled: Any = None,
+        categorical_features: Any = None,
+        handle_unknown: str = "error",
         memory_limit: float | str | None = None,
         spool: str | os.PathLike[str] | None = None,
         spool_limit: float | str | None = None,
@@ -225,6 +238,8 @@ class SoftmaxRegression(CallbackSupportMixin, SoftmaxPredictor):
         self.missing_chunks = missing_chunks
         self.nodata = nodata
         self.unlabelled = unlabelled
+        self.categorical_features = categorical_features
+        self.handle_unknown = handle_unknown
         self.memory_limit = memory_limit
         self.spool = spool
         self.spool_limit = spool_limit
@@ -290,6 +305,7 @@ class SoftmaxRegression(CallbackSupportMixin, SoftmaxPredictor):
         (array([[0.453]]), array([0, 1]))
         """
         settings = self._training_settings()
+        X, y, sample_weight = self._by_name(X, y, sample_weight)
         labels, learner = self._labels(y), self._learner()
         source = learner._source(X, labels, sample_weight, reset=True)
         validation = learner._validation(X_val, y_val, sample_weight_val)
@@ -306,7 +322,7 @@ class SoftmaxRegression(CallbackSupportMixin, SoftmaxPredictor):
                 settings,
                 validation=validation,
                 theta=start,
-                names=getattr(learner, "feature_names_in_", None),
+                names=learner._feature_names,
             )
             result = telling_callbacks(self, (X, y, sample_weight), shown, training, watchers)
         self._keep(result, np.dtype(labels.dtype), learner)
@@ -362,7 +378,7 @@ class SoftmaxRegression(CallbackSupportMixin, SoftmaxPredictor):
         """
         require_one_meaning(self)
         settings = self._training_settings()
-        columns = label_columns(labels)
+        X, columns, (sample_weight,) = label_columns(X, labels, sample_weight)
         results, learner = trained_together(self, settings, X, columns, sample_weight)
         found = {}
         for name, result in results.items():
@@ -448,6 +464,7 @@ class SoftmaxRegression(CallbackSupportMixin, SoftmaxPredictor):
                 "of the estimates. Fit without an L1 part for standard errors, on other rows if "
                 "the same features were chosen on these."
             )
+        X, y, sample_weight = self._by_name(X, y, sample_weight)
         labels = self._labels(y)
         if is_soft(np.dtype(labels.dtype)):
             raise OptionError(
@@ -483,6 +500,7 @@ class SoftmaxRegression(CallbackSupportMixin, SoftmaxPredictor):
                     "leave all out."
                 )
             return None
+        X, y, sample_weight = self._by_name(X, y, sample_weight)
         soft = self._soft_labels(y, VALIDATION_NAMES.y)
         y = label_column(y, VALIDATION_NAMES.y) if soft is None else soft
         return self._source(X, y, sample_weight, names=VALIDATION_NAMES)

@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from dsoftmax.data.coding import Coding
 from dsoftmax.data.counts import Normalisation
 from dsoftmax.data.missing import remembered
-from dsoftmax.data.open import admitted, normalised, with_features
+from dsoftmax.data.open import admitted, coded, normalised, with_features
 from dsoftmax.engines.threads import ThreadsEngine
 from dsoftmax.first_pass.labels import is_text
 from dsoftmax.kernels.tiles import product_dtype
@@ -230,10 +231,11 @@ class Model:
         return apply(output, self, X, products, engine, missing_chunks, skips=skips)
 
     def _by_name(self, X: FeaturesLike) -> Any:
-        """Return features of AnnData by their names, and others as they are.
+        """Return features of frames and AnnData by their names, and others as they are.
 
         Counts are normalised as in the training.
         """
+        X = coded(X, Coding.from_json(self.about.get("frame")), self.feature_names, "X")
         found = normalised(admitted(X, "X"), Normalisation.of(self.about), "X")
         return with_features(found, self.feature_names, "X")
 

@@ -12,8 +12,8 @@ from dsoftmax.data.block import Block
 from dsoftmax.data.checks import check_shapes
 from dsoftmax.data.features import Features
 from dsoftmax.data.kind import is_dask, is_lazy
-from dsoftmax.data.missing import Missing, is_masked
-from dsoftmax.data.open import admitted, open_source
+from dsoftmax.data.missing import Missing, Reasons, is_masked
+from dsoftmax.data.open import admitted, dask_features, open_source
 from dsoftmax.data.source import Source, n_rows
 from dsoftmax.data.table import Names, Table
 from dsoftmax.engines.base import Engine
@@ -80,6 +80,7 @@ def apply(
     given = X
     if not (is_lazy(X) or scipy.sparse.issparse(X)):
         X = X if is_masked(X) else np.asarray(X)
+    X, reasons = dask_features(X)
     if len(X.shape) != 2:
         check_shapes(Table(tuple(X.shape)), Table(given), model.theta.shape[1] - 1)
     require_features(model, X.shape[1], owner=owner)
@@ -98,7 +99,8 @@ def apply(
         from dsoftmax.data.dask.arrays import map_rows
 
         n_columns = len(model.classes) if wide else None
-        return map_rows(X, partial(_on_rows, predict, missing), n_columns, predict.dtype)
+        on_rows = partial(_on_rows, predict, missing)
+        return map_rows(X, on_rows, n_columns, predict.dtype, reasons)
     source = open_source(Table(X, missing_chunks=missing_chunks, missing=missing))
     shape = (n_rows(source), len(model.classes)) if wide else (n_rows(source),)
     out = np.empty(shape, predict.dtype)
@@ -136,9 +138,12 @@ def apply_decision(
     return z[:, 1] - z[:, 0] if len(model.classes) == 2 else z
 
 
-def _on_rows(predict: Predict, missing: Missing, X: Features) -> NDArray:
+def _on_rows(
+    predict: Predict, missing: Missing, X: Features, reasons: Reasons | None = None
+) -> NDArray:
     # A lazy block does not know its position in X, so the message counts its rows from 0.
-    table: Table[Any] = Table(X, names=Names(X="In a block of X,"), missing=missing)
+    names = Names(X="In a block of X,")
+    table: Table[Any] = Table(X, names=names, missing=missing, skipped=reasons)
     return predict(Block.of(table, 0))[0]
 
 

@@ -98,9 +98,18 @@ def test_parameters_clone_and_pickle():
         "n_iter_no_change",
         "nodata",
     ]
-    names += ["scale", "solver", "spool", "spool_limit", "tol", "unlabelled"]
+    names += [
+        "categorical_features",
+        "handle_unknown",
+        "scale",
+        "solver",
+        "spool",
+        "spool_limit",
+        "tol",
+        "unlabelled",
+    ]
     names += ["validation_fraction", "warm_start"]
-    assert sorted(estimator.get_params()) == names
+    assert sorted(estimator.get_params()) == sorted(names)
     copied = clone(estimator)
     assert copied.get_params() == estimator.get_params()
     assert copied.class_weight is not estimator.class_weight

@@ -7,10 +7,12 @@ WALLS = {
     "compat": set(),
     "data": {
         "errors", "compat/xarray", "data/zarr", "data/dask", "data/anndata", "data/hdf5",
+        "data/frames",
     },
+    "data/frames": {"errors", "system", "data", "data/zarr", "data/dask"},
     "data/anndata": {"errors", "data", "data/zarr", "data/hdf5"},
     "data/hdf5": {"errors", "compat/h5py", "data", "data/zarr"},
-    "data/dask": {"errors", "compat/dask", "data", "data/zarr"},
+    "data/dask": {"errors", "compat/dask", "data", "data/zarr", "data/frames"},
     "data/zarr": {
         "errors", "system", "compat/zarr", "data", "data/zarr/local", "data/zarr/remote",
     },
@@ -40,8 +42,8 @@ WALLS = {
         "solvers/protocol", "solvers/algebra", "first_pass",
     },
     "results": {
-        "typing", "errors", "system", "data", "data/dask", "kernels", "engines", "first_pass",
-        "objective", "solvers/protocol",
+        "typing", "errors", "system", "data", "data/dask", "data/frames", "kernels", "engines",
+        "first_pass", "objective", "solvers/protocol",
     },
     "training": {
         "errors", "system", "data", "kernels", "sums", "engines", "solvers", "first_pass",
@@ -57,12 +59,12 @@ WALLS = {
     },
     "cli": {
         "dsoftmax", "errors", "system", "data", "data/zarr", "data/zarr/remote/options",
-        "data/anndata", "data/hdf5", "sums",
-        "engines", "engines/kept", "engines/cluster", "solvers", "results", "training", "runs",
-        "cli/demo",
+        "data/anndata", "data/hdf5", "data/frames", "sums", "engines", "engines/kept",
+        "engines/cluster", "solvers", "results", "training", "runs", "cli/demo",
     },
     "cli/commands": {
-        "errors", "system", "data", "engines", "results", "training", "runs", "cli", "cli/demo",
+        "errors", "system", "data", "data/frames", "engines", "results", "training", "runs", "cli",
+        "cli/demo",
     },
     "cli/demo": {"errors", "system"},
 }  # fmt: skip
@@ -81,6 +83,9 @@ HEAVY = {
         "cli/demo/",
     ),
     "obstore": ("data/zarr/remote/",),
+    "pyarrow": ("data/frames/",),
+    "narwhals": ("data/frames/",),
+    "polars": ("data/frames/",),
     "h5py": ("data/hdf5/", "compat/h5py.py"),
     "numcodecs": ("compat/numcodecs.py", "compat/zarr.py"),
     "sklearn": ("estimators/sklearn.py",),

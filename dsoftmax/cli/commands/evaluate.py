@@ -8,11 +8,13 @@ import click
 from dsoftmax.cli import interrupts
 from dsoftmax.cli.engine_choice import EngineChoice
 from dsoftmax.cli.exit_codes import DONE
+from dsoftmax.cli.frame_choice import FrameChoice
 from dsoftmax.cli.missing_choice import MissingChoice
 from dsoftmax.cli.options import (
     data_argument,
     engine_options,
     features_option,
+    known_coding_options,
     labels_option,
     missing_option,
     missing_values_options,
@@ -31,6 +33,7 @@ from dsoftmax.cli.storage_options import storage_options
 @weights_option
 @missing_option
 @missing_values_options
+@known_coding_options
 @engine_options
 @storage_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, with all classes.")
@@ -42,6 +45,7 @@ def command(
     weights: str | None,
     missing_chunks: str,
     missing: MissingChoice,
+    frames: FrameChoice,
     choice: EngineChoice,
     as_json: bool,
 ) -> int:
@@ -56,6 +60,7 @@ def command(
         from dsoftmax.cli.open_model import open_model
         from dsoftmax.cli.show import output
         from dsoftmax.cli.show_metrics import metrics_tables
+        from dsoftmax.data.coding import Coding
         from dsoftmax.data.counts import Normalisation
         from dsoftmax.results.evaluate import evaluate
 
@@ -70,6 +75,8 @@ def command(
         missing=missing,
         feature_names=model.feature_names,
         how=Normalisation.of(model.about),
+        frames=frames,
+        coding=Coding.from_json(model.about.get("frame")),
     )
     with open_engine(choice) as engine:
         metrics = evaluate(model, source, engine)

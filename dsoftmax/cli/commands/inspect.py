@@ -7,8 +7,10 @@ import click
 from dsoftmax.cli import interrupts
 from dsoftmax.cli.engine_choice import EngineChoice
 from dsoftmax.cli.exit_codes import DONE
+from dsoftmax.cli.frame_choice import FrameChoice
 from dsoftmax.cli.missing_choice import MissingChoice
 from dsoftmax.cli.options import (
+    coding_options,
     data_argument,
     engine_options,
     features_option,
@@ -38,6 +40,7 @@ from dsoftmax.cli.storage_options import storage_options
 @missing_option
 @missing_values_options
 @normalize_options
+@coding_options
 @engine_options
 @storage_options
 def command(
@@ -50,13 +53,14 @@ def command(
     missing_chunks: str,
     missing: MissingChoice,
     how: Any,
+    frames: FrameChoice,
     choice: EngineChoice,
     **options: Any,
 ) -> int:
-    """Show the arrays of the Zarr store DATA, and what `train` would do with the same options.
+    """Show the arrays of DATA, and what `train` would do with the same options.
 
-    The command reads metadata only, and starts no cluster. With --scheduler it asks the running
-    cluster for its workers.
+    The command reads metadata only, and the columns that --categorical chooses. It starts no
+    cluster. With --scheduler it asks the running cluster for its workers.
     """
     with interrupts.shielded():
         from dsoftmax.cli.open_data import (
@@ -83,8 +87,9 @@ def command(
         how=how,
         fold_column=options["fold_column"],
         classes=options["classes"],
+        frames=frames,
     )
-    names = open_names(data, features)
+    names = open_names(data, features, source)
     held_out = open_validation(
         validation,
         source,

@@ -1,6 +1,7 @@
 """``dsoftmax predict``: labels of new rows, chunk by chunk."""
 
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,10 +10,12 @@ import click
 from dsoftmax.cli import interrupts
 from dsoftmax.cli.engine_choice import EngineChoice
 from dsoftmax.cli.exit_codes import DONE
+from dsoftmax.cli.frame_choice import FrameChoice
 from dsoftmax.cli.missing_choice import NODATA, MissingChoice
 from dsoftmax.cli.options import (
     data_argument,
     features_option,
+    known_coding_options,
     memory_option,
     missing_option,
     overwrite_option,
@@ -46,13 +49,14 @@ if TYPE_CHECKING:
     metavar="VALUES",
     help="Values of features that mean no data, such as 0,nan.  [default: those of the training]",
 )
+@known_coding_options
 @memory_option
 @click.option(
     "--out",
     required=True,
     metavar="STORE",
     type=click.Path(path_type=Path),
-    help="Zarr group that the command writes.",
+    help="Zarr group that the command writes, or a file that ends in .parquet.",
 )
 @click.option(
     "--probabilities",
@@ -67,6 +71,7 @@ def command(
     missing_chunks: str,
     nodata: str | None,
     features_nodata: str | None,
+    frames: FrameChoice,
     memory: int | None,
     out: Path,
     probabilities: bool,
@@ -75,17 +80,21 @@ def command(
     """Predict the label of every row of DATA with the model of RUN.
 
     RUN is a run directory, or a model.zarr. The output is a Zarr group with the array "labels",
-    and with --probabilities the array "probabilities". The group appears complete or not at all.
+    and with --probabilities the array "probabilities". If STORE ends in .parquet, it is a file with
+    the column "label", and a column "probability_CLASS" for each class. The output appears complete
+    or not at all.
     """
     with interrupts.shielded():
         from dsoftmax.cli.open_data import open_features
         from dsoftmax.cli.open_model import open_model
         from dsoftmax.cli.progress import clock, rate
         from dsoftmax.cli.show import memory_line, output, progress_bar, show_facts
+        from dsoftmax.data.coding import Coding
         from dsoftmax.data.counts import Normalisation
         from dsoftmax.data.source import n_rows
         from dsoftmax.engines.threads import ThreadsEngine
         from dsoftmax.results.no_data import Skips
+        from dsoftmax.results.parquet_predictions import SUFFIXES, write_parquet
         from dsoftmax.results.stored_predictions import write_predictions
 
     model = open_model(run)
@@ -101,15 +110,18 @@ def command(
         skips,
         model.feature_names,
         Normalisation.of(model.about),
+        frames,
+        Coding.from_json(model.about.get("frame")),
     )
     rows, started = n_rows(source), time.perf_counter()
     with progress_bar("predicting", rows, "rows") as advance:
-        counts = write_predictions(
+        to_parquet = out.suffix.lower() in SUFFIXES
+        write = write_parquet if to_parquet else partial(write_predictions, overwrite=overwrite)
+        counts = write(
             model,
             source,
             out,
             with_probabilities=probabilities,
-            overwrite=overwrite,
             engine=ThreadsEngine(memory_limit=memory),
             watch=advance,
             nodata=label,
@@ -117,13 +129,13 @@ def command(
     seconds = max(time.perf_counter() - started, 1e-9)
     facts = [
         ("rows", f"{rows:,}"),
-        *_skipped(counts.tolist(), rows, skips.label),
+        *_skipped(counts.tolist(), rows, "null" if to_parquet and nodata is None else skips.label),
         ("time", clock(seconds)),
         ("throughput", rate(rows / seconds, "rows/s")),
         ("peak memory", memory_line(EngineChoice("threads", memory=memory))),
-        ("labels", str(out / "labels")),
+        ("labels", f"{out} (column label)" if to_parquet else str(out / "labels")),
     ]
-    if probabilities:
+    if probabilities and not to_parquet:
         facts.append(
             ("probabilities", f"{out / 'probabilities'} (one column per class, in class order)")
         )
@@ -177,6 +189,11 @@ def _require_output(out: Path, overwrite: bool, run: Path, data: str) -> None:
             raise OutputExistsError(
                 f"{out} contains {name} that this command reads. Pass another --out."
             )
+    if out.is_file():
+        from dsoftmax.data.frames.write import holds_predictions
+
+        if holds_predictions(out):
+            return
     try:
         predictions = "classes" in read_json(out / "zarr.json")["attributes"]
     except (OSError, ValueError, TypeError, KeyError):

@@ -8,8 +8,10 @@ import click
 from dsoftmax.cli import interrupts
 from dsoftmax.cli.engine_choice import EngineChoice
 from dsoftmax.cli.exit_codes import STOPPED
+from dsoftmax.cli.frame_choice import FrameChoice
 from dsoftmax.cli.missing_choice import MissingChoice
 from dsoftmax.cli.options import (
+    coding_options,
     data_argument,
     engine_options,
     features_option,
@@ -40,6 +42,7 @@ from dsoftmax.cli.storage_options import storage_options
 @missing_option
 @missing_values_options
 @normalize_options
+@coding_options
 @engine_options
 @storage_options
 @overwrite_option
@@ -63,12 +66,16 @@ def command(
     missing_chunks: str,
     missing: MissingChoice,
     how: Any,
+    frames: FrameChoice,
     choice: EngineChoice,
     overwrite: bool,
     out: Path,
     **options: Any,
 ) -> int:
-    """Train on the Zarr store DATA, and save the run in a directory.
+    """Train on DATA, and save the run in a directory.
+
+    DATA is a Zarr store, an HDF5 file, or Parquet: a file, a folder, or a quoted pattern such as
+    'part-*.parquet'.
 
     The same command again resumes a stopped run, and ends with the same bits as a run that never
     stopped. --tol, --max-iter and the engine options may change in between.
@@ -82,6 +89,7 @@ def command(
             open_names,
             open_validation,
         )
+        from dsoftmax.cli.open_frames import coding_record
         from dsoftmax.cli.settings import make_settings
         from dsoftmax.cli.show import diagnostics
         from dsoftmax.cli.show_data import absent_notes
@@ -101,6 +109,7 @@ def command(
             missing_chunks,
             missing,
             how,
+            frames,
             choice,
             overwrite,
             out,
@@ -119,8 +128,9 @@ def command(
         how=how,
         fold_column=options["fold_column"],
         classes=options["classes"],
+        frames=frames,
     )
-    names = open_names(data, features)
+    names = open_names(data, features, source)
     held_out = open_validation(
         validation,
         source,
@@ -140,7 +150,8 @@ def command(
     settings, grid = make_settings(
         label_dtype(source), grouped=grouped, validated=validated, **options
     )
-    reading = {"missing_chunks": missing_chunks, **missing.as_dict(), **how.about()}
+    about = {**how.about(), **coding_record(source)}
+    reading = {"missing_chunks": missing_chunks, **missing.as_dict(), **about}
     try:
         outcome = train_in(
             directory,
@@ -153,7 +164,7 @@ def command(
             grid,
             held_out,
             None if names is None else names.tolist(),
-            how.about(),
+            about,
         )
         summary(directory, outcome, choice)
     except KeyboardInterrupt:
@@ -173,6 +184,7 @@ def _on_columns(
     missing_chunks: str,
     missing: MissingChoice,
     how: Any,
+    frames: FrameChoice,
     choice: EngineChoice,
     overwrite: bool,
     out: Path,
@@ -181,6 +193,7 @@ def _on_columns(
     """Train on several label columns, each in a directory of its own."""
     with interrupts.shielded():
         from dsoftmax.cli.open_data import label_dtype, open_columns, open_names
+        from dsoftmax.cli.open_frames import coding_record
         from dsoftmax.cli.settings import make_settings
         from dsoftmax.cli.show import diagnostics, output
         from dsoftmax.cli.show_data import absent_notes
@@ -206,12 +219,14 @@ def _on_columns(
         missing,
         how,
         options["fold_column"],
+        frames,
     )
     for note in absent_notes(alone[paths[0]]):
         diagnostics().print(note, soft_wrap=True, markup=False, highlight=False)
-    names = open_names(data, features)
+    names = open_names(data, features, alone[paths[0]])
     settings, grid = make_settings(label_dtype(together), grouped=groups is not None, **options)
-    reading = {"missing_chunks": missing_chunks, **missing.as_dict(), **how.about()}
+    about = {**how.about(), **coding_record(together)}
+    reading = {"missing_chunks": missing_chunks, **missing.as_dict(), **about}
     try:
         outcomes = train_columns_in(
             directories,
@@ -224,7 +239,7 @@ def _on_columns(
             overwrite,
             grid,
             None if names is None else names.tolist(),
-            how.about(),
+            about,
         )
         for path, outcome in outcomes.items():
             output().print(path, style="bold", markup=False, highlight=False)

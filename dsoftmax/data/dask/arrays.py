@@ -97,7 +97,11 @@ def _stored_rows(values: Any, name: str, missing_chunks: str) -> StoredRows | No
 
 
 def map_rows(
-    X: da.Array, function: Callable[[Any], NDArray], n_columns: int | None, dtype: np.dtype
+    X: da.Array,
+    function: Callable[..., NDArray],
+    n_columns: int | None,
+    dtype: np.dtype,
+    skipped: da.Array | None = None,
 ) -> da.Array:
     """Return the lazy array of ``function`` on every block of rows; nothing is computed.
 
@@ -107,18 +111,26 @@ def map_rows(
         Its blocks are ndarray or SciPy sparse. Their sizes may be unknown.
     function : callable
         From rows of X, which stay masked, to (rows,) if ``n_columns`` is None, else to (rows,
-        n_columns).
+        n_columns). Reasons to skip them, (rows,), follow if ``skipped`` is given.
     n_columns : int or None
     dtype : numpy dtype
         Dtype of the results of ``function``.
+    skipped : (n,) dask array of uint8, optional
+        In blocks as those of X.
     """
 
-    def on_block(block: Any) -> NDArray:
-        return function(block if is_masked(block) else dense_or_csr(block))
+    def on_block(block: Any, *reasons: NDArray) -> NDArray:
+        rows = block if is_masked(block) else dense_or_csr(block)
+        return function(rows, *(one[:, 0] for one in reasons))
 
     X = one_column_of_blocks(X)
+    arrays = [X] if skipped is None else [X, skipped[:, None]]
     if n_columns is None:
-        return X.map_blocks(on_block, drop_axis=1, dtype=dtype, meta=np.empty(0, dtype))
-    return X.map_blocks(
-        on_block, chunks=(X.chunks[0], (n_columns,)), dtype=dtype, meta=np.empty((0, 0), dtype)
+        return da.map_blocks(on_block, *arrays, drop_axis=1, dtype=dtype, meta=np.empty(0, dtype))
+    return da.map_blocks(
+        on_block,
+        *arrays,
+        chunks=(X.chunks[0], (n_columns,)),
+        dtype=dtype,
+        meta=np.empty((0, 0), dtype),
     )
