@@ -13,7 +13,7 @@ DOCS = ROOT / "dsoftmax" / "docs"
 PAGES = {"README.md": ROOT / "README.md"} | {path.name: path for path in sorted(DOCS.glob("*.md"))}
 EXPECTED_PAGES = {
     "README.md", "api.md", "benchmarks.md", "decisions.md", "design.md", "memory.md",
-    "missing-rows.md", "reading-zarr.md", "reproducibility.md", "solvers.md",
+    "cubes.md", "missing-rows.md", "reading-zarr.md", "reproducibility.md", "solvers.md",
 }  # fmt: skip
 FENCE = re.compile(r"```(\w*)\n(.*?)```", re.DOTALL)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from dsoftmax.cli.cube_choice import features_choice
 from dsoftmax.cli.engine_choice import ENGINES, engine_choice
 from dsoftmax.cli.missing_choice import MissingChoice
 from dsoftmax.cli.parameters import Bytes, Known, Numbers, SolverOption
@@ -34,11 +35,33 @@ def _chain(*decorators: Decorator) -> Decorator:
 
 data_argument = click.argument("data", metavar="DATA")
 run_argument = click.argument("run", metavar="RUN", type=click.Path(path_type=Path))
-features_option = click.option(
-    "--features",
-    metavar="ARRAY",
-    help="Path of the feature array in DATA, such as X, group/X or layers/counts, or of an array "
-    "in another store. Leave it out if DATA is an array, or for X of AnnData.",
+
+
+def _as_features(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Pass --features and --feature-dim as one value: a name, or a `CubeChoice`."""
+
+    @wraps(function)
+    def command(*args: Any, features: str | None, feature_dim: str | None, **options: Any) -> Any:
+        return function(*args, features=features_choice(features, feature_dim), **options)
+
+    return command
+
+
+features_option = _chain(
+    click.option(
+        "--features",
+        metavar="ARRAY",
+        help="Path of the feature array in DATA, such as X, group/X or layers/counts, or of an "
+        "array in another store. Leave it out if DATA is an array, or for X of AnnData. Several "
+        "variables of a cube are separated by commas: B02,B03,B04.",
+    ),
+    click.option(
+        "--feature-dim",
+        metavar="DIMENSION",
+        help="Dimension of a cube whose entries are the features, such as band. The other "
+        "dimensions are rows. Several are separated by commas.",
+    ),
+    _as_features,
 )
 labels_option = click.option(
     "--labels",

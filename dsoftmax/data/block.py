@@ -20,6 +20,7 @@ from dsoftmax.data.features import Features, rows_between
 from dsoftmax.data.groups import group_keys
 from dsoftmax.data.leaves import MOST_LEAF_ROWS, leaf_rows
 from dsoftmax.data.missing import REASONS, Reasons, joined, missing_rows
+from dsoftmax.data.scaling import Scaling
 from dsoftmax.data.skipped import searched
 from dsoftmax.data.table import DEFAULT_NAMES, Names, Table
 
@@ -91,6 +92,8 @@ class Block:
         Missing values of an `Encoded` X, whose rows are searched once they are decoded.
     numbers : (rows,) int64 or None
         Numbers of the rows if others between them were skipped, else None.
+    scaling : Scaling or None
+        The map from the stored features to those that they mean; None if they are the same.
     """
 
     X: Features
@@ -103,9 +106,10 @@ class Block:
     reasons: Reasons | None = None
     nodata: tuple[Any, ...] = ()
     numbers: NDArray[np.int64] | None = None
+    scaling: Scaling | None = None
 
     @classmethod
-    def of(cls, values: Table[Any], first_row: int) -> "Block":
+    def of(cls, values: Table[Any], first_row: int, scaling: Scaling | None = None) -> "Block":
         """Return the block of these values as read: weights become float64, groups become numbers.
 
         Masks and missing values become the reasons of rows that are skipped.
@@ -128,7 +132,14 @@ class Block:
             else _keys(np.asarray(values.groups), names.groups, first_row, values.skipped),
             reasons=values.skipped,
             nodata=values.missing.X,
+            scaling=scaling,
         )
+
+    def decoded(self) -> "Block":
+        """Return the block with the features that are meant: itself, or a copy in float64."""
+        if self.scaling is None:
+            return self
+        return replace(self, X=self.scaling.decoded(self.X), scaling=None)
 
     @property
     def n_rows(self) -> int:

@@ -14,7 +14,7 @@ from dsoftmax.data.checks import check_shapes
 from dsoftmax.data.containers import require_no_container
 from dsoftmax.data.counts import Normalisation, Normalised
 from dsoftmax.data.cures import sparse_column_line
-from dsoftmax.data.kind import expression, is_stored, kind_of
+from dsoftmax.data.kind import expression, is_cube, is_stored, kind_of
 from dsoftmax.data.memory import memory_source
 from dsoftmax.data.missing import missing_rows
 from dsoftmax.data.readers import reader_of
@@ -45,6 +45,10 @@ def open_source(table: Table[Any]) -> Source:
         A value is not an array, or shapes or dtypes do not fit.
     """
     table = table.map_columns(admitted_column, admitted(table.X, table.names.X))
+    if is_cube(table.X):
+        from dsoftmax.data.cubes.source import cube_source
+
+        return cube_source(table)
     if kind_of(table.X) == "stored":
         # No dask array is made of X. The columns need less memory.
         table = table.map_columns(lambda values, _: _computed(values), table.X)
@@ -97,6 +101,11 @@ def admitted(values: Any, name: str) -> Any:
     """
     values = _stored_by_anndata(values, name)
     require_no_container(values, name, column=False)
+    if kind_of(values) == "xarray" and len(values.dims) > 2:
+        raise DataError(
+            f"{name} has the dimensions {', '.join(map(str, values.dims))}; expected to know which "
+            f"of them holds the features. Pass feature_dim={str(values.dims[0])!r}, for example."
+        )
     if kind_of(values) == "xarray" and len(values.dims) != 2:
         check_shapes(Table(tuple(values.shape), names=Names(name)), Table(values))
     return _inner(values, name)
@@ -180,6 +189,8 @@ def feature_names(X: Any) -> NDArray | None:
 
     AnnData stores the names of genes. Names of a DataFrame are not looked for.
     """
+    if is_cube(X):
+        return np.array(X.names, dtype=object)
     if kind_of(X) != "stored":
         return None
     from dsoftmax.data.anndata.genes import gene_names
@@ -199,6 +210,11 @@ def normalised(X: Any, how: Normalisation, name: str) -> Any:
     """
     if not how:
         return X
+    if is_cube(X):
+        raise DataError(
+            f"{name} is a cube, and counts are to be normalised; expected a matrix of counts. "
+            "Leave out --normalize and --log1p."
+        )
     kind = kind_of(X)
     if kind == "memory":
         return how.apply(X)
@@ -236,6 +252,10 @@ def with_features(X: Any, names: Iterable[str] | None, name: str, absent: str = 
     """
     if names is None or kind_of(X) != "stored":
         return X
+    if is_cube(X):
+        from dsoftmax.data.cubes.match import with_names
+
+        return with_names(X, names, name)
     from dsoftmax.data.anndata.match import matched
 
     return matched(X, names, name, absent)

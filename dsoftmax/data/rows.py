@@ -16,6 +16,7 @@ from dsoftmax.data.block import Block, Encoded
 from dsoftmax.data.buffer import Buffer
 from dsoftmax.data.columns import Column, ColumnBytes, column_bytes
 from dsoftmax.data.features import Features
+from dsoftmax.data.scaling import Scaling
 from dsoftmax.data.source import Share, first_rows
 from dsoftmax.data.table import Names, Table
 
@@ -56,6 +57,11 @@ class Rows(Protocol):
     def masked(self) -> bool:
         """Whether `read` may return a masked array. False by default."""
         return False
+
+    @property
+    def scaling(self) -> Scaling | None:
+        """The map from stored to meant features; None, by default, if they are the same."""
+        return None
 
     @abstractmethod
     def read(self, start: int, stop: int, buffer: Buffer | None = None) -> Features:
@@ -226,7 +232,10 @@ class RowSource(Share):
         a_row = self.chunk_bytes // np.maximum(self.chunk_rows, 1)
         copied = int(a_row.max(initial=0)) if skips else 0
         found = column_bytes(self.table.map(column), copied)
-        return replace(found, units=found.units + self.table.X.cached_bytes(self.starts))
+        decoded = 0 if self.table.X.scaling is None else 8 * self.n_features
+        return replace(
+            found, decoded=decoded, units=found.units + self.table.X.cached_bytes(self.starts)
+        )
 
     def share(self, chunks: Sequence[int]) -> "RowShare":
         numbers = np.unique(np.asarray(chunks, np.int64))
@@ -294,7 +303,7 @@ def fetch_block(table: Table[Rows], start: int, stop: int, buffer: Buffer) -> Bl
 
 def _with_columns(table: Table[Rows], start: int, stop: int, X: Features | Encoded) -> Block:
     values: Table[Any] = table.map_columns(lambda rows, _: rows.read(start, stop), X)
-    return Block.of(values, start)
+    return Block.of(values, start, table.X.scaling)
 
 
 def cut(n: int, step: int) -> NDArray[np.int64]:

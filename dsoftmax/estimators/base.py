@@ -11,7 +11,8 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from dsoftmax.data.kind import is_dask, is_lazy
+from dsoftmax.data.cubes.xarrays import as_cube, as_cube_column
+from dsoftmax.data.kind import is_cube, is_dask, is_lazy
 from dsoftmax.data.missing import Missing, given_missing, is_masked
 from dsoftmax.data.open import (
     admitted,
@@ -54,6 +55,7 @@ class SoftmaxEstimator(Base):
     missing_chunks: str
     nodata: float | Sequence[float] | None
     unlabelled: Any
+    feature_dim: str | Sequence[str] | None
     memory_limit: float | str | None
     spool: str | os.PathLike[str] | None
     spool_limit: float | str | None
@@ -147,6 +149,13 @@ class SoftmaxEstimator(Base):
         finally:
             if engine is not self.engine:
                 engine.close()
+
+    def _cube(self, X: Any, *columns: Any, name: str = NAMES.X) -> tuple[Any, ...]:
+        """Return a cube of xarray, and labels and weights on its grid; others as they are."""
+        if X is None:
+            return (X, *columns)
+        X = as_cube(X, self.feature_dim, name)
+        return (X, *(as_cube_column(one, "y") for one in columns)) if is_cube(X) else (X, *columns)
 
     def _labels(self, y: Any) -> Any:
         if y is None:

@@ -51,6 +51,8 @@ class SoftmaxRegressionCV(SoftmaxPredictor):
         As `SoftmaxRegression`.
     engine, dtype, kernel, missing_chunks, nodata, unlabelled, memory_limit, spool, spool_limit
         As `SoftmaxRegression`. For "auto" in ``kernel``, the values of X count once per model.
+    feature_dim
+        As `SoftmaxRegression`.
 
     Attributes
     ----------
@@ -108,6 +110,7 @@ class SoftmaxRegressionCV(SoftmaxPredictor):
         missing_chunks: str = "error",
         nodata: float | Sequence[float] | None = None,
         unlabelled: Any = None,
+        feature_dim: str | Sequence[str] | None = None,
         memory_limit: float | str | None = None,
         spool: str | os.PathLike[str] | None = None,
         spool_limit: float | str | None = None,
@@ -127,6 +130,7 @@ class SoftmaxRegressionCV(SoftmaxPredictor):
         self.missing_chunks = missing_chunks
         self.nodata = nodata
         self.unlabelled = unlabelled
+        self.feature_dim = feature_dim
         self.memory_limit = memory_limit
         self.spool = spool
         self.spool_limit = spool_limit
@@ -173,6 +177,7 @@ class SoftmaxRegressionCV(SoftmaxPredictor):
             A model stopped before the tolerance was met.
         """
         grid, settings = self._grid(), self._settings()
+        X, y, sample_weight, groups, folds = self._cube(X, y, sample_weight, groups, folds)
         labels, learner = self._labels(y), self._learner()
         if folds is not None or is_splitter(self.cv):
             grid, groups = self._given(grid, X, labels, groups, folds)

@@ -204,6 +204,7 @@ class SoftmaxPredictor(SoftmaxEstimator):
         1.0
         """
         self._require_fit()
+        X, y, sample_weight = self._cube(X, y, sample_weight)
         X, labels = admitted(X, NAMES.X), self._labels(y)
         if sample_weight is not None:
             sample_weight = admitted_column(sample_weight, NAMES.weights)

@@ -94,6 +94,10 @@ class SoftmaxRegression(SoftmaxPredictor):
     unlabelled : label or sequence of labels, optional
         Labels that mean "no class". Rows with such a label are skipped. ``nan`` stands for every
         missing label: NaN, None and ``pandas.NA``.
+    feature_dim : str or sequence of str, optional
+        Dimensions of an xarray.DataArray or Dataset whose entries are features, such as "band".
+        All others are rows. A Dataset needs none if each of its variables is a feature. See the
+        page on cubes.
     memory_limit : int or str, optional
         Bytes that this process may use, or a size such as "2GiB". Memory within the limit that
         training does not need caches decoded blocks between passes. Without a limit, a quarter of
@@ -187,6 +191,7 @@ class SoftmaxRegression(SoftmaxPredictor):
         missing_chunks: str = "error",
         nodata: float | Sequence[float] | None = None,
         unlabelled: Any = None,
+        feature_dim: str | Sequence[str] | None = None,
         memory_limit: float | str | None = None,
         spool: str | os.PathLike[str] | None = None,
         spool_limit: float | str | None = None,
@@ -208,6 +213,7 @@ class SoftmaxRegression(SoftmaxPredictor):
         self.missing_chunks = missing_chunks
         self.nodata = nodata
         self.unlabelled = unlabelled
+        self.feature_dim = feature_dim
         self.memory_limit = memory_limit
         self.spool = spool
         self.spool_limit = spool_limit
@@ -277,6 +283,8 @@ class SoftmaxRegression(SoftmaxPredictor):
             validation_fraction=self.validation_fraction,
             n_iter_no_change=self.n_iter_no_change,
         )
+        X, y, sample_weight = self._cube(X, y, sample_weight)
+        X_val, y_val, sample_weight_val = self._cube(X_val, y_val, sample_weight_val)
         labels, learner = self._labels(y), self._learner()
         source = learner._source(X, labels, sample_weight, reset=True)
         validation = learner._validation(X_val, y_val, sample_weight_val)
@@ -366,6 +374,7 @@ class SoftmaxRegression(SoftmaxPredictor):
                 "of the estimates. Fit without an L1 part for standard errors, on other rows if "
                 "the same features were chosen on these."
             )
+        X, y, sample_weight = self._cube(X, y, sample_weight)
         source = self._source(X, self._labels(y), sample_weight)
         with self._open_engine() as engine:
             found = uncertainty(

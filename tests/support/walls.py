@@ -7,8 +7,10 @@ WALLS = {
     "compat": set(),
     "data": {
         "errors", "compat/xarray", "data/zarr", "data/dask", "data/anndata", "data/hdf5",
+        "data/cubes",
     },
     "data/anndata": {"errors", "data", "data/zarr", "data/hdf5"},
+    "data/cubes": {"errors", "compat/xarray", "data", "data/zarr", "data/dask"},
     "data/hdf5": {"errors", "compat/h5py", "data", "data/zarr"},
     "data/dask": {"errors", "compat/dask", "data", "data/zarr"},
     "data/zarr": {"errors", "compat/zarr", "data", "data/zarr/local"},
@@ -46,16 +48,16 @@ WALLS = {
     },
     "runs": {"errors", "system", "data", "solvers", "first_pass", "training"},
     "estimators": {
-        "typing", "errors", "system", "data", "kernels/tiles", "engines", "engines/kept",
-        "results", "training",
+        "typing", "errors", "system", "data", "data/cubes", "kernels/tiles", "engines",
+        "engines/kept", "results", "training",
     },
     "testing": {
         "typing", "errors", "data", "sums", "engines", "solvers/protocol", "runs/checkpoint",
     },
     "cli": {
-        "dsoftmax", "errors", "system", "data", "data/zarr", "data/anndata", "data/hdf5", "sums",
-        "engines", "engines/kept", "engines/cluster", "solvers", "results", "training", "runs",
-        "cli/demo",
+        "dsoftmax", "errors", "system", "data", "data/zarr", "data/anndata", "data/hdf5",
+        "data/cubes", "sums", "engines", "engines/kept", "engines/cluster", "solvers", "results",
+        "training", "runs", "cli/demo",
     },
     "cli/commands": {
         "errors", "system", "data", "engines", "results", "training", "runs", "cli", "cli/demo",

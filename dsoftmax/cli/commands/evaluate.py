@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -35,7 +36,7 @@ from dsoftmax.cli.sections import SectionedCommand
 def command(
     run: Path,
     data: str,
-    features: str | None,
+    features: Any,
     labels: str,
     weights: str | None,
     missing_chunks: str,

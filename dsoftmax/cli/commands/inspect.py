@@ -40,7 +40,7 @@ from dsoftmax.cli.sections import SectionedCommand
 @engine_options
 def command(
     data: str,
-    features: str | None,
+    features: Any,
     labels: str,
     weights: str | None,
     groups: str | None,

@@ -60,7 +60,7 @@ if TYPE_CHECKING:
 def command(
     run: Path,
     data: str,
-    features: str | None,
+    features: Any,
     missing_chunks: str,
     nodata: str | None,
     features_nodata: str | None,

@@ -53,7 +53,7 @@ def command(
     ctx: click.Context,
     /,
     data: str,
-    features: str | None,
+    features: Any,
     labels: str,
     weights: str | None,
     groups: str | None,
