@@ -59,3 +59,10 @@ def test_the_commands_on_a_landsat_scene(order, scene, tmp_path):
     metrics = json.loads(found.stdout)
     assert metrics["accuracy"] == pytest.approx(hits, abs=1e-5)
     assert sum(metrics["skipped"].values()) == len(counted) - counted.sum()
+    out = ["--out", tmp_path / "map.zarr", "--png", tmp_path / "map.png"]
+    assert run("predict", tmp_path / "run", tmp_path / "cube.zarr", *names[:2], *out).exit_code == 0
+    predicted = xr.open_zarr(tmp_path / "map.zarr", mask_and_scale=False)["labels"]
+    predicted = predicted.transpose("y", "x").values.reshape(-1)[counted]
+    true = ds["landcover"].values.reshape(-1)[counted]
+    assert (predicted == true).mean() == pytest.approx(hits, abs=1e-5)
+    assert (tmp_path / "map.png").read_bytes()[:4] == b"\x89PNG"

@@ -13,10 +13,13 @@ class CubeChoice:
         Paths of variables; empty if DATA is an array.
     dims : tuple of str
         Dimensions whose entries are features.
+    known : tuple of str
+        Those of a model's training, which stand for ``dims`` as far as the cube has them.
     """
 
     names: tuple[str, ...]
     dims: tuple[str, ...] = ()
+    known: tuple[str, ...] = ()
 
 
 def features_choice(features: str | None, feature_dim: str | None) -> str | CubeChoice | None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from dsoftmax.cli.cube_choice import CubeChoice
 from dsoftmax.cli.missing_choice import NODATA, NONE, UNLABELLED, MissingChoice
-from dsoftmax.cli.open_cube import open_cube
+from dsoftmax.cli.open_cube import open_cube, require_feature_dim
 from dsoftmax.data.anndata.element import KNOWN
 from dsoftmax.data.anndata.nodes import place_of
 from dsoftmax.data.counts import Normalisation
@@ -160,7 +160,9 @@ def _features(data: str, name: str | CubeChoice | None) -> Any:
         return open_cube(data, name)
     if name is None and "://" not in data and _encoding(data) == "anndata":
         name = "X"
-    return _opened(data, name, "--features")
+    found = _opened(data, name, "--features")
+    require_feature_dim(found, name or data)
+    return found
 
 
 def _encoding(data: str) -> str:

@@ -5,12 +5,14 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Self
 
 import numpy as np
 import scipy.sparse
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from dsoftmax.data.cubes.flags import class_flags
 from dsoftmax.data.cubes.xarrays import as_cube, as_cube_column
 from dsoftmax.data.kind import is_cube, is_dask, is_lazy
 from dsoftmax.data.missing import Missing, given_missing, is_masked
@@ -62,6 +64,7 @@ class SoftmaxEstimator(Base):
     n_features_in_: int
     feature_names_in_: NDArray
     _single: bool
+    _flags: Mapping[str, Any] = MappingProxyType({})
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -202,6 +205,7 @@ class SoftmaxEstimator(Base):
         if reset:
             self.n_features_in_ = source.n_features
             self._single = source.dtype == np.float32
+            self._flags = class_flags(y)
         return source
 
     def _features(self, X: Any, reset: bool, name: str = NAMES.X) -> Any:

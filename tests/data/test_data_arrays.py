@@ -96,5 +96,5 @@ def test_cubes_without_a_feature_dimension_are_refused_with_the_cure(kind):
     cube = kind(array(X.T.reshape(4, 20, 30), "band", "y", "x"))
     with pytest.raises(DataError, match="Pass feature_dim='band'"):
         SoftmaxRegression().fit(cube, y)
-    with pytest.raises(DataError, match=r"Pass y\.chunk\(\)\.data\.ravel\(\)") as error:
+    with pytest.raises(DataError, match=r"Pass y\.chunk\(\)\.data\.ravel\(\)"):
         SoftmaxRegression().fit(X, array(y.reshape(20, 30), "y", "x"))

@@ -50,6 +50,7 @@ def command(
     precision and recall of every class, and the confusion matrix.
     """
     with interrupts.shielded():
+        from dsoftmax.cli.open_cube import with_known_dims
         from dsoftmax.cli.open_data import open_data
         from dsoftmax.cli.open_engine import open_engine
         from dsoftmax.cli.open_model import open_model
@@ -60,6 +61,7 @@ def command(
 
     model = open_model(run)
     missing = missing.otherwise(model.about)
+    features = with_known_dims(features, model.about)
     source = open_data(
         data,
         features,

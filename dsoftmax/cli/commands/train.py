@@ -74,6 +74,7 @@ def command(
     Exit codes: 0 converged, 1 error, 3 stopped before convergence.
     """
     with interrupts.shielded():
+        from dsoftmax.cli.open_cube import cube_record
         from dsoftmax.cli.open_data import (
             label_dtype,
             open_data,
@@ -124,7 +125,7 @@ def command(
             grid,
             held_out,
             None if names is None else names.tolist(),
-            how.about(),
+            {**how.about(), **cube_record(features, source)},
         )
         summary(directory, outcome, choice)
     except KeyboardInterrupt:
