@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 import xarray as xr
 from cubes import BANDS, scene
+from distributed import Client
 from sklearn.linear_model import LogisticRegression
 
 from dsoftmax import SoftmaxRegression, SoftmaxRegressionCV
+from dsoftmax.data.cubes.xarrays import Lazily
 from dsoftmax.errors import DataError, OptionError
 
 PACKED = {
@@ -191,6 +193,44 @@ def test_no_lazy_array_is_read_whole():
     model = SoftmaxRegression(feature_dim="band", engine="serial", max_iter=1, tol=1e3)
     model.fit(counted, ds["landcover"])
     assert max(largest) == 80
+
+
+def test_no_file_is_read_whole(tmp_path, monkeypatch):
+    ds, read, fill = dataset(), [], Lazily.fill
+
+    def counted(self, window, target):
+        read.append(target.size)
+        fill(self, window, target)
+
+    chunks = {"reflectance": {"chunksizes": (1, 8, 10)}, "landcover": {"chunksizes": (8, 10)}}
+    ds.drop_vars("band").to_netcdf(tmp_path / "a.nc", engine="h5netcdf", encoding=chunks)
+    monkeypatch.setattr("dsoftmax.data.cubes.tiling.GROUP_BYTES", 0)
+    monkeypatch.setattr(Lazily, "fill", counted)
+    with xr.open_dataset(tmp_path / "a.nc", engine="h5netcdf") as file:
+        model = SoftmaxRegression(feature_dim="band", engine="serial", max_iter=1, tol=1e3)
+        model.fit(file["reflectance"], file["landcover"])
+    assert max(read) == 3 * 8 * 10
+
+
+def test_the_same_bits_on_a_cluster_and_with_a_spool(tmp_path):
+    ds = dataset()
+    ds["reflectance"].encoding, lazy = {}, ds.chunk({"band": 1, "y": 8, "x": 31})
+    model = SoftmaxRegression(feature_dim="band", spool=tmp_path, memory_limit="2GiB")
+    here = model.fit(ds["reflectance"], ds["landcover"]).coef_
+    with Client(processes=False, dashboard_address=None, n_workers=2) as client:
+        there = SoftmaxRegression(feature_dim="band", engine=client)
+        assert np.array_equal(there.fit(ds["reflectance"], ds["landcover"]).coef_, here)
+        assert np.array_equal(
+            there.fit(lazy["reflectance"], lazy["landcover"]).coef_,
+            SoftmaxRegression(feature_dim="band", engine="threads")
+            .fit(lazy["reflectance"], lazy["landcover"])
+            .coef_,
+        )
+        kept = lazy.persist()
+        with pytest.raises(DataError, match=r"as it was before persist\(\)"):
+            there.fit(kept["reflectance"], kept["landcover"])
+        threads = SoftmaxRegression(feature_dim="band", engine="threads")
+        threads.fit(kept["reflectance"], kept["landcover"])
 
 
 def test_mistakes():

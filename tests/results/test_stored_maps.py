@@ -1,18 +1,21 @@
 """Maps on disk: readable by xarray, resumable, with names of classes and coordinates."""
 
 import logging
+import sys
 
 import numpy as np
 import pytest
 import xarray as xr
+import zarr
 from cubes import group_of, opened_cube, put, scene
 
+from dsoftmax.data.cubes.tiling import Tiling
 from dsoftmax.data.open import open_source
 from dsoftmax.data.table import Table
 from dsoftmax.engines.threads import ThreadsEngine
-from dsoftmax.errors import OutputExistsError
+from dsoftmax.errors import DataError, OptionError, OutputExistsError
 from dsoftmax.results.legend import hues, legend_of, rgb
-from dsoftmax.results.map_files import MapFile, thinned, write_geotiff, write_png
+from dsoftmax.results.map_files import MapFile, require_drawable, thinned, write_geotiff, write_png
 from dsoftmax.results.model import Model
 from dsoftmax.results.stored_map import MapOptions, draft_of, write_map
 
@@ -219,6 +222,32 @@ def test_a_geotiff_with_colours(tmp_path):
         assert found.profile["tiled"]
         assert found.tags(1)["flag_meanings"] == "water dry_land 5"
         assert found.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
+
+
+def test_a_place_that_gdal_does_not_know(tmp_path):
+    (source, _), made = cube(tmp_path), model()
+    zarr.open_group(tmp_path / "cube")["spatial_ref"].attrs["crs_wkt"] = "LOCAL[]"
+    write(tmp_path, source, made)
+    file = MapFile(tmp_path / "map.zarr", legend_of(made.classes, made.about))
+    with pytest.raises(DataError, match="The map itself is complete"):
+        write_geotiff(file, tmp_path / "map.tif")
+    assert [one.name for one in tmp_path.glob("*.tif")] == []
+
+
+def test_maps_that_cannot_be_drawn(monkeypatch):
+    byte, wide = legend_of(np.array([1, 2])), legend_of(np.array([1, 300]))
+    plane = Tiling(("y", "x"), (8, 8), (8, 8))
+    with pytest.raises(OptionError, match=r"dimensions time, y, x; expected two"):
+        require_drawable(Tiling(("time", "y", "x"), (2, 8, 8), (1, 8, 8)), byte, geotiff=False)
+    with pytest.raises(OptionError, match="from 0 to 254"):
+        require_drawable(plane, wide, geotiff=True)
+    for name, geotiff, extra in (
+        ("matplotlib.figure", False, "maps"),
+        ("rasterio", True, "geotiff"),
+    ):
+        monkeypatch.setitem(sys.modules, name, None)
+        with pytest.raises(OptionError, match=rf"pip install 'dsoftmax\[{extra}\]'"):
+            require_drawable(plane, byte, geotiff=geotiff)
 
 
 @pytest.mark.parametrize(

@@ -364,6 +364,11 @@ class CubeRows(Rows):
                 missing = hits if missing is None else missing | hits
         return missing
 
+    def only(self, starts: NDArray[np.int64], stops: NDArray[np.int64]) -> Rows:
+        for part in self.parts:
+            part.values.require_portable()
+        return self
+
     def cached_bytes(self, starts: NDArray[np.int64]) -> int:
         return sum(part.values.kept_bytes() for part in self.parts)
 

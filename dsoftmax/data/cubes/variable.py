@@ -38,6 +38,7 @@ class Windows(Protocol):
     @abstractmethod
     def fill(self, window: Window, target: NDArray) -> None:
         """Write the values of a window into ``target``, an array of the window's shape."""
+        ...
 
     def along(self, steps: tuple[int, ...], missing_chunks: str, absent: bool) -> "Windows":
         """Return a reader for windows of these lengths.
@@ -59,6 +60,14 @@ class Windows(Protocol):
         """Value of chunks that are not stored; None by default."""
         return None
 
+    def require_portable(self) -> None:
+        """Raise if workers cannot read the array.
+
+        Raises
+        ------
+        DataError
+        """
+
     def kept_bytes(self) -> int:
         """Return the bytes of decoded chunks that stay between reads. The default is 0."""
         return 0
@@ -66,6 +75,7 @@ class Windows(Protocol):
     @abstractmethod
     def describe(self) -> dict[str, Any]:
         """Return a description of the stored array in JSON types."""
+        ...
 
 
 @dataclass(frozen=True)

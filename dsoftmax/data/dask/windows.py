@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsoftmax.compat.dask import futures_of
+from dsoftmax.errors import DataError
 
 Window = tuple[slice, ...]
 
@@ -42,6 +43,20 @@ class DaskWindows:
 
     def along(self, steps: tuple[int, ...], missing_chunks: str, absent: bool) -> "DaskWindows":
         return self
+
+    def require_portable(self) -> None:
+        """Raise if blocks are persisted on a cluster.
+
+        Raises
+        ------
+        DataError
+        """
+        if futures_of([self.array]):
+            raise DataError(
+                "The cube is persisted on the cluster, and its tiles cannot be computed by the "
+                "workers; expected a lazy cube. Pass it as it was before persist(), because "
+                "workers cache its rows between passes themselves. Or pass engine='threads'."
+            )
 
     def kept_bytes(self) -> int:
         return 0

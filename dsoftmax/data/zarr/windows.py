@@ -111,6 +111,9 @@ class ZarrWindows:
                 values = self._chunk(place, self._scratch.get("decoded", self.chunk_bytes))
             target[into] = values if values.ndim == 0 else values[inside]
 
+    def require_portable(self) -> None:
+        """Do nothing, because workers open the array again."""
+
     def kept_bytes(self) -> int:
         return self._kept.most * self.chunk_bytes
 
@@ -220,7 +223,22 @@ class ZarrWindows:
         )
 
     def describe(self) -> dict[str, Any]:
-        return describe_array(self.array)
+        return {**describe_array(self.array), **self._absent()}
+
+    def _absent(self) -> dict[str, Any]:
+        """Return the number of local stored chunks that are absent, if they mean the fill value."""
+        store = self.array.store_path.store
+        if self._loses or not isinstance(store, LocalStore):
+            return {}
+        folder = store.root / self.array.store_path.path
+        whole = tuple(slice(0, n) for n in self.shape)
+        stored = [(folder / self._key_of(place)).exists() for place, _ in self._boxes(whole)]
+        absent = {
+            "absent": len(stored) - sum(stored),
+            "objects": len(stored),
+            "fill": str(self.array.fill_value),
+        }
+        return absent if not all(stored) else {}
 
 
 class KeptChunks:

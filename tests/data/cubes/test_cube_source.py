@@ -169,6 +169,20 @@ def test_a_lost_chunk_is_an_error(tmp_path):
     assert sum(filled.load(i).n_rows for i in range(len(filled.chunk_rows))) == 23 * 31
 
 
+def test_absent_chunks_of_unlabelled_pixels_are_no_loss(tmp_path):
+    """Sparse training labels: most chunks hold 0 only, and writers leave them out."""
+    group, *_ = write(tmp_path / "cube", label_chunks=(8, 10))
+    for place in ("0/0", "1/2"):
+        (tmp_path / f"cube/landcover/c/{place}").unlink()
+    with pytest.raises(ReadError, match="landcover: the chunk"):
+        source_of(group).load(0)
+    source = source_of(group, missing=Missing(y=(0,)))
+    blocks = [source.load(i) for i in range(len(source.chunk_rows))]
+    skipped = sum(0 if one.reasons is None else (one.reasons == 2).sum() for one in blocks)
+    assert skipped == 2 * 8 * 10
+    assert source.describe()["arrays"]["y"]["variables"][0]["absent"] == 2
+
+
 def test_a_damaged_chunk_is_named(tmp_path):
     group, *_ = write(tmp_path / "cube")
     (tmp_path / "cube/reflectance/c/0/1/2").write_bytes(b"damaged")
