@@ -67,6 +67,7 @@ class Windows(Protocol):
         ------
         DataError
         """
+        return
 
     def kept_bytes(self) -> int:
         """Return the bytes of decoded chunks that stay between reads. The default is 0."""

@@ -105,8 +105,10 @@ def test_time_as_features_or_as_rows(tmp_path):
     assert cube.names[:5] == ["0_0", "0_1", "0_2", "0_3", "1_0"]
 
 
-def test_each_chunk_is_decoded_once_in_a_pass(tmp_path, monkeypatch):
-    """Tiles are whole chunks of X, and whole chunks of labels that are cut otherwise stay."""
+@pytest.mark.parametrize("part_bytes", [2**20, 0], ids=["aligned tiles", "tiles of X alone"])
+def test_each_chunk_is_decoded_once_in_a_pass(part_bytes, tmp_path, monkeypatch):
+    """Tiles are whole chunks of all arrays. Chunks of labels that tiles cut stay in memory."""
+    monkeypatch.setattr("dsoftmax.data.cubes.tiling.PART_BYTES", part_bytes)
     group, *_ = write(tmp_path / "cube", label_chunks=(12, 31))
     seen = Counter()
     decode = windows.ZarrWindows._chunk
@@ -117,6 +119,7 @@ def test_each_chunk_is_decoded_once_in_a_pass(tmp_path, monkeypatch):
 
     monkeypatch.setattr(windows.ZarrWindows, "_chunk", counted)
     source = source_of(group)
+    assert (source.columns.units > 0) == (part_bytes == 0)
     for chunk in range(len(source.chunk_rows)):
         source.load(chunk)
     assert set(seen.values()) == {1}
