@@ -13,7 +13,7 @@ from sklearn.linear_model import LogisticRegression
 
 from dsoftmax import SoftmaxRegression, SoftmaxRegressionCV
 from dsoftmax.data.cubes.xarrays import Lazily
-from dsoftmax.errors import DataError, OptionError
+from dsoftmax.errors import DataError, OptionError, ReadError
 
 PACKED = {
     "B02": {"dtype": "uint16", "scale_factor": 1e-3, "add_offset": -10.0, "_FillValue": 65535},
@@ -193,6 +193,19 @@ def test_no_lazy_array_is_read_whole():
     model = SoftmaxRegression(feature_dim="band", engine="serial", max_iter=1, tol=1e3)
     model.fit(counted, ds["landcover"])
     assert max(largest) == 80
+
+
+def test_a_block_that_fails_is_named():
+    def fail(values):
+        raise RuntimeError("no such file")
+
+    ds = dataset()
+    lazy = da.from_array(ds["reflectance"].values, (1, 8, 10))
+    broken = ds["reflectance"].copy(data=lazy.map_blocks(fail, dtype="f4", meta=np.empty((0,) * 3)))
+    with pytest.raises(
+        ReadError, match=r"block \(0, 0, 0\) failed with RuntimeError: no such file"
+    ):
+        SoftmaxRegression(feature_dim="band", engine="serial").fit(broken, ds["landcover"])
 
 
 def test_no_file_is_read_whole(tmp_path, monkeypatch):

@@ -95,7 +95,7 @@ def variable_of(array: Any, name: str) -> Variable:
     }
     return Variable(
         str(array.name) if array.name is not None else name,
-        windows_of(array),
+        windows_of(array, name),
         tuple(str(d) for d in array.dims),
         name,
         marks_in(tuple(missing), dtype),
@@ -106,7 +106,7 @@ def variable_of(array: Any, name: str) -> Variable:
     )
 
 
-def windows_of(array: Any) -> Windows:
+def windows_of(array: Any, name: str) -> Windows:
     """Return the values of a DataArray as an array that is read by windows."""
     data: Any = array.data if array.chunks is not None or is_loaded(array) else None
     if data is None:
@@ -114,7 +114,7 @@ def windows_of(array: Any) -> Windows:
     if is_dask(data):
         from dsoftmax.data.dask.windows import DaskWindows
 
-        return DaskWindows(data)
+        return DaskWindows(data, name)
     return InMemory(np.asarray(data))
 
 
