@@ -7,7 +7,7 @@ of a dask array. Memory limits and workers do not. Every engine therefore adds t
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -50,19 +50,45 @@ class Encoded(ABC):
         """
 
 
+PixelOf = Callable[[int], Mapping[str, int]]
+"""The place of a row in a cube: its index along each dimension."""
+
+
+class Pixel(int):
+    """The number of a row of a cube. Formatted, it ends with its place: "12 (y 3, x 5)"."""
+
+    place: Mapping[str, int]
+
+    def __format__(self, spec: str) -> str:
+        where = ", ".join(f"{name} {i:,}" for name, i in self.place.items())
+        return f"{int(self).__format__(spec)} ({where})"
+
+
 @dataclass(frozen=True)
 class RowNumbers:
-    """Numbers of rows that are not consecutive: ``numbers + i`` is that of row i.
+    """Numbers of rows: ``numbers + i`` is that of row i of a block.
 
     Attributes
     ----------
-    numbers : (rows,) int64
+    first_row : int
+        Number of the first row, if the rows are consecutive.
+    numbers : (rows,) int64 or None
+        Numbers of rows that are not consecutive.
+    pixel : callable or None
+        The place of a row, if the rows are pixels.
     """
 
-    numbers: NDArray[np.int64]
+    first_row: int
+    numbers: NDArray[np.int64] | None
+    pixel: PixelOf | None = None
 
     def __add__(self, row: int) -> int:
-        return int(self.numbers[row])
+        number = self.first_row + row if self.numbers is None else int(self.numbers[row])
+        if self.pixel is None:
+            return number
+        found = Pixel(number)
+        found.place = self.pixel(number)
+        return found
 
 
 @dataclass(frozen=True)
@@ -94,6 +120,8 @@ class Block:
         Numbers of the rows if others between them were skipped, else None.
     scaling : Scaling or None
         The map from the stored features to those that they mean; None if they are the same.
+    pixel : callable or None
+        The place of a row in a cube, for messages.
     """
 
     X: Features
@@ -107,9 +135,16 @@ class Block:
     nodata: tuple[Any, ...] = ()
     numbers: NDArray[np.int64] | None = None
     scaling: Scaling | None = None
+    pixel: PixelOf | None = None
 
     @classmethod
-    def of(cls, values: Table[Any], first_row: int, scaling: Scaling | None = None) -> "Block":
+    def of(
+        cls,
+        values: Table[Any],
+        first_row: int,
+        scaling: Scaling | None = None,
+        pixel: PixelOf | None = None,
+    ) -> "Block":
         """Return the block of these values as read: weights become float64, groups become numbers.
 
         Masks and missing values become the reasons of rows that are skipped.
@@ -133,6 +168,7 @@ class Block:
             reasons=values.skipped,
             nodata=values.missing.X,
             scaling=scaling,
+            pixel=pixel,
         )
 
     def decoded(self) -> "Block":
@@ -155,7 +191,9 @@ class Block:
     @property
     def origin(self) -> int | RowNumbers:
         """Number of the first row; ``origin + i`` is the number of row i."""
-        return self.first_row if self.numbers is None else RowNumbers(self.numbers)
+        if self.numbers is None and self.pixel is None:
+            return self.first_row
+        return RowNumbers(self.first_row, self.numbers, self.pixel)
 
     @property
     def row_numbers(self) -> NDArray[np.int64]:

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from dsoftmax.data.block import Block, Encoded
+from dsoftmax.data.block import Block, Encoded, PixelOf
 from dsoftmax.data.buffer import Buffer
 from dsoftmax.data.columns import Column, ColumnBytes, column_bytes
 from dsoftmax.data.features import Features
@@ -61,6 +61,11 @@ class Rows(Protocol):
     @property
     def scaling(self) -> Scaling | None:
         """The map from stored to meant features; None, by default, if they are the same."""
+        return None
+
+    @property
+    def pixel(self) -> PixelOf | None:
+        """The place of a row in a cube; None, by default, if rows are no pixels."""
         return None
 
     @abstractmethod
@@ -303,7 +308,7 @@ def fetch_block(table: Table[Rows], start: int, stop: int, buffer: Buffer) -> Bl
 
 def _with_columns(table: Table[Rows], start: int, stop: int, X: Features | Encoded) -> Block:
     values: Table[Any] = table.map_columns(lambda rows, _: rows.read(start, stop), X)
-    return Block.of(values, start, table.X.scaling)
+    return Block.of(values, start, table.X.scaling, table.X.pixel)
 
 
 def cut(n: int, step: int) -> NDArray[np.int64]:

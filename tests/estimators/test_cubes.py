@@ -166,9 +166,13 @@ def test_decoded_nan_of_a_fill_value_skips_its_row(tmp_path):
     opened = xr.open_zarr(tmp_path / "a.zarr")
     model = SoftmaxRegression().fit(opened[list(BANDS)], opened["landcover"])
     assert model.skipped_["nodata"] == 5
+    number = "row 97 \\(y 3, x 4\\)"  # 3 · 31 + 4
     loose = opened[list(BANDS)].map(lambda one: xr.DataArray(one.values, one.coords))
-    with pytest.raises(DataError, match="nan"):
+    with pytest.raises(DataError, match=f"X {number}, column 0: the value is nan"):
         SoftmaxRegression().fit(loose, opened["landcover"])
+    labels = xr.full_like(opened["landcover"], np.nan, float)
+    with pytest.raises(DataError, match=r"y row 0 \(y 0, x 0\): the label is nan"):
+        SoftmaxRegression(nodata=np.nan).fit(loose, labels)
 
 
 def test_the_same_bits_whatever_the_engine(tmp_path):

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dsoftmax.data.block import PixelOf
 from dsoftmax.data.buffer import Buffer, array_in
 from dsoftmax.data.cubes.tiling import Tiling, Window, lengths, tiling_of
 from dsoftmax.data.cubes.variable import Variable, Windows, marks_in
@@ -309,6 +310,10 @@ class CubeRows(Rows):
     @property
     def masked(self) -> bool:
         return any(part.marks for part in self.parts)
+
+    @property
+    def pixel(self) -> PixelOf:
+        return self.tiling.pixel
 
     def read(self, start: int, stop: int, buffer: Buffer | None = None) -> Any:
         whole = self.columns is None
