@@ -158,7 +158,9 @@ class SoftmaxEstimator(Base):
         if X is None:
             return (X, *columns)
         X = as_cube(X, self.feature_dim, name)
-        return (X, *(as_cube_column(one, "y") for one in columns)) if is_cube(X) else (X, *columns)
+        return (
+            (X, *(as_cube_column(one, "y", X) for one in columns)) if is_cube(X) else (X, *columns)
+        )
 
     def _labels(self, y: Any) -> Any:
         if y is None:

@@ -159,6 +159,14 @@ def test_packed_values_in_cross_validation_and_with_held_out_rows(tmp_path):
     )
 
 
+def test_rows_of_one_dimension_take_plain_labels():
+    X, y, weights = rows(dataset())
+    table = xr.Dataset({name: ("sample", one) for name, one in zip(BANDS, X.T, strict=True)})
+    model = SoftmaxRegression(tol=1e-9).fit(table, y.tolist(), weights)
+    assert model.objective_ == pytest.approx(theirs(X, y, weights)[0], rel=1e-9)
+    assert model.predict(table).dims == ("sample",)
+
+
 def test_decoded_nan_of_a_fill_value_skips_its_row(tmp_path):
     bands = as_bands(dataset())
     bands["B02"][3, 4:9] = np.nan
@@ -264,6 +272,14 @@ def test_mistakes():
         model.fit(ds["reflectance"], moved)
     with pytest.raises(DataError, match="y has 22 entries along y, and X has 23"):
         model.fit(ds["reflectance"], ds["landcover"][1:])
+    with pytest.raises(OptionError, match="feature_dim=3; expected the name of a dimension"):
+        SoftmaxRegression(feature_dim=3).fit(ds["reflectance"], ds["landcover"])
+    with pytest.raises(DataError, match="the variable spatial_ref has the dimensions"):
+        SoftmaxRegression().fit(ds[["landcover"]].assign(spatial_ref=0), ds["landcover"])
+    with pytest.raises(DataError, match="y has no dimension names, and X is a cube"):
+        model.fit(ds["reflectance"], ds["landcover"].values.reshape(-1))
+    with pytest.raises(DataError, match="X has 0 rows"):
+        model.fit(ds["reflectance"][:, :0], ds["landcover"][:0])
     with pytest.raises(DataError, match="without variables"):
         SoftmaxRegression().fit(xr.Dataset(), ds["landcover"])
     with pytest.raises(DataError, match="class"):

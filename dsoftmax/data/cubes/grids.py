@@ -63,6 +63,13 @@ def cube_of(
             f"{place} has the dimensions {', '.join(dims)}, and all of them hold features; "
             f"expected one more for the rows. Name fewer in {option}."
         )
+    for one in variables:
+        if not set(one.dims) - set(feature_dims):
+            raise DataError(
+                f"{place}: the variable {one.name} has the dimensions ({', '.join(one.dims)}), "
+                "none of them of the rows; expected a value per pixel. Leave it out, or select "
+                "the variables that are features."
+            )
     seen: dict[str, Variable] = {}
     for one in variables:
         for d in one.dims:

@@ -12,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsoftmax.compat.xarray import is_loaded
-from dsoftmax.data.cubes.cube import CubeColumn
+from dsoftmax.data.cubes.cube import Cube, CubeColumn
 from dsoftmax.data.cubes.grids import cube_of
 from dsoftmax.data.cubes.tiling import Window
 from dsoftmax.data.cubes.variable import InMemory, Variable, Windows, marks_in, packing
 from dsoftmax.data.kind import is_cube, is_dask, kind_of
+from dsoftmax.data.missing import is_masked
 from dsoftmax.errors import DataError, OptionError
 
 FeatureDim = str | Sequence[str] | None
@@ -34,10 +35,21 @@ def is_cube_like(values: Any, feature_dim: FeatureDim) -> bool:
 
 
 def dims_of(feature_dim: FeatureDim) -> tuple[str, ...]:
-    """Return the feature dimensions that a user names."""
+    """Return the feature dimensions that a user names.
+
+    Raises
+    ------
+    OptionError
+    """
     if feature_dim is None:
         return ()
-    return (feature_dim,) if isinstance(feature_dim, str) else tuple(map(str, feature_dim))
+    found = (feature_dim,) if isinstance(feature_dim, str) else feature_dim
+    if not isinstance(found, (list, tuple)) or not all(isinstance(one, str) for one in found):
+        raise OptionError(
+            f"feature_dim={feature_dim!r}; expected the name of a dimension, or several in a list. "
+            "Pass for example 'band'."
+        )
+    return tuple(found)
 
 
 def as_cube(values: Any, feature_dim: FeatureDim, name: str) -> Any:
@@ -69,11 +81,23 @@ def as_cube(values: Any, feature_dim: FeatureDim, name: str) -> Any:
     return cube_of(variables, dims_of(feature_dim), name, "feature_dim")
 
 
-def as_cube_column(values: Any, name: str) -> Any:
-    """Return labels or weights of xarray as a `CubeColumn`, and other values as they are."""
+def as_cube_column(values: Any, name: str, X: Cube) -> Any:
+    """Return labels or weights as a `CubeColumn`, and values without a place as they are.
+
+    An array without names of dimensions has a place only if rows have a single dimension.
+    """
     if is_dataset(values) or kind_of(values) != "xarray":
+        if len(X.sizes) == 1 and _is_column(values):
+            variable = Variable(name, InMemory(np.asarray(values)), tuple(X.sizes), name)
+            return CubeColumn(variable, name)
         return values
     return CubeColumn(variable_of(values, name), name)
+
+
+def _is_column(values: Any) -> bool:
+    """Return whether the values are an array of one dimension in memory, without a mask."""
+    plain = kind_of(values) == "memory" and not (isinstance(values, str) or is_masked(values))
+    return plain and np.ndim(values) == 1
 
 
 def variable_of(array: Any, name: str) -> Variable:
