@@ -19,8 +19,8 @@ import zarr
 from numpy.typing import NDArray
 
 from dsoftmax.data.block import Block
-from dsoftmax.data.cubes.cube import CubeRows
 from dsoftmax.data.cubes.reference import Coordinate, coordinates_of
+from dsoftmax.data.cubes.rows import CubeRows
 from dsoftmax.data.cubes.tiling import lengths
 from dsoftmax.data.missing import REASONS
 from dsoftmax.data.rows import RowSource

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from dsoftmax.data.cubes.cube import CubeColumn, CubeRows
+from dsoftmax.data.cubes.cube import CubeColumn
+from dsoftmax.data.cubes.rows import CubeRows
 
 
 def class_flags(y: Any) -> dict[str, dict[str, str]]:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dsoftmax.data.cubes.cube import CubeRows
+from dsoftmax.data.cubes.rows import CubeRows
 from dsoftmax.data.cubes.stored import dimension_names
 from dsoftmax.data.zarr.above import groups_above
 from dsoftmax.data.zarr.declared import DIMENSIONS
