@@ -20,10 +20,20 @@ def run(name: str, *arguments: str) -> str:
 
 def test_every_example_is_tested_here() -> None:
     assert sorted(path.name for path in (ROOT / "examples").glob("*.py")) == [
+        "cube.py",
         "dask_cluster.py",
         "in_memory.py",
         "out_of_core.py",
     ]
+
+
+def test_a_cube() -> None:
+    printed = run("cube.py")
+    assert "features: B02 B03 B04 B08" in printed
+    assert "legend: [1, 2, 3] water forest urban_area" in printed
+    share = re.search(r"(\d+)% of all pixels have their true class", printed)
+    assert share is not None
+    assert int(share[1]) > 90
 
 
 def test_in_memory() -> None:

@@ -9,15 +9,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dsoftmax.cli.cube_choice import CubeChoice
 from dsoftmax.cli.frame_choice import AS_NUMBERS, FrameChoice
 from dsoftmax.cli.labels import soft_classes
 from dsoftmax.cli.missing_choice import NODATA, NONE, UNLABELLED, MissingChoice
+from dsoftmax.cli.open_cube import open_cube, require_feature_dim
 from dsoftmax.cli.open_frames import coding_of, frame_table, is_frame_data, other_columns
 from dsoftmax.data.anndata.element import KNOWN
 from dsoftmax.data.anndata.nodes import place_of
 from dsoftmax.data.coding import Coding
 from dsoftmax.data.counts import Normalisation
-from dsoftmax.data.kind import kind_of
+from dsoftmax.data.cubes.cube import CubeColumn
+from dsoftmax.data.cubes.stored import Coordinates, stored_variable
+from dsoftmax.data.kind import is_cube, kind_of
 from dsoftmax.data.missing import given_missing
 from dsoftmax.data.open import admitted, normalised, open_source, with_features
 from dsoftmax.data.open import feature_names as feature_names_of
@@ -34,7 +38,7 @@ AS_STORED = Normalisation()
 
 def open_data(
     data: str,
-    features: str | None,
+    features: str | CubeChoice | None,
     labels: str | None = None,
     weights: str | None = None,
     missing_chunks: str = "error",
@@ -133,7 +137,7 @@ def open_columns(
 
 def open_features(
     data: str,
-    features: str | None,
+    features: str | CubeChoice | None,
     missing_chunks: str,
     skips: Skips,
     feature_names: Iterable[str] | None = None,
@@ -165,7 +169,7 @@ def open_features(
     return open_source(replace(table, missing=skips.values(np.dtype(table.X.dtype))))
 
 
-def open_names(data: str, features: str | None, source: Source) -> NDArray | None:
+def open_names(data: str, features: str | CubeChoice | None, source: Source) -> NDArray | None:
     """Return the names of the features of a source, (p,) objects; None if the store has none.
 
     Raises
@@ -180,7 +184,7 @@ def open_names(data: str, features: str | None, source: Source) -> NDArray | Non
 
 def _table(
     data: str,
-    features: str | None,
+    features: str | CubeChoice | None,
     labels: str | None,
     weights: str | None,
     groups: str | None,
@@ -195,6 +199,11 @@ def _table(
 ) -> Table[Any]:
     """Return the table of the named arrays, with their paths as names."""
     if is_frame_data(data):
+        if isinstance(features, CubeChoice):
+            raise OptionError(
+                "--feature-dim names a dimension of a cube, and DATA is Parquet. Leave it out, and "
+                "name columns with --features."
+            )
         columns = (labels, weights, groups)
         return frame_table(
             data, features, columns, missing, frames, how, coding, feature_names, missing_chunks
@@ -202,11 +211,14 @@ def _table(
     frames.require_none()
     named = (("--labels", labels), ("--weights", weights), (grouping, groups))
     X = _features(data, features)
+    known: Coordinates = {}
     if missing.nodata:
         _require_as_stored(how, NODATA)
     X = normalised(X, how, _path(X))
     X = with_features(X, feature_names, _path(X))
-    y, s, g = (None if name is None else _opened(data, name, option) for option, name in named)
+    y, s, g = (
+        None if name is None else _column(X, data, name, option, known) for option, name in named
+    )
     names = Names(*(_path(array) if array is not None else "" for array in (X, y, s, g)))
     if y is not None and classes is not None and len(y.shape) == 2 and y.shape[1] > 1:
         y = _soft(y, classes, names.y, missing)
@@ -234,10 +246,23 @@ def _require_as_stored(how: Normalisation, option: str) -> None:
         )
 
 
-def _features(data: str, name: str | None) -> Any:
+def _column(X: Any, data: str, name: str, option: str, known: Coordinates) -> Any:
+    """Open labels, weights or groups beside X."""
+    found = _opened(data, name, option)
+    if not is_cube(X) or not hasattr(found, "metadata"):
+        return found
+    place = _path(found)
+    return CubeColumn(stored_variable(found, place, known), place)
+
+
+def _features(data: str, name: str | CubeChoice | None) -> Any:
+    if isinstance(name, CubeChoice):
+        return open_cube(data, name)
     if name is None and _encoding(data) == "anndata":
         name = "X"
-    return _opened(data, name, "--features")
+    found = _opened(data, name, "--features")
+    require_feature_dim(found, name or data)
+    return found
 
 
 def _encoding(data: str) -> str:
@@ -266,7 +291,7 @@ def _opened(data: str, name: str | None, option: str) -> Any:
 def open_validation(
     validation: str | None,
     training: Source,
-    features: str | None,
+    features: str | CubeChoice | None,
     labels: str,
     weights: str | None = None,
     missing_chunks: str = "error",

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from dsoftmax.cli.cube_choice import features_choice
 from dsoftmax.cli.engine_choice import ENGINES, engine_choice
 from dsoftmax.cli.frame_choice import FrameChoice
 from dsoftmax.cli.missing_choice import MissingChoice
@@ -35,12 +36,39 @@ def _chain(*decorators: Decorator) -> Decorator:
 
 data_argument = click.argument("data", metavar="DATA")
 run_argument = click.argument("run", metavar="RUN", type=click.Path(path_type=Path))
-features_option = click.option(
-    "--features",
-    metavar="ARRAY",
-    help="Path of the feature array in DATA, such as X, group/X or layers/counts, or of an array "
-    "in another store. Leave it out if DATA is an array, or for X of AnnData. Columns of Parquet, "
-    "separated by commas: all others but labels and weights if it is left out.",
+
+
+def _as_features(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Pass --features and --feature-dim as one value: a name, or a `CubeChoice`."""
+
+    @wraps(function)
+    def command(*args: Any, features: str | None, feature_dim: str | None, **options: Any) -> Any:
+        from dsoftmax.cli.open_frames import is_frame_data
+
+        choice: Any = features  # columns of Parquet are no variables of a cube
+        if feature_dim is not None or not is_frame_data(options["data"]):
+            choice = features_choice(features, feature_dim)
+        return function(*args, features=choice, **options)
+
+    return command
+
+
+features_option = _chain(
+    click.option(
+        "--features",
+        metavar="ARRAY",
+        help="Path of the feature array in DATA, such as X, group/X or layers/counts, or of an "
+        "array in another store. Leave it out if DATA is an array, or for X of AnnData. Several "
+        "variables of a cube are separated by commas: B02,B03,B04. So are columns of Parquet: all "
+        "others but labels and weights if it is left out.",
+    ),
+    click.option(
+        "--feature-dim",
+        metavar="DIMENSION",
+        help="Dimension of a cube whose entries are the features, such as band. The other "
+        "dimensions are rows. Several are separated by commas.",
+    ),
+    _as_features,
 )
 labels_option = click.option(
     "--labels",

@@ -4,6 +4,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from dsoftmax.data.source import Source
 from dsoftmax.system.units import size
 
@@ -20,6 +22,9 @@ def stored_facts(source: Source) -> list[tuple[str, str]]:
         if "values" in about:  # CSR
             parts.append(f"CSR of {about['values']:,} values")
             n_bytes = about["values"] * (dtypes[part].itemsize + 4)
+        if len(each := about.get("variables", ())) > 1:
+            parts[0] = f"{len(each)} variables, the first {parts[0]}"
+            n_bytes = sum(np.dtype(one["dtype"]).itemsize * math.prod(one["shape"]) for one in each)
         if "categories" in about:
             parts.append(f"codes of {about['categories']:,} categories")
         if about.get("soft"):  # a value of the column has all classes
@@ -50,6 +55,13 @@ def absent_notes(source: Source) -> list[str]:
 
 def _absent(about: Mapping[str, Any]) -> list[str]:
     """Return how many chunks of an array are not stored, and the value that they hold."""
+    if "variables" in about:
+        each = [one for one in about["variables"] if one.get("absent")]
+        return [
+            f"{one['absent']:,} of {one['objects']:,} chunks of {one['name']} are not stored: they "
+            f"hold {one['fill']}"
+            for one in each
+        ]
     return [
         f"{one['absent']:,} of {one['objects']:,} chunks{of} are not stored: they hold "
         f"{one['fill']}"

@@ -59,6 +59,14 @@ def read_objects(store: Store, keys: Sequence[str]) -> list[NDArray | None]:
     return sync(read())
 
 
+def has_key(array: zarr.Array, key: str) -> bool:
+    """Return whether the store holds this key of an array.
+
+    Stands for: a public method that says whether a chunk is stored.
+    """
+    return bool(sync((array.store_path / key).exists()))
+
+
 def chunk_key(array: zarr.Array) -> Callable[[tuple[int, ...]], str]:
     """Return the function from the place of a stored chunk to its key: "c/3/0", in v2 "3.0".
 

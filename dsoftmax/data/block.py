@@ -7,7 +7,7 @@ of a dask array. Memory limits and workers do not. Every engine therefore adds t
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,6 +20,7 @@ from dsoftmax.data.features import Features, rows_between
 from dsoftmax.data.groups import group_keys
 from dsoftmax.data.leaves import MOST_LEAF_ROWS, leaf_rows
 from dsoftmax.data.missing import REASONS, Reasons, joined, missing_rows
+from dsoftmax.data.scaling import Scaling
 from dsoftmax.data.skipped import searched
 from dsoftmax.data.table import DEFAULT_NAMES, Names, Table
 
@@ -49,19 +50,45 @@ class Encoded(ABC):
         """
 
 
+PixelOf = Callable[[int], Mapping[str, int]]
+"""The place of a row in a cube: its index along each dimension."""
+
+
+class Pixel(int):
+    """The number of a row of a cube. Formatted, it ends with its place: "12 (y 3, x 5)"."""
+
+    place: Mapping[str, int]
+
+    def __format__(self, spec: str) -> str:
+        where = ", ".join(f"{name} {i:,}" for name, i in self.place.items())
+        return f"{int(self).__format__(spec)} ({where})"
+
+
 @dataclass(frozen=True)
 class RowNumbers:
-    """Numbers of rows that are not consecutive: ``numbers + i`` is that of row i.
+    """Numbers of rows: ``numbers + i`` is that of row i of a block.
 
     Attributes
     ----------
-    numbers : (rows,) int64
+    first_row : int
+        Number of the first row, if the rows are consecutive.
+    numbers : (rows,) int64 or None
+        Numbers of rows that are not consecutive.
+    pixel : callable or None
+        The place of a row, if the rows are pixels.
     """
 
-    numbers: NDArray[np.int64]
+    first_row: int
+    numbers: NDArray[np.int64] | None
+    pixel: PixelOf | None = None
 
     def __add__(self, row: int) -> int:
-        return int(self.numbers[row])
+        number = self.first_row + row if self.numbers is None else int(self.numbers[row])
+        if self.pixel is None:
+            return number
+        found = Pixel(number)
+        found.place = self.pixel(number)
+        return found
 
 
 @dataclass(frozen=True)
@@ -91,6 +118,10 @@ class Block:
         Missing values of an `Encoded` X, whose rows are searched once they are decoded.
     numbers : (rows,) int64 or None
         Numbers of the rows if others between them were skipped, else None.
+    scaling : Scaling or None
+        The map from the stored features to those that they mean; None if they are the same.
+    pixel : callable or None
+        The place of a row in a cube, for messages.
     """
 
     X: Features
@@ -103,9 +134,17 @@ class Block:
     reasons: Reasons | None = None
     nodata: tuple[Any, ...] = ()
     numbers: NDArray[np.int64] | None = None
+    scaling: Scaling | None = None
+    pixel: PixelOf | None = None
 
     @classmethod
-    def of(cls, values: Table[Any], first_row: int) -> "Block":
+    def of(
+        cls,
+        values: Table[Any],
+        first_row: int,
+        scaling: Scaling | None = None,
+        pixel: PixelOf | None = None,
+    ) -> "Block":
         """Return the block of these values as read: weights become float64, groups become numbers.
 
         Masks and missing values become the reasons of rows that are skipped.
@@ -128,7 +167,15 @@ class Block:
             else _keys(np.asarray(values.groups), names.groups, first_row, values.skipped),
             reasons=values.skipped,
             nodata=values.missing.X,
+            scaling=scaling,
+            pixel=pixel,
         )
+
+    def decoded(self) -> "Block":
+        """Return the block with the features that are meant: itself, or a copy in float64."""
+        if self.scaling is None:
+            return self
+        return replace(self, X=self.scaling.decoded(self.X), scaling=None)
 
     @property
     def n_rows(self) -> int:
@@ -144,7 +191,9 @@ class Block:
     @property
     def origin(self) -> int | RowNumbers:
         """Number of the first row; ``origin + i`` is the number of row i."""
-        return self.first_row if self.numbers is None else RowNumbers(self.numbers)
+        if self.numbers is None and self.pixel is None:
+            return self.first_row
+        return RowNumbers(self.first_row, self.numbers, self.pixel)
 
     @property
     def row_numbers(self) -> NDArray[np.int64]:

@@ -36,6 +36,8 @@ class ColumnBytes:
     units : int
         Bytes of decoded stored chunks that stay between two loads, because chunks of the source
         begin or end inside them. They include those of X in CSR.
+    decoded : int
+        Bytes of a row of packed features that a leaf, or a sample, decodes to float64; else 0.
     """
 
     row: int = 0
@@ -44,6 +46,7 @@ class ColumnBytes:
     leaf: int = 0
     units: int = 0
     copied: int = 0
+    decoded: int = 0
 
 
 @dataclass(frozen=True)

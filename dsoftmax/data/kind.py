@@ -20,6 +20,11 @@ def kind_of(values: Any) -> str:
     return home if home in HOMES else "memory"
 
 
+def is_cube(values: Any) -> bool:
+    """Return whether the values are a `dsoftmax.data.cubes.cube.Cube`."""
+    return kind_of(values) == "stored" and hasattr(values, "feature_dims")
+
+
 def is_dask(values: Any) -> bool:
     """Return whether the values are a dask collection, whose results should be lazy too.
 

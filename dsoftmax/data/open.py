@@ -19,6 +19,7 @@ from dsoftmax.data.cures import sparse_column_line
 from dsoftmax.data.kind import (
     expression,
     has_columns,
+    is_cube,
     is_dask_series,
     is_frame,
     is_lazy_frame,
@@ -56,6 +57,10 @@ def open_source(table: Table[Any]) -> Source:
         A value is not an array, or shapes or dtypes do not fit.
     """
     table = table.map_columns(admitted_column, admitted(table.X, table.names.X))
+    if is_cube(table.X):
+        from dsoftmax.data.cubes.source import cube_source
+
+        return cube_source(table)
     if any(is_frame(values) for _, values in table.items()):
         from dsoftmax.data.frames.open import as_dask
 
@@ -119,6 +124,11 @@ def admitted(values: Any, name: str) -> Any:
     """
     values = _stored_by_anndata(values, name)
     require_no_container(values, name, column=False)
+    if kind_of(values) == "xarray" and len(values.dims) > 2:
+        raise DataError(
+            f"{name} has the dimensions {', '.join(map(str, values.dims))}; expected to know which "
+            f"of them holds the features. Pass feature_dim={str(values.dims[0])!r}, for example."
+        )
     if kind_of(values) == "xarray" and len(values.dims) != 2:
         check_shapes(Table(tuple(values.shape), names=Names(name)), Table(values))
     return _inner(values, name)
@@ -206,6 +216,8 @@ def feature_names(X: Any) -> NDArray | None:
 
     AnnData stores the names of genes. Names of a DataFrame are not looked for.
     """
+    if is_cube(X):
+        return np.array(X.names, dtype=object)
     if kind_of(X) != "stored" or is_frame(X):
         return None
     from dsoftmax.data.anndata.genes import gene_names
@@ -225,6 +237,11 @@ def normalised(X: Any, how: Normalisation, name: str) -> Any:
     """
     if not how:
         return X
+    if is_cube(X):
+        raise DataError(
+            f"{name} is a cube, and counts are to be normalised; expected a matrix of counts. "
+            "Leave out --normalize and --log1p."
+        )
     kind = kind_of(X)
     if kind == "memory":
         return how.apply(X)
@@ -262,6 +279,10 @@ def with_features(X: Any, names: Iterable[str] | None, name: str, absent: str = 
     """
     if names is None or kind_of(X) != "stored" or is_frame(X):
         return X
+    if is_cube(X):
+        from dsoftmax.data.cubes.match import with_names
+
+        return with_names(X, names, name)
     from dsoftmax.data.anndata.match import matched
 
     return matched(X, names, name, absent)

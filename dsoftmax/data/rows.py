@@ -12,10 +12,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from dsoftmax.data.block import Block, Encoded
+from dsoftmax.data.block import Block, Encoded, PixelOf
 from dsoftmax.data.buffer import Buffer
 from dsoftmax.data.columns import Column, ColumnBytes, column_bytes
 from dsoftmax.data.features import Features
+from dsoftmax.data.scaling import Scaling
 from dsoftmax.data.source import Share, first_rows
 from dsoftmax.data.table import Names, Table
 from dsoftmax.data.together import read_together
@@ -62,6 +63,16 @@ class Rows(Protocol):
     def masked(self) -> bool:
         """Whether `read` may return a masked array. False by default."""
         return False
+
+    @property
+    def scaling(self) -> Scaling | None:
+        """The map from stored to meant features; None, by default, if they are the same."""
+        return None
+
+    @property
+    def pixel(self) -> PixelOf | None:
+        """The place of a row in a cube; None, by default, if rows are no pixels."""
+        return None
 
     @abstractmethod
     def read(self, start: int, stop: int, buffer: Buffer | None = None) -> Features:
@@ -236,7 +247,10 @@ class RowSource(Share):
         a_row = self.chunk_bytes // np.maximum(self.chunk_rows, 1)
         copied = int(a_row.max(initial=0)) if skips else 0
         found = column_bytes(self.table.map(column), copied)
-        return replace(found, units=found.units + self.table.X.cached_bytes(self.starts))
+        decoded = 0 if self.table.X.scaling is None else 8 * self.n_features
+        return replace(
+            found, decoded=decoded, units=found.units + self.table.X.cached_bytes(self.starts)
+        )
 
     def share(self, chunks: Sequence[int]) -> "RowShare":
         numbers = np.unique(np.asarray(chunks, np.int64))
@@ -311,7 +325,7 @@ def _with_columns(
     X, *values = read_together([read_X, *reads], at_once)
     read = dict(zip(columns, values, strict=True))
     found: Table[Any] = replace(table, X=X, **read)
-    return Block.of(found, start)
+    return Block.of(found, start, table.X.scaling, table.X.pixel)
 
 
 def cut(n: int, step: int) -> NDArray[np.int64]:

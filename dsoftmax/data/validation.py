@@ -73,6 +73,7 @@ class WithValidation(Share):
             leaf=max(one.leaf, two.leaf),
             units=one.units + two.units,
             copied=max(one.copied, two.copied),
+            decoded=max(one.decoded, two.decoded),
         )
 
     @property

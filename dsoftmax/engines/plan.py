@@ -219,7 +219,7 @@ def needs_of(
         0 if source.resident else int(source.chunk_bytes.max(initial=0))
     )
     leaf = min(MOST_LEAF_ROWS if source.sparse else leaf_rows(source.n_features), rows)
-    scratch = work.scratch + (columns.leaf + columns.copied) * leaf
+    scratch = work.scratch + (columns.leaf + columns.copied + columns.decoded) * leaf
     total = cacheable_bytes(source, np.arange(len(source.chunk_rows)))
     needs = {
         "n_chunks": len(source.chunk_rows),

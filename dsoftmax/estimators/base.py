@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Self
 
 import numpy as np
@@ -13,7 +14,9 @@ import scipy.sparse
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from dsoftmax.data.coding import UNKNOWN, Coding
-from dsoftmax.data.kind import is_dask, is_frame, is_lazy
+from dsoftmax.data.cubes.flags import class_flags
+from dsoftmax.data.cubes.xarrays import as_cube, as_cube_column
+from dsoftmax.data.kind import is_cube, is_dask, is_frame, is_lazy
 from dsoftmax.data.missing import Missing, given_missing, is_masked
 from dsoftmax.data.open import (
     admitted,
@@ -63,6 +66,7 @@ class SoftmaxEstimator(Base):
     unlabelled: Any
     categorical_features: Any
     handle_unknown: str
+    feature_dim: str | Sequence[str] | None
     memory_limit: float | str | None
     spool: str | os.PathLike[str] | None
     spool_limit: float | str | None
@@ -70,6 +74,7 @@ class SoftmaxEstimator(Base):
     feature_names_in_: NDArray
     _single: bool
     _coding: Coding | None = None
+    _flags: Mapping[str, Any] = MappingProxyType({})
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -161,6 +166,15 @@ class SoftmaxEstimator(Base):
             if engine is not self.engine:
                 engine.close()
 
+    def _cube(self, X: Any, *columns: Any, name: str = NAMES.X) -> tuple[Any, ...]:
+        """Return a cube of xarray, and labels and weights on its grid; others as they are."""
+        if X is None:
+            return (X, *columns)
+        X = as_cube(X, self.feature_dim, name)
+        return (
+            (X, *(as_cube_column(one, "y", X) for one in columns)) if is_cube(X) else (X, *columns)
+        )
+
     def _labels(self, y: Any) -> Any:
         if y is None:
             raise DataError(
@@ -184,10 +198,10 @@ class SoftmaxEstimator(Base):
             )
         return soft_labels(y, np.asarray(self.classes), name)
 
-    @staticmethod
-    def _by_name(X: Any, *columns: Any) -> tuple[Any, ...]:
-        """Return X and columns beside it. A name stands for a column of the frame X."""
-        X, found = columns_by_name(X, columns, NAMES.X)
+    def _named(self, X: Any, *columns: Any) -> tuple[Any, ...]:
+        """Return X and columns beside it: of a cube of xarray, or of a frame, by their names."""
+        X, *others = self._cube(X, *columns)
+        X, found = columns_by_name(X, others, NAMES.X)
         return X, *found
 
     def _learner(self) -> Self:
@@ -228,6 +242,7 @@ class SoftmaxEstimator(Base):
             coding = self._coding
             self.n_features_in_ = source.n_features if coding is None else len(coding.columns)
             self._single = source.dtype == np.float32
+            self._flags = class_flags(y)
         return source
 
     def _features(self, X: Any, reset: bool, name: str = NAMES.X) -> Any:

@@ -62,6 +62,8 @@ class SoftmaxRegressionCV(SoftmaxPredictor):
         As `SoftmaxRegression`. For "auto" in ``kernel``, the values of X count once per model.
     scale : {"standard"} or None, default None
         As `SoftmaxRegression`. The means and deviations of each model are those of its rows.
+    feature_dim
+        As `SoftmaxRegression`.
 
     Attributes
     ----------
@@ -122,6 +124,7 @@ class SoftmaxRegressionCV(SoftmaxPredictor):
         unlabelled: Any = None,
         categorical_features: Any = None,
         handle_unknown: str = "error",
+        feature_dim: str | Sequence[str] | None = None,
         memory_limit: float | str | None = None,
         spool: str | os.PathLike[str] | None = None,
         spool_limit: float | str | None = None,
@@ -144,6 +147,7 @@ class SoftmaxRegressionCV(SoftmaxPredictor):
         self.unlabelled = unlabelled
         self.categorical_features = categorical_features
         self.handle_unknown = handle_unknown
+        self.feature_dim = feature_dim
         self.memory_limit = memory_limit
         self.spool = spool
         self.spool_limit = spool_limit
@@ -190,7 +194,7 @@ class SoftmaxRegressionCV(SoftmaxPredictor):
             A model stopped before the tolerance was met.
         """
         grid, settings = self._grid(), self._settings()
-        X, y, sample_weight, groups, folds = self._by_name(X, y, sample_weight, groups, folds)
+        X, y, sample_weight, groups, folds = self._named(X, y, sample_weight, groups, folds)
         labels, learner = self._labels(y), self._learner()
         if folds is not None or is_splitter(self.cv):
             grid, groups = self._given(grid, X, labels, groups, folds)
@@ -249,7 +253,7 @@ class SoftmaxRegressionCV(SoftmaxPredictor):
                 "of folds. Pass a number, or fit the columns alone."
             )
         grid, settings = self._grid(), self._settings()
-        X, columns, others = label_columns(X, labels, sample_weight, groups)
+        X, columns, others = label_columns(self, X, labels, sample_weight, groups)
         sample_weight, groups = others
         results, learner = trained_together(self, settings, X, columns, sample_weight, grid, groups)
         found = {}

@@ -17,7 +17,9 @@ from dsoftmax.training.together import Sharing, driven_together
 E = TypeVar("E", bound=SoftmaxEstimator)
 
 
-def label_columns(X: Any, labels: Any, *others: Any) -> tuple[Any, dict[str, Any], tuple[Any, ...]]:
+def label_columns(
+    estimator: SoftmaxEstimator, X: Any, labels: Any, *others: Any
+) -> tuple[Any, dict[str, Any], tuple[Any, ...]]:
     """Return X, label columns by name, and the other columns.
 
     The name of a column stands for the column if X is a frame, and X is returned without it.
@@ -34,7 +36,7 @@ def label_columns(X: Any, labels: Any, *others: Any) -> tuple[Any, dict[str, Any
             f"labels={type(labels).__name__}; expected a dict from a name to a column of labels, "
             "with at least one. Pass for example {'species': y1, 'family': y2}."
         )
-    X, *found = SoftmaxEstimator._by_name(X, *labels.values(), *others)
+    X, *found = estimator._named(X, *labels.values(), *others)
     columns = dict(zip(labels, found, strict=False))
     return X, {name: label_column(y, name) for name, y in columns.items()}, (*found[len(labels) :],)
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from dsoftmax.data.block import Block
 from dsoftmax.data.checks import check_shapes, every_row, real_weights, require_weights
+from dsoftmax.data.cubes.xarrays import dims_of, is_cube_like
 from dsoftmax.data.kind import expression, is_dask, is_lazy, kind_of
 from dsoftmax.data.missing import REASONS, is_masked, named_values
 from dsoftmax.data.open import admitted, admitted_column
@@ -28,7 +29,7 @@ from dsoftmax.results.evaluate import accuracy
 from dsoftmax.results.metrics import agree, require_weight
 from dsoftmax.results.model import Model, as_labels, coefficients, theta_from
 from dsoftmax.results.no_data import Skips
-from dsoftmax.results.predict import apply, apply_decision
+from dsoftmax.results.predict import CubeOptions, apply, apply_decision
 from dsoftmax.training.result import Result
 from dsoftmax.typing import ColumnLike, FeaturesLike, Label, Predictions
 
@@ -89,6 +90,8 @@ class SoftmaxPredictor(SoftmaxEstimator):
         """
         self._require_fit()
         found = self._apply(partial(apply, outputs.labels), X, nodata)
+        if kind_of(found) == "xarray":
+            return found
         longer = found.dtype.kind == self.classes_.dtype.kind and found.dtype.kind in "US"
         return found if longer else found.astype(self.classes_.dtype, copy=False)
 
@@ -206,7 +209,7 @@ class SoftmaxPredictor(SoftmaxEstimator):
         1.0
         """
         self._require_fit()
-        X, y, sample_weight = self._by_name(X, y, sample_weight)
+        X, y, sample_weight = self._named(X, y, sample_weight)
         X, labels = self._coded(X, False, NAMES.X), self._labels(y)
         X = admitted(X, NAMES.X)
         if is_soft(np.dtype(labels.dtype)):
@@ -292,7 +295,9 @@ class SoftmaxPredictor(SoftmaxEstimator):
         """Return the attributes that predictions need; the parameters are those of `_keep`."""
         dtype = np.float32 if learner._single else np.float64
         coef, intercept = (part.astype(dtype) for part in coefficients(model))
-        about = {**model.about, **named_values(self._missing())}
+        about = {**model.about, **named_values(self._missing()), **learner._flags}
+        if self.feature_dim is not None:
+            about["feature_dim"] = list(dims_of(self.feature_dim))
         if learner._coding is not None:
             about["frame"] = learner._coding.as_json()
         shown = {
@@ -329,9 +334,12 @@ class SoftmaxPredictor(SoftmaxEstimator):
     ) -> Predictions:
         """Return ``compute`` of the arguments of `dsoftmax.results.predict.apply`."""
         self._require_fit()
-        X = self._features(X, reset=False)
+        known = getattr(self, "feature_names_in_", None)
+        cube = CubeOptions(self.feature_dim, known, self.model_.about, nodata)
+        mine = is_cube_like(X, self.feature_dim)
+        X = X if mine else self._features(X, reset=False)
         engine = self.engine
-        if is_lazy(X) and not is_dask(X) and is_cluster(engine):
+        if is_lazy(X) and not is_dask(X) and not mine and is_cluster(engine):
             cure = f" To use the cluster, pass {expression(X, 'X')}."
             cure = "" if kind_of(X) == "stored" else cure
             warnings.warn(
@@ -349,7 +357,10 @@ class SoftmaxPredictor(SoftmaxEstimator):
             engine,
             self.missing_chunks,
             type(self).__name__,
-            Skips.of(self._missing(), self.classes_, nodata),
+            Skips(self._missing(), nodata is not None)
+            if mine
+            else Skips.of(self._missing(), self.classes_, nodata),
+            cube,
         )
 
 

@@ -112,6 +112,10 @@ class SoftmaxRegression(CallbackSupportMixin, SoftmaxPredictor):
         number.
     handle_unknown : {"error", "ignore"}, default "error"
         Meaning of a category that the training did not have: an error, or 0 in all its features.
+    feature_dim : str or sequence of str, optional
+        Dimensions of an xarray.DataArray or Dataset whose entries are features, such as "band".
+        All others are rows. A Dataset needs none if each of its variables is a feature. See the
+        page on cubes.
     memory_limit : int or str, optional
         Bytes that this process may use, or a size such as "2GiB". Memory within the limit that
         training does not need caches decoded blocks between passes. Without a limit, a quarter of
@@ -216,6 +220,7 @@ class SoftmaxRegression(CallbackSupportMixin, SoftmaxPredictor):
         unlabelled: Any = None,
         categorical_features: Any = None,
         handle_unknown: str = "error",
+        feature_dim: str | Sequence[str] | None = None,
         memory_limit: float | str | None = None,
         spool: str | os.PathLike[str] | None = None,
         spool_limit: float | str | None = None,
@@ -240,6 +245,7 @@ class SoftmaxRegression(CallbackSupportMixin, SoftmaxPredictor):
         self.unlabelled = unlabelled
         self.categorical_features = categorical_features
         self.handle_unknown = handle_unknown
+        self.feature_dim = feature_dim
         self.memory_limit = memory_limit
         self.spool = spool
         self.spool_limit = spool_limit
@@ -305,7 +311,7 @@ class SoftmaxRegression(CallbackSupportMixin, SoftmaxPredictor):
         (array([[0.453]]), array([0, 1]))
         """
         settings = self._training_settings()
-        X, y, sample_weight = self._by_name(X, y, sample_weight)
+        X, y, sample_weight = self._named(X, y, sample_weight)
         labels, learner = self._labels(y), self._learner()
         source = learner._source(X, labels, sample_weight, reset=True)
         validation = learner._validation(X_val, y_val, sample_weight_val)
@@ -378,7 +384,7 @@ class SoftmaxRegression(CallbackSupportMixin, SoftmaxPredictor):
         """
         require_one_meaning(self)
         settings = self._training_settings()
-        X, columns, (sample_weight,) = label_columns(X, labels, sample_weight)
+        X, columns, (sample_weight,) = label_columns(self, X, labels, sample_weight)
         results, learner = trained_together(self, settings, X, columns, sample_weight)
         found = {}
         for name, result in results.items():
@@ -464,7 +470,7 @@ class SoftmaxRegression(CallbackSupportMixin, SoftmaxPredictor):
                 "of the estimates. Fit without an L1 part for standard errors, on other rows if "
                 "the same features were chosen on these."
             )
-        X, y, sample_weight = self._by_name(X, y, sample_weight)
+        X, y, sample_weight = self._named(X, y, sample_weight)
         labels = self._labels(y)
         if is_soft(np.dtype(labels.dtype)):
             raise OptionError(
@@ -500,7 +506,7 @@ class SoftmaxRegression(CallbackSupportMixin, SoftmaxPredictor):
                     "leave all out."
                 )
             return None
-        X, y, sample_weight = self._by_name(X, y, sample_weight)
+        X, y, sample_weight = self._named(X, y, sample_weight)
         soft = self._soft_labels(y, VALIDATION_NAMES.y)
         y = label_column(y, VALIDATION_NAMES.y) if soft is None else soft
         return self._source(X, y, sample_weight, names=VALIDATION_NAMES)

@@ -261,7 +261,7 @@ def plan_draw(source: Source, budget: int | None) -> Draw | None:
     itemsize = source.dtype.itemsize + (8 if source.sparse else 0)
     columns = (8 + max(source.columns.label, 8)) * n
     double = stored * (12 if source.sparse else 8) // max(itemsize, 1) + columns
-    total = stored + columns
+    total = double if source.columns.decoded else stored + columns
     most = MOST_BYTES if budget is None else min(MOST_BYTES, budget // BUDGET_PART // COPIES)
     largest = MOST_SHARE if source.resident else MOST_SHARE_READ
     share = 1.0 if double <= min(LEAST_BYTES, most) else min(largest, most / max(total, 1))

@@ -114,6 +114,7 @@ class Collect(Visit):
             X, y or the weights contain NaN or infinity, a weight is negative, or a label is no
             class.
         """
+        block = block.decoded()
         check_finite(block)
         weights = checked_weights(block)
         assert block.y is not None

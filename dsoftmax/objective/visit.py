@@ -1,13 +1,14 @@
 """The visit that answers questions: what a pass computes of every leaf."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dsoftmax.data.block import Block
+from dsoftmax.data.scaling import Scaling
 from dsoftmax.engines.visit import Footprint, Visit
 from dsoftmax.first_pass.held_out import HeldOut, places
 from dsoftmax.first_pass.labels import Encoder
@@ -155,6 +156,8 @@ class Evaluate(Visit):
         self, question: Question, block: Block, y: NDArray, held: NDArray[np.bool_] | None
     ) -> dict[tuple[str, int], Any]:
         """Return the sums of a leaf for one question, by quantity and point."""
+        if block.scaling is not None:
+            return self._packed(block.scaling, question, block, y, held)
         query, dtype, kernel = question.query, question.dtype, KERNELS[self.kernel]
         weights = question.weights_of(y, block.weights)
         found: dict[tuple[str, int], Any] = {}
@@ -182,3 +185,31 @@ class Evaluate(Visit):
             margins = largest_margins(query.separator, block.X, y, weights)
             found["margins", 0] = Largest(margins)
         return found
+
+    def _packed(
+        self,
+        scaling: Scaling,
+        question: Question,
+        block: Block,
+        y: NDArray,
+        held: NDArray[np.bool_] | None,
+    ) -> dict[tuple[str, int], Any]:
+        """Return the same sums of packed rows: θ is folded into their units, and sums back."""
+        query = question.query
+        points: dict[str, Any] = {
+            name: scaling.theta(values)
+            for name in ("theta", "trials", "direction", "separator")
+            if (values := getattr(query, name)) is not None
+        }
+        stored = replace(question, query=replace(query, **points))
+        found = self._answer(stored, replace(block, scaling=None), y, held)
+        maps = {
+            "gradient": scaling.gradient,
+            "product": scaling.gradient,
+            "hessian": scaling.pairs,
+        }
+        return {key: maps.get(key[0], _same)(part) for key, part in found.items()}
+
+
+def _same(part: Any) -> Any:
+    return part

@@ -15,7 +15,7 @@ from dsoftmax.first_pass.checks import check_finite, checked_weights
 from dsoftmax.first_pass.labels import Encoder, in_json, is_text, plain_labels, text_as
 from dsoftmax.kernels import softmax
 from dsoftmax.results.model import Model
-from dsoftmax.results.outputs import labels, logits
+from dsoftmax.results.outputs import for_rows, labels, logits
 
 Float = NDArray[np.float64]
 
@@ -120,10 +120,10 @@ class Score(Visit):
         )
         K = len(self.model.classes)
         confusion, loss = np.zeros(K * K), 0.0
-        step = max(TILE_VALUES // K, 1)
+        step, model = max(TILE_VALUES // K, 1), for_rows(self.model, block)
         for start in range(0, block.n_rows, step):
             rows = slice(start, min(start + step, block.n_rows))
-            z = logits(self.model, rows_between(block.X, rows.start, rows.stop))
+            z = logits(model, rows_between(block.X, rows.start, rows.stop))
             y, s = codes[rows], weights[rows]
             confusion += np.bincount(
                 y.astype(np.int64) * K + z.argmax(axis=1), weights=s, minlength=K * K
@@ -163,7 +163,7 @@ class Hits(Visit):
         check_finite(block)
         weights = checked_weights(block)
         assert block.y is not None
-        hits = agree(labels(self.model, block.X, self.dtype), block)
+        hits = agree(labels(for_rows(self.model, block), block.X, self.dtype), block)
         return {"hits": np.float64(weights @ hits), "weight": np.float64(weights.sum())}
 
 

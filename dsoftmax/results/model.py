@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from dsoftmax.data.coding import Coding
 from dsoftmax.data.counts import Normalisation
+from dsoftmax.data.cubes.xarrays import is_cube_like
 from dsoftmax.data.missing import remembered
 from dsoftmax.data.open import admitted, coded, normalised, with_features
 from dsoftmax.engines.threads import ThreadsEngine
@@ -15,7 +16,7 @@ from dsoftmax.first_pass.labels import is_text
 from dsoftmax.kernels.tiles import product_dtype
 from dsoftmax.results import outputs
 from dsoftmax.results.no_data import Skips
-from dsoftmax.results.predict import apply, apply_decision
+from dsoftmax.results.predict import CubeOptions, apply, apply_decision
 from dsoftmax.system.units import parse_bytes
 from dsoftmax.typing import FeaturesLike, Label, Predictions
 
@@ -212,6 +213,10 @@ class Model:
             As `predict`.
         """
         products, engine = _reading(dtype, memory_limit)
+        cube = self._cube(None)
+        if is_cube_like(X, cube.feature_dim):
+            skips = Skips(remembered(self.about))
+            return apply_decision(self, X, products, skips=skips, cube=cube)
         skips = Skips.of(remembered(self.about), self.classes)
         X = self._by_name(X)
         return apply_decision(self, X, products, engine, missing_chunks, skips=skips)
@@ -226,9 +231,18 @@ class Model:
         nodata: Label | None = None,
     ) -> Predictions:
         products, engine = _reading(dtype, memory_limit)
+        cube = self._cube(nodata)
+        if is_cube_like(X, cube.feature_dim):
+            skips = Skips(remembered(self.about), nodata is not None)
+            return apply(output, self, X, products, skips=skips, cube=cube)
         skips = Skips.of(remembered(self.about), self.classes, nodata)
         X = self._by_name(X)
         return apply(output, self, X, products, engine, missing_chunks, skips=skips)
+
+    def _cube(self, nodata: Label | None) -> CubeOptions:
+        """Return how a cube of xarray is read: along the feature dimensions of the training."""
+        dims = self.about.get("feature_dim") or None
+        return CubeOptions(dims, self.feature_names, self.about, nodata)
 
     def _by_name(self, X: FeaturesLike) -> Any:
         """Return features of frames and AnnData by their names, and others as they are.

@@ -19,7 +19,7 @@ from dsoftmax.data.missing import (
 )
 from dsoftmax.errors import DataError, OptionError
 from dsoftmax.first_pass.checks import check_finite
-from dsoftmax.results.outputs import Coefficients, Output
+from dsoftmax.results.outputs import Coefficients, Output, for_rows
 
 LABEL_CURE = (
     "Fill in such values, or pass nodata=LABEL (--nodata LABEL), which is then the prediction of "
@@ -68,7 +68,7 @@ class Predict:
         """
         counted, skipped = block.counted()
         check_finite(counted, WIDE_CURE if self.wide else LABEL_CURE)
-        found = self.output(self.model, counted.X, self.products)
+        found = self.output(for_rows(self.model, counted), counted.X, self.products)
         if skipped is None:
             return found.astype(self.dtype, copy=False), None
         if self.fill is None:

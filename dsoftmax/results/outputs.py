@@ -1,12 +1,14 @@
 """Outputs of a model for rows in memory: logits, labels, probabilities and their logarithms."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
+from dsoftmax.data.block import Block
 from dsoftmax.data.features import Features, rows_between
 from dsoftmax.errors import DataError
 from dsoftmax.kernels import softmax
@@ -38,6 +40,28 @@ class Coefficients(Protocol):
     def theta(self) -> Float: ...
     @property
     def classes(self) -> NDArray: ...
+
+
+@dataclass(frozen=True)
+class Folded:
+    """Coefficients for the stored units of packed features.
+
+    Attributes
+    ----------
+    theta : (K, p+1) float64
+    classes : (K,) ndarray
+    """
+
+    theta: Float
+    classes: NDArray
+
+
+def for_rows(model: Coefficients, block: Block) -> Coefficients:
+    """Return the coefficients for the rows of a block as they are stored."""
+    if block.scaling is None:
+        return model
+    require_features(model, block.X.shape[1], block.names.X)
+    return Folded(block.scaling.theta(model.theta), model.classes)
 
 
 Output = Callable[[Coefficients, Features, np.dtype | None], NDArray]

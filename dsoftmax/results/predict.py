@@ -1,6 +1,7 @@
 """Outputs of a model for rows of any size: lazy for dask, chunk by chunk for Zarr."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -10,8 +11,9 @@ from numpy.typing import NDArray
 
 from dsoftmax.data.block import Block
 from dsoftmax.data.checks import check_shapes
+from dsoftmax.data.cubes.xarrays import FeatureDim, is_cube_like
 from dsoftmax.data.features import Features
-from dsoftmax.data.kind import is_dask, is_lazy
+from dsoftmax.data.kind import is_dask, is_lazy, kind_of
 from dsoftmax.data.missing import Missing, Reasons, is_masked
 from dsoftmax.data.open import admitted, dask_features, open_source
 from dsoftmax.data.source import Source, n_rows
@@ -21,6 +23,7 @@ from dsoftmax.engines.feed import Feed
 from dsoftmax.engines.threads import ThreadsEngine, on_threads
 from dsoftmax.engines.visit import Footprint
 from dsoftmax.kernels.tiles import compute_dtype
+from dsoftmax.results.legend import legend_of
 from dsoftmax.results.no_data import NO_SKIPS, Predict, Skips, label_dtype, report_predicted
 from dsoftmax.results.outputs import (
     SLAB_VALUES,
@@ -33,6 +36,30 @@ from dsoftmax.results.outputs import (
 from dsoftmax.typing import Predictions
 
 
+@dataclass(frozen=True)
+class CubeOptions:
+    """How a cube of xarray is read and labelled.
+
+    Attributes
+    ----------
+    feature_dim : str or sequence of str, or None
+    names : p strings, or None
+        Names of the features of the model.
+    about : mapping
+        Record of the model, with names and colours of classes.
+    nodata : label, optional
+        Value of pixels without data, as the user gave it.
+    """
+
+    feature_dim: FeatureDim = None
+    names: Any = None
+    about: Mapping[str, Any] = field(default_factory=dict)
+    nodata: Any = None
+
+
+NO_CUBE = CubeOptions()
+
+
 def apply(
     output: Output,
     model: Coefficients,
@@ -42,6 +69,7 @@ def apply(
     missing_chunks: str = "error",
     owner: str = "the model",
     skips: Skips = NO_SKIPS,
+    cube: CubeOptions = NO_CUBE,
 ) -> Predictions:
     """Return an output of the model for every row of X.
 
@@ -64,11 +92,14 @@ def apply(
         The model, as its user spells it in messages.
     skips : Skips
         Rows without data, and their label.
+    cube : CubeOptions
+        How a cube of xarray is read and labelled.
 
     Returns
     -------
     (n,) or (n, K) array
-        A lazy dask array with the row chunks of X if X is a dask array, else an ndarray.
+        A DataArray if X is a cube of xarray. A lazy dask array with the row chunks of X if X is
+        a dask array. Otherwise an ndarray.
 
     Raises
     ------
@@ -76,6 +107,12 @@ def apply(
         X has another number of features, is not two-dimensional, or holds NaN or infinity. For a
         dask array, NaN and infinity are found when the result is computed.
     """
+    if is_cube_like(X, cube.feature_dim):
+        from dsoftmax.results.data_arrays import predict_cube
+
+        legend = legend_of(model.classes, cube.about, cube.nodata)
+        wanted = None if output is labels else output
+        return predict_cube(wanted, model, X, cube.feature_dim, cube.names, legend, skips, dtype)
     X = admitted(X, "X")
     given = X
     if not (is_lazy(X) or scipy.sparse.issparse(X)):
@@ -125,6 +162,7 @@ def apply_decision(
     missing_chunks: str = "error",
     owner: str = "the model",
     skips: Skips = NO_SKIPS,
+    cube: CubeOptions = NO_CUBE,
 ) -> Predictions:
     """Return what scikit-learn calls the decision function: z₁ − z₀ for two classes, else z.
 
@@ -134,7 +172,10 @@ def apply_decision(
     -------
     (n,) for two classes, else (n, K) array
     """
-    z = apply(logits, model, X, dtype, engine, missing_chunks, owner, skips)
+    z: Any = apply(logits, model, X, dtype, engine, missing_chunks, owner, skips, cube)
+    if kind_of(z) == "xarray":
+        z = z.rename("decision")
+        return z[1].drop_vars("class") - z[0].drop_vars("class") if len(model.classes) == 2 else z
     return z[:, 1] - z[:, 0] if len(model.classes) == 2 else z
 
 
@@ -148,7 +189,11 @@ def _on_rows(
 
 
 def each_block(
-    function: Callable[[Block], None], source: Source, engine: Engine | None, scratch: int
+    function: Callable[[Block], None],
+    source: Source,
+    engine: Engine | None,
+    scratch: int,
+    chunks: Sequence[int] | None = None,
 ) -> None:
     """Call a function on every block, on as many threads as the memory limit allows.
 
@@ -161,7 +206,10 @@ def each_block(
         A `ThreadsEngine` sets the number of threads and the memory limit.
     scratch : int
         Bytes that one call of ``function`` allocates.
+    chunks : sequence of int, optional
+        Chunks of the blocks; all of them when None.
     """
+    chunks = range(len(source.chunk_rows)) if chunks is None else chunks
     threads = engine if isinstance(engine, ThreadsEngine) else ThreadsEngine()
     plan = threads.plan(source, Footprint(scratch=scratch))
 
@@ -169,7 +217,7 @@ def each_block(
         for block in blocks:
             function(block)
 
-    on_threads(work, Feed(source, range(len(source.chunk_rows)), plan, source.resident, whole=True))
+    on_threads(work, Feed(source, chunks, plan, source.resident, whole=True))
 
 
 def scratch_bytes(model: Coefficients, source: Source, wide: bool) -> int:

@@ -55,6 +55,7 @@ class OwnScores(Visit):
         OptionError
             ``scoring`` does not return one finite number.
         """
+        block = block.decoded()
         labels = self.encoder.classes[self.encoder.codes(block)]
         weights = np.ones(block.n_rows) if block.weights is None else block.weights
         where, step = places(block, self.folds), scored_rows(*self.thetas.shape[2:])

@@ -69,11 +69,6 @@ def csv_pieces(values):
     return pd.read_csv(StringIO(pd.DataFrame(values).to_csv(index=False)), chunksize=100)
 
 
-def xarray_dataset(values):
-    xarray = pytest.importorskip("xarray")
-    return xarray.Dataset({f"band{j}": ("pixel", values[:, j]) for j in range(values.shape[1])})
-
-
 CASES = {
     "labels as a row": lambda path, store: (X, store(path, "y", Y[None, :])),
     "labels as an image": lambda path, store: (X, store(path, "y", Y.reshape(10, 30))),
@@ -88,7 +83,6 @@ CONTAINERS = {
     "Arrow reader": lambda path: (reader(X), Y),
     "Arrow dataset": lambda path: (arrow_dataset(X), Y),
     "pieces of a CSV file": lambda path: (csv_pieces(X), Y),
-    "xarray Dataset": lambda path: (xarray_dataset(X), Y),
     "dict of columns": lambda path: ({f"x{j}": X[:, j] for j in range(4)}, Y),
     "generator of rows": lambda path: ((row for row in X), Y),
     "zip of columns": lambda path: (zip(*X.T, strict=True), Y),

@@ -89,6 +89,7 @@ def test_parameters_clone_and_pickle():
         "classes",
         "dtype",
         "engine",
+        "feature_dim",
         "fit_intercept",
         "kernel",
         "l1_ratio",

@@ -8,9 +8,11 @@ WALLS = {
     "data": {
         "errors", "compat/xarray", "data/zarr", "data/dask", "data/anndata", "data/hdf5",
         "data/frames",
+        "data/cubes",
     },
     "data/frames": {"errors", "system", "data", "data/zarr", "data/dask"},
     "data/anndata": {"errors", "data", "data/zarr", "data/hdf5"},
+    "data/cubes": {"errors", "compat/xarray", "data", "data/zarr", "data/dask"},
     "data/hdf5": {"errors", "compat/h5py", "data", "data/zarr"},
     "data/dask": {"errors", "compat/dask", "data", "data/zarr", "data/frames"},
     "data/zarr": {
@@ -42,7 +44,8 @@ WALLS = {
         "solvers/protocol", "solvers/algebra", "first_pass",
     },
     "results": {
-        "typing", "errors", "system", "data", "data/dask", "data/frames", "kernels", "engines",
+        "typing", "errors", "compat/xarray", "system", "data", "data/cubes", "data/dask",
+        "data/frames", "kernels", "engines",
         "first_pass", "objective", "solvers/protocol",
     },
     "training": {
@@ -51,16 +54,16 @@ WALLS = {
     },
     "runs": {"errors", "system", "data", "solvers", "first_pass", "training"},
     "estimators": {
-        "typing", "errors", "system", "data", "kernels/tiles", "engines", "engines/kept",
-        "results", "training",
+        "typing", "errors", "system", "data", "data/cubes", "kernels/tiles", "engines",
+        "engines/kept", "results", "training",
     },
     "testing": {
         "typing", "errors", "data", "sums", "engines", "solvers/protocol", "runs/checkpoint",
     },
     "cli": {
         "dsoftmax", "errors", "system", "data", "data/zarr", "data/zarr/remote/options",
-        "data/anndata", "data/hdf5", "data/frames", "sums", "engines", "engines/kept",
-        "engines/cluster", "solvers", "results", "training", "runs", "cli/demo",
+        "data/anndata", "data/hdf5", "data/frames", "data/cubes", "sums", "engines",
+        "engines/kept", "engines/cluster", "solvers", "results", "training", "runs", "cli/demo",
     },
     "cli/commands": {
         "errors", "system", "data", "data/frames", "engines", "results", "training", "runs", "cli",
@@ -80,12 +83,17 @@ HEAVY = {
         "compat/zarr.py",
         "results/stored_model.py",
         "results/stored_predictions.py",
+        "results/stored_map.py",
+        "results/map_files.py",
         "cli/demo/",
     ),
     "obstore": ("data/zarr/remote/",),
     "pyarrow": ("data/frames/",),
     "narwhals": ("data/frames/",),
     "polars": ("data/frames/",),
+    "xarray": ("results/data_arrays.py",),
+    "matplotlib": ("results/map_files.py",),
+    "rasterio": ("results/map_files.py",),
     "h5py": ("data/hdf5/", "compat/h5py.py"),
     "numcodecs": ("compat/numcodecs.py", "compat/zarr.py"),
     "sklearn": ("estimators/sklearn.py",),

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -40,7 +41,7 @@ from dsoftmax.cli.storage_options import storage_options
 def command(
     run: Path,
     data: str,
-    features: str | None,
+    features: Any,
     labels: str,
     weights: str | None,
     missing_chunks: str,
@@ -55,6 +56,7 @@ def command(
     precision and recall of every class, and the confusion matrix.
     """
     with interrupts.shielded():
+        from dsoftmax.cli.open_cube import with_known_dims
         from dsoftmax.cli.open_data import open_data
         from dsoftmax.cli.open_engine import open_engine
         from dsoftmax.cli.open_model import open_model
@@ -66,6 +68,7 @@ def command(
 
     model = open_model(run)
     missing = missing.otherwise(model.about)
+    features = with_known_dims(features, model.about)
     source = open_data(
         data,
         features,

@@ -45,7 +45,7 @@ from dsoftmax.cli.storage_options import storage_options
 @storage_options
 def command(
     data: str,
-    features: str | None,
+    features: Any,
     labels: str,
     weights: str | None,
     groups: str | None,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dsoftmax.cli import interrupts
+from dsoftmax.cli.cube_choice import CubeChoice
 from dsoftmax.cli.engine_choice import EngineChoice
 from dsoftmax.cli.exit_codes import DONE
 from dsoftmax.cli.frame_choice import FrameChoice
@@ -21,7 +22,7 @@ from dsoftmax.cli.options import (
     overwrite_option,
     run_argument,
 )
-from dsoftmax.cli.parameters import ListOption
+from dsoftmax.cli.parameters import Known, ListOption
 from dsoftmax.cli.sections import SectionedCommand
 from dsoftmax.cli.storage_options import storage_options
 
@@ -63,11 +64,30 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Write the probabilities of all classes beside the labels.",
 )
+@click.option(
+    "--probability-dtype",
+    type=Known(("float32", "uint8")),
+    default="float32",
+    show_default=True,
+    help="Dtype of the probabilities of a cube. uint8 has a scale factor, 1/254.",
+)
+@click.option(
+    "--png",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Draw the map of a cube with its legend (needs matplotlib).",
+)
+@click.option(
+    "--geotiff",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Write the map of a cube as a Cloud Optimized GeoTIFF with colours (needs rasterio).",
+)
 @overwrite_option
 def command(
     run: Path,
     data: str,
-    features: str | None,
+    features: Any,
     missing_chunks: str,
     nodata: str | None,
     features_nodata: str | None,
@@ -75,6 +95,9 @@ def command(
     memory: int | None,
     out: Path,
     probabilities: bool,
+    probability_dtype: str,
+    png: Path | None,
+    geotiff: Path | None,
     overwrite: bool,
 ) -> int:
     """Predict the label of every row of DATA with the model of RUN.
@@ -83,22 +106,41 @@ def command(
     and with --probabilities the array "probabilities". If STORE ends in .parquet, it is a file with
     the column "label", and a column "probability_CLASS" for each class. The output appears complete
     or not at all.
+
+    For a cube (--features B02,B03 or --feature-dim) the output is a map that xarray reads, with
+    the dimensions and coordinates of the cube and the names of the classes. The same command
+    continues an interrupted map.
     """
     with interrupts.shielded():
+        from dsoftmax.cli.open_cube import with_known_dims
         from dsoftmax.cli.open_data import open_features
         from dsoftmax.cli.open_model import open_model
+        from dsoftmax.cli.predict_map import CubeReading, Drawing, predict_map
         from dsoftmax.cli.progress import clock, rate
         from dsoftmax.cli.show import memory_line, output, progress_bar, show_facts
         from dsoftmax.data.coding import Coding
         from dsoftmax.data.counts import Normalisation
         from dsoftmax.data.source import n_rows
         from dsoftmax.engines.threads import ThreadsEngine
+        from dsoftmax.errors import OptionError
         from dsoftmax.results.no_data import Skips
         from dsoftmax.results.parquet_predictions import SUFFIXES, write_parquet
         from dsoftmax.results.stored_predictions import write_predictions
 
     model = open_model(run)
     _require_output(out, overwrite, run, data)
+    features = with_known_dims(features, model.about)
+    if isinstance(features, CubeChoice):
+        drawing = Drawing(png, geotiff)
+        chances = probability_dtype if probabilities else None
+        skipped = _features(features_nodata, model)
+        reading = CubeReading(data, features, missing_chunks, skipped, nodata, memory)
+        return predict_map(model, reading, out, chances, overwrite, drawing)
+    if png is not None or geotiff is not None:
+        raise OptionError(
+            "--png and --geotiff draw the map of a cube; expected --features B02,B03 or "
+            "--feature-dim. Leave them out."
+        )
     label = None
     if nodata is not None:
         (label,) = MissingChoice(unlabelled=(nodata,)).labels(model.classes.dtype, NODATA)

@@ -58,7 +58,7 @@ def command(
     ctx: click.Context,
     /,
     data: str,
-    features: str | None,
+    features: Any,
     labels: str,
     weights: str | None,
     groups: str | None,
@@ -83,6 +83,7 @@ def command(
     Exit codes: 0 converged, 1 error, 3 stopped before convergence.
     """
     with interrupts.shielded():
+        from dsoftmax.cli.open_cube import cube_record
         from dsoftmax.cli.open_data import (
             label_dtype,
             open_data,
@@ -164,7 +165,7 @@ def command(
             grid,
             held_out,
             None if names is None else names.tolist(),
-            about,
+            {**about, **cube_record(features, source)},
         )
         summary(directory, outcome, choice)
     except KeyboardInterrupt:

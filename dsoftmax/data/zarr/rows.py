@@ -249,14 +249,7 @@ class ZarrRows(StoredRows):
 
     def describe(self) -> dict[str, Any]:
         return {
-            "kind": "zarr",
-            "store": str(self.array.store_path),
-            "shape": list(self.shape),
-            "dtype": str(self.array.dtype),
-            "chunks": list(self.array.chunks),
-            "shards": list(self.array.shards) if self.array.shards else None,
-            "format": int(self.array.metadata.zarr_format),
-            "compressors": [_settings(codec) for codec in self.array.compressors],
+            **describe_array(self.array),
             **({"missing": [str(value) for value in self.declared]} if self.declared else {}),
             **self._absent(),
         }
@@ -284,6 +277,20 @@ def _require_harmless(array: zarr.Array, name: str) -> None:
             "is read; expected numbers, or text encoded as vlen-utf8. Nothing of it was read. If "
             "you trust its origin, write the values again without pickle."
         )
+
+
+def describe_array(array: zarr.Array) -> dict[str, Any]:
+    """Return a description of a stored array in JSON types."""
+    return {
+        "kind": "zarr",
+        "store": str(array.store_path),
+        "shape": list(array.shape),
+        "dtype": str(array.dtype),
+        "chunks": list(array.chunks),
+        "shards": list(array.shards) if array.shards else None,
+        "format": int(array.metadata.zarr_format),
+        "compressors": [_settings(codec) for codec in array.compressors],
+    }
 
 
 def _settings(codec: Any) -> str:

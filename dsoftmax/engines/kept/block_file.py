@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from dsoftmax.data.block import Block
 from dsoftmax.data.buffer import Buffer, array_in
+from dsoftmax.data.scaling import Scaling
 from dsoftmax.data.table import Names
 from dsoftmax.system.spans import read_into
 
@@ -67,6 +68,8 @@ def describe_block(chunk: int, block: Block) -> tuple[bytes, list[NDArray]] | No
         parts["weights"] = block.weights
     if block.groups is not None:
         parts["groups"] = block.groups
+    if block.scaling is not None:
+        parts |= {"scale": block.scaling.scale, "offset": block.scaling.offset}
     if block.reasons is not None:
         parts["reasons"] = block.reasons
     if any(
@@ -203,6 +206,7 @@ def _block(about: dict[str, Any], parts: dict[str, NDArray]) -> Block:
         groups,
         about["validation"],
         parts.get("reasons"),
+        scaling=Scaling(parts["scale"], parts["offset"]) if "scale" in parts else None,
     )
 
 
