@@ -54,7 +54,12 @@ def read_objects(store: Store, keys: Sequence[str]) -> list[NDArray | None]:
                 found = await store.get(key, prototype)
             return None if found is None else found.as_numpy_array()
 
-        return list(await asyncio.gather(*map(one, keys)))
+        asked = [asyncio.ensure_future(one(key)) for key in keys]
+        try:
+            return list(await asyncio.gather(*asked))
+        finally:  # after an error the others would go on
+            for request in asked:
+                request.cancel()
 
     return sync(read())
 

@@ -10,6 +10,7 @@ out, and this module tries again if an attempt is lost.
 """
 
 import itertools
+import pickle
 import uuid
 from collections.abc import Sequence
 
@@ -141,6 +142,7 @@ class ClusterEngine:
 
     def total(self, visit: Visit, source: Source) -> Totals:
         if source is not self._source:
+            _require_sendable(source)
             self._begin(source)
         number, last = next(self._passes), ""
         for attempt in range(ATTEMPTS):
@@ -238,3 +240,18 @@ class ClusterEngine:
             if done.cached < 0.5:
                 self._reading[name] = self._throughput[name]
         self.ongoing.finished, self.ongoing.working = dict(totals.work), {}
+
+
+def _require_sendable(source: Source) -> None:
+    """Raise if a share of a source must not be sent, because it holds a credential.
+
+    Raises
+    ------
+    OptionError
+    """
+    try:
+        pickle.dumps(source.share([]))
+    except DsoftmaxError:
+        raise
+    except Exception:  # dask may know how to pickle it, or says why not
+        return

@@ -110,7 +110,8 @@ def fault_of(error: BaseException, url: str, seconds: float) -> Fault:
         return Fault(
             f"the server forbids reading it ({answer or 'permission denied'})",
             "permission to read it",
-            "Have the owner of the bucket allow it, or use another key. " + with_key,
+            "Have the owner of the bucket allow it, or use another key. S3 says so for absent "
+            "objects too, if the key may not list the bucket. " + with_key,
             refused=True,
         )
     if re.search(NO_BUCKET, text):

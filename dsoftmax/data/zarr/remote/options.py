@@ -27,6 +27,8 @@ HARMLESS = frozenset({
 })  # fmt: skip
 """Options that hold no credential. Every other option may hold one."""
 PREFIXES = ("aws_", "azure_storage_", "azure_", "google_")
+NAMES_WITH_AT = ("abfs://", "abfss://", "github://")
+"""Beginnings of URLs in which "@" stands between names, such as container@account."""
 NESTED = ("client_kwargs", "config_kwargs")
 """Options of fsspec that hold options themselves."""
 
@@ -165,7 +167,7 @@ def require_public(url: str) -> None:
     ------
     OptionError
     """
-    if public_url(url) == url or url.startswith(("abfs://", "abfss://")):
+    if public_url(url) == url or url.startswith(NAMES_WITH_AT):
         return
     raise OptionError(
         f"The URL of {public_url(url)} holds a user, a password or a query, which would be written "

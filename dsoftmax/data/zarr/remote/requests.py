@@ -17,16 +17,22 @@ throttle ask for pauses of seconds."""
 PAUSE = 0.05
 """Time before the second try, in seconds. Each further pause is twice as long."""
 TIMEOUT = 60.0
-"""Time for the first try, in seconds. Each further try has twice as long, because the link may be
-slow and the chunk large."""
+"""Time for the first try, in seconds. A try after a silence has twice as long, because the link may
+be slow and the chunk large."""
+SILENCES = 3
+"""Number of silences that end a request: after 60, 120 and 240 s."""
+OTHERS = 2
+"""Number of tries in a store that its user opened, because the store repeats requests itself."""
 
 
 class RefusedError(AccessError):
     """The server forbids the request."""
 
 
-async def repeated(request: Callable[[], Awaitable[T]], url: str, key: str) -> T:
-    """Return the answer of a request, after at most `TRIES` tries.
+async def repeated(
+    request: Callable[[], Awaitable[T]], url: str, key: str, tries: int | None = None
+) -> T:
+    """Return the answer of a request, after a limited number of tries.
 
     Parameters
     ----------
@@ -36,21 +42,25 @@ async def repeated(request: Callable[[], Awaitable[T]], url: str, key: str) -> T
         URL of the store.
     key : str
         Path of the object in it.
+    tries : int, optional
+        `TRIES` when None.
 
     Raises
     ------
     AccessError
         The server forbids the request, or did not answer.
     """
+    silences = 0
     for attempt in itertools.count(1):
-        seconds = TIMEOUT * 2 ** (attempt - 1)
+        seconds = TIMEOUT * 2**silences
         try:
             return await asyncio.wait_for(request(), seconds)
         except FileNotFoundError:
             raise
         except Exception as error:
             fault = fault_of(error, url, seconds)
-        if not fault.transient or attempt == TRIES:
+            silences += isinstance(error, TimeoutError)
+        if not fault.transient or attempt == (tries or TRIES) or silences == SILENCES:
             kind = RefusedError if fault.refused else AccessError
             # The cause may hold the answer of the server, in which keys are repeated.
             raise kind(fault.message(f"{url.rstrip('/')}/{key}", attempt)) from None

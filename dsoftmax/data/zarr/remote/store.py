@@ -11,7 +11,7 @@ from zarr.storage import FsspecStore, ObjectStore, WrapperStore
 
 from dsoftmax.compat.zarr import with_store
 from dsoftmax.data.zarr.remote.options import credentials_in, public_url, require_no_credentials
-from dsoftmax.data.zarr.remote.requests import RefusedError, repeated
+from dsoftmax.data.zarr.remote.requests import OTHERS, RefusedError, repeated
 from dsoftmax.errors import AccessError
 
 METADATA = ("zarr.json", ".zarray", ".zgroup", ".zattrs", ".zmetadata")
@@ -42,6 +42,7 @@ class RemoteStore(WrapperStore[Store]):  # type: ignore[misc]
         super().__init__(store)
         self.url = public_url(_url(store)) if url is None else url
         self._reopen = reopen
+        self._tries = OTHERS if reopen is None else None
         self.refusal: AccessError | None = None
 
     def _with_store(self, store: Store) -> "RemoteStore":
@@ -69,7 +70,7 @@ class RemoteStore(WrapperStore[Store]):  # type: ignore[misc]
     ) -> Buffer | None:
         try:
             return await repeated(
-                lambda: self._store.get(key, prototype, byte_range), self.url, key
+                lambda: self._store.get(key, prototype, byte_range), self.url, key, self._tries
             )
         except RefusedError as error:
             if key.rpartition("/")[2] not in METADATA:
@@ -84,7 +85,7 @@ class RemoteStore(WrapperStore[Store]):  # type: ignore[misc]
         return list(await asyncio.gather(*found))
 
     async def exists(self, key: str) -> bool:
-        return await repeated(lambda: self._store.exists(key), self.url, key)
+        return await repeated(lambda: self._store.exists(key), self.url, key, self._tries)
 
 
 def is_remote(store: Store) -> bool:

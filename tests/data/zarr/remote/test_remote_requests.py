@@ -73,13 +73,22 @@ def test_engines_count_the_requests_that_are_repeated(s3, stored, engine):
 
 
 def test_a_request_that_hangs_is_made_again(s3, stored, monkeypatch):
-    monkeypatch.setattr(requests, "TIMEOUT", 0.2)
+    monkeypatch.setattr(requests, "TIMEOUT", 1.0)
     url, local = stored
     retries = []
     s3.proxy.fault = lambda path, number: "slow" if "/X/c/7/" in path and not number else ""
     X, _ = loaded(url, lambda: retries.append(1))
     assert_array_equal(X, local["X"][:])
-    assert len(retries) == 1
+    assert len(retries) >= 1  # on a busy machine others may hang too
+    assert s3.proxy.of_chunks()["/bucket/requests/rows.zarr/X/c/7/0"] == 2
+
+
+def test_a_server_that_stays_silent_is_given_up_after_three_times(s3, stored, monkeypatch):
+    monkeypatch.setattr(requests, "TIMEOUT", 0.3)
+    url, _ = stored
+    s3.proxy.fault = lambda path, number: "slow" if "/X/c/7/" in path else ""
+    with pytest.raises(AccessError, match=r"no answer came within 1\.2 s in 3 tries"):
+        loaded(url)
 
 
 def test_a_request_that_always_fails_ends_after_a_limited_number_of_tries(s3, stored):
