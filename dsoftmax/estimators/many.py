@@ -37,8 +37,10 @@ def label_columns(
             "with at least one. Pass for example {'species': y1, 'family': y2}."
         )
     X, *found = estimator._named(X, *labels.values(), *others)
-    columns = dict(zip(labels, found, strict=False))
-    return X, {name: label_column(y, name) for name, y in columns.items()}, (*found[len(labels) :],)
+    columns = {}
+    for name, y in zip(labels, found, strict=False):
+        columns[name] = label_column(y, name)
+    return X, columns, (*found[len(labels) :],)
 
 
 def require_one_meaning(estimator: SoftmaxEstimator) -> None:
