@@ -56,6 +56,11 @@ def require_one_meaning(estimator: SoftmaxEstimator) -> None:
                 f"{name}={getattr(estimator, name)!r} names labels of one column, and several "
                 f"columns are given. Leave {name} out, or fit the column alone."
             )
+    if hasattr(estimator, "_skl_callbacks"):
+        raise OptionError(
+            "Callbacks are told of one fit, and several columns are given. Remove them with "
+            "set_callbacks(), or fit each column alone."
+        )
     if isinstance(estimator.class_weight, Mapping):
         raise OptionError(
             "class_weight is a dict of labels of one column, and several columns are given. Pass "

@@ -12,6 +12,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from dsoftmax import SoftmaxRegression
+from dsoftmax.errors import OptionError
 
 
 @pytest.fixture
@@ -80,6 +81,12 @@ def test_a_callback_ends_the_training(rows):
     assert found.n_iter_[0] == 2
     assert "a callback" in found.status_
     np.testing.assert_array_equal(found.coef_, watch.fitted[1].coef_)
+
+
+def test_fit_many_refuses_callbacks(rows):
+    estimator = SoftmaxRegression(engine="serial").set_callbacks(Watch())
+    with pytest.raises(OptionError, match="set_callbacks"):
+        estimator.fit_many(rows[0], {"y": rows[1]})
 
 
 def test_teardown_follows_an_error(rows):
