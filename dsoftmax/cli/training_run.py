@@ -172,6 +172,7 @@ def save_result(
     directory: RunDirectory, result: Result, reading: dict[str, Any], about: Mapping[str, Any]
 ) -> None:
     """Write the model, and the scores of a grid."""
+    directory.require_locked()
     if result.grid.n_folds:
         scores = json.dumps(result.as_dict(), indent=2) + "\n"
         write_text(directory.file("scores.json"), scores)
@@ -219,6 +220,7 @@ def saver(history: History, directory: RunDirectory) -> Callable[[Any, Any], Non
     def save(record: Any, runs: Any) -> None:
         with interrupts.shielded():
             # The line of history first, then the checkpoint: see dsoftmax.runs.directory.
+            directory.require_locked()
             history(record, runs)
             directory.save(record, runs)
         interrupts.require_none()

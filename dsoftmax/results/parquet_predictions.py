@@ -11,6 +11,7 @@ from dsoftmax.data.block import Block
 from dsoftmax.data.missing import REASONS
 from dsoftmax.data.source import Source, n_rows
 from dsoftmax.engines.base import Engine
+from dsoftmax.errors import OutputExistsError
 from dsoftmax.first_pass.labels import in_json, is_text
 from dsoftmax.results.model import Model
 from dsoftmax.results.no_data import Predict, label_dtype, skipped_label
@@ -31,6 +32,7 @@ def write_parquet(
     path: Path,
     *,
     with_probabilities: bool = False,
+    overwrite: bool = False,
     engine: Engine | None = None,
     watch: Callable[[int], None] | None = None,
     nodata: Label | None = None,
@@ -39,11 +41,11 @@ def write_parquet(
 
     The file has the column ``label``, and on request a column ``probability_CLASS`` of float32 for
     each class. Rows that are skipped are null, except that their label is ``nodata`` if it is
-    given. A file at ``path`` is replaced.
+    given.
 
     Parameters
     ----------
-    model, source, with_probabilities, engine, watch, nodata
+    model, source, with_probabilities, overwrite, engine, watch, nodata
         As `dsoftmax.results.stored_predictions.write_predictions`.
 
     Returns
@@ -58,8 +60,16 @@ def write_parquet(
     DataError
         X has another number of features, or holds NaN or infinity.
     WriteError
+    OutputExistsError
+        Something exists at ``path``, and ``overwrite`` is false.
     """
     from dsoftmax.data.frames.write import OrderedWriter
+
+    if path.exists() and not overwrite:
+        raise OutputExistsError(
+            f"{path} exists and would be overwritten. Pass overwrite=True (--overwrite), or "
+            "another path."
+        )
 
     require_features(model, source.n_features, source.names.X)
     text, K = is_text(model.classes), len(model.classes)
@@ -73,7 +83,7 @@ def write_parquet(
     n_bytes = n_rows(source) * (8 + (4 * K if with_probabilities else 0)) + METADATA_BYTES
     counts, lock = np.zeros(len(REASONS), np.int64), threading.Lock()
     make_directory(path.parent)
-    with replacing(path, n_bytes) as file:
+    with replacing(path, n_bytes, overwrite) as file:
         writer = OrderedWriter(file, dtypes, in_json(model.classes))
 
         def write(block: Block) -> None:

@@ -143,7 +143,7 @@ def write_map(
 
     left = [tile for tile in range(len(tiling.tile_rows)) if tile not in progress.done]
     each_block(write, source, engine, scratch_bytes(model, source, chances is not None), left)
-    with replacing_directory(path, n_bytes) as whole, writing(path, n_bytes):
+    with replacing_directory(path, n_bytes, overwrite) as whole, writing(path, n_bytes):
         finished(lambda: _complete(draft, whole))
     return progress.counts
 

@@ -70,7 +70,7 @@ def save_model(model: Model, path: Path | str, overwrite: bool = False) -> None:
     n_bytes += 0 if model.scaling is None else model.scaling.nbytes
     if model.feature_names is not None:
         n_bytes += sum(len(str(name).encode()) + 4 for name in model.feature_names)
-    with replacing_directory(path, n_bytes) as draft, writing(path, n_bytes):
+    with replacing_directory(path, n_bytes, overwrite) as draft, writing(path, n_bytes):
         finished(partial(_write, draft, model, about))
 
 

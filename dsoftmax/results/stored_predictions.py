@@ -88,7 +88,7 @@ def write_predictions(
     lock = threading.Lock()
     row_bytes = model.classes.dtype.itemsize + (4 * K if with_probabilities else 0)
     n_bytes = n * row_bytes + METADATA_BYTES
-    with replacing_directory(path, n_bytes) as draft:
+    with replacing_directory(path, n_bytes, overwrite) as draft:
         # Chunks of nothing but the fill value are stored too, so that a missing chunk is a loss.
         options: Any = {"config": {"write_empty_chunks": True}}
 

@@ -16,6 +16,7 @@ between the two, history knows one pass more than the checkpoint, and the line o
 removed.
 """
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -52,6 +53,7 @@ class RunDirectory:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._lock: tuple[int, int] | None = None
         self.entered = False
         """Whether this process has written ``run.json``: then the checkpoint is of its run."""
 
@@ -103,11 +105,13 @@ class RunDirectory:
                 require_regular(self.file(LOCK).stat().st_mode, self.file(LOCK))
             file = self.file(LOCK).open("a")
         with file:
-            if lock(file.fileno()) is False:  # None: the file system has no locks
+            held = lock(file.fileno())
+            if held is False:  # None: the file system has no locks
                 raise OutputExistsError(
                     f"Another process is training in {self.path}. Wait for it, stop it, or pass "
                     "another --out."
                 )
+            self._lock = _identity(os.fstat(file.fileno())) if held else None
             yield
 
     def clear(self) -> None:
@@ -164,6 +168,25 @@ class RunDirectory:
         """
         return str(self.read_asked()["objective"]["kernel"]) if self.has_checkpoint() else None
 
+    def require_locked(self) -> None:
+        """Raise if the directory is no longer the one that this process has locked.
+
+        Raises
+        ------
+        WriteError
+            It was removed, moved or replaced.
+        """
+        try:
+            found = _identity(self.file(LOCK).stat())
+        except OSError:
+            found = None
+        if self._lock is not None and found != self._lock:
+            raise WriteError(
+                f"{self.path} was removed, moved or replaced while this run trained in it. Nothing "
+                "was written into what is there now. Move the directory of this run back, and run "
+                "the same again."
+            )
+
     def save(self, record: Any, runs: Sequence[Run]) -> None:
         """Write the checkpoint of the pass that was just made. A watcher of training."""
         save_runs(self.file(CHECKPOINT), self.file(STATISTICS), runs)
@@ -177,6 +200,10 @@ class RunDirectory:
             A file is missing or damaged.
         """
         return load_runs(self.file(CHECKPOINT), self.file(STATISTICS))
+
+
+def _identity(found: os.stat_result) -> tuple[int, int]:
+    return found.st_dev, found.st_ino
 
 
 def _is_ours(entry: Path) -> bool:

@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from dsoftmax.errors import DsoftmaxError, WriteError
+from dsoftmax.errors import DsoftmaxError, OutputExistsError, WriteError
 from dsoftmax.system.interrupts import finished
 from dsoftmax.system.units import size
 
@@ -37,6 +37,8 @@ NO_PLACE = (
     errno.EROFS,
 )
 """Error numbers that more free space would not cure."""
+NO_REPLACE, EXCHANGE = 1, 2
+"""Flags of ``renameat2``, from <stdio.h>."""
 
 
 @contextmanager
@@ -107,7 +109,7 @@ def _free(path: Path) -> str:
 
 
 @contextmanager
-def replacing(path: Path, n_bytes: int) -> Iterator[BinaryIO]:
+def replacing(path: Path, n_bytes: int, overwrite: bool = True) -> Iterator[BinaryIO]:
     """Yield the open draft of a file, which replaces the file at the end of the block.
 
     After an error the draft is removed, and the file is unchanged.
@@ -117,10 +119,14 @@ def replacing(path: Path, n_bytes: int) -> Iterator[BinaryIO]:
     path : Path
     n_bytes : int
         Size of the file, for the message of an error (bytes).
+    overwrite : bool
+        Whether the draft replaces what has appeared at ``path`` in the meantime.
 
     Raises
     ------
     WriteError
+    OutputExistsError
+        Something has appeared at ``path``, and ``overwrite`` is false.
     """
     draft = _beside(path)
     try:
@@ -129,7 +135,10 @@ def replacing(path: Path, n_bytes: int) -> Iterator[BinaryIO]:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-            draft.replace(path)
+            if overwrite:
+                draft.replace(path)
+            else:
+                _rename_new(draft, path)
             _flush_directory(path.parent)
     except BaseException:
         draft.unlink(missing_ok=True)
@@ -137,7 +146,7 @@ def replacing(path: Path, n_bytes: int) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def replacing_directory(path: Path, n_bytes: int) -> Iterator[Path]:
+def replacing_directory(path: Path, n_bytes: int, overwrite: bool = True) -> Iterator[Path]:
     """Yield the path of a draft, which replaces a directory at the end of the block.
 
     Every file of the draft is flushed. Then the draft and the old directory exchange their names,
@@ -149,10 +158,14 @@ def replacing_directory(path: Path, n_bytes: int) -> Iterator[Path]:
     path : Path
     n_bytes : int
         Size of the directory, for the message of an error (bytes).
+    overwrite : bool
+        Whether the draft replaces what has appeared at ``path`` in the meantime.
 
     Raises
     ------
     WriteError
+    OutputExistsError
+        Something has appeared at ``path``, and ``overwrite`` is false.
     """
     draft = _beside(path)
     old = draft.with_name(f"{draft.name}.old")
@@ -161,9 +174,11 @@ def replacing_directory(path: Path, n_bytes: int) -> Iterator[Path]:
         yield draft
         with writing(path, n_bytes):
             _flush_tree(draft)
-            if not exists(path):
+            if not overwrite:
+                _rename_new(draft, path)
+            elif not exists(path):
                 draft.rename(path)
-            elif not _exchange(draft, path):
+            elif not _rename(draft, path, EXCHANGE):
                 path.rename(old)
                 draft.rename(path)
             _flush_directory(path.parent)
@@ -182,19 +197,37 @@ def _clear(path: Path, draft: Path, old: Path) -> None:
         remove(old)
 
 
-def _exchange(a: Path, b: Path) -> bool:
-    """Exchange two names in one step; return False if the system or the file system cannot.
+def _rename_new(draft: Path, path: Path) -> None:
+    """Rename a draft to a name that is free.
 
-    Two renames would do everywhere, but a kill between them would leave nothing at ``path`` and
-    the old directory under a hidden name. Python has no call for Linux's ``renameat2``, hence
-    ctypes. Other systems, and file systems such as NFS, use the two renames.
+    Raises
+    ------
+    OutputExistsError
+        It is free no longer.
+    """
+    if _rename(draft, path, NO_REPLACE):
+        return
+    if exists(path):
+        raise OutputExistsError(
+            f"{path} has appeared since this began: another command may write there too. It is "
+            "unchanged. Pass another path, or overwrite=True (--overwrite) to replace it."
+        )
+    draft.rename(path)
+
+
+def _rename(a: Path, b: Path, how: int) -> bool:
+    """Rename as Linux's ``renameat2`` does; return False if the system cannot, or b exists.
+
+    Two renames would exchange names everywhere, but a kill between them would leave nothing at
+    ``path`` and the old directory under a hidden name. Python has no call for ``renameat2``, hence
+    ctypes. Other systems, and file systems such as NFS, use ordinary renames.
     """
     try:
         rename = ctypes.CDLL(None).renameat2
     except (AttributeError, OSError, TypeError):
         return False
-    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE of <fcntl.h> and <stdio.h>
-    return rename(here, os.fsencode(a), here, os.fsencode(b), exchange) == 0
+    here = -100  # AT_FDCWD of <fcntl.h>
+    return rename(here, os.fsencode(a), here, os.fsencode(b), how) == 0
 
 
 def _beside(path: Path) -> Path:

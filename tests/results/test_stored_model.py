@@ -67,8 +67,8 @@ def test_a_failed_save_leaves_the_old_model(rng, tmp_path, monkeypatch):
     first = model_of(rng, CLASSES["integers"])
     save_model(first, path)
     monkeypatch.setattr(
-        "dsoftmax.system.files._exchange",
-        lambda draft, path: (_ for _ in ()).throw(OSError("disk full")),
+        "dsoftmax.system.files._rename",
+        lambda *_: (_ for _ in ()).throw(OSError("disk full")),
     )
     with pytest.raises(WriteError, match="disk full"):
         save_model(model_of(rng, CLASSES["integers"]), path, overwrite=True)

@@ -201,3 +201,17 @@ def test_damaged_files_are_named(tmp_path, data):
     directory.save(None, [replace(result.run, solver="unheard of")])
     with pytest.raises(ReadError, match="another version"):
         directory.load()
+
+
+@pytest.mark.parametrize("kind", ["removed", "replaced"])
+def test_a_directory_that_is_no_longer_the_locked_one_is_not_written(tmp_path, kind):
+    directory = RunDirectory(tmp_path / "run")
+    with directory.locked():
+        directory.require_locked()
+        (tmp_path / "run").rename(tmp_path / "away")
+        if kind == "replaced":
+            with RunDirectory(tmp_path / "run").locked():
+                pass
+        with pytest.raises(WriteError, match="removed, moved or replaced"):
+            directory.require_locked()
+    assert [one.name for one in tmp_path.glob("run/*")] == ([".lock"] if kind == "replaced" else [])

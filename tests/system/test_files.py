@@ -2,11 +2,12 @@
 
 import errno
 import os
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
-from dsoftmax.errors import OptionError, WriteError
+from dsoftmax.errors import OptionError, OutputExistsError, WriteError
 from dsoftmax.system import files
 from dsoftmax.system.files import (
     make_directory,
@@ -50,7 +51,7 @@ def test_a_file_stays_as_it_was_after_an_error(tmp_path):
 @pytest.mark.parametrize("exchange", [True, False])
 def test_a_directory_is_replaced_with_or_without_an_exchange(tmp_path, monkeypatch, exchange):
     if not exchange:
-        monkeypatch.setattr(files, "_exchange", lambda a, b: False)
+        monkeypatch.setattr(files, "_rename", lambda *_: False)
     for text in ("first", "second"):
         with replacing_directory(tmp_path / "deep" / "place", 6) as draft:
             draft.mkdir()
@@ -62,9 +63,9 @@ def test_an_exchange_changes_the_names_of_two_directories(tmp_path):
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "file").write_text(name)
-    assert files._exchange(tmp_path / "a", tmp_path / "b")
+    assert files._rename(tmp_path / "a", tmp_path / "b", files.EXCHANGE)
     assert contents(tmp_path) == {"a/file": b"b", "b/file": b"a"}
-    assert not files._exchange(tmp_path / "a", tmp_path / "missing")
+    assert not files._rename(tmp_path / "a", tmp_path / "missing", files.EXCHANGE)
 
 
 @pytest.mark.parametrize(
@@ -106,3 +107,22 @@ def test_anything_is_removed(tmp_path):
     for name in ("folder", "file", "link", "missing"):
         assert remove(tmp_path / name)
     assert list(Path(tmp_path).iterdir()) == []
+
+
+@pytest.mark.parametrize("by", ["renameat2", "two steps"])
+@pytest.mark.parametrize("kind", ["file", "directory"])
+def test_what_appears_in_the_meantime_is_not_replaced(kind, by, tmp_path, monkeypatch):
+    if by == "two steps":
+        monkeypatch.setattr(files, "_rename", lambda *_: False)
+    path = tmp_path / "new"
+    for again in (False, True):
+        with pytest.raises(OutputExistsError, match="appeared") if again else nullcontext():
+            if kind == "file":
+                with files.replacing(path, 1, overwrite=False) as file:
+                    file.write(b"2" if again else b"1")
+            else:
+                with files.replacing_directory(path, 1, overwrite=False) as draft:
+                    draft.mkdir()
+                    (draft / "value").write_bytes(b"2" if again else b"1")
+    assert (path if kind == "file" else path / "value").read_bytes() == b"1"
+    assert [one.name for one in tmp_path.iterdir()] == ["new"]

@@ -1,7 +1,6 @@
 """``dsoftmax predict``: labels of new rows, chunk by chunk."""
 
 import time
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -158,12 +157,13 @@ def command(
     rows, started = n_rows(source), time.perf_counter()
     with progress_bar("predicting", rows, "rows") as advance:
         to_parquet = out.suffix.lower() in SUFFIXES
-        write = write_parquet if to_parquet else partial(write_predictions, overwrite=overwrite)
+        write = write_parquet if to_parquet else write_predictions
         counts = write(
             model,
             source,
             out,
             with_probabilities=probabilities,
+            overwrite=overwrite,
             engine=ThreadsEngine(memory_limit=memory),
             watch=advance,
             nodata=label,
