@@ -38,9 +38,9 @@ def cube_source(table: Table[Any]) -> RowSource:
     for part, values in table.columns():
         name = getattr(table.names, part)
         if isinstance(values, CubeColumn):
-            require_same_grid(X, table.names.X, values, name)
-            wanted = _named(table, part, (values.variable,))
-            columns[part] = replace(values, wanted=wanted)
+            column = replace(values, variable=values.variable.squeezed(X.sizes))
+            require_same_grid(X, table.names.X, column, name)
+            columns[part] = replace(column, wanted=_named(table, part, (column.variable,)))
         elif isinstance(values, Real):
             columns[part] = every_row(values, X.shape[:1])
         else:

@@ -1,8 +1,8 @@
 """A variable of a cube: an array with named dimensions, read by windows."""
 
 from abc import abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -107,6 +107,58 @@ class InMemory(Windows):
 
 
 @dataclass(frozen=True)
+class Squeezed(Windows):
+    """An array without some of its dimensions, each of which has one entry.
+
+    Attributes
+    ----------
+    whole : Windows
+    kept : tuple of int
+        Numbers of the dimensions that stay.
+    """
+
+    whole: Windows
+    kept: tuple[int, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.whole.shape[i] for i in self.kept)
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.whole.dtype
+
+    @property
+    def stored(self) -> tuple[int, ...]:
+        return tuple(self.whole.stored[i] for i in self.kept)
+
+    def fill(self, window: Window, target: NDArray) -> None:
+        places = dict(zip(self.kept, window, strict=True))
+        all_dims = range(len(self.whole.shape))
+        others = tuple(i for i in all_dims if i not in places)
+        wide = tuple(places.get(i, slice(0, 1)) for i in all_dims)
+        self.whole.fill(wide, np.expand_dims(target, others))
+
+    def along(self, steps: tuple[int, ...], missing_chunks: str, absent: bool) -> Windows:
+        places = dict(zip(self.kept, steps, strict=True))
+        wide = tuple(places.get(i, 1) for i in range(len(self.whole.shape)))
+        return replace(self, whole=self.whole.along(wide, missing_chunks, absent))
+
+    @property
+    def fill_value(self) -> Any:
+        return self.whole.fill_value
+
+    def require_portable(self) -> None:
+        self.whole.require_portable()
+
+    def kept_bytes(self) -> int:
+        return self.whole.kept_bytes()
+
+    def describe(self) -> dict[str, Any]:
+        return self.whole.describe()
+
+
+@dataclass(frozen=True)
 class Variable:
     """An array with named dimensions.
 
@@ -147,6 +199,15 @@ class Variable:
     @property
     def steps(self) -> dict[str, int]:
         return dict(zip(self.dims, self.values.stored, strict=True))
+
+    def squeezed(self, dims: Collection[str]) -> "Variable":
+        """Return the variable without dimensions of one entry, except those in ``dims``."""
+        kept = tuple(i for i, d in enumerate(self.dims) if d in dims or self.shape[i] != 1)
+        if len(kept) == len(self.dims):
+            return self
+        left = tuple(self.dims[i] for i in kept)
+        coords = {d: values for d, values in self.coords.items() if d in left}
+        return replace(self, values=Squeezed(self.values, kept), dims=left, coords=coords)
 
     @property
     def packed(self) -> bool:

@@ -56,6 +56,23 @@ def test_any_order_of_dimensions(order, zarr_format, tmp_path):
     assert again.describe() == source.describe()
 
 
+@pytest.mark.parametrize("shards", [None, (1, 12, 31)])
+def test_labels_may_have_dimensions_of_one_entry_that_the_rows_lack(shards, tmp_path):
+    group, X, classes, weights = write(tmp_path / "cube")
+    put(group, "labels", classes[None], ("band", "y", "x"), (1, 6, 31), shards=shards)
+    wide = np.ascontiguousarray(weights[:, :, None, None])
+    put(group, "wide", wide, ("y", "x", "time", "step"), (8, 10, 1, 1))
+    columns = (opened_column(group, name) for name in ("labels", "wide"))
+    source = open_source(
+        Table(opened_cube(group, ["reflectance"], ["band"]), *columns, names=NAMES)
+    )
+    check_source(source, *expected(source, X, classes, weights))
+    two = np.stack([classes, classes])
+    put(group, "two", two, ("time", "y", "x"), (1, 6, 31))
+    with pytest.raises(DataError, match="y has the dimension time"):
+        open_source(Table(cube, opened_column(group, "two")))
+
+
 @pytest.mark.parametrize(
     "options",
     [{"shards": (4, 16, 20)}, {"compressors": None}, {"dtype": "f8"}],
