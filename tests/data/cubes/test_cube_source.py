@@ -63,9 +63,8 @@ def test_labels_may_have_dimensions_of_one_entry_that_the_rows_lack(shards, tmp_
     wide = np.ascontiguousarray(weights[:, :, None, None])
     put(group, "wide", wide, ("y", "x", "time", "step"), (8, 10, 1, 1))
     columns = (opened_column(group, name) for name in ("labels", "wide"))
-    source = open_source(
-        Table(opened_cube(group, ["reflectance"], ["band"]), *columns, names=NAMES)
-    )
+    cube = opened_cube(group, ["reflectance"], ["band"])
+    source = open_source(Table(cube, *columns, names=NAMES))
     check_source(source, *expected(source, X, classes, weights))
     two = np.stack([classes, classes])
     put(group, "two", two, ("time", "y", "x"), (1, 6, 31))
