@@ -42,7 +42,7 @@ def test_serial_has_at_most_two_blocks_in_memory():
 
 
 @pytest.mark.parametrize("engine", [SerialEngine, lambda limit: ThreadsEngine(4, limit)])
-@pytest.mark.parametrize("limit", [0, 10**6, limit_of(1, 1) - 1])
+@pytest.mark.parametrize("limit", [0, 10**6, limit_of(1, 1) - 1], ids=["0", "1 MB", "one less"])
 def test_a_limit_that_is_too_low_is_refused_before_the_first_load(engine, limit):
     source = Counting(10)
     with pytest.raises(
