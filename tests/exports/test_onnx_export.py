@@ -1,6 +1,7 @@
 """ONNX's own evaluator computes the labels and the probabilities of a model."""
 
 import json
+import sys
 
 import numpy as np
 import onnx
@@ -68,6 +69,17 @@ def test_what_it_cannot_hold_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(export, "LARGEST", 100)
     with pytest.raises(OptionError, match="less than 2 GiB"):
         model_of(CLASSES["strings"]).to_onnx(path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_missing_library_is_named(tmp_path, monkeypatch):
+    model = model_of(CLASSES["strings"])
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(OptionError, match=r"pip install 'dsoftmax\[onnx\]'"):
+        model.to_onnx(tmp_path / "m.onnx")
+    monkeypatch.setitem(sys.modules, "sklearn.linear_model", None)
+    with pytest.raises(OptionError, match=r"pip install 'dsoftmax\[sklearn\]'"):
+        model.to_sklearn()
     assert not list(tmp_path.iterdir())
 
 
