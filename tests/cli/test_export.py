@@ -56,6 +56,18 @@ def test_celltypist_needs_names_and_gets_them(trained, tmp_path):
     )
 
 
+def test_the_steps_of_a_run_are_known(data, tmp_path):
+    options = ("--features", "X", "--labels", "y", "--nodata", "-9999,nan", "--out", tmp_path / "r")
+    assert run("train", data, *options).exit_code == 0
+    out = ("--out", tmp_path / "m")
+    for target in ("sklearn", "onnx", "celltypist"):
+        refused(run("export", tmp_path / "r", "--to", target, *out), "skips rows", "-9999, nan")
+    assert not (tmp_path / "m").exists()
+    assert run("export", tmp_path / "r", "--to", "json", *out).exit_code == 0
+    found = json.loads((tmp_path / "m").read_text())["before"]
+    assert {float(text) for text in found["nodata"]} >= {-9999.0}
+
+
 def test_mistakes(trained, tmp_path):
     path = tmp_path / "m.json"
     path.write_text("mine")
