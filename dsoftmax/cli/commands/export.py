@@ -10,7 +10,6 @@ from dsoftmax.cli import interrupts
 from dsoftmax.cli.exit_codes import DONE
 from dsoftmax.cli.options import overwrite_option, run_argument
 from dsoftmax.cli.parameters import Known
-from dsoftmax.cli.sections import SectionedCommand
 from dsoftmax.errors import OptionError
 
 if TYPE_CHECKING:
@@ -20,7 +19,7 @@ FORMATS = ("onnx", "json", "sklearn", "celltypist")
 DTYPES = ("float64", "float32")
 
 
-@click.command("export", cls=SectionedCommand)
+@click.command("export")
 @run_argument
 @click.option(
     "--to",
