@@ -10,6 +10,7 @@ __all__ = [
     "SoftmaxRegression",
     "SoftmaxRegressionCV",
     "__version__",
+    "from_sklearn",
     "load_model",
     "parquet",
     "save_model",
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from dsoftmax.estimators.cross_validation import SoftmaxRegressionCV
     from dsoftmax.estimators.regression import SoftmaxRegression
     from dsoftmax.estimators.sklearn import ConvergenceWarning
+    from dsoftmax.results.imported import from_sklearn
     from dsoftmax.results.model import Model
     from dsoftmax.results.stored_model import load_model, save_model
 
@@ -28,6 +30,7 @@ _HOMES = {
     "SoftmaxRegression": "dsoftmax.estimators.regression",
     "SoftmaxRegressionCV": "dsoftmax.estimators.cross_validation",
     "Model": "dsoftmax.results.model",
+    "from_sklearn": "dsoftmax.results.imported",
     "load_model": "dsoftmax.results.stored_model",
     "parquet": "dsoftmax.data.frames.parquet",
     "save_model": "dsoftmax.results.stored_model",

@@ -12,7 +12,8 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "dsoftmax" / "docs"
 PAGES = {"README.md": ROOT / "README.md"} | {path.name: path for path in sorted(DOCS.glob("*.md"))}
 EXPECTED_PAGES = {
-    "README.md", "api.md", "benchmarks.md", "cubes.md", "decisions.md", "design.md", "frames.md",
+    "README.md", "api.md", "benchmarks.md", "cubes.md", "decisions.md", "design.md", "exports.md",
+    "frames.md",
     "labels.md", "memory.md", "missing-rows.md", "reading-zarr.md", "remote.md",
     "reproducibility.md", "scaling.md", "solvers.md",
 }  # fmt: skip

@@ -1,7 +1,9 @@
 """Every example runs as its first lines say, and prints what it is meant to show."""
 
+import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -24,6 +26,7 @@ def test_every_example_is_tested_here() -> None:
         "dask_cluster.py",
         "in_memory.py",
         "out_of_core.py",
+        "score_json.py",
     ]
 
 
@@ -38,6 +41,26 @@ def test_a_cube() -> None:
 
 def test_in_memory() -> None:
     assert "Converged" in run("in_memory.py")
+
+
+def test_a_model_in_json_is_scored_without_a_library(tmp_path: Path) -> None:
+    import numpy as np
+    from scipy.special import softmax
+
+    from dsoftmax import Model
+
+    theta, row = np.random.default_rng(0).normal(size=(3, 5)), [0.5, -2.0, 300.0, 1e-3]
+    expected = softmax(theta @ [*row, 1.0])
+    Model(theta, np.array(["ash", "öak", "yew"])).to_json(tmp_path / "model.json")
+    words = [str(tmp_path / "model.json"), *map(str, row)]
+    printed = [run("score_json.py", *words)]
+    if node := shutil.which("node"):
+        command = [node, str(ROOT / "examples" / "score_json.mjs"), *words]
+        printed.append(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    for text in printed:
+        label, probabilities = json.loads(text)
+        assert label == ["ash", "öak", "yew"][expected.argmax()]
+        np.testing.assert_allclose(probabilities, expected, rtol=1e-12, atol=1e-300)
 
 
 def test_out_of_core_stays_within_the_memory_limit(tmp_path: Path) -> None:

@@ -81,7 +81,9 @@ def test_an_unknown_name_is_an_attribute_error():
 
 
 def test_the_page_lists_every_callable():
-    found = {"load_model", "parquet", "save_model", *CLASSES}.union(*map(methods, CLASSES))
+    found = {"from_sklearn", "load_model", "parquet", "save_model", *CLASSES}.union(
+        *map(methods, CLASSES)
+    )
     assert set(table("Parameters")) == found
 
 

@@ -1,4 +1,4 @@
-"""The command line: ``dsoftmax demo | inspect | train | predict | evaluate``.
+"""The command line: ``dsoftmax demo | inspect | train | predict | evaluate | export``.
 
 Every error is one message on stderr; `dsoftmax.cli.exit_codes` lists the exit codes. Commands
 import their modules when they run, so ``dsoftmax --help`` is fast.
@@ -25,6 +25,7 @@ COMMANDS = {
     "train": "Train to the optimum. The same command again resumes a stopped run.",
     "predict": "Predict the labels of new rows, chunk by chunk.",
     "evaluate": "Score a model on labelled rows.",
+    "export": "Write a model as ONNX, JSON, or for scikit-learn or CellTypist.",
 }
 """Name and summary of each command, in the order of ``dsoftmax --help``."""
 

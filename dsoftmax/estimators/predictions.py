@@ -23,6 +23,7 @@ from dsoftmax.engines.threads import ThreadsEngine
 from dsoftmax.errors import DataError
 from dsoftmax.estimators.base import NAMES, SoftmaxEstimator
 from dsoftmax.estimators.sklearn import NotFittedError
+from dsoftmax.exports.sklearn import to_sklearn
 from dsoftmax.kernels.tiles import product_dtype
 from dsoftmax.results import outputs
 from dsoftmax.results.evaluate import accuracy
@@ -259,6 +260,34 @@ class SoftmaxPredictor(SoftmaxEstimator):
         if scipy.sparse.issparse(self.coef_):
             self.coef_ = self.coef_.toarray()
         return self
+
+    def to_sklearn(self) -> Any:
+        """Return a fitted ``sklearn.linear_model.LogisticRegression`` with equal predictions.
+
+        `dsoftmax.from_sklearn` is the way back. ``model_`` has the exports to other formats.
+
+        Returns
+        -------
+        LogisticRegression
+            It has one row of coefficients for two classes. Its probabilities are equal to 1e-12
+            for features in float64.
+
+        Raises
+        ------
+        NotFittedError
+        OptionError
+            The estimator codes categories or skips rows, or scikit-learn is not installed.
+
+        Examples
+        --------
+        >>> from dsoftmax import SoftmaxRegression
+        >>> estimator = SoftmaxRegression().fit([[0.0], [1.0], [2.0], [3.0]], [0, 0, 1, 1])
+        >>> estimator.to_sklearn().predict([[0.5], [2.5]])
+        array([0, 1])
+        """
+        self._require_fit()
+        names = getattr(self, "feature_names_in_", None)
+        return to_sklearn(self._model(), self.classes_, names)
 
     def _score_in_memory(self, X: Any, y: NDArray, sample_weight: Any) -> float:
         predicted = np.asarray(self._apply(partial(apply, outputs.labels), X))

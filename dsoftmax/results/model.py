@@ -12,6 +12,7 @@ from dsoftmax.data.cubes.xarrays import is_cube_like
 from dsoftmax.data.missing import remembered
 from dsoftmax.data.open import admitted, coded, normalised, with_features
 from dsoftmax.engines.threads import ThreadsEngine
+from dsoftmax.exports.methods import Exports
 from dsoftmax.first_pass.labels import is_text
 from dsoftmax.kernels.tiles import product_dtype
 from dsoftmax.results import outputs
@@ -24,7 +25,7 @@ Float = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Model:
+class Model(Exports):
     """Softmax regression with fixed coefficients, as `dsoftmax.load_model` returns it.
 
     A model predicts as the estimators do. A dask array gives a lazy dask array. A Zarr array is

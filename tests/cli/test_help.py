@@ -25,7 +25,7 @@ except SystemExit:
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
-    for command in ("demo", "inspect", "train", "predict", "evaluate"):
+    for command in ("demo", "inspect", "train", "predict", "evaluate", "export"):
         assert command in done.stdout
         assert run(command, "--help").exit_code == 0
 

@@ -29,6 +29,8 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 import dsoftmax.estimators.cross_validation
 import dsoftmax.estimators.predictions
 import dsoftmax.estimators.regression
+import dsoftmax.exports.methods
+import dsoftmax.results.imported
 import dsoftmax.results.model
 import dsoftmax.results.stored_model
 import dsoftmax.system.units
@@ -266,6 +268,8 @@ def test_examples_in_docstrings():
         dsoftmax.estimators.regression,
         dsoftmax.estimators.cross_validation,
         dsoftmax.results.model,
+        dsoftmax.exports.methods,
+        dsoftmax.results.imported,
         dsoftmax.results.stored_model,
         dsoftmax.system.units,
     )

@@ -43,9 +43,10 @@ WALLS = {
         "errors", "system", "data", "kernels", "sums", "engines/base", "engines/visit",
         "solvers/protocol", "solvers/algebra", "first_pass",
     },
+    "exports": {"errors", "system", "data"},
     "results": {
         "typing", "errors", "compat/xarray", "system", "data", "data/cubes", "data/dask",
-        "data/frames", "kernels", "engines",
+        "data/frames", "kernels", "engines", "exports/methods",
         "first_pass", "objective", "solvers/protocol",
     },
     "training": {
@@ -55,7 +56,7 @@ WALLS = {
     "runs": {"errors", "system", "data", "solvers", "first_pass", "training"},
     "estimators": {
         "typing", "errors", "system", "data", "data/cubes", "kernels/tiles", "engines",
-        "engines/kept", "results", "training",
+        "engines/kept", "exports/sklearn", "results", "training",
     },
     "testing": {
         "typing", "errors", "data", "sums", "engines", "solvers/protocol", "runs/checkpoint",
@@ -66,8 +67,8 @@ WALLS = {
         "engines/kept", "engines/cluster", "solvers", "results", "training", "runs", "cli/demo",
     },
     "cli/commands": {
-        "errors", "system", "data", "data/frames", "engines", "results", "training", "runs", "cli",
-        "cli/demo",
+        "errors", "system", "data", "data/frames", "engines", "exports", "results", "training",
+        "runs", "cli", "cli/demo",
     },
     "cli/demo": {"errors", "system"},
 }  # fmt: skip
@@ -94,9 +95,10 @@ HEAVY = {
     "xarray": ("results/data_arrays.py",),
     "matplotlib": ("results/map_files.py",),
     "rasterio": ("results/map_files.py",),
+    "onnx": ("exports/onnx.py",),
     "h5py": ("data/hdf5/", "compat/h5py.py"),
     "numcodecs": ("compat/numcodecs.py", "compat/zarr.py"),
-    "sklearn": ("estimators/sklearn.py",),
+    "sklearn": ("estimators/sklearn.py", "exports/sklearn.py"),
     "numba": ("kernels/compiled/",),
     "llvmlite": ("kernels/compiled/",),
 }
