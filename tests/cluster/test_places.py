@@ -15,7 +15,7 @@ FILES = [
 ]
 SCRIPTS = [path for path in FILES if path.suffix in (".sh", ".sbatch")]
 PAGES = [path for path in FILES if path.suffix == ".md"]
-PROGRAM = re.compile(r"\b(dsoftmax train|dask scheduler|dask worker)\b([^|>;&`)]*)")
+PROGRAM = re.compile(r"\b(dsoftmax train|dask scheduler|dask worker)\b([^|>;&`\n]*)")
 
 
 def name(path):
@@ -48,8 +48,7 @@ def commands(text):
     joined = re.sub(r"\\\n\s*", " ", text)  # one command on several lines of a shell
     bare = re.sub(r"[\"',\[\]\\]", " ", joined)  # a list of words in YAML or Python
     for program, rest in PROGRAM.findall(bare):
-        line = rest.split("\n")[0]
-        yield program, re.findall(r"(?<!\S)--[a-zA-Z][\w-]*", line)
+        yield program, re.findall(r"(?<!\S)--[a-zA-Z][\w-]*", rest)
 
 
 @cache
