@@ -18,7 +18,8 @@ from dsoftmax.cli.open_engine import open_engine, plan_choice, process_limit
 from dsoftmax.cli.progress import Progress
 from dsoftmax.cli.show import diagnostics
 from dsoftmax.data.source import Source
-from dsoftmax.errors import WriteError
+from dsoftmax.engines.base import Engine
+from dsoftmax.errors import DsoftmaxError, WriteError
 from dsoftmax.results.stored_model import save_model
 from dsoftmax.runs.directory import RunDirectory
 from dsoftmax.runs.fingerprint import fingerprint
@@ -132,9 +133,18 @@ def train_in(
                 names=names,
             )
         seconds = time.perf_counter() - started
+        described = described_after(engine, described)
         with interrupts.shielded():
             save_result(directory, result, reading, about)
         return Outcome(result, seconds, described)
+
+
+def described_after(engine: Engine, before: str) -> str:
+    """Return the line about an engine after training: workers may have come late."""
+    try:
+        return engine.describe()
+    except (DsoftmaxError, OSError):  # the cluster has ended with the training
+        return before
 
 
 def asked_of(

@@ -18,6 +18,7 @@ from dsoftmax.cli.training_run import (
     NOTHING,
     Outcome,
     asked_of,
+    described_after,
     enter,
     naming_what_is_saved,
     save_result,
@@ -162,6 +163,7 @@ def train_columns_in(
             )
         results = driven_together(trainings, together, engine)
         seconds = time.perf_counter() - started
+        described = described_after(engine, described)
         with interrupts.shielded():
             for label, result in results.items():
                 save_result(directories[label], result, reading, about)
