@@ -96,7 +96,7 @@ HEAVY = {
     "matplotlib": ("results/map_files.py",),
     "rasterio": ("results/map_files.py",),
     "h5py": ("data/hdf5/", "compat/h5py.py"),
-    "numcodecs": ("compat/numcodecs.py", "compat/zarr"),
+    "numcodecs": ("compat/numcodecs.py", "compat/bounded.py", "compat/zarr"),
     "sklearn": ("estimators/sklearn.py",),
     "numba": ("kernels/compiled/",),
     "llvmlite": ("kernels/compiled/",),
