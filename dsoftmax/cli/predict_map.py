@@ -14,6 +14,7 @@ from dsoftmax.cli.engine_choice import EngineChoice
 from dsoftmax.cli.exit_codes import DONE, STOPPED
 from dsoftmax.cli.missing_choice import NODATA, MissingChoice
 from dsoftmax.cli.open_data import open_features
+from dsoftmax.cli.open_model import open_model
 from dsoftmax.cli.progress import clock, rate
 from dsoftmax.cli.show import memory_line, output, progress_bar, show_facts, skipped_facts
 from dsoftmax.data.counts import Normalisation
@@ -24,6 +25,7 @@ from dsoftmax.results.legend import legend_of
 from dsoftmax.results.map_files import MapFile, require_drawable, write_geotiff, write_png
 from dsoftmax.results.model import Model
 from dsoftmax.results.no_data import Skips
+from dsoftmax.results.predict import require_memory
 from dsoftmax.results.stored_map import MapOptions, draft_of, write_map
 
 
@@ -61,6 +63,7 @@ class Drawing:
 
 
 def predict_map(
+    run: Path,
     model: Model,
     reading: CubeReading,
     out: Path,
@@ -72,6 +75,10 @@ def predict_map(
 
     Parameters
     ----------
+    run : path
+        Where the model is read from.
+    model : Model
+        Its coefficients need not be read yet.
     chances : {"float32", "uint8"} or None
         Dtype of the probabilities; None for none.
 
@@ -94,6 +101,9 @@ def predict_map(
     )
     if drawing.png is not None or drawing.geotiff is not None:
         require_drawable(source.table.X.tiling, legend, geotiff=drawing.geotiff is not None)
+    engine = ThreadsEngine(memory_limit=reading.memory)
+    require_memory(model, source, engine, chances is not None)
+    model = open_model(run)
     rows, started = n_rows(source), time.perf_counter()
     try:
         with progress_bar("predicting", rows, "rows") as advance:
@@ -104,7 +114,7 @@ def predict_map(
                 legend,
                 MapOptions(chances),
                 overwrite,
-                ThreadsEngine(memory_limit=reading.memory),
+                engine,
                 advance,
             )
     except KeyboardInterrupt:

@@ -25,9 +25,10 @@ from dsoftmax.runs.directory import RunDirectory
 from dsoftmax.runs.fingerprint import fingerprint
 from dsoftmax.runs.history import History, read_history
 from dsoftmax.system.files import write_text
+from dsoftmax.training.enough import require_enough
 from dsoftmax.training.grid import Grid
 from dsoftmax.training.loop import train
-from dsoftmax.training.prepare import Resumed, prepare
+from dsoftmax.training.prepare import Prepared, Resumed, prepare
 from dsoftmax.training.result import Result
 from dsoftmax.training.run import Run
 from dsoftmax.training.settings import Settings
@@ -163,12 +164,17 @@ def asked_of(
     if directory.has_checkpoint() and not overwrite:
         resumed = Resumed(directory.kernel() if settings.kernel == "auto" else None)
     limit = process_limit(choice)
-    prepared = prepare(
-        source, settings, grid, memory_limit=limit, validation=validation, resumed=resumed
-    )
-    settings = replace(settings, kernel=prepared.kernel.name)
+
+    def prepare_for(limit: int | None) -> Prepared:
+        return prepare(
+            source, settings, grid, memory_limit=limit, validation=validation, resumed=resumed
+        )
+
+    prepared = prepare_for(limit)
+    if limit is not None and choice.engine != "cluster":
+        require_enough(prepared, limit, prepare_for)
     plan_choice(prepared.source, choice)  # refuses before the first chunk is read
-    return settings, {
+    return replace(settings, kernel=prepared.kernel.name), {
         "objective": {**_objective(settings, grid), **reading},
         "data": prepared.source.describe(),
         "digest": "-".join(fingerprint(one) for one in (source, validation) if one is not None),

@@ -11,7 +11,7 @@ on three properties:
 """
 
 import numpy as np
-from numcodecs import GZip, blosc, zstd
+from numcodecs import blosc, zstd
 from numpy.typing import NDArray
 
 
@@ -27,7 +27,9 @@ def blosc_decompress(encoded: NDArray[np.uint8], target: NDArray) -> None:
 
 
 def zstd_decompress(encoded: NDArray[np.uint8], target: NDArray) -> None:
-    """Decode Zstandard frames into ``target``, which has the size that their header states.
+    """Decode Zstandard frames into ``target``, which has the size of their content.
+
+    No other memory is taken, whatever the frames hold or claim.
 
     Raises
     ------
@@ -35,25 +37,3 @@ def zstd_decompress(encoded: NDArray[np.uint8], target: NDArray) -> None:
         The frame is damaged, or the sizes differ.
     """
     zstd.decompress(encoded, target)
-
-
-def zstd_decoded(encoded: NDArray[np.uint8]) -> bytes:
-    """Return decoded Zstandard frames, whose size need not be in a header.
-
-    Raises
-    ------
-    RuntimeError
-        A frame is damaged.
-    """
-    return bytes(zstd.decompress(encoded))
-
-
-def gzip_decoded(encoded: NDArray[np.uint8]) -> bytes:
-    """Return the decoded members of a gzip stream.
-
-    Raises
-    ------
-    Exception
-        A member is damaged.
-    """
-    return bytes(GZip().decode(encoded))

@@ -6,7 +6,7 @@ from dsoftmax.engines.plan import Plan, largest_block
 from dsoftmax.errors import MemoryLimitError
 
 
-def require_fit(plan: Plan, source: Source, n_workers: int = 0) -> Plan:
+def require_fit(plan: Plan, source: Source, n_workers: int = 0, enough: int = 0) -> Plan:
     """Return the plan if it fits.
 
     Parameters
@@ -16,6 +16,8 @@ def require_fit(plan: Plan, source: Source, n_workers: int = 0) -> Plan:
     n_workers : int
         Number of workers that share the memory limit with their driver; 0 if the plan is not that
         of a worker.
+    enough : int
+        Limit that is enough also for what comes after this pass, in bytes; 0 if it is unknown.
 
     Raises
     ------
@@ -27,13 +29,13 @@ def require_fit(plan: Plan, source: Source, n_workers: int = 0) -> Plan:
         return plan
     cure, command = _cure(plan, source)
     raise MemoryLimitError(
-        _found(plan, n_workers)
+        _found(plan, n_workers, enough)
         + (f", or {cure}" if cure else "")
         + (f":\n  {command}" if command else ".")
     )
 
 
-def _found(plan: Plan, n_workers: int) -> str:
+def _found(plan: Plan, n_workers: int, enough: int) -> str:
     """Return what was found, and the limit that would do."""
     assert plan.needs.allowed is not None
     allowed, least = _mib(plan.needs.allowed), _mib(plan.projected)
@@ -41,7 +43,7 @@ def _found(plan: Plan, n_workers: int) -> str:
     if not n_workers:
         return (
             f"The memory allowed is {allowed}; the least that this takes is {least}: {parts}. "
-            f"Allow at least {least}"
+            f"Allow at least {_mib(max(enough, plan.projected))}"
         )
     enough = (int(plan.projected / (BELOW * TERMINATE)) + 1) * (n_workers + 1)
     return (

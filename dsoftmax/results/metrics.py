@@ -8,12 +8,14 @@ from numpy.typing import NDArray
 
 from dsoftmax.data.block import Block
 from dsoftmax.data.features import rows_between
+from dsoftmax.data.leaves import leaf_rows
 from dsoftmax.data.missing import REASONS
 from dsoftmax.engines.visit import Footprint, Visit
 from dsoftmax.errors import DataError
 from dsoftmax.first_pass.checks import check_finite, checked_weights
 from dsoftmax.first_pass.labels import Encoder, in_json, is_text, plain_labels, text_as
 from dsoftmax.kernels import softmax
+from dsoftmax.kernels.footprint import gradient_bytes
 from dsoftmax.results.model import Model
 from dsoftmax.results.outputs import for_rows, labels, logits
 
@@ -96,14 +98,18 @@ class Score(Visit):
     Attributes
     ----------
     model : Model
+    most_rows : int or None
+        Most rows of a leaf, if they are fewer than `dsoftmax.data.leaves.leaf_rows`.
     """
 
     model: Model
+    most_rows: int | None = None
 
     def footprint(self, n_features: int, sparse: bool) -> Footprint:
         """Return the memory of a leaf, beside its rows."""
         K = len(self.model.classes)
-        return Footprint(K * K + 1, 40 * max(TILE_VALUES, K) + self.model.theta.nbytes)
+        scratch = _scratch_bytes(self.model, n_features, sparse, self.most_rows)
+        return Footprint(K * K + 1, 40 * max(TILE_VALUES, K) + scratch)
 
     def __call__(self, block: Block) -> dict[str, Any]:
         """Return the confusion matrix and the loss of one leaf, as sums.
@@ -142,15 +148,20 @@ class Hits(Visit):
     model : Model
     dtype : numpy dtype or None
         Dtype of the products; follows the stored dtype when None.
+    most_rows : int or None
+        As in `Score`.
     """
 
     model: Model
     dtype: np.dtype | None = None
+    most_rows: int | None = None
 
     def footprint(self, n_features: int, sparse: bool) -> Footprint:
         """Return the memory of a leaf, beside its rows."""
         values = max(TILE_VALUES, len(self.model.classes))
-        return Footprint(2, 40 * values + self.model.theta.nbytes)
+        return Footprint(
+            2, 40 * values + _scratch_bytes(self.model, n_features, sparse, self.most_rows)
+        )
 
     def __call__(self, block: Block) -> dict[str, Any]:
         """Return the two sums of one leaf.
@@ -165,6 +176,15 @@ class Hits(Visit):
         assert block.y is not None
         hits = agree(labels(for_rows(self.model, block), block.X, self.dtype), block)
         return {"hits": np.float64(weights @ hits), "weight": np.float64(weights.sum())}
+
+
+def _scratch_bytes(model: Model, n_features: int, sparse: bool, most_rows: int | None) -> int:
+    """Return the bytes of the logits of a leaf: θ in the dtype of the products, and a tile."""
+    rows = leaf_rows(n_features) if most_rows is None else min(leaf_rows(n_features), most_rows)
+    tile = gradient_bytes(n_features, len(model.classes), np.dtype(np.float64), sparse)
+    if not sparse:
+        tile = min(tile, rows * 8 * (n_features + 4 * len(model.classes)))
+    return model.theta.nbytes + tile + 64 * n_features
 
 
 def agree(predicted: NDArray, block: Block) -> NDArray[np.bool_]:

@@ -133,14 +133,15 @@ def _rounds(theta: Float, X: Features, dtype: np.dtype) -> bool:
     """
     if X.shape[0] == 0:
         return False
-    W = np.abs(theta[:, :-1])
+    reach: Float | float
     if scipy.sparse.issparse(X):
-        size = float(np.abs(X.data).max(initial=0)) * float(np.sqrt(np.square(W).sum(axis=1)).max())
+        reach = float(np.abs(X.data).max(initial=0))
     else:
         reach = np.maximum(
             np.abs(X.max(axis=0).astype(np.float64)), np.abs(X.min(axis=0).astype(np.float64))
         )
-        size = float(np.sqrt(np.square(W * reach).sum(axis=1)).max())
+    # Class by class: arrays in the shape of a large θ would take several times its memory.
+    size = max(float(np.linalg.norm(row[:-1] * reach)) for row in theta)
     return bool(size * np.finfo(dtype).eps > ROUNDED)
 
 

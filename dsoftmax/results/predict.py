@@ -22,6 +22,7 @@ from dsoftmax.engines.base import Engine
 from dsoftmax.engines.feed import Feed
 from dsoftmax.engines.threads import ThreadsEngine, on_threads
 from dsoftmax.engines.visit import Footprint
+from dsoftmax.kernels.footprint import gradient_bytes
 from dsoftmax.kernels.tiles import compute_dtype
 from dsoftmax.results.legend import legend_of
 from dsoftmax.results.no_data import NO_SKIPS, Predict, Skips, label_dtype, report_predicted
@@ -221,7 +222,7 @@ def each_block(
 
 
 def scratch_bytes(model: Coefficients, source: Source, wide: bool) -> int:
-    """Return the bytes that the outputs of the largest block allocate.
+    """Return the bytes that predicting the largest block allocates, beside its rows.
 
     Parameters
     ----------
@@ -231,6 +232,31 @@ def scratch_bytes(model: Coefficients, source: Source, wide: bool) -> int:
         Whether the output has a column per class, so that the logits of all rows are in memory at
         once. Otherwise they are computed in slabs of `SLAB_VALUES`.
     """
-    values = int(source.chunk_rows.max(initial=0)) * len(model.classes)
-    copied = source.columns.copied * int(source.chunk_rows.max(initial=0))
-    return 3 * 8 * (values if wide else min(values, SLAB_VALUES)) + copied
+    rows, K, p = int(source.chunk_rows.max(initial=0)), len(model.classes), source.n_features
+    outputs = 3 * 8 * (rows * K if wide else min(rows * K, SLAB_VALUES))
+    tile = min(gradient_bytes(p, K, np.dtype(np.float64), source.sparse), rows * 8 * (p + 4 * K))
+    # θ in the dtype of the products, the extremes of the features, and a class times these.
+    return outputs + source.columns.copied * rows + tile + model.theta.nbytes + 64 * p
+
+
+def require_memory(
+    model: Coefficients, source: Source, engine: ThreadsEngine, wide: bool = False
+) -> None:
+    """Reserve memory for coefficients that will be read, and plan their predictions.
+
+    Parameters
+    ----------
+    model : Coefficients
+        The shape of θ is enough: see `dsoftmax.results.stored_model.sketch_model`.
+    source : Source
+    engine : ThreadsEngine
+    wide : bool
+        Whether probabilities are predicted.
+
+    Raises
+    ------
+    MemoryLimitError
+        Not even one thread with one block fits.
+    """
+    engine.reserve(model.theta.nbytes)
+    engine.plan(source, Footprint(scratch=scratch_bytes(model, source, wide)))

@@ -16,6 +16,7 @@ from dsoftmax.results.model import Model
 from dsoftmax.system.files import replacing_directory, writing
 from dsoftmax.system.interrupts import finished
 from dsoftmax.system.regular import open_regular, read_json
+from dsoftmax.system.spans import read_into
 
 Float = NDArray[np.float64]
 
@@ -118,7 +119,8 @@ def _digest(attributes: Mapping[str, Any], arrays: Mapping[str, Float]) -> str:
     digest = sha256(json.dumps(attributes, sort_keys=True).encode())
     for name, values in arrays.items():
         digest.update(f"{name}{values.shape}".encode())
-        digest.update(np.ascontiguousarray(values, "<f8").data)
+        for row in values if values.ndim > 1 else [values]:  # no copy of a large array
+            digest.update(np.ascontiguousarray(row, "<f8").data)
     return digest.hexdigest()
 
 
@@ -133,19 +135,30 @@ def _classes(attributes: Mapping[str, Any]) -> NDArray:
     return classes
 
 
-def _values(path: Path, n_rows: int, ndim: int) -> Float:
-    """Return an array of the model: one chunk without a codec, as `_write` writes it.
+def _shape(path: Path, n_rows: int, ndim: int) -> tuple[int, ...]:
+    """Return the shape of an array of the model: one chunk without a codec, as `_write` writes it.
 
     Its size is compared with the file before memory is taken, and no codec is run.
     """
     shape = tuple(read_json(path / "zarr.json")["shape"])
-    file = path.joinpath("c", *["0"] * ndim)
-    n_bytes = 8 * math.prod(shape)
-    if len(shape) != ndim or shape[0] != n_rows or file.stat().st_size != n_bytes:
+    file = _file(path, ndim)
+    if len(shape) != ndim or shape[0] != n_rows or file.stat().st_size != 8 * math.prod(shape):
         raise ValueError(f"{file} does not hold {n_rows} rows of {path.name}")
-    with open_regular(file) as opened:
-        values = np.frombuffer(opened.read(), "<f8")
-    return values.reshape(shape).astype(np.float64, copy=False)
+    return shape
+
+
+def _file(path: Path, ndim: int) -> Path:
+    return path.joinpath("c", *["0"] * ndim)
+
+
+def _read(path: Path, out: Float) -> Float:
+    """Fill ``out``, whose rows are contiguous, with the array at ``path``, and return it."""
+    with open_regular(_file(path, out.ndim), buffering=0) as file:
+        for row in out if out.ndim > 1 else [out]:
+            read_into(file, row.view(np.uint8).data)
+            if not np.little_endian:
+                row.byteswap(inplace=True)
+    return out
 
 
 def load_model(path: Path | str) -> Model:
@@ -166,37 +179,76 @@ def load_model(path: Path | str) -> Model:
     ReadError
         There is no model at ``path``, or it is damaged.
     """
-    if (Path(path) / MODEL).is_dir():
-        path = Path(path) / MODEL
-    path = Path(path)
+    path = _group(path)
     try:
-        attributes = dict(read_json(path / "zarr.json")["attributes"])
-        if attributes.get("dsoftmax_model") != FORMAT:
-            found = attributes.get("dsoftmax_model")
-            raise ValueError(f"the format is {found!r}, and this version reads {FORMAT}")
-        classes = _classes(attributes)
+        attributes, theta = _sketch(path)
+        classes, theta = _classes(attributes), np.empty(theta.shape)
         arrays = {
-            "coef": _values(path / "coef", len(classes), 2),
-            "intercept": _values(path / "intercept", len(classes), 1),
+            "coef": _read(path / "coef", theta[:, :-1]),
+            "intercept": _read(path / "intercept", np.empty(len(theta))),
         }
+        theta[:, -1] = arrays["intercept"]
         if (path / SCALING).exists():
-            arrays[SCALING] = _values(path / SCALING, 2, 2)
+            arrays[SCALING] = _read(path / SCALING, np.empty(_shape(path / SCALING, 2, 2)))
         if attributes.pop(DIGEST, None) != _digest(attributes, arrays):
             raise ValueError("the content is not what was written: its digest is another")
-        if not all(np.isfinite(values).all() for values in arrays.values()):
+        if not all(np.isfinite(row).all() for values in arrays.values() for row in values):
             raise ValueError("coefficients are not finite")
-        theta = np.column_stack([arrays["coef"], arrays["intercept"]])
     except Exception as error:  # a stranger's file raises almost anything
-        raise ReadError(
-            f"{path} does not hold a model ({type(error).__name__}: {error}); expected the "
-            "model.zarr of a run that has ended. To end it, run `dsoftmax train` again with the "
-            "same options."
-        ) from error
+        raise _no_model(path, error) from error
+    return _model(attributes, theta, classes, arrays.get(SCALING))
+
+
+def sketch_model(path: Path | str) -> Model:
+    """Return a model as `load_model`, whose coefficients are all zero and take no memory.
+
+    Raises
+    ------
+    ReadError
+        There is no model at ``path``. Damage of its coefficients is not noticed.
+    """
+    path = _group(path)
+    try:
+        attributes, theta = _sketch(path)
+        classes = _classes(attributes)
+    except Exception as error:  # a stranger's file raises almost anything
+        raise _no_model(path, error) from error
+    return _model(attributes, theta, classes)
+
+
+def _group(path: Path | str) -> Path:
+    """Return the group of a model, also from the directory of its run."""
+    return Path(path) / MODEL if (Path(path) / MODEL).is_dir() else Path(path)
+
+
+def _sketch(path: Path) -> tuple[dict[str, Any], Float]:
+    """Return the attributes, and zeros in the shape of θ that take no memory."""
+    attributes = dict(read_json(path / "zarr.json")["attributes"])
+    if attributes.get("dsoftmax_model") != FORMAT:
+        found = attributes.get("dsoftmax_model")
+        raise ValueError(f"the format is {found!r}, and this version reads {FORMAT}")
+    K = len(attributes["classes"])
+    _shape(path / "intercept", K, 1)
+    n_features = _shape(path / "coef", K, 2)[1]
+    return attributes, np.broadcast_to(np.float64(0), (K, n_features + 1))
+
+
+def _no_model(path: Path, error: Exception) -> ReadError:
+    return ReadError(
+        f"{path} does not hold a model ({type(error).__name__}: {error}); expected the "
+        "model.zarr of a run that has ended. To end it, run `dsoftmax train` again with the "
+        "same options."
+    )
+
+
+def _model(
+    attributes: Mapping[str, Any], theta: Float, classes: NDArray, scaling: Float | None = None
+) -> Model:
     about, names = attributes.get("about"), attributes.get("feature_names")
     return Model(
         theta,
         classes,
         about if isinstance(about, dict) else {},
         None if not isinstance(names, list) else np.array(names, object),
-        arrays.get(SCALING),
+        scaling,
     )

@@ -26,7 +26,7 @@ from dsoftmax.solvers.protocol import Query
 from dsoftmax.solvers.table import AUTO, Choice, choose, solver_entry
 from dsoftmax.training.budget import Drawn, memory_budget, problem_sizes
 from dsoftmax.training.grid import Grid
-from dsoftmax.training.separation import searched_entries
+from dsoftmax.training.separation import may_search, search_bytes, searched_entries
 from dsoftmax.training.settings import Settings
 
 
@@ -135,11 +135,16 @@ class Prepared:
         first = replace(self.visit, gram=0.0, draw=None).footprint(p, sparse)
         if self.encoder is None:
             return first
-        query = Query(np.zeros((len(self.encoder.classes), p + 1)))
-        question = Question(query, None, self.dtype)
-        later = Evaluate((question,), self.encoder, self.kernel.name).footprint(p, sparse)
+        later = self.later(len(self.encoder.classes))
         both = {name: max(value, getattr(later, name)) for name, value in vars(first).items()}
         return Footprint(**both)
+
+    def later(self, n_classes: int) -> Footprint:
+        """Return the memory of a pass of F and ∇F with this many classes, beside the rows."""
+        query = Query(np.zeros((n_classes, self.source.n_features + 1)))
+        encoder = self.encoder or Encoder(np.arange(n_classes))
+        visit = Evaluate((Question(query, None, self.dtype),), encoder, self.kernel.name)
+        return visit.footprint(self.source.n_features, self.source.sparse)
 
     def choose_solver(self, statistics: Statistics) -> Choice:
         """Return the solver of all models, once the first pass has counted the classes."""
@@ -149,18 +154,31 @@ class Prepared:
 
     def expect_solver(self, n_classes: int) -> Choice:
         """Return the solver that this number of classes would lead to."""
+        sample = self._expected_sample(n_classes)
+        return self._choose(n_classes, self.n_rows, self.gram > 0, sample)
+
+    def expect_bytes(self, n_classes: int) -> int:
+        """Return the bytes that the solver and its sample would take with this many classes."""
+        sample, choice = self._expected_sample(n_classes), self.expect_solver(n_classes)
+        p, gram = self.source.n_features, self.gram > 0
+        sizes = problem_sizes(self.n_rows, n_classes, p, gram, sample)
+        names = {choice.solver, choice.otherwise or choice.solver}
+        n_bytes = max(solver_entry(name).n_bytes(sizes, len(self.members)) for name in names)
+        looks = self.unpenalised and may_search(sizes, self.budget)
+        return n_bytes + (search_bytes(sizes) if looks else 0)
+
+    def _expected_sample(self, n_classes: int) -> Drawn:
         if self.draw is None:
-            return self._choose(n_classes, self.n_rows, self.gram > 0, Drawn())
+            return Drawn()
         drawn = int(self.draw.share * self.n_rows)
         rows = kept_rows(drawn, drawn >= self.n_rows, self.source.n_features + 1, n_classes)
         kept = rows / max(drawn, 1)
-        expected = Drawn(
+        return Drawn(
             rows,
             rows >= self.n_rows,
             int(kept * self.draw.double_bytes),
             int(kept * self.draw.n_bytes),
         )
-        return self._choose(n_classes, self.n_rows, self.gram > 0, expected)
 
     def _choose(self, K: int, n: int, gram: bool, sample: Drawn) -> Choice:
         if self.choice is not None:

@@ -1,6 +1,5 @@
 """Numcodecs still decodes into given memory, and still believes the headers that we write."""
 
-import gzip
 import struct
 
 import numcodecs
@@ -103,22 +102,13 @@ def test_blosc_refuses_memory_of_another_size_and_offsets_outside_the_chunk(cont
 
 
 @pytest.mark.parametrize("checksum", [False, True])
-def test_zstandard_decodes_into_the_memory_that_is_given_or_into_its_own(content, checksum):
-    zstd_decompress, zstd_decoded = compat("zstd_decompress"), compat("zstd_decoded")
+def test_zstandard_decodes_into_the_memory_that_is_given(content, checksum):
+    zstd_decompress = compat("zstd_decompress")
     encoded = np.frombuffer(numcodecs.Zstd(checksum=checksum).encode(content), "u1")
     target = np.empty_like(content)
     with relied_on("numcodecs", "zstd_decompress"):
         zstd_decompress(encoded, target)
         assert_array_equal(target, content)
-    with relied_on("numcodecs", "zstd_decoded"):
-        assert zstd_decoded(encoded) == content.tobytes()
-    with relied_on("numcodecs", "zstd_decompress"), pytest.raises(RuntimeError):
-        zstd_decompress(encoded[:-9], target)
-
-
-def test_gzip_decodes_several_members(content):
-    gzip_decoded = compat("gzip_decoded")
-    whole = content.tobytes()
-    encoded = gzip.compress(whole[:1000]) + gzip.compress(whole[1000:])
-    with relied_on("numcodecs", "gzip_decoded"):
-        assert gzip_decoded(np.frombuffer(encoded, "u1")) == whole
+    for damaged, memory in ((encoded[:-9], target), (encoded, target[:-1]), (encoded, target[:9])):
+        with relied_on("numcodecs", "zstd_decompress"), pytest.raises((RuntimeError, ValueError)):
+            zstd_decompress(damaged, memory)

@@ -16,10 +16,11 @@ WALLS = {
     "data/hdf5": {"errors", "compat/h5py", "data", "data/zarr"},
     "data/dask": {"errors", "compat/dask", "data", "data/zarr", "data/frames"},
     "data/zarr": {
-        "errors", "system", "compat/zarr", "data", "data/zarr/local", "data/zarr/remote",
+        "errors", "system", "compat/zarr", "compat/zarr_bounds", "data", "data/zarr/local",
+        "data/zarr/remote",
     },
     "data/zarr/local": {
-        "system", "compat/zarr", "compat/numcodecs", "data/block", "data/buffer",
+        "system", "compat/zarr", "compat/numcodecs", "compat/bounded", "data/block", "data/buffer",
     },
     "data/zarr/remote": {"errors", "compat/zarr", "data/retries", "data/buffer", "data/zarr/local"},
     "kernels": {"errors", "data/features", "kernels/compiled"},
@@ -81,7 +82,7 @@ HEAVY = {
     "distributed": ("compat/distributed.py", "engines/cluster/"),
     "zarr": (
         "data/zarr/",
-        "compat/zarr.py",
+        "compat/zarr",
         "results/stored_model.py",
         "results/stored_predictions.py",
         "results/stored_map.py",
@@ -97,7 +98,7 @@ HEAVY = {
     "rasterio": ("results/map_files.py",),
     "onnx": ("exports/onnx.py",),
     "h5py": ("data/hdf5/", "compat/h5py.py"),
-    "numcodecs": ("compat/numcodecs.py", "compat/zarr.py"),
+    "numcodecs": ("compat/numcodecs.py", "compat/bounded.py", "compat/zarr"),
     "sklearn": ("estimators/sklearn.py", "exports/sklearn.py"),
     "numba": ("kernels/compiled/",),
     "llvmlite": ("kernels/compiled/",),

@@ -64,9 +64,9 @@ def command(
         from dsoftmax.cli.show_metrics import metrics_tables
         from dsoftmax.data.coding import Coding
         from dsoftmax.data.counts import Normalisation
-        from dsoftmax.results.evaluate import evaluate
+        from dsoftmax.results.evaluate import evaluate, require_memory
 
-    model = open_model(run)
+    model = open_model(run, sketch=True)
     missing = missing.otherwise(model.about)
     features = with_known_dims(features, model.about)
     source = open_data(
@@ -82,7 +82,8 @@ def command(
         coding=Coding.from_json(model.about.get("frame")),
     )
     with open_engine(choice) as engine:
-        metrics = evaluate(model, source, engine)
+        require_memory(model, source, engine)
+        metrics = evaluate(open_model(run), source, engine)
     if as_json:
         click.echo(json.dumps(metrics.as_dict()))
     else:

@@ -74,7 +74,8 @@ def command(
         from dsoftmax.cli.show import output, show_facts
         from dsoftmax.cli.show_data import stored_facts
         from dsoftmax.cli.show_plan import pass_facts, training_facts
-        from dsoftmax.training.prepare import prepare
+        from dsoftmax.training.enough import require_enough
+        from dsoftmax.training.prepare import Prepared, prepare
 
     source = open_data(
         data,
@@ -107,10 +108,16 @@ def command(
         label_dtype(source), grouped=grouped, validated=validated, **options
     )
     limit = process_limit(choice)
-    prepared = prepare(source, settings, grid, memory_limit=limit, validation=held_out)
+
+    def prepare_for(limit: int | None) -> Prepared:
+        return prepare(source, settings, grid, memory_limit=limit, validation=held_out)
+
+    prepared = prepare_for(limit)
     console = output()
     console.print("Stored arrays", style="bold")
     show_facts(console, stored_facts(source) + ([] if held_out is None else stored_facts(held_out)))
+    if limit is not None and choice.engine != "cluster":
+        require_enough(prepared, limit, prepare_for)
     console.print("One pass over the data", style="bold")
     show_facts(console, pass_facts(prepared, choice))
     console.print("Training", style="bold")

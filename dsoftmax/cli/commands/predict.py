@@ -124,9 +124,10 @@ def command(
         from dsoftmax.errors import OptionError
         from dsoftmax.results.no_data import Skips
         from dsoftmax.results.parquet_predictions import SUFFIXES, write_parquet
+        from dsoftmax.results.predict import require_memory
         from dsoftmax.results.stored_predictions import write_predictions
 
-    model = open_model(run)
+    model = open_model(run, sketch=True)
     _require_output(out, overwrite, run, data)
     features = with_known_dims(features, model.about)
     if isinstance(features, CubeChoice):
@@ -134,7 +135,7 @@ def command(
         chances = probability_dtype if probabilities else None
         skipped = _features(features_nodata, model)
         reading = CubeReading(data, features, missing_chunks, skipped, nodata, memory)
-        return predict_map(model, reading, out, chances, overwrite, drawing)
+        return predict_map(run, model, reading, out, chances, overwrite, drawing)
     if png is not None or geotiff is not None:
         raise OptionError(
             "--png and --geotiff draw the map of a cube; expected --features B02,B03 or "
@@ -154,6 +155,9 @@ def command(
         frames,
         Coding.from_json(model.about.get("frame")),
     )
+    engine = ThreadsEngine(memory_limit=memory)
+    require_memory(model, source, engine, probabilities)
+    model = open_model(run)
     rows, started = n_rows(source), time.perf_counter()
     with progress_bar("predicting", rows, "rows") as advance:
         to_parquet = out.suffix.lower() in SUFFIXES
@@ -164,7 +168,7 @@ def command(
             out,
             with_probabilities=probabilities,
             overwrite=overwrite,
-            engine=ThreadsEngine(memory_limit=memory),
+            engine=engine,
             watch=advance,
             nodata=label,
         )

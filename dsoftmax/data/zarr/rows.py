@@ -19,6 +19,7 @@ from dsoftmax.compat.zarr import (
     read_rows,
     shards_stand_alone,
 )
+from dsoftmax.compat.zarr_bounds import bounded
 from dsoftmax.data.buffer import Buffer, array_in
 from dsoftmax.data.columns import value_bytes
 from dsoftmax.data.missing import is_among
@@ -66,7 +67,9 @@ class ZarrRows(StoredRows):
         self._fill_is_missing = is_among(array.fill_value, self._declared)
         self._local: LocalChunks | RemoteChunks | None = local_chunks(self.array)
         self._local = self._local or remote_chunks(self.array, fills=not self._loses)
-        self._whole = with_every_chunk(self.array) if self._loses else self.array
+        # Zarr's own reader does not bound what a stored chunk decodes to.
+        self._present = bounded(self.array)
+        self._whole = bounded(with_every_chunk(self.array)) if self._loses else self._present
         self._units = Units(self.unit_bytes, shared=self.ndim == 1)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -219,7 +222,7 @@ class ZarrRows(StoredRows):
                 for i, step in zip(place[1:], self.stored[1:], strict=True)
             ]
             try:
-                self.array[(slice(*rows), *columns)]
+                self._present[(slice(*rows), *columns)]
             except AccessError as refused:
                 return refused
             except Exception as alone:

@@ -8,14 +8,18 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from dsoftmax.compat.numcodecs import gzip_decoded, zstd_decoded, zstd_decompress
+from dsoftmax.compat.bounded import (
+    gzip_members,
+    read_bounded,
+    require_bytes,
+    zstd_content_bytes,
+)
+from dsoftmax.compat.numcodecs import zstd_decompress
 from dsoftmax.compat.zarr import codec_settings
 from dsoftmax.data.zarr.local import blosc
 
 Decode = Callable[[NDArray[np.uint8], NDArray], None]
 """Decodes the bytes of exactly one chunk into a contiguous array of its shape."""
-
-ZSTD_MAGIC = 0xFD2FB528
 
 
 def known_decoder(compressors: Sequence[Any]) -> Decode | None:
@@ -43,7 +47,7 @@ def copy_bytes(encoded: NDArray[np.uint8], target: NDArray) -> None:
 
     Readers recognise this function and read straight into the block instead.
     """
-    np.copyto(target.reshape(-1).view(np.uint8), encoded)
+    _fill(target, encoded)
 
 
 class Decoder(Protocol):
@@ -93,47 +97,24 @@ def decoder_of(encoded: NDArray[np.uint8], n_bytes: int, decode: Decode) -> Deco
 
 
 def _zstd(encoded: NDArray[np.uint8], target: NDArray) -> None:
-    if zstd_content_bytes(encoded[:18].tobytes()) == target.nbytes:
-        zstd_decompress(encoded, target)
-    else:  # streamed, so that the size is not in the header, or damaged
-        _fill(target, zstd_decoded(encoded))
-
-
-def zstd_content_bytes(header: bytes) -> int | None:
-    """Return the decoded bytes that a Zstandard frame's header states; None if it states none.
-
-    Parameters
-    ----------
-    header : bytes
-        The first 18 bytes of the frame, or all if there are fewer.
-
-    References
-    ----------
-    RFC 8878, section 3.1.1.1.
-    """
-    if len(header) < 5 or int.from_bytes(header[:4], "little") != ZSTD_MAGIC:
-        return None
-    descriptor = header[4]
-    single_segment = descriptor >> 5 & 1
-    size_bytes = (single_segment, 2, 4, 8)[descriptor >> 6]
-    start = 5 + (not single_segment) + (0, 1, 2, 4)[descriptor & 3]
-    field = header[start : start + size_bytes]
-    if not size_bytes or len(field) < size_bytes:
-        return None
-    return int.from_bytes(field, "little") + (256 if size_bytes == 2 else 0)
+    stated = zstd_content_bytes(encoded[:18].tobytes())
+    if stated is not None:
+        require_bytes(stated, target.nbytes)
+    zstd_decompress(encoded, target)
 
 
 def _gzip(encoded: NDArray[np.uint8], target: NDArray) -> None:
     stream = zlib.decompressobj(31)  # 31: with gzip's header
-    decoded = stream.decompress(encoded.data, max(target.nbytes, 1))
-    if stream.eof and not stream.unused_data:
-        _fill(target, decoded)
-    else:  # several members, padding, or damage
-        _fill(target, gzip_decoded(encoded))
+    decoded = stream.decompress(encoded.data, target.nbytes + 1)
+    if not stream.eof or stream.unused_data:  # several members, padding, or damage
+        del decoded
+        decoded = read_bounded(gzip_members(encoded), target.nbytes)
+    _fill(target, decoded)
 
 
-def _fill(target: NDArray, decoded: bytes) -> None:
+def _fill(target: NDArray, decoded: bytes | NDArray[np.uint8]) -> None:
     found = np.frombuffer(decoded, np.uint8)
+    require_bytes(found.size, target.nbytes)
     if found.size != target.nbytes:
         raise ValueError(
             f"the stored bytes decode to {found.size:,} bytes; expected {target.nbytes:,}"
