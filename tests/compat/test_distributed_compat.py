@@ -28,9 +28,13 @@ class Compat:
 compat = Compat()
 
 
+LIMIT = 4 * 10**9
+"""Memory limit of workers in this process, which is large after many tests: they would pause."""
+
+
 @pytest.fixture(scope="module")
 def cluster():
-    options = {"n_workers": 2, "threads_per_worker": 3, "memory_limit": 10**9}
+    options = {"n_workers": 2, "threads_per_worker": 3, "memory_limit": LIMIT}
     quiet = {"dashboard_address": ":0", "silence_logs": 60}
     with LocalCluster(**options, **quiet, processes=False) as cluster:
         yield cluster
@@ -56,7 +60,7 @@ def test_the_scheduler_describes_its_workers(client, cluster):
     for address, one in found.items():
         worker = own[one.name]
         assert (one.address, worker.address) == (address, address)
-        assert (one.n_threads, one.memory_limit, one.status) == (3, 10**9, "running")
+        assert (one.n_threads, one.memory_limit, one.status) == (3, LIMIT, "running")
         assert one.directory == worker.local_directory
         assert one.host
         assert before - 60 < one.last_seen < before + 60
@@ -232,8 +236,8 @@ def test_fractions_that_are_switched_off_are_left_out():
 
     off = {"distributed.worker.memory.spill": False, "distributed.worker.memory.target": False}
     options = {"n_workers": 1, "dashboard_address": ":0", "processes": False}
-    with dask.config.set(off), LocalCluster(**options, memory_limit=10**9) as cluster:
-        assert compat.memory_of(cluster.workers[0]) == (10**9, [0.8])
+    with dask.config.set(off), LocalCluster(**options, memory_limit=LIMIT) as cluster:
+        assert compat.memory_of(cluster.workers[0]) == (LIMIT, [0.8])
 
 
 def test_events_of_a_topic_come_with_what_was_told(client):

@@ -115,7 +115,7 @@ def test_if_two_workers_visit_one_piece_the_first_answer_counts(
         assert totals.n_rows == N
         assert str(slow) not in totals.work
         assert totals.result()["sum"].tobytes() == expected.result()["sum"].tobytes()
-        assert wall < 0.5 * 0.4 * len(shares_of(engine)[str(slow)].chunks)
+        assert wall < 0.75 * 0.4 * len(shares_of(engine)[str(slow)].chunks)
         # Nobody waits for the slow worker any more: it stops, and is free for the next pass.
         deadline = time.monotonic() + 5
         while any(pair.processing().values()):
