@@ -225,7 +225,7 @@ def test_threads_and_memory_of_a_worker(cluster):
     worker = cluster.workers[0]
     assert compat.threads_of(worker) == 3
     limit, fractions = compat.memory_of(worker)
-    assert limit == 10**9
+    assert limit == LIMIT
     assert fractions == [0.7, 0.8]  # dask's documented defaults of spill and pause
     assert compat.shares_process(worker)
 
