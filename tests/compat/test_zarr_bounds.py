@@ -113,7 +113,6 @@ def test_a_bomb_inside_a_shard_is_refused_before_it_is_in_memory(tmp_path):
         {"compressors": BloscCodec(), "dtype": ">f8"},
         {"compressors": None, "zarr_format": 2},
     ],
-    ids=str,
 )
 def test_chunks_of_all_codecs_are_read(stored, tmp_path):
     values = X.astype(stored.pop("dtype", X.dtype))
